@@ -1,0 +1,111 @@
+"""The port: what ``initialize_node`` needs of a cluster, and nothing more.
+
+``serve_llm_hooks.ray.RayCluster`` and ``serve_llm_hooks_testing.FakeCluster`` implement it. Whatever is decided
+(order, vetoes, which node downloads what, which error is raised) is decided above this line, so both decide alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .context import DownloadMode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .context import CallbackCtx
+    from .node import NodeReport, NodeTask
+    from .registry import OnError
+
+__all__ = ["Cluster", "ReplicaDefaults"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaDefaults:
+    """What the replica would do without any hook.
+
+    Attributes:
+        source_id: what a node is asked to download: the model's Hugging Face id, or its folder.
+        mirror: the cloud mirror's config as a plain dict (``bucket_uri``, ``extra_files``), or ``None``.
+        download_model: what every node downloads.
+        placement_group: the group that the replica already runs in, if any.
+        runtime_env: the runtime environment of node tasks and engine workers.
+        engine_workers: how many workers the engine starts (its parallel size).
+        on_error: what a failing hook does that does not say so itself.
+    """
+
+    source_id: str
+    mirror: dict[str, Any] | None = None
+    download_model: DownloadMode = DownloadMode.MODEL_AND_TOKENIZER
+    placement_group: Any = None
+    runtime_env: dict[str, Any] | None = field(default=None)
+    engine_workers: int = 1
+    on_error: OnError = "raise"
+
+
+class Cluster(Protocol):
+    """What ``initialize_node`` needs of a cluster.
+
+    Attributes:
+        node_timeout_s: how long a node may take, its download included.
+        node_grace_s: when one node has failed, how long the others may still take.
+    """
+
+    node_timeout_s: float
+    node_grace_s: float
+
+    def clock(self) -> float:
+        """Seconds, from any start; what the trace is written in."""
+        ...
+
+    @property
+    def epoch_s(self) -> float | None:
+        """What to add to :meth:`clock` for seconds since the epoch; ``None`` to find out by the system's clock."""
+        ...
+
+    @property
+    def local_node_id(self) -> str:
+        """The node on which the replica runs."""
+        ...
+
+    def defaults(self, llm_config: Any) -> ReplicaDefaults:
+        """What the replica would do without any hook."""
+        ...
+
+    async def acquire_placement_group(self, llm_config: Any) -> Any:
+        """The default group: the one that the replica runs in, or a new one.
+
+        Raises:
+            PlacementGroupError: it cannot be had.
+        """
+        ...
+
+    async def node_ids(self, placement_group: Any) -> Sequence[str]:
+        """The nodes of a group's bundles, each once, in the order of the bundles, once it is scheduled.
+
+        Raises:
+            PlacementGroupError: it cannot be scheduled.
+        """
+        ...
+
+    async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
+        """Run :func:`serve_llm_hooks.node.run_task` on the task's node. Being cancelled, it cancels the task there.
+
+        Raises:
+            NodeLostError: no answer will come.
+        """
+        ...
+
+    def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:
+        """Write what hooks decided into the config that the engine is about to be started with.
+
+        Args:
+            llm_config: the deployment's config.
+            ctx: holds ``extra_init_kwargs``, ``model_path``, ``placement_group``, ``runtime_env``.
+            path_by_hook: whether ``ctx.model_path`` was set by a hook, and not by the download.
+
+        Raises:
+            EngineArgumentError: a key that the engine cannot be given.
+        """
+        ...

@@ -1,0 +1,181 @@
+"""One base class, one class for each way to fail.
+
+Every message says what was wrong, where, and what to write instead. Errors cross process boundaries (from a node
+to the replica, from the replica to Serve's controller), so every class here survives pickling.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "DownloadError",
+    "EngineArgumentError",
+    "HookError",
+    "HookLoadError",
+    "HookOrderError",
+    "HookPickleError",
+    "HookResultError",
+    "HookSignatureError",
+    "HookTimeoutError",
+    "NodeInitializationError",
+    "NodeLostError",
+    "PlacementGroupError",
+    "ServeLLMHooksError",
+    "UnknownHookError",
+]
+
+
+class ServeLLMHooksError(RuntimeError):
+    """The base of every error that this library raises of its own."""
+
+
+class UnknownHookError(ServeLLMHooksError):
+    """A name that is no hook point; the message suggests the nearest one and lists them all."""
+
+
+class HookLoadError(ServeLLMHooksError):
+    """A reference in ``hooks=[...]`` that leads to no hook: a missing module, a failing import, no such name."""
+
+
+class HookSignatureError(HookLoadError):
+    """A function that cannot be called as a hook, or whose parameters do not fit the ``kwargs`` given for it."""
+
+
+class HookPickleError(ServeLLMHooksError):
+    """A hook, or a value in ``custom_data``, that cannot travel between the replica and a node."""
+
+
+class HookOrderError(ServeLLMHooksError):
+    """``before`` / ``after`` constraints in a circle, or a name in them that means more than one hook."""
+
+
+class EngineArgumentError(ServeLLMHooksError):
+    """A key in ``ctx.extra_init_kwargs`` that the engine cannot be given."""
+
+
+class PlacementGroupError(ServeLLMHooksError):
+    """A placement group that the cluster cannot hold; the message says what was asked and what there is."""
+
+
+class HookError(ServeLLMHooksError):
+    """A hook failed. The hook's own exception is the ``__cause__``.
+
+    Attributes:
+        hook: the hook's name, as ``module:qualname``.
+        point: the hook point it ran at.
+        model_id: the model whose start-up it was part of.
+        node_id: the node it ran on; ``None`` in the replica.
+        remote_traceback: the traceback as text, when the hook ran in another process (exceptions lose theirs
+            on the way).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hook: str,
+        point: str,
+        model_id: str,
+        node_id: str | None = None,
+        remote_traceback: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.hook = hook
+        self.point = point
+        self.model_id = model_id
+        self.node_id = node_id
+        self.remote_traceback = remote_traceback
+        if remote_traceback:
+            self.add_note(f"Traceback on node {node_id}:\n{remote_traceback.rstrip()}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild_hook_error, (type(self), str(self), self._fields()), self._state())
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "hook": self.hook,
+            "point": self.point,
+            "model_id": self.model_id,
+            "node_id": self.node_id,
+            "remote_traceback": self.remote_traceback,
+        }
+
+    def _state(self) -> dict[str, Any]:
+        # Only plain data travels: a note that somebody added survives, whatever else was set does not.
+        return {"__notes__": list(getattr(self, "__notes__", ()))}
+
+
+class HookTimeoutError(HookError):
+    """A hook ran longer than its ``timeout_s``."""
+
+
+class HookResultError(HookError):
+    """A hook returned something that means nothing at its point."""
+
+
+class NodeLostError(ServeLLMHooksError):
+    """A node, or the worker process on it, went away or did not answer while it was being initialized.
+
+    Attributes:
+        node_id: the node.
+    """
+
+    def __init__(self, message: str, *, node_id: str, remote_traceback: str | None = None) -> None:
+        super().__init__(message)
+        self.node_id = node_id
+        self.remote_traceback = remote_traceback
+        if remote_traceback:
+            self.add_note(f"Traceback on node {node_id}:\n{remote_traceback.rstrip()}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild_node_error, (type(self), str(self), self.node_id, self.remote_traceback))
+
+
+class DownloadError(NodeLostError):
+    """A download on a node failed; the message names the source and the cause."""
+
+
+class NodeInitializationError(ExceptionGroup[Exception], ServeLLMHooksError):
+    """One or more nodes could not be initialized.
+
+    An ``ExceptionGroup`` that holds each failed node's own error, with that node's traceback; ``str()`` of it is
+    one readable line per node. ``except* HookTimeoutError`` picks a kind out of it.
+
+    Attributes:
+        node_ids: the failed nodes, in the order of the placement group's bundles.
+    """
+
+    node_ids: tuple[str, ...]
+
+    def __new__(cls, message: str, errors: Sequence[Exception]) -> NodeInitializationError:
+        self = super().__new__(cls, message, list(errors))
+        self.node_ids = tuple(str(getattr(error, "node_id", "?")) for error in errors)
+        return self
+
+    def __init__(self, message: str, errors: Sequence[Exception]) -> None:
+        # BaseExceptionGroup takes its arguments in __new__; the other base would otherwise be given them twice.
+        super().__init__(message, list(errors))
+
+    def derive(self, errors: Sequence[Exception]) -> NodeInitializationError:  # type: ignore[override]
+        # typeshed lets derive() return any group of any exceptions; ours holds Exceptions only.
+        return NodeInitializationError(self.message, errors)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (NodeInitializationError, (self.message, list(self.exceptions)))
+
+
+def _rebuild_hook_error(cls: type[HookError], message: str, fields: dict[str, Any]) -> HookError:
+    return cls(message, **fields)
+
+
+def _rebuild_node_error(
+    cls: type[NodeLostError], message: str, node_id: str, remote_traceback: str | None
+) -> NodeLostError:
+    return cls(message, node_id=node_id, remote_traceback=remote_traceback)

@@ -1,0 +1,381 @@
+"""``initialize_node``: how a replica starts, from top to bottom."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from .context import CallbackCtx, InitializeNodeOutput, NodeResult, set_read_only
+from .dispatch import Dispatcher, one_line
+from .errors import HookPickleError, NodeInitializationError, NodeLostError, ServeLLMHooksError
+from .loading import script_hooks, select_hooks
+from .node import NodeReport, NodeTask, pack_custom_data, pack_hooks, wants_download
+from .points import HOOK_NAMES
+from .registry import HookRegistry, registry
+from .trace import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+
+    from .cluster import Cluster
+    from .context import Skip
+    from .points import HookName
+
+__all__ = ["Initialization", "initialization", "initialize_node"]
+
+logger = logging.getLogger("serve_llm_hooks")
+
+PROGRESS_S = 30.0
+"""While something is waited for, a line this often says for what."""
+
+_CANCEL_S = 10.0  # how long a cluster may take to cancel a node's task
+
+
+async def initialize_node(
+    llm_config: Any,
+    *,
+    start_engine: Callable[[CallbackCtx], Awaitable[Any]] | None = None,
+    cluster: Cluster | None = None,
+) -> InitializeNodeOutput:
+    """Start a replica: run its hooks around placement group, downloads and engine.
+
+    Args:
+        llm_config: the deployment's config.
+        start_engine: starts the engine and gives it back; called with ``ctx`` once the config is final. Left out,
+            the engine points still run, with no engine.
+        cluster: where; left out, the Ray cluster that this process is connected to.
+
+    Returns:
+        What the engine was started with.
+
+    Raises:
+        HookError: a hook in the replica failed.
+        NodeInitializationError: one or more nodes failed; an ``ExceptionGroup`` of their errors.
+        PlacementGroupError: the cluster cannot hold the placement group.
+        EngineArgumentError: hooks set an argument that the engine cannot be given.
+        Exception: whatever ``start_engine`` raised, unchanged.
+
+    Example:
+        >>> output = await initialize_node(config, start_engine=start)  # doctest: +SKIP
+    """
+    async with initialization(llm_config, cluster=cluster) as run:
+        if start_engine is not None:
+            run.engine = await start_engine(run.ctx)
+    return run.output
+
+
+@asynccontextmanager
+async def initialization(
+    llm_config: Any, *, cluster: Cluster | None = None, hooks: HookRegistry | None = None
+) -> AsyncIterator[Initialization]:
+    """The same, for those who start the engine themselves: do it inside the ``async with``.
+
+    Args:
+        llm_config: the deployment's config.
+        cluster: where; left out, the Ray cluster that this process is connected to.
+        hooks: the hooks to run; left out, those that the config selects.
+
+    Example:
+        >>> async with initialization(config) as run:  # doctest: +SKIP
+        ...     run.engine = await my_engine(**run.output.extra_init_kwargs)
+    """
+    if cluster is None:
+        from .ray.cluster import RayCluster
+
+        cluster = RayCluster()
+    run = Initialization(llm_config, cluster, select_hooks(llm_config) if hooks is None else hooks)
+    ctx = run.ctx
+    async with run.dispatcher:
+        try:
+            if await run.point("on_before_init"):
+                ctx.run_init_node = False
+                await run.point("on_custom_init")
+                await run.ensure_placement_group()
+            else:
+                await run.ensure_placement_group()
+                if await run.point("on_before_download"):
+                    ctx.run_init_node = False
+                await run.initialize_nodes()
+                await run.point("on_after_download")
+                await run.point("on_after_placement_group")
+                await run.initialize_nodes()  # those that a replaced group added
+            await run.point("on_before_engine_init")
+            await run.configure_engine()
+            yield run
+            set_read_only(ctx, engine=run.engine)
+            await run.point("on_after_engine_init")
+            await run.point("on_after_init")
+        except Exception as error:
+            await run.failed(error)
+            raise
+
+
+class Initialization:
+    """One start of one replica.
+
+    Attributes:
+        ctx: what hooks are given.
+        engine: the engine, once whoever starts it has set it.
+        trace: the hook calls so far.
+        dispatcher: runs the hooks.
+    """
+
+    def __init__(self, llm_config: Any, cluster: Cluster, hooks: HookRegistry) -> None:
+        self.llm_config = llm_config
+        self.cluster = cluster
+        self.defaults = defaults = cluster.defaults(llm_config)
+        self.engine: Any = None
+        self.trace = Trace(node_id=cluster.local_node_id, clock=cluster.clock, epoch_s=cluster.epoch_s)
+        self.ctx = CallbackCtx(
+            llm_config=llm_config,
+            worker_node_download_model=defaults.download_model,
+            placement_group=defaults.placement_group,
+            runtime_env=defaults.runtime_env,
+            trace=self.trace,
+        )
+        self.model_id = self.ctx.model_id
+        # All points now: an impossible order ends the start before it has begun.
+        self._hooks = {name: hooks.hooks(name, self.model_id) for name in HOOK_NAMES}
+        self._nodes: dict[str, NodeResult] = {}
+        self._downloaded_path: str | None = None
+        self.dispatcher = Dispatcher(self.model_id, trace=self.trace, on_error=defaults.on_error)
+        self._say_what_runs()
+
+    @property
+    def output(self) -> InitializeNodeOutput:
+        """What the engine is started with."""
+        ctx = self.ctx
+        return InitializeNodeOutput(ctx.placement_group, ctx.runtime_env, ctx.extra_init_kwargs)
+
+    async def point(self, name: HookName) -> Skip | None:
+        """Run a point's hooks; gives the veto, if there was one."""
+        hooks = self._hooks[name]
+        return await self.dispatcher.run_point(hooks, self.ctx) if hooks else None
+
+    async def ensure_placement_group(self) -> None:
+        """Acquire the default group, unless the replica is in one or a hook has brought its own."""
+        if self.ctx.placement_group is None:
+            self.ctx.placement_group = await self._with_progress(
+                self.cluster.acquire_placement_group(self.llm_config), "its placement group"
+            )
+
+    async def initialize_nodes(self) -> None:
+        """Run hooks and downloads on the group's nodes, on each node once.
+
+        Raises:
+            NodeInitializationError: a node failed.
+        """
+        if not self.ctx.run_init_node:
+            return
+        node_ids = await self._with_progress(
+            self.cluster.node_ids(self.ctx.placement_group), "its placement group to be scheduled"
+        )
+        new = [node_id for node_id in node_ids if node_id not in self._nodes]
+        if not new:
+            return
+        tasks = self._node_tasks(new)
+        reports, failures = await self._run_on_nodes([task for task in tasks.values() if task is not None])
+        for node_id in new:
+            report = reports.get(node_id)
+            if report is not None:
+                self.trace.extend(report.events)
+            if node_id in failures and (report is None or report.failure is None):
+                self._nodes[node_id] = NodeResult(node_id, error=one_line(failures[node_id]))
+            elif report is not None:
+                self._nodes[node_id] = report.result()
+            elif tasks[node_id] is None:  # nothing to do there
+                self._nodes[node_id] = NodeResult(
+                    node_id,
+                    is_local=node_id == self.cluster.local_node_id,
+                    path=self.defaults.source_id,
+                    download_model=self._mode(node_id),
+                )
+            else:
+                self._nodes[node_id] = NodeResult(node_id, error="cancelled, because another node failed")
+        set_read_only(self.ctx, nodes=MappingProxyType(self._nodes))
+        if failures:
+            raise self._nodes_error([(node_id, failures[node_id]) for node_id in new if node_id in failures])
+        self._choose_path(node_ids)
+
+    async def configure_engine(self) -> None:
+        """Give the engine what hooks decided."""
+        path = self.ctx.model_path
+        self.cluster.configure_engine(
+            self.llm_config, self.ctx, path_by_hook=path is not None and path != self._downloaded_path
+        )
+
+    async def failed(self, error: Exception) -> None:
+        """Run ``on_failure``. What fails in there is logged, and changes nothing of the error that is raised."""
+        set_read_only(self.ctx, error=error)
+        logger.error("model %r: the start failed: %s", self.model_id, one_line(error))
+        for hook in self._hooks["on_failure"]:  # one by one: a failing one must not keep the next from its clean-up
+            try:
+                await self.dispatcher.run_point([hook], self.ctx)
+            except Exception as other:
+                logger.error("%s (the first error is raised)", other, exc_info=other)
+
+    # -- nodes ------------------------------------------------------------------------------------------------------
+
+    def _mode(self, node_id: str) -> Any:
+        local = self.ctx.local_node_download_model
+        if local is not None and node_id == self.cluster.local_node_id:
+            return local
+        return self.ctx.worker_node_download_model
+
+    def _node_tasks(self, node_ids: Sequence[str]) -> dict[str, NodeTask | None]:
+        """What each node is sent; nothing, where there is nothing to do."""
+        hooks = (*self._hooks["on_before_node_download"], *self._hooks["on_after_node_download"])
+        tasks: dict[str, NodeTask | None] = {}
+        if not hooks and not any(wants_download(self.defaults.mirror, self._mode(id_)) for id_ in node_ids):
+            return dict.fromkeys(node_ids)
+        packed_hooks = pack_hooks(hooks)
+        custom_data = pack_custom_data(self.ctx.custom_data, where="the replica") if hooks else ()
+        llm_config = self._pack_config() if hooks else None
+        for node_id in node_ids:
+            mode = self._mode(node_id)
+            tasks[node_id] = (
+                NodeTask(
+                    node_id=node_id,
+                    is_local=node_id == self.cluster.local_node_id,
+                    model_id=self.model_id,
+                    source_id=self.defaults.source_id,
+                    mirror=self.defaults.mirror,
+                    download_model=mode,
+                    hooks=packed_hooks,
+                    custom_data=custom_data,
+                    llm_config=llm_config,
+                    on_error=self.defaults.on_error,
+                )
+                if hooks or wants_download(self.defaults.mirror, mode)
+                else None
+            )
+        return tasks
+
+    def _pack_config(self) -> bytes:
+        import cloudpickle
+
+        try:
+            data: bytes = cloudpickle.dumps(self.llm_config)
+        except Exception as error:
+            raise HookPickleError(
+                f"the config of model {self.model_id!r} cannot be sent to a node: {one_line(error)}"
+            ) from error
+        return data
+
+    async def _run_on_nodes(self, tasks: Sequence[NodeTask]) -> tuple[dict[str, NodeReport], dict[str, Exception]]:
+        """Send all tasks, then wait: for all, or until a failure's grace or the timeout is over."""
+        loop = asyncio.get_running_loop()
+        reports: dict[str, NodeReport] = {}
+        failures: dict[str, Exception] = {}
+        answers: asyncio.Queue[str] = asyncio.Queue()
+
+        async def ask(task: NodeTask) -> None:
+            try:
+                report = await self.cluster.run_on_node(task, runtime_env=self.ctx.runtime_env)
+            except Exception as error:
+                failures[task.node_id] = error
+            else:
+                reports[task.node_id] = report
+                if report.failure is not None:
+                    failures[task.node_id] = report.failure.revive(task.node_id)
+            answers.put_nowait(task.node_id)
+
+        running = {task.node_id: loop.create_task(ask(task)) for task in tasks}
+        waiting = set(running)
+        timeout_s = self.cluster.node_timeout_s
+        deadline_s = loop.time() + timeout_s
+        timed_out = False
+        try:
+            while waiting:
+                left_s = deadline_s - loop.time()
+                try:
+                    async with asyncio.timeout(min(left_s, PROGRESS_S)):
+                        node_id = await answers.get()
+                except TimeoutError:
+                    if loop.time() >= deadline_s:
+                        timed_out = not failures
+                        break
+                    logger.info(
+                        "model %r: waiting for %d of %d nodes: %s",
+                        self.model_id,
+                        len(waiting),
+                        len(tasks),
+                        ", ".join(sorted(waiting)[:8]),
+                    )
+                    continue
+                waiting.discard(node_id)
+                if node_id in failures:
+                    deadline_s = min(deadline_s, loop.time() + self.cluster.node_grace_s)
+        finally:
+            unfinished = [task for task in running.values() if not task.done()]
+            for unfinished_task in unfinished:
+                unfinished_task.cancel()
+            if unfinished:
+                await asyncio.wait(unfinished, timeout=_CANCEL_S)
+        if timed_out:
+            for node_id in waiting:
+                failures.setdefault(
+                    node_id,
+                    NodeLostError(
+                        f"node {node_id} did not answer within {timeout_s:g} s; its task was cancelled. Is the node "
+                        "up, and does the download need longer? The limit is SERVE_LLM_HOOKS_NODE_TIMEOUT_S.",
+                        node_id=node_id,
+                    ),
+                )
+        return reports, failures
+
+    def _nodes_error(self, failures: Sequence[tuple[str, Exception]]) -> NodeInitializationError:
+        lines = [f"  node {node_id}: {one_line(error)}" for node_id, error in failures]
+        count = "1 node" if len(failures) == 1 else f"{len(failures)} nodes"
+        message = f"{count} of model {self.model_id!r} could not be initialized:\n" + "\n".join(lines)
+        return NodeInitializationError(message, [error for _, error in failures])
+
+    def _choose_path(self, node_ids: Sequence[str]) -> None:
+        """Our node's path is the engine's, unless a hook has set one; vLLM takes one path for all nodes."""
+        if self.ctx.model_path != self._downloaded_path:
+            return
+        local = self.cluster.local_node_id
+        ours = self._nodes[local if local in self._nodes else node_ids[0]].path
+        self._downloaded_path = self.ctx.model_path = ours
+        paths = {node_id: self._nodes[node_id].path for node_id in node_ids}
+        others = {node_id: path for node_id, path in paths.items() if path not in (ours, None)}
+        if ours is None or not others:
+            return
+        message = f"model {self.model_id!r} is at {ours} here, but elsewhere on " + ", ".join(
+            f"node {node_id} ({path})" for node_id, path in others.items()
+        )
+        if self.defaults.engine_workers > 1:
+            raise ServeLLMHooksError(
+                f"{message}. The engine takes one path for all its workers: download to the same path everywhere, "
+                "or set ctx.model_path to one that is good on all nodes."
+            )
+        logger.warning("%s; the engine loads %s", message, ours)
+
+    # -- what the log says ------------------------------------------------------------------------------------------
+
+    def _say_what_runs(self) -> None:
+        names = [hook.ref for hooks in self._hooks.values() for hook in hooks]
+        logger.info("model %r: %d hooks: %s", self.model_id, len(names), ", ".join(names) or "none")
+        if getattr(self.llm_config, "hooks", ()) is None:
+            named = set(script_hooks())
+            others = [hook.ref for hook in registry.for_model(self.model_id) if hook not in named]
+            if others:
+                logger.info(
+                    "model %r: registered for it, but not named in its config's hooks=[...], so not run: %s",
+                    self.model_id,
+                    ", ".join(others),
+                )
+
+    async def _with_progress(self, awaitable: Coroutine[Any, Any, Any], what: str) -> Any:
+        task = asyncio.ensure_future(awaitable)
+        try:
+            while True:
+                done, _ = await asyncio.wait({task}, timeout=PROGRESS_S)
+                if done:
+                    return task.result()
+                logger.info("model %r: waiting for %s", self.model_id, what)
+        finally:
+            task.cancel()

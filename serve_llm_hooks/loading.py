@@ -1,0 +1,214 @@
+"""From what stands in a config to hooks: import by path, and select what a run takes."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from .errors import HookLoadError
+from .points import did_you_mean
+from .registry import Hook, HookRegistry, marked_hooks, registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["HookRef", "load_hooks", "select_hooks"]
+
+HookRef = str | Mapping[str, Any] | Callable[..., Any] | ModuleType | HookRegistry
+"""What an entry of ``hooks=[...]`` may be."""
+
+_SHIP_IT = (
+    "Is it installed on every node, or shipped with the deployment? runtime_env={'working_dir': ...} or "
+    "{'py_modules': [...]} ships it."
+)
+
+
+def load_hooks(*refs: HookRef) -> HookRegistry:
+    """A registry that holds exactly the hooks that ``refs`` lead to, in that order.
+
+    Args:
+        refs: each one of
+
+            - ``"pkg.mod"``, a module: every hook that stands in its namespace, imported ones included
+            - ``"pkg.mod:function"``, one of its hooks
+            - ``"hooks/file.py"``, the same for a file, with or without ``:function``
+            - a decorated function, a module, a :class:`HookRegistry`
+            - ``{"hook": <any of these>, "kwargs": {...}}``, with the hooks' parameters
+
+    Raises:
+        HookLoadError: nothing is there, it cannot be imported, or it is no hook; the message says which, and what
+            to do. ``HookSignatureError``, a kind of it: parameters that do not fit.
+
+    Example:
+        >>> load_hooks("no_such_module")
+        Traceback (most recent call last):
+        serve_llm_hooks.errors.HookLoadError: hooks module 'no_such_module' ...
+    """
+    found = [hook for ref in refs for hook in _load(ref)]
+    # Parameters given for one function replace its entry without any, that came with its module.
+    given = {(hook.path, hook.point) for hook in found if hook.kwargs}
+    chosen = HookRegistry(hook for hook in found if hook.kwargs or (hook.path, hook.point) not in given)
+    for hook in chosen:
+        hook.check_kwargs()
+        chosen.hooks(hook.point)  # a circle or an ambiguous name is told here, not when it is too late
+    return chosen
+
+
+def select_hooks(llm_config: Any) -> HookRegistry:
+    """The hooks that a run with this config takes: see DESIGN's "Selection and isolation" in ``docs/``.
+
+    A config with a ``hooks`` field decides: those it names; those of the running script when it says nothing. A
+    config without one (Ray's own) takes all that are registered for its model in this process.
+
+    Raises:
+        HookLoadError: as :func:`load_hooks`.
+    """
+    model_id = str(llm_config.model_id)
+    if not hasattr(llm_config, "hooks"):
+        return registry.for_model(model_id)
+    if llm_config.hooks is None:
+        return HookRegistry(script_hooks()).for_model(model_id)
+    return load_hooks(*llm_config.hooks).for_model(model_id)
+
+
+def script_hooks(module: str = "__main__") -> list[Hook]:
+    """What the running script itself decorated."""
+    return [hook for hook in registry if hook.path.startswith(f"{module}:")]
+
+
+def _load(ref: object, *, where: str = "hooks") -> Iterable[Hook]:
+    if isinstance(ref, Mapping):
+        return _load_with_kwargs(ref)
+    if isinstance(ref, str):
+        return _load_path(ref)
+    if isinstance(ref, ModuleType):
+        return _hooks_of_module(ref, ref.__name__)
+    if isinstance(ref, HookRegistry):
+        return tuple(ref)
+    hooks = marked_hooks(ref)
+    if hooks:
+        return hooks
+    if callable(ref) and not isinstance(ref, type):
+        name = getattr(ref, "__qualname__", repr(ref))
+        raise HookLoadError(
+            f'{name} in {where}=[...] is no hook: decorate it with @hook("on_...") to say where it runs'
+        )
+    raise HookLoadError(
+        f"{where}=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, or "
+        f"{{'hook': ..., 'kwargs': {{...}}}}, not {ref!r}"
+    )
+
+
+def _load_with_kwargs(entry: Mapping[str, Any]) -> Iterable[Hook]:
+    unknown = [key for key in entry if key not in ("hook", "kwargs")]
+    if "hook" not in entry or unknown:
+        hint = did_you_mean(unknown[0], ("hook", "kwargs")) if unknown else ""
+        raise HookLoadError(
+            f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not {dict(entry)!r}"
+        )
+    kwargs = entry.get("kwargs") or {}
+    if not isinstance(kwargs, Mapping):
+        raise HookLoadError(f"'kwargs' of hook {entry['hook']!r} is a mapping of its parameters, not {kwargs!r}")
+    return [hook.bind(kwargs) for hook in _load(entry["hook"])]
+
+
+def _load_path(ref: str) -> Iterable[Hook]:
+    path, name = _split(ref)
+    module = _load_file(Path(path), ref) if _is_file(path) else _import(path, ref)
+    if not name:
+        hooks = tuple(_hooks_of_module(module, ref))
+        if not hooks:
+            raise HookLoadError(
+                f"hooks module {ref!r} ({getattr(module, '__file__', '?')}) has no hooks: nothing in its namespace "
+                'is decorated with @hook("on_...")'
+            )
+        return hooks
+    try:
+        target = module
+        for part in name.split("."):
+            target = getattr(target, part)
+    except AttributeError:
+        names = [hook.path.partition(":")[2] for hook in _hooks_of_module(module, ref)]
+        raise HookLoadError(
+            f"hook {ref!r}: {path} has no {name!r}{did_you_mean(name, names)}. Its hooks: {', '.join(names) or 'none'}."
+        ) from None
+    hooks = marked_hooks(target)
+    if not hooks:
+        raise HookLoadError(f'hook {ref!r} is not decorated: put @hook("on_...") on it to say where it runs')
+    return hooks
+
+
+def _split(ref: str) -> tuple[str, str]:
+    """``path:name`` into its halves; a Windows drive is no path."""
+    path, colon, name = ref.rpartition(":")
+    if not colon or "/" in name or "\\" in name:
+        return ref, ""
+    return path, name
+
+
+def _is_file(path: str) -> bool:
+    return path.endswith(".py") or "/" in path
+
+
+def _import(path: str, ref: str) -> ModuleType:
+    if not path or not all(part.isidentifier() for part in path.split(".")):
+        raise HookLoadError(
+            f"{ref!r} in hooks=[...] is no module path: write 'pkg.mod', 'pkg.mod:function' or 'path/to/file.py'"
+        )
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        missing = error.name or path
+        if path == missing or path.startswith(f"{missing}."):
+            raise HookLoadError(f"hooks module {path!r} cannot be found (no module {missing!r}). {_SHIP_IT}") from error
+        raise _failed_import(path, error) from error
+    except Exception as error:
+        raise _failed_import(path, error) from error
+
+
+def _failed_import(path: str, error: Exception) -> HookLoadError:
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    at = f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame is not None else ""
+    return HookLoadError(f"hooks module {path!r} fails while it is imported: {type(error).__name__}: {error}{at}")
+
+
+def _load_file(path: Path, ref: str) -> ModuleType:
+    """A module from a file. Its functions travel by value, since no other process can import it by name."""
+    import hashlib
+
+    import cloudpickle
+
+    file = path.expanduser().resolve()
+    if not file.is_file():
+        raise HookLoadError(f"hooks file {ref!r} is not there (looked at {file})")
+    name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise HookLoadError(f"hooks file {ref!r} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _failed_import(ref, error) from error
+    cloudpickle.register_pickle_by_value(module)
+    return module
+
+
+def _hooks_of_module(module: ModuleType, ref: str) -> Iterable[Hook]:
+    """What stands in a module's namespace, each function once, in the order of its first name."""
+    seen: set[int] = set()
+    for value in list(vars(module).values()):
+        if id(value) not in seen:
+            seen.add(id(value))
+            yield from marked_hooks(value)

@@ -1,0 +1,345 @@
+"""What happens on a node: its hooks and its download, from plain data to plain data.
+
+This module is imported in a fresh process on every node, so it stays light: neither torch nor vLLM.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .context import DownloadMode, NodeCtx, NodeResult
+from .dispatch import Dispatcher, one_line
+from .errors import (
+    DownloadError,
+    HookError,
+    HookLoadError,
+    HookPickleError,
+    HookResultError,
+    HookTimeoutError,
+    NodeLostError,
+)
+from .trace import HookEvent, Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    from .context import Skip
+    from .points import HookName
+    from .registry import Hook, OnError
+
+    Download = Callable[["NodeTask", DownloadMode], Awaitable[str | None]]
+
+__all__ = ["NodeReport", "NodeTask", "pack_custom_data", "pack_hooks", "run_task"]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedHook:
+    """A hook on its way: its name in the clear, so that a node can say which one it cannot unpack."""
+
+    ref: str
+    point: HookName
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTask:
+    """All that a node is told. Never Ray's config objects: unpickling them imports vLLM."""
+
+    node_id: str
+    is_local: bool
+    model_id: str
+    source_id: str
+    mirror: dict[str, Any] | None
+    download_model: DownloadMode
+    hooks: tuple[PackedHook, ...]
+    custom_data: tuple[tuple[str, bytes], ...]
+    llm_config: bytes | None
+    on_error: OnError
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as text: exceptions lose their cause on the way, or do not survive the pickling at all."""
+
+    kind: str
+    message: str
+    traceback: str
+    fields: dict[str, Any]
+
+    def revive(self, node_id: str) -> Exception:
+        """The error, of our own class, with the traceback of the node in a note."""
+        kind = _KINDS[self.kind]
+        if issubclass(kind, HookError):
+            return kind(self.message, remote_traceback=self.traceback, **self.fields)
+        if issubclass(kind, NodeLostError):
+            return kind(self.message, node_id=node_id, remote_traceback=self.traceback)
+        error = kind(self.message)
+        error.node_id = node_id  # type: ignore[attr-defined]  # as the other two have it
+        return error
+
+
+_KINDS: dict[str, type[Exception]] = {
+    kind.__name__: kind
+    for kind in (
+        DownloadError,
+        HookError,
+        HookLoadError,
+        HookPickleError,
+        HookResultError,
+        HookTimeoutError,
+        NodeLostError,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """All that comes back from a node."""
+
+    node_id: str
+    is_local: bool
+    events: tuple[HookEvent, ...]
+    custom_data: tuple[tuple[str, bytes], ...]
+    path: str | None
+    download_model: DownloadMode
+    skipped: str | None
+    start_s: float
+    end_s: float
+    download_s: float
+    failure: Failure | None
+
+    def result(self) -> NodeResult:
+        """The report as hooks see it."""
+        return NodeResult(
+            node_id=self.node_id,
+            is_local=self.is_local,
+            path=self.path,
+            custom_data=unpack_custom_data(self.custom_data),
+            download_model=self.download_model,
+            skipped=self.skipped,
+            start_s=self.start_s,
+            end_s=self.end_s,
+            download_s=self.download_s,
+            error=self.failure.message if self.failure else None,
+        )
+
+
+def wants_download(mirror: Mapping[str, Any] | None, mode: DownloadMode) -> bool:
+    """Whether there is anything to download. Extra files come with any mode, as in Ray."""
+    return bool(mirror and ((mirror.get("bucket_uri") and mode) or mirror.get("extra_files")))
+
+
+def pack_hooks(hooks: Iterable[Hook]) -> tuple[PackedHook, ...]:
+    """Hooks as bytes: by reference where another process can import them, by value from ``__main__``.
+
+    Raises:
+        HookPickleError: one cannot travel; the message names the variable that it captured.
+    """
+    import cloudpickle
+
+    packed = []
+    for hook in hooks:
+        try:
+            data = cloudpickle.dumps(hook)
+        except Exception as error:
+            raise HookPickleError(
+                f"hook {hook.ref} at {hook.point} cannot be sent to a node: {_culprit(hook)}"
+                f"{one_line(error)}. Make what it needs inside the hook, or pass plain data in ctx.custom_data."
+            ) from error
+        packed.append(PackedHook(hook.ref, hook.point, data))
+    return tuple(packed)
+
+
+def _culprit(hook: Hook) -> str:
+    """Which captured variable, parameter or global of a hook is the one that cannot be pickled."""
+    import inspect
+
+    import cloudpickle
+
+    candidates: dict[str, object] = {f"its parameter {name!r}": value for name, value in hook.kwargs.items()}
+    try:
+        captured = inspect.getclosurevars(hook.fn)
+    except TypeError:
+        candidates.update((f"its attribute {name!r}", value) for name, value in vars(hook.fn).items())
+    else:
+        candidates.update((f"the variable {name!r} it captured", v) for name, v in captured.nonlocals.items())
+        candidates.update((f"the global {name!r} it uses", value) for name, value in captured.globals.items())
+    for what, value in candidates.items():
+        try:
+            cloudpickle.dumps(value)
+        except Exception:
+            return f"{what} ({type(value).__name__}) cannot be pickled: "
+    return ""
+
+
+def pack_custom_data(custom_data: Mapping[str, Any], *, where: str) -> tuple[tuple[str, bytes], ...]:
+    """``custom_data`` as bytes, key by key.
+
+    Raises:
+        HookPickleError: a value cannot travel; the message names its key.
+    """
+    import cloudpickle
+
+    packed = []
+    for key, value in custom_data.items():
+        try:
+            packed.append((key, cloudpickle.dumps(value)))
+        except Exception as error:
+            raise HookPickleError(
+                f"ctx.custom_data[{key!r}] ({type(value).__name__}) cannot leave {where}: {one_line(error)}. "
+                "Between the replica and its nodes goes what can be pickled."
+            ) from error
+    return tuple(packed)
+
+
+def unpack_custom_data(packed: Iterable[tuple[str, bytes]]) -> dict[str, Any]:
+    """``custom_data`` from bytes."""
+    return {key: pickle.loads(data) for key, data in packed}
+
+
+async def run_task(
+    task: NodeTask,
+    download: Download,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    epoch_s: float | None = None,
+) -> NodeReport:
+    """Do a node's work. Never raises (being cancelled aside): a failure is part of the report.
+
+    Args:
+        task: what to do.
+        download: fetches what the mode says; gives the path.
+        clock, epoch_s: as :class:`~serve_llm_hooks.trace.Trace`.
+    """
+    trace = Trace(node_id=task.node_id, clock=clock, epoch_s=epoch_s)
+    work = _Work(task, download, trace)
+    start_s = clock()
+    failure = None
+    packed: tuple[tuple[str, bytes], ...] = ()
+    try:
+        await work.run()
+    except Exception as error:
+        failure = _as_text(error)
+    try:
+        packed = pack_custom_data(work.ctx.custom_data, where=f"node {task.node_id}")
+    except HookPickleError as error:
+        failure = failure or _as_text(error)
+    offset_s = trace.epoch_s
+    return NodeReport(
+        node_id=task.node_id,
+        is_local=task.is_local,
+        events=trace.events,
+        custom_data=packed,
+        path=work.ctx.model_path,
+        download_model=work.ctx.download_model,
+        skipped=work.skipped,
+        start_s=offset_s + start_s,
+        end_s=offset_s + clock(),
+        download_s=work.download_s,
+        failure=failure,
+    )
+
+
+class _Work:
+    """One node's work, step by step."""
+
+    def __init__(self, task: NodeTask, download: Download, trace: Trace) -> None:
+        self.task = task
+        self.download = download
+        self.trace = trace
+        self.skipped: str | None = None
+        self.download_s = 0.0
+        self.ctx = NodeCtx(
+            model_id=task.model_id,
+            node_id=task.node_id,
+            is_local=task.is_local,
+            download_model=task.download_model,
+            load_llm_config=self._load_llm_config,
+        )
+
+    async def run(self) -> None:
+        ctx, task = self.ctx, self.task
+        ctx.custom_data = unpack_custom_data(task.custom_data)
+        before = self._unpack("on_before_node_download")
+        after = self._unpack("on_after_node_download")
+        async with Dispatcher(
+            task.model_id, trace=self.trace, node_id=task.node_id, on_error=task.on_error
+        ) as dispatcher:
+            veto = await dispatcher.run_point(before, ctx)
+            await self._download(veto)
+            await dispatcher.run_point(after, ctx)
+
+    async def _download(self, veto: Skip | None) -> None:
+        ctx, task = self.ctx, self.task
+        path: str | None = task.source_id
+        if veto is not None:
+            self.skipped = veto.reason
+            path = None  # whoever vetoed knows where the model is; we do not
+        elif wants_download(task.mirror, ctx.download_model):
+            start_s = self.trace.clock()
+            try:
+                path = await self.download(task, ctx.download_model)
+            except Exception as error:
+                raise _download_error(task, one_line(error)) from error
+            finally:
+                self.download_s = self.trace.clock() - start_s
+            if task.mirror and task.mirror.get("bucket_uri") and ctx.download_model and path == task.source_id:
+                raise _download_error(task, "nothing arrived, and the downloader did not say why; its log may")
+        if ctx.model_path is None:  # a hook that fetched the model itself has said where it is
+            ctx.model_path = path
+
+    def _unpack(self, point: HookName) -> list[Hook]:
+        hooks = []
+        for packed in self.task.hooks:
+            if packed.point == point:
+                try:
+                    hooks.append(pickle.loads(packed.data))
+                except ModuleNotFoundError as error:
+                    module = packed.ref.partition(":")[0]
+                    raise HookLoadError(
+                        f"hooks module {module!r} cannot be imported on node {self.task.node_id} "
+                        f"(no module {error.name!r}), so hook {packed.ref} cannot run there. Ship it with the "
+                        "deployment: runtime_env={'working_dir': ...} or {'py_modules': [...]}, or install it on "
+                        "every node."
+                    ) from error
+                except Exception as error:
+                    raise HookLoadError(
+                        f"hook {packed.ref} cannot be unpacked on node {self.task.node_id}: {one_line(error)}. "
+                        "Is the same version of its module on every node?"
+                    ) from error
+        return hooks
+
+    def _load_llm_config(self) -> Any:
+        return None if self.task.llm_config is None else pickle.loads(self.task.llm_config)
+
+
+def _download_error(task: NodeTask, cause: str) -> DownloadError:
+    mirror = task.mirror or {}
+    sources = [
+        mirror.get("bucket_uri"),
+        *(file.get("bucket_uri") for file in mirror.get("extra_files") or ()),
+    ]
+    source = ", ".join(str(source) for source in sources if source)
+    return DownloadError(
+        f"model {task.model_id!r} could not be downloaded to node {task.node_id} from {source}: {cause}",
+        node_id=task.node_id,
+    )
+
+
+def _as_text(error: Exception) -> Failure:
+    kind = type(error).__name__ if type(error).__name__ in _KINDS else "NodeLostError"
+    message = str(error) if type(error).__name__ in _KINDS else one_line(error)
+    fields = {}
+    if isinstance(error, HookError):
+        fields = {
+            "hook": error.hook,
+            "point": error.point,
+            "model_id": error.model_id,
+            "node_id": error.node_id,
+        }
+    # For a hook's failure, its own traceback: the dispatcher's frames say nothing to its author.
+    return Failure(kind, message, "".join(traceback.format_exception(error.__cause__ or error)), fields)

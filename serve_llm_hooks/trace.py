@@ -1,0 +1,172 @@
+"""What ran where, when, for how long, and how it ended.
+
+A ``Trace`` is written in the hottest loop of the library, so it is written as a list of clock readings per batch of
+hooks; the ``HookEvent`` objects are made when somebody looks.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from .points import HookName
+    from .registry import Hook
+
+__all__ = ["HookEvent", "HookOutcome", "Trace"]
+
+HookOutcome: TypeAlias = Literal["ok", "vetoed", "failed", "warned", "timed_out", "cancelled"]
+
+
+class HookEvent(NamedTuple):
+    """One call of one hook.
+
+    Attributes:
+        point: the hook point.
+        hook: the hook, as ``module:qualname``.
+        node_id: the node on which it ran.
+        process_id: the operating system's id of the process in which it ran.
+        start_s: when it started: seconds since the epoch (virtual seconds on a fake cluster).
+        end_s: when it ended, likewise.
+        outcome: ``"ok"``; ``"vetoed"``; ``"failed"``; ``"warned"`` (failed, with ``on_error="warn"``);
+            ``"timed_out"``; ``"cancelled"``.
+        detail: the reason of a veto, or the error in one line.
+    """
+
+    point: HookName
+    hook: str
+    node_id: str
+    process_id: int
+    start_s: float
+    end_s: float
+    outcome: HookOutcome = "ok"
+    detail: str = ""
+
+    @property
+    def name(self) -> str:
+        """The hook's bare function name."""
+        return self.hook.rpartition(":")[2].partition("(")[0].rpartition(".")[2]
+
+    @property
+    def duration_s(self) -> float:
+        """How long the call took, in seconds."""
+        return self.end_s - self.start_s
+
+
+class Batch:
+    """Hooks of one point that run one after another in one thread; ``times[i]`` is where hook ``i`` starts, and
+    ``times[i + 1]`` where it ends."""
+
+    __slots__ = ("hooks", "outcomes", "times")
+
+    def __init__(self, hooks: Sequence[Hook]) -> None:
+        self.hooks = hooks
+        self.times: list[float] = []
+        self.outcomes: dict[int, tuple[HookOutcome, str]] = {}
+
+
+class Trace:
+    """The hook calls of one run, in the order in which they were started in each process.
+
+    Iterating gives :class:`HookEvent`; ``str(trace)`` is a small table.
+
+    Example:
+        >>> trace = Trace(node_id="node-1")
+        >>> [event.name for event in trace]
+        []
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: str = "",
+        clock: Callable[[], float] = time.perf_counter,
+        epoch_s: float | None = None,
+    ) -> None:
+        self.node_id = node_id
+        self.process_id = os.getpid()
+        self.clock = clock
+        # perf_counter has no meaning outside its process; the wall clock can be stepped. Anchored once, both do.
+        self.epoch_s = time.time() - clock() if epoch_s is None else epoch_s
+        self._parts: list[Batch | HookEvent] = []
+
+    def batch(self, hooks: Sequence[Hook]) -> Batch:
+        """Begin a batch; what is written into it shows up in the trace at once."""
+        batch = Batch(hooks)
+        self._parts.append(batch)
+        return batch
+
+    def extend(self, events: Iterable[HookEvent]) -> None:
+        """Add the events that another process recorded."""
+        self._parts.extend(events)
+
+    @property
+    def events(self) -> tuple[HookEvent, ...]:
+        """All events so far."""
+        return tuple(self)
+
+    def __iter__(self) -> Iterator[HookEvent]:
+        for part in tuple(self._parts):
+            if isinstance(part, HookEvent):
+                yield part
+            else:
+                yield from self._expand(part)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"<Trace of {len(self)} hook calls>"
+
+    def __str__(self) -> str:
+        events = self.events
+        if not events:
+            return "(no hook ran)"
+        first_s = min(event.start_s for event in events)
+        rows = [("start", "took", "point", "hook", "node", "pid", "outcome")]
+        rows += [
+            (
+                f"{event.start_s - first_s:9.3f} s",
+                f"{event.duration_s:8.3f} s",
+                event.point,
+                event.hook,
+                event.node_id[:12],
+                str(event.process_id),
+                f"{event.outcome}: {event.detail}" if event.detail else event.outcome,
+            )
+            for event in events
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        )
+
+    def _expand(self, batch: Batch) -> Iterator[HookEvent]:
+        times = batch.times
+        epoch_s = self.epoch_s
+        for index in range(len(times) - 1):
+            outcome, detail = batch.outcomes.get(index, ("ok", ""))
+            hook = batch.hooks[index]
+            yield HookEvent(
+                hook.point,
+                hook.ref,
+                self.node_id,
+                self.process_id,
+                epoch_s + times[index],
+                epoch_s + times[index + 1],
+                outcome,
+                detail,
+            )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (self.node_id, self.process_id, self.events))
+
+
+def _rebuild(node_id: str, process_id: int, events: Iterable[HookEvent]) -> Trace:
+    trace = Trace(node_id=node_id)
+    trace.process_id = process_id
+    trace.extend(events)
+    return trace
