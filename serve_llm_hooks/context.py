@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from .points import did_you_mean
 from .trace import Trace
@@ -126,27 +126,29 @@ class InitializeNodeOutput:
     extra_init_kwargs: dict[str, Any] = field(default_factory=dict)
 
 
+def _assign(ctx: Any, name: str, value: object) -> None:
+    fields = type(ctx).__dataclass_fields__
+    if name not in fields:
+        if hasattr(type(ctx), name):  # a property
+            raise AttributeError(f"ctx.{name} is read-only")
+        raise AttributeError(
+            f"{type(ctx).__name__} has no field {name!r}{did_you_mean(name, fields)}. "
+            f"What hooks keep for each other goes into ctx.custom_data[{name!r}]."
+        )
+    kind = fields[name].metadata.get("kind")
+    if kind == "read-only" and name in ctx.__dict__:
+        raise AttributeError(f"ctx.{name} is read-only")
+    check = _CHECKS.get(kind)
+    object.__setattr__(ctx, name, check(name, value) if check else value)
+
+
 class _Checked:
     """Checks every assignment: unknown names, read-only fields, wrong values."""
 
     __slots__ = ()
 
-    def __setattr__(self, name: str, value: object) -> None:
-        names = type(self).__dataclass_fields__  # type: ignore[attr-defined]  # both subclasses are dataclasses
-        if name not in names:
-            raise AttributeError(
-                f"{type(self).__name__} has no field {name!r}{did_you_mean(name, _public(names))}. "
-                f"What hooks keep for each other goes into ctx.custom_data[{name!r}]."
-            )
-        kind = names[name].metadata.get("kind")
-        if kind == "read-only" and name in self.__dict__:
-            raise AttributeError(f"ctx.{name} is read-only")
-        check = _CHECKS.get(kind)
-        object.__setattr__(self, name, check(name, value) if check else value)
-
-
-def _public(names: Mapping[str, Any]) -> list[str]:
-    return [name for name in names if not name.startswith("_")]
+    if not TYPE_CHECKING:  # pragma: no branch  # where they see a __setattr__, checkers let any name be assigned to
+        __setattr__ = _assign
 
 
 class _ModeField:
@@ -262,7 +264,7 @@ class CallbackCtx(_Checked):
         <DownloadMode.TOKENIZER_ONLY: 'TOKENIZER_ONLY'>
     """
 
-    llm_config: Any = _field("read-only")
+    llm_config: Final[Any] = _field("read-only")
     local_node_download_model: _OptionalModeField = _OptionalModeField()
     worker_node_download_model: _ModeField = _ModeField()
     placement_group: Any = _field("any")
@@ -271,10 +273,10 @@ class CallbackCtx(_Checked):
     model_path: str | None = _field("path?")
     custom_data: dict[str, Any] = _field("dict", factory=dict)
     run_init_node: bool = _field("bool", True)
-    nodes: Mapping[str, NodeResult] = _field("read-only", factory=_no_nodes)
-    engine: Any = _field("read-only")
-    error: Exception | None = _field("read-only")
-    trace: Trace = _field("read-only", factory=Trace)
+    nodes: Final[Mapping[str, NodeResult]] = _field("read-only", factory=_no_nodes)
+    engine: Final[Any] = _field("read-only")
+    error: Final[Exception | None] = _field("read-only")
+    trace: Final[Trace] = _field("read-only", factory=Trace)
 
     @property
     def model_id(self) -> str:
@@ -299,13 +301,13 @@ class NodeCtx(_Checked):
         <DownloadMode.MODEL_AND_TOKENIZER: 'MODEL_AND_TOKENIZER'>
     """
 
-    model_id: str = _field("read-only", "")
-    node_id: str = _field("read-only", "")
-    is_local: bool = _field("read-only", False)
+    model_id: Final[str] = _field("read-only", "")
+    node_id: Final[str] = _field("read-only", "")
+    is_local: Final[bool] = _field("read-only", False)
     download_model: _ModeField = _ModeField()
     custom_data: dict[str, Any] = _field("dict", factory=dict)
     model_path: str | None = _field("path?")
-    load_llm_config: Callable[[], Any] | None = field(default=None, repr=False, metadata={"kind": "read-only"})
+    load_llm_config: Final[Callable[[], Any] | None] = field(default=None, repr=False, metadata={"kind": "read-only"})
 
     @property
     def llm_config(self) -> Any:

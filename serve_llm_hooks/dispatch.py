@@ -135,7 +135,7 @@ class Dispatcher:
         """Run sync hooks in the worker thread; come back for what the thread cannot settle, and go on behind it."""
         loop = asyncio.get_running_loop()
         # As asyncio.to_thread does: hooks see the caller's context variables.
-        job = contextvars.copy_context().run
+        job: Callable[..., Any] = contextvars.copy_context().run
         run.begin()
         while run.index < len(run.hooks):
             hook = run.hooks[run.index]
@@ -165,8 +165,8 @@ class Dispatcher:
         run.begin()
         await self._settle_awaitable(run, None)
 
-    async def _settle_awaitable(self, run: _Run, awaitable: Awaitable[Any] | None) -> None:
-        """Await the current hook, within its timeout."""
+    async def _settle_awaitable(self, run: _Run, awaitable: Any) -> None:
+        """Await the current hook (called first, where there is nothing to await yet), within its timeout."""
         hook = run.hooks[run.index]
         try:
             if awaitable is None:
@@ -177,7 +177,11 @@ class Dispatcher:
                 result = await _within(hook.options.timeout_s, awaitable)
         except _TimedOut:
             self._fail(run, _timed_out(hook), "timed_out")
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():  # it is the hook's own affair that was cancelled
+                self._fail(run, error, "failed")
+                return
             run.end("cancelled", "")
             raise
         except (Exception, SystemExit) as error:
@@ -224,7 +228,7 @@ class Dispatcher:
             logger.warning("%s (on_error='warn': going on)", message, exc_info=failure)
             return
         run.end(outcome, one_line(error))
-        raise failure
+        raise failure from failure.__cause__  # and not from what was being handled in here
 
     def _abandon_worker(self, job: asyncio.Future[Any]) -> None:
         """Leave a thread that hangs to itself; the next sync hook gets a new one."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .context import CallbackCtx, InitializeNodeOutput, NodeResult, set_read_only
 from .dispatch import Dispatcher, one_line
 from .errors import HookPickleError, NodeInitializationError, NodeLostError, ServeLLMHooksError
-from .loading import script_hooks, select_hooks
+from .loading import select_hooks
 from .node import NodeReport, NodeTask, pack_custom_data, pack_hooks, wants_download
 from .points import HOOK_NAMES
 from .registry import HookRegistry, registry
@@ -142,7 +142,7 @@ class Initialization:
         self._nodes: dict[str, NodeResult] = {}
         self._downloaded_path: str | None = None
         self.dispatcher = Dispatcher(self.model_id, trace=self.trace, on_error=defaults.on_error)
-        self._say_what_runs()
+        self._say_what_runs(hooks)
 
     @property
     def output(self) -> InitializeNodeOutput:
@@ -179,22 +179,25 @@ class Initialization:
         tasks = self._node_tasks(new)
         reports, failures = await self._run_on_nodes([task for task in tasks.values() if task is not None])
         for node_id in new:
+            is_local = node_id == self.cluster.local_node_id
             report = reports.get(node_id)
             if report is not None:
                 self.trace.extend(report.events)
             if node_id in failures and (report is None or report.failure is None):
-                self._nodes[node_id] = NodeResult(node_id, error=one_line(failures[node_id]))
+                self._nodes[node_id] = NodeResult(node_id, is_local, error=one_line(failures[node_id]))
             elif report is not None:
                 self._nodes[node_id] = report.result()
             elif tasks[node_id] is None:  # nothing to do there
                 self._nodes[node_id] = NodeResult(
                     node_id,
-                    is_local=node_id == self.cluster.local_node_id,
+                    is_local,
                     path=self.defaults.source_id,
                     download_model=self._mode(node_id),
                 )
             else:
-                self._nodes[node_id] = NodeResult(node_id, error="cancelled, because another node failed")
+                self._nodes[node_id] = NodeResult(
+                    node_id, is_local, error="cancelled, because another node failed"
+                )
         set_read_only(self.ctx, nodes=MappingProxyType(self._nodes))
         if failures:
             raise self._nodes_error([(node_id, failures[node_id]) for node_id in new if node_id in failures])
@@ -356,12 +359,12 @@ class Initialization:
 
     # -- what the log says ------------------------------------------------------------------------------------------
 
-    def _say_what_runs(self) -> None:
+    def _say_what_runs(self, selected: HookRegistry) -> None:
         names = [hook.ref for hooks in self._hooks.values() for hook in hooks]
         logger.info("model %r: %d hooks: %s", self.model_id, len(names), ", ".join(names) or "none")
         if getattr(self.llm_config, "hooks", ()) is None:
-            named = set(script_hooks())
-            others = [hook.ref for hook in registry.for_model(self.model_id) if hook not in named]
+            taken = set(selected)
+            others = [hook.ref for hook in registry.for_model(self.model_id) if hook not in taken]
             if others:
                 logger.info(
                     "model %r: registered for it, but not named in its config's hooks=[...], so not run: %s",

