@@ -32,7 +32,7 @@ types: $(VENV)/.dev ## mypy --strict on everything, pyright on the public types
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@for package in serve_llm_hooks serve_llm_hooks_testing; do \
-		$(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes $$package || exit 1; done
+		PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=typings pyright --ignoreexternal --verifytypes $$package || exit 1; done
 
 clean: ## remove what make and the tools have made, .venv included
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov
@@ -48,9 +48,9 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml
 	@touch $@
 
 # Not made again when .dev is: neither list removes or changes what the other installs.
-$(VENV)/.engine: requirements/engine-cpu.txt | $(VENV)/.dev
+$(VENV)/.engine: requirements/engine-cpu.txt requirements/integration.txt | $(VENV)/.dev
 	@echo "Installing the CPU engine into $(VENV): Ray, vLLM, torch (3 GB, two to five minutes)"
-	@$(PIP) --no-deps -r requirements/engine-cpu.txt
+	@$(PIP) --no-deps -r requirements/engine-cpu.txt -r requirements/integration.txt
 	@$(BIN)/python -c 'import importlib.metadata as m, sys; v = m.version("torch"); \
 		sys.exit(sys.platform == "linux" and "+cpu" not in v and f"pip took torch {v}, which is not the CPU build: \
 	see the top of requirements/engine-cpu.txt, remove $(VENV), and try again")'

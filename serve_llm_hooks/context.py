@@ -138,6 +138,11 @@ def _assign(ctx: Any, name: str, value: object) -> None:
     kind = fields[name].metadata.get("kind")
     if kind == "read-only" and name in ctx.__dict__:
         raise AttributeError(f"ctx.{name} is read-only")
+    if "_closed" in ctx.__dict__ and name != "custom_data":
+        raise AttributeError(
+            f"ctx.{name} cannot be changed any more: the engine has been given it. on_before_engine_init is the "
+            "last point at which it can"
+        )
     check = _CHECKS.get(kind)
     object.__setattr__(ctx, name, check(name, value) if check else value)
 
@@ -324,3 +329,9 @@ def set_read_only(ctx: CallbackCtx | NodeCtx, **values: Any) -> None:
     """Set fields that hooks may only read. For ``initialize`` and the harness, not for hooks."""
     for name, value in values.items():
         object.__setattr__(ctx, name, value)
+
+
+def close(ctx: CallbackCtx) -> None:
+    """The engine has been given everything: from here on, hooks may look, and keep ``custom_data``."""
+    ctx.__dict__["extra_init_kwargs"] = MappingProxyType(dict(ctx.extra_init_kwargs))
+    ctx.__dict__["_closed"] = True

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dispatcher", "WorkerThread"]
 
-logger = logging.getLogger("serve_llm_hooks")
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 # An async hook that is cancelled at its timeout is given this long to clean up.
 _CANCEL_GRACE_S = 1.0

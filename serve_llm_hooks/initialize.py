@@ -8,9 +8,15 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from .context import CallbackCtx, InitializeNodeOutput, NodeResult, set_read_only
+from .context import CallbackCtx, InitializeNodeOutput, NodeResult, close, set_read_only
 from .dispatch import Dispatcher, one_line
-from .errors import HookPickleError, NodeInitializationError, NodeLostError, ServeLLMHooksError
+from .errors import (
+    HookPickleError,
+    NodeInitializationError,
+    NodeLostError,
+    PlacementGroupError,
+    ServeLLMHooksError,
+)
 from .loading import select_hooks
 from .node import NodeReport, NodeTask, pack_custom_data, pack_hooks, wants_download
 from .points import HOOK_NAMES
@@ -20,13 +26,13 @@ from .trace import Trace
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 
-    from .cluster import Cluster
+    from .cluster import Cluster, ReplicaDefaults
     from .context import Skip
     from .points import HookName
 
 __all__ = ["Initialization", "initialization", "initialize_node"]
 
-logger = logging.getLogger("serve_llm_hooks")
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 PROGRESS_S = 30.0
 """While something is waited for, a line this often says for what."""
@@ -62,14 +68,17 @@ async def initialize_node(
         >>> output = await initialize_node(config, start_engine=start)  # doctest: +SKIP
     """
     async with initialization(llm_config, cluster=cluster) as run:
-        if start_engine is not None:
-            run.engine = await start_engine(run.ctx)
+        run.engine = None if start_engine is None else await start_engine(run.ctx)
     return run.output
 
 
 @asynccontextmanager
 async def initialization(
-    llm_config: Any, *, cluster: Cluster | None = None, hooks: HookRegistry | None = None
+    llm_config: Any,
+    *,
+    cluster: Cluster | None = None,
+    hooks: HookRegistry | None = None,
+    on_begin: Callable[[Initialization], object] | None = None,
 ) -> AsyncIterator[Initialization]:
     """The same, for those who start the engine themselves: do it inside the ``async with``.
 
@@ -77,6 +86,7 @@ async def initialization(
         llm_config: the deployment's config.
         cluster: where; left out, the Ray cluster that this process is connected to.
         hooks: the hooks to run; left out, those that the config selects.
+        on_begin: given the start before anything of it happens, so that its trace is there when it fails.
 
     Example:
         >>> async with initialization(config) as run:  # doctest: +SKIP
@@ -88,6 +98,8 @@ async def initialization(
         cluster = RayCluster()
     run = Initialization(llm_config, cluster, select_hooks(llm_config) if hooks is None else hooks)
     ctx = run.ctx
+    if on_begin is not None:
+        on_begin(run)
     async with run.dispatcher:
         try:
             if await run.point("on_before_init"):
@@ -101,9 +113,11 @@ async def initialization(
                 await run.initialize_nodes()
                 await run.point("on_after_download")
                 await run.point("on_after_placement_group")
+                await run.ensure_placement_group()
                 await run.initialize_nodes()  # those that a replaced group added
+            group = ctx.placement_group
             await run.point("on_before_engine_init")
-            await run.configure_engine()
+            await run.configure_engine(group)
             yield run
             set_read_only(ctx, engine=run.engine)
             await run.point("on_after_engine_init")
@@ -126,29 +140,31 @@ class Initialization:
     def __init__(self, llm_config: Any, cluster: Cluster, hooks: HookRegistry) -> None:
         self.llm_config = llm_config
         self.cluster = cluster
-        self.defaults = defaults = cluster.defaults(llm_config)
+        self.defaults: ReplicaDefaults = cluster.defaults(llm_config)
+        defaults = self.defaults
         self.engine: Any = None
-        self.trace = Trace(node_id=cluster.local_node_id, clock=cluster.clock, epoch_s=cluster.epoch_s)
-        self.ctx = CallbackCtx(
+        self.trace: Trace = Trace(node_id=cluster.local_node_id, clock=cluster.clock, epoch_s=cluster.epoch_s)
+        self.ctx: CallbackCtx = CallbackCtx(
             llm_config=llm_config,
             worker_node_download_model=defaults.download_model,
             placement_group=defaults.placement_group,
             runtime_env=defaults.runtime_env,
             trace=self.trace,
         )
-        self.model_id = self.ctx.model_id
+        self.model_id: str = self.ctx.model_id
         # All points now: an impossible order ends the start before it has begun.
         self._hooks = {name: hooks.hooks(name, self.model_id) for name in HOOK_NAMES}
         self._nodes: dict[str, NodeResult] = {}
+        self._touch_nodes: bool | None = None
         self._downloaded_path: str | None = None
-        self.dispatcher = Dispatcher(self.model_id, trace=self.trace, on_error=defaults.on_error)
+        self.dispatcher: Dispatcher = Dispatcher(self.model_id, trace=self.trace, on_error=defaults.on_error)
         self._say_what_runs(hooks)
 
     @property
     def output(self) -> InitializeNodeOutput:
         """What the engine is started with."""
         ctx = self.ctx
-        return InitializeNodeOutput(ctx.placement_group, ctx.runtime_env, ctx.extra_init_kwargs)
+        return InitializeNodeOutput(ctx.placement_group, ctx.runtime_env, dict(ctx.extra_init_kwargs))
 
     async def point(self, name: HookName) -> Skip | None:
         """Run a point's hooks; gives the veto, if there was one."""
@@ -168,7 +184,9 @@ class Initialization:
         Raises:
             NodeInitializationError: a node failed.
         """
-        if not self.ctx.run_init_node:
+        if self._touch_nodes is None:  # decided once: a hook after the downloads can neither veto them nor take it back
+            self._touch_nodes = self.ctx.run_init_node
+        if not self._touch_nodes:
             return
         node_ids = await self._with_progress(
             self.cluster.node_ids(self.ctx.placement_group), "its placement group to be scheduled"
@@ -195,20 +213,32 @@ class Initialization:
                     download_model=self._mode(node_id),
                 )
             else:
-                self._nodes[node_id] = NodeResult(
-                    node_id, is_local, error="cancelled, because another node failed"
-                )
+                self._nodes[node_id] = NodeResult(node_id, is_local, error="cancelled, because another node failed")
         set_read_only(self.ctx, nodes=MappingProxyType(self._nodes))
         if failures:
             raise self._nodes_error([(node_id, failures[node_id]) for node_id in new if node_id in failures])
         self._choose_path(node_ids)
 
-    async def configure_engine(self) -> None:
-        """Give the engine what hooks decided."""
+    async def configure_engine(self, group: Any) -> None:
+        """Give the engine what hooks decided; from here on they cannot change it.
+
+        Args:
+            group: the placement group whose nodes are initialized.
+
+        Raises:
+            PlacementGroupError: a hook has replaced it since.
+            EngineArgumentError: an argument that the engine cannot be given.
+        """
+        if self.ctx.placement_group is not group:
+            raise PlacementGroupError(
+                f"model {self.model_id!r}: ctx.placement_group was replaced at on_before_engine_init, too late for its "
+                "nodes to be initialized; replace it at on_after_placement_group or before"
+            )
         path = self.ctx.model_path
         self.cluster.configure_engine(
             self.llm_config, self.ctx, path_by_hook=path is not None and path != self._downloaded_path
         )
+        close(self.ctx)
 
     async def failed(self, error: Exception) -> None:
         """Run ``on_failure``. What fails in there is logged, and changes nothing of the error that is raised."""

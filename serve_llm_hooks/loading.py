@@ -63,7 +63,7 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
 
 
 def select_hooks(llm_config: Any) -> HookRegistry:
-    """The hooks that a run with this config takes: see DESIGN's "Selection and isolation" in ``docs/``.
+    """The hooks that a run with this config takes: "Which hooks run" in ``docs/hooks.md``.
 
     A config with a ``hooks`` field decides: those it names; those of the running script when it says nothing. A
     config without one (Ray's own) takes all that are registered for its model in this process.
@@ -192,7 +192,7 @@ def _load_file(path: Path, ref: str) -> ModuleType:
 
     file = path.expanduser().resolve()
     if not file.is_file():
-        raise HookLoadError(f"hooks file {ref!r} is not there (looked at {file})")
+        raise HookLoadError(f"hooks file {ref!r} is not there (looked at {file})") from FileNotFoundError(str(file))
     name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]

@@ -147,7 +147,7 @@ def pack_hooks(hooks: Iterable[Hook]) -> tuple[PackedHook, ...]:
             data = cloudpickle.dumps(hook)
         except Exception as error:
             raise HookPickleError(
-                f"hook {hook.ref} at {hook.point} cannot be sent to a node: {_culprit(hook)}"
+                f"hook {hook.ref} at {hook.point} cannot be sent to another process: {_culprit(hook)}"
                 f"{one_line(error)}. Make what it needs inside the hook, or pass plain data in ctx.custom_data."
             ) from error
         packed.append(PackedHook(hook.ref, hook.point, data))

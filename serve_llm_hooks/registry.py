@@ -10,10 +10,12 @@ from typing import (
     Concatenate,
     Literal,
     NamedTuple,
+    Protocol,
     TypeAlias,
     TypedDict,
     TypeVar,
     Unpack,
+    cast,
     overload,
 )
 
@@ -43,6 +45,22 @@ if TYPE_CHECKING:
         after: str | Iterable[str]
         timeout_s: float | None
         on_error: OnError | None
+
+    class HookDecorator(Protocol):
+        """``hook``, as checkers see it: by the kind of point, so that they know a wrong name, ctx or return type."""
+
+        @overload
+        def __call__(
+            self, point: ReplicaVetoHookName, **options: Unpack[_Options]
+        ) -> Callable[[ReplicaVetoFn], ReplicaVetoFn]: ...
+        @overload
+        def __call__(self, point: ReplicaHookName, **options: Unpack[_Options]) -> Callable[[ReplicaFn], ReplicaFn]: ...
+        @overload
+        def __call__(
+            self, point: NodeVetoHookName, **options: Unpack[_Options]
+        ) -> Callable[[NodeVetoFn], NodeVetoFn]: ...
+        @overload
+        def __call__(self, point: NodeHookName, **options: Unpack[_Options]) -> Callable[[NodeFn], NodeFn]: ...
 
 
 __all__ = ["Hook", "HookOptions", "HookRegistry", "OnError", "hook", "registry"]
@@ -91,16 +109,16 @@ class Hook:
     __slots__ = ("call", "fn", "is_async", "kwargs", "name", "options", "path", "ref")
 
     def __init__(self, fn: Callable[..., Any], options: HookOptions, kwargs: Mapping[str, Any] | None = None) -> None:
-        self.fn = fn
-        self.options = options
-        self.kwargs = dict(kwargs or {})
+        self.fn: Callable[..., Any] = fn
+        self.options: HookOptions = options
+        self.kwargs: dict[str, Any] = dict(kwargs or {})
         named = fn if hasattr(fn, "__qualname__") else getattr(fn, "func", type(fn))  # a partial, an instance
         self.name: str = getattr(named, "__name__", type(named).__name__)
-        self.path = f"{getattr(named, '__module__', '?')}:{getattr(named, '__qualname__', self.name)}"
+        self.path: str = f"{getattr(named, '__module__', '?')}:{getattr(named, '__qualname__', self.name)}"
         shown = ", ".join(f"{key}={value!r}" for key, value in self.kwargs.items())
-        self.ref = f"{self.path}({shown})" if shown else self.path
+        self.ref: str = f"{self.path}({shown})" if shown else self.path
         self.call: Callable[[Any], Any] = partial(fn, **self.kwargs) if self.kwargs else fn
-        self.is_async = _is_async(fn)
+        self.is_async: bool = _is_async(fn)
 
     @property
     def point(self) -> HookName:
@@ -227,18 +245,18 @@ class HookRegistry:
     def __repr__(self) -> str:
         return f"<HookRegistry of {', '.join(hook.ref for hook in self) or 'no hooks'}>"
 
-    # One overload for each kind of point, so that a checker knows a wrong name, ctx or return type.
-    @overload
-    def hook(
-        self, point: ReplicaVetoHookName, **options: Unpack[_Options]
-    ) -> Callable[[ReplicaVetoFn], ReplicaVetoFn]: ...
-    @overload
-    def hook(self, point: ReplicaHookName, **options: Unpack[_Options]) -> Callable[[ReplicaFn], ReplicaFn]: ...
-    @overload
-    def hook(self, point: NodeVetoHookName, **options: Unpack[_Options]) -> Callable[[NodeVetoFn], NodeVetoFn]: ...
-    @overload
-    def hook(self, point: NodeHookName, **options: Unpack[_Options]) -> Callable[[NodeFn], NodeFn]: ...
-    def hook(
+    @property
+    def hook(self) -> HookDecorator:
+        """The decorator that registers here; its arguments are those of :func:`serve_llm_hooks.hook`.
+
+        Example:
+            >>> @HookRegistry().hook("on_before_download", model_id="llama-2-7b", order=-1)
+            ... def say(ctx):
+            ...     print("about to download", ctx.model_id)
+        """
+        return cast("HookDecorator", self._hook)
+
+    def _hook(
         self,
         point: Any,
         *,
@@ -268,11 +286,6 @@ class HookRegistry:
             HookSignatureError: the function does not take ``ctx``, or takes more than that by position.
             TypeError, ValueError: an option of the wrong kind; the same function at the same point again, with
                 other options.
-
-        Example:
-            >>> @HookRegistry().hook("on_before_download", model_id="llama-2-7b", order=-1)
-            ... def say(ctx):
-            ...     print("about to download", ctx.model_id)
         """
         options = HookOptions(
             hook_point(point).name,
@@ -450,7 +463,7 @@ def _on_error(value: OnError | None) -> OnError | None:
     return value
 
 
-registry = HookRegistry()
+registry: HookRegistry = HookRegistry()
 """The process's registry: what ``@hook`` fills."""
 
-hook = registry.hook
+hook: HookDecorator = registry.hook

@@ -63,7 +63,7 @@ class Batch:
     __slots__ = ("hooks", "outcomes", "times")
 
     def __init__(self, hooks: Sequence[Hook]) -> None:
-        self.hooks = hooks
+        self.hooks: Sequence[Hook] = hooks
         self.times: list[float] = []
         self.outcomes: dict[int, tuple[HookOutcome, str]] = {}
 
@@ -87,10 +87,10 @@ class Trace:
         epoch_s: float | None = None,
     ) -> None:
         self.node_id = node_id
-        self.process_id = os.getpid()
+        self.process_id: int = os.getpid()
         self.clock = clock
         # perf_counter has no meaning outside its process; the wall clock can be stepped. Anchored once, both do.
-        self.epoch_s = time.time() - clock() if epoch_s is None else epoch_s
+        self.epoch_s: float = time.time() - clock() if epoch_s is None else epoch_s
         self._parts: list[Batch | HookEvent] = []
 
     def batch(self, hooks: Sequence[Hook]) -> Batch:

@@ -47,7 +47,8 @@ def _hooked(config: Any) -> LLMConfig:
     if isinstance(config, str | Path):
         if not Path(config).is_file():
             raise FileNotFoundError(f"llm_configs names the file {str(config)!r}, which is not there")
-        return LLMConfig.from_file(str(config))
+        from_file: LLMConfig = LLMConfig.from_file(str(config))
+        return from_file
     if isinstance(config, _RayLLMConfig):
         config = _fields(config)
     return LLMConfig.model_validate(config)

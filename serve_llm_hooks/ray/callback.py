@@ -31,7 +31,7 @@ class HandedOver(CallbackBase):
 
     def take(self, ctx: HooksCtx) -> None:
         """Take over what hooks decided."""
-        self.ctx = CallbackCtx(
+        self.ctx: CallbackCtx = CallbackCtx(
             worker_node_download_model=NodeModelDownloadable[ctx.worker_node_download_model.name],
             placement_group=ctx.placement_group,
             runtime_env=ctx.runtime_env,
@@ -94,16 +94,29 @@ class HooksCallback(HandedOver):
             self.take(run.ctx)
 
 
+def names_hooks_callback(callback_class: Any) -> bool:
+    """Whether a ``callback_config``'s class is :class:`HooksCallback`, or its path."""
+    if isinstance(callback_class, str):
+        return callback_class.replace(":", ".") in (
+            "serve_llm_hooks.ray.HooksCallback",
+            "serve_llm_hooks.ray.callback.HooksCallback",
+        )
+    return callback_class is HooksCallback
+
+
 def native_hooks(llm_config: Any) -> HookRegistry | None:
-    """The hooks of a config of Ray's own that names :class:`HooksCallback`; ``None`` for any other config."""
-    callback_config = llm_config.callback_config
-    name = callback_config.callback_class
-    if not isinstance(name, str):
-        name = f"{name.__module__}.{name.__qualname__}"
-    if name.replace(":", ".") not in (
-        "serve_llm_hooks.ray.HooksCallback",
-        "serve_llm_hooks.ray.callback.HooksCallback",
-    ):
-        return None
-    hooks = callback_config.callback_kwargs.get("hooks")
-    return select_hooks(llm_config) if hooks is None else load_hooks(*hooks)
+    """The hooks of a config of Ray's own that names :class:`HooksCallback`; ``None`` for one that names no callback.
+
+    Raises:
+        HookLoadError: the config names another callback, which a hooked server would silently not call.
+    """
+    chosen = llm_config.callback_config
+    if names_hooks_callback(chosen.callback_class):
+        hooks = chosen.callback_kwargs.get("hooks")
+        return select_hooks(llm_config) if hooks is None else load_hooks(*hooks)
+    if chosen.callback_class is not CallbackBase:
+        raise HookLoadError(
+            f"callback_config of model {llm_config.model_id!r} names {chosen.callback_class!r}, and this server runs "
+            "hooks instead of Ray's callbacks: write what it does as hooks, or take hooked_server away"
+        )
+    return None

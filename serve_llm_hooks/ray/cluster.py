@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import pickle
 import time
@@ -59,9 +60,9 @@ class RayCluster:
         node_grace_s: float = 10.0,
         placement_group_timeout_s: float | None = None,
     ) -> None:
-        self.node_timeout_s = _seconds("SERVE_LLM_HOOKS_NODE_TIMEOUT_S", 3600.0, node_timeout_s)
+        self.node_timeout_s: float = _seconds("SERVE_LLM_HOOKS_NODE_TIMEOUT_S", 3600.0, node_timeout_s)
         self.node_grace_s = node_grace_s
-        self.placement_group_timeout_s = _seconds(
+        self.placement_group_timeout_s: float = _seconds(
             "SERVE_LLM_HOOKS_PLACEMENT_GROUP_TIMEOUT_S", 1800.0, placement_group_timeout_s
         )
 
@@ -170,10 +171,19 @@ def _seconds(variable: str, default: float, given: float | None) -> float:
 
 
 def _autoscales() -> bool:
-    """Whether an autoscaler may still add the nodes that are missing."""
+    """Whether an autoscaler may still add the nodes that are missing; also while that cannot be told yet.
+
+    Every head node runs one. Without node types of its own to launch, it calls each node there is a type of its own,
+    ``node_<id>``.
+    """
     from ray.experimental.internal_kv import _internal_kv_get
 
-    return _internal_kv_get("__autoscaling_status") is not None
+    status = json.loads(_internal_kv_get("__autoscaling_status") or b"{}")
+    report = status.get("autoscaler_report")
+    if report is None:
+        return True
+    unmanaged = {f"node_{node['NodeID']}" for node in ray.nodes()}
+    return not set(report["active_nodes"]) <= unmanaged
 
 
 def _supply(table: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from pydantic import PrivateAttr, field_validator, model_validator
@@ -10,14 +11,19 @@ from ray.serve.llm import LLMConfig as _RayLLMConfig
 from ..errors import HookLoadError
 from ..loading import load_hooks, script_hooks
 from ..node import pack_hooks
-from .callback import HooksCallback
+from ..registry import Hook  # noqa: TC001  # pydantic looks it up when the class is made
+from .callback import HooksCallback, names_hooks_callback
 from .internals import CallbackBase
 from .server import LLMServer, hooked_server
 
 if TYPE_CHECKING:
-    from ..registry import Hook
+    from collections.abc import Sequence
+
+    from ..loading import HookRef
 
 __all__ = ["LLMConfig"]
+
+logger = logging.getLogger("serve_llm_hooks")
 
 
 class LLMConfig(_RayLLMConfig):
@@ -41,6 +47,13 @@ class LLMConfig(_RayLLMConfig):
     """
 
     hooks: list[Any] | None = None
+
+    if TYPE_CHECKING:
+        server_cls: Any
+
+        def __init__(
+            self, *, hooks: Sequence[HookRef] | None = None, model_id: str = ..., **rays_fields: Any
+        ) -> None: ...
 
     # What the script had decorated when the config left its process; None while it is still there.
     _script_hooks: tuple[Hook, ...] | None = PrivateAttr(None)
@@ -71,28 +84,49 @@ class LLMConfig(_RayLLMConfig):
         raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {value!r}")
 
     @model_validator(mode="after")
+    def _take_over_native_hooks(self) -> LLMConfig:
+        """A config that was written for ``HooksCallback`` means the same hooks here, and all points are in reach."""
+        chosen = self.callback_config
+        if names_hooks_callback(chosen.callback_class):
+            if self.hooks is not None:
+                raise ValueError(
+                    "hooks=[...] and HooksCallback in callback_config: give the hooks once, in hooks=[...]"
+                )
+            self.hooks = chosen.callback_kwargs.get("hooks")
+        elif chosen.callback_class is not CallbackBase:
+            raise ValueError(
+                f"callback_config names {chosen.callback_class!r}, and hooks run instead of Ray's callbacks here: "
+                "write what it does as hooks"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_hooks(self) -> LLMConfig:
+        self.check_hooks()
+        return self
+
+    def check_hooks(self) -> None:
+        """Load the hooks, as far as this process can see them.
+
+        Raises:
+            HookLoadError: they cannot be loaded.
+        """
+        shipped = bool(self.runtime_env and (self.runtime_env.get("working_dir") or self.runtime_env.get("py_modules")))
+        seen = []
         for ref in self.hooks or ():
             try:
                 load_hooks(ref)
             except HookLoadError as error:
-                if not (isinstance(error.__cause__, ModuleNotFoundError) and _ships_code(self.runtime_env)):
+                if not (shipped and isinstance(error.__cause__, ModuleNotFoundError | FileNotFoundError)):
                     raise
-        else:
-            if self.hooks and not _ships_code(self.runtime_env):
-                load_hooks(*self.hooks)  # together: a circle between modules, parameters given for another's hook
-        return self
+                logger.info("model %r: left to the replica, which may have what is shipped: %s", self.model_id, error)
+            else:
+                seen.append(ref)
+        load_hooks(*seen)  # together: a circle between modules, parameters given for another entry's hook
 
     @model_validator(mode="after")
     def _be_served_with_hooks(self) -> LLMConfig:
         self.server_cls = LLMServer if self.server_cls is None else hooked_server(self.server_cls)
-        chosen = self.callback_config.callback_class
-        if chosen is not CallbackBase:
-            raise ValueError(
-                f"callback_config names {chosen!r}, and hooks run instead of Ray's callbacks here: write what it does "
-                "as hooks, or keep ray.serve.llm.LLMConfig, with serve_llm_hooks.ray.HooksCallback for hooks that run "
-                "before the engine"
-            )
         return self
 
     def get_or_create_callback(self) -> Any:
@@ -104,15 +138,17 @@ class LLMConfig(_RayLLMConfig):
         return self._callback_instance
 
     def __getstate__(self) -> dict[Any, Any]:
+        self.check_hooks()  # `config.hooks = [...]` is not validated where it is written
         state = super().__getstate__()
         if self.hooks is None and self._script_hooks is None:
-            hooks = tuple(hook for hook in script_hooks() if hook.options.matches(self.model_id))
-            state["__pydantic_private__"] = {**state["__pydantic_private__"], "_script_hooks": hooks}
-            pack_hooks(hooks)  # says which one cannot travel, and why; the pickling around us would not
-        elif self.hooks:
-            pack_hooks(load_hooks(*(ref for ref in self.hooks if not isinstance(ref, str | dict))))
+            travelling = tuple(hook for hook in script_hooks() if hook.options.matches(self.model_id))
+            state["__pydantic_private__"] = {**state["__pydantic_private__"], "_script_hooks": travelling}
+        else:
+            by_value = [ref for ref in self.hooks or () if not isinstance(_target(ref), str)]
+            travelling = tuple(load_hooks(*by_value))
+        pack_hooks(travelling)  # says which one cannot travel, and why; the pickling around us would not
         return state
 
 
-def _ships_code(runtime_env: dict[str, Any] | None) -> bool:
-    return bool(runtime_env and (runtime_env.get("working_dir") or runtime_env.get("py_modules")))
+def _target(ref: Any) -> Any:
+    return ref.get("hook") if isinstance(ref, dict) else ref

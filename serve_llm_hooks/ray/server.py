@@ -33,11 +33,14 @@ def hooked_server(base: type[ServerT]) -> type[ServerT]:
     if getattr(base, _HOOKED, False):
         return base
 
-    class Hooked(base):  # type: ignore[misc,valid-type]  # a base class that is a variable
+    parent: Any = base  # a base class that is a variable: no checker follows it
+
+    class Hooked(parent):  # type: ignore[misc]  # so this is a subclass of Any
         async def start(self) -> None:
             """Start the replica: hooks around placement group, downloads and engine."""
             show_log()
             config = self._llm_config
+            # None for our own config, whose hooks= decides.
             async with initialization(config, cluster=RayCluster(), hooks=native_hooks(config)) as run:
                 self._hook_trace = run.trace
                 hand_over(config, run.ctx)
@@ -56,5 +59,5 @@ def hooked_server(base: type[ServerT]) -> type[ServerT]:
     return hooked
 
 
-LLMServer = hooked_server(_RayLLMServer)
+LLMServer: type[_RayLLMServer] = hooked_server(_RayLLMServer)
 LLMServer.__module__ = __name__  # so that it travels by reference

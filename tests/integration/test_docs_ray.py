@@ -1,0 +1,53 @@
+"""The docs' Python and YAML that need Ray Serve LLM: configs are made, nothing is deployed, no Ray is started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.docs_blocks import PAGES, ROOT, blocks_of, run_page
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WITH_RAY = [page for page in PAGES if any(block.needs == "ray" for block in blocks_of(page, "python"))]
+
+
+def test_there_are_some() -> None:
+    assert ROOT / "README.md" in WITH_RAY
+
+
+@pytest.mark.parametrize("page", WITH_RAY, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_python_of_a_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    run_page(page, tmp_path, monkeypatch, request.getfixturevalue, ray=True)
+
+
+def test_the_yaml_of_the_pages_makes_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import import_module
+
+    import yaml
+    from ray.serve.llm import LLMConfig as RayLLMConfig
+
+    from serve_llm_hooks.ray import HooksCallback, LLMConfig
+
+    hooks_module = next(block for block in blocks_of(ROOT / "README.md", "python") if block.file)
+    (tmp_path / "readme_hooks.py").write_text(hooks_module.text)
+    monkeypatch.syspath_prepend(tmp_path)
+    made = 0
+    for block in (block for page in PAGES for block in blocks_of(page, "yaml")):
+        document = yaml.safe_load(block.text.replace("my_company.llm_hooks", "readme_hooks"))
+        for application in document.get("applications", ()):
+            module, _, name = application["import_path"].partition(":")
+            assert callable(getattr(import_module(module), name))
+            for fields in application["args"]["llm_configs"]:
+                config = LLMConfig.model_validate(fields)
+                assert config.hooks == ["readme_hooks"]
+                made += 1
+        if "callback_config" in document:
+            native = RayLLMConfig(model_loading_config={"model_id": "llama-3-8b"}, **document)
+            assert isinstance(native.get_or_create_callback(), HooksCallback)
+            made += 1
+    assert made == 3

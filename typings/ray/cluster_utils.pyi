@@ -1,0 +1,16 @@
+from typing import Any
+
+class Cluster:
+    address: str
+    head_node: Any
+    def __init__(
+        self,
+        initialize_head: bool = ...,
+        connect: bool = ...,
+        head_node_args: dict[str, Any] | None = ...,
+        shutdown_at_exit: bool = ...,
+    ) -> None: ...
+    def add_node(self, wait: bool = ..., **node_args: Any) -> Any: ...
+    def remove_node(self, node: Any, allow_graceful: bool = ...) -> None: ...
+    def wait_for_nodes(self, timeout: float = ...) -> None: ...
+    def shutdown(self) -> None: ...

@@ -1,0 +1,6 @@
+from typing import Any
+
+class CloudMirrorConfig:
+    bucket_uri: str | None
+    def __init__(self, **fields: Any) -> None: ...
+    def model_dump(self) -> dict[str, Any]: ...
