@@ -41,6 +41,7 @@ def main() -> int:
 
     # working_dir ships this folder, and the hooks module in it, to every node.
     ray.init(
+        address="local",  # its own, whatever else runs on this machine
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=bool(os.environ.get("DEMO_VERBOSE")),

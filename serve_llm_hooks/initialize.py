@@ -294,7 +294,7 @@ class Initialization:
             data: bytes = cloudpickle.dumps(self.llm_config)
         except Exception as error:
             raise HookPickleError(
-                f"the config of model {self.model_id!r} cannot be sent to a node: {one_line(error)}"
+                f"the config of model {self.model_id!r} cannot be sent to another process: {one_line(error)}"
             ) from error
         return data
 

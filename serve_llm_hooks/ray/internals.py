@@ -44,19 +44,20 @@ _WHERE = {
     "download_model_files": "common.utils.download_utils",
 }
 
+if not TYPE_CHECKING:  # a checker that sees it takes every name for there
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    path = f"ray.llm._internal.{_WHERE[name]}"
-    try:
-        value = getattr(import_module(path), name)
-    except (ImportError, AttributeError) as error:
-        import ray
+    def __getattr__(name: str) -> Any:
+        if name not in _WHERE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        path = f"ray.llm._internal.{_WHERE[name]}"
+        try:
+            value = getattr(import_module(path), name)
+        except (ImportError, AttributeError) as error:
+            import ray
 
-        raise ImportError(
-            f"serve_llm_hooks needs {name} from {path}, which Ray {ray.__version__} does not give ({error}). "
-            f"Supported: Ray {SUPPORTED}, with the packages of ray[llm]."
-        ) from error
-    globals()[name] = value
-    return value
+            raise ImportError(
+                f"serve_llm_hooks needs {name} from {path}, which Ray {ray.__version__} does not give ({error}). "
+                f"Supported: Ray {SUPPORTED}, with the packages of ray[llm]."
+            ) from error
+        globals()[name] = value
+        return value

@@ -1,0 +1,64 @@
+"""How faults strike: small things that travel with a start, and go off at their point."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from serve_llm_hooks import Hook
+from serve_llm_hooks.node import PackedHook
+from serve_llm_hooks.registry import HookOptions
+
+if TYPE_CHECKING:
+    from serve_llm_hooks import HookName
+
+__all__ = ["ProcessDied", "death_hook", "packed_death", "packed_missing_module"]
+
+# After every hook of a point, whatever order= they have.
+_LAST = 2**63
+
+
+class ProcessDied(BaseException):
+    """The process is gone. No ``Exception``, so that nothing in it can handle it, just as nothing handles a kill."""
+
+    def __init__(self, point: HookName) -> None:
+        super().__init__(point)
+        self.point = point
+
+
+async def _die(ctx: Any, *, point: HookName) -> None:
+    raise ProcessDied(point)
+
+
+def death_hook(point: HookName) -> Hook:
+    """A hook that is the end of its process. It leaves no line in the trace, since it does not end."""
+    return Hook(_die, HookOptions(point, order=_LAST), {"point": point})
+
+
+def packed_death(point: HookName) -> PackedHook:
+    """The same for a node."""
+    hook = death_hook(point)
+    return PackedHook(hook.ref, point, pickle.dumps(hook))
+
+
+def packed_missing_module(hook: PackedHook, module: str) -> PackedHook:
+    """A hook that cannot be unpacked where its module is missing; others as they are."""
+    home = hook.ref.partition(":")[0]
+    if home != module and not home.startswith(f"{module}."):
+        return hook
+    return replace(hook, data=pickle.dumps(_Missing(home)))
+
+
+class _Missing:
+    """Unpickles to what importing a missing module raises."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_raise_missing, (self.module,))
+
+
+def _raise_missing(module: str) -> None:
+    raise ModuleNotFoundError(f"No module named {module!r}", name=module)

@@ -1,0 +1,190 @@
+"""``check_hooks``: what it finds, and that it finds nothing where nothing is."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from serve_llm_hooks_testing import check_hooks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from serve_llm_hooks import HookRegistry, NodeCtx
+
+GOOD = """
+import asyncio
+
+@hook("on_before_download", model_id=["llama-*", "qwen"])
+def choose(ctx):
+    ctx.worker_node_download_model = "TOKENIZER_ONLY"
+
+@hook("on_before_node_download")
+async def fetch(ctx):
+    await asyncio.sleep(60)
+    ctx.custom_data["fetched"] = ctx.node_id
+
+@hook("on_after_download")
+def look(ctx):
+    ctx.custom_data["fetched"] = [result.custom_data["fetched"] for result in ctx.nodes.values()]
+"""
+
+# What is wrong with a module of hooks, and what is said about it.
+BAD = {
+    "a circle": (
+        """
+        @hook("on_before_init", before="two")
+        def one(ctx): pass
+        @hook("on_before_init", before="one")
+        def two(ctx): pass
+        """,
+        "circle",
+    ),
+    "a parameter that nobody gives": (
+        '@hook("on_before_init")\ndef one(ctx, *, bucket): pass',
+        "bucket",
+    ),
+    "needs nodes": (
+        '@hook("on_before_engine_init")\ndef one(ctx): ctx.nodes["node-0"]',
+        "with downloads vetoed, with the defaults skipped: hook .*:one failed",
+    ),
+    "needs a second node": (
+        '@hook("on_after_download")\ndef one(ctx): ctx.nodes["node-1"]',
+        "on one node, .*KeyError",
+    ),
+    "fails when cleaning up": (
+        '@hook("on_failure")\ndef one(ctx): ctx.engine.stop()',
+        "one fails at on_failure, so it cleans nothing up",
+    ),
+    "fails quietly": (
+        '@hook("on_before_init", on_error="warn")\ndef one(ctx): 1 / 0',
+        "on_error='warn' hides it",
+    ),
+    "not idempotent": (
+        """
+        made = []  # the restart is the seventh scenario, and its second start the eighth of all
+        @hook("on_before_init")
+        def one(ctx):
+            if len(made) == 7: raise FileExistsError("/cache")
+            made.append(1)
+        """,
+        "after a restart of the replica: .*FileExistsError",
+    ),
+    "blocks its thread": (
+        '@hook("on_before_init")\ndef one(ctx):\n    import time; time.sleep(0.1)',
+        "one .*really blocks",
+    ),
+    "blocks the loop": (
+        '@hook("on_before_init")\nasync def one(ctx):\n    import time; time.sleep(0.2)',
+        "one .*blocks the event loop",
+    ),
+    "written on a node, read in the replica": (
+        """
+        found = {}
+        def remember(ctx): found[ctx.node_id] = True
+        @hook("on_before_node_download")
+        def one(ctx): remember(ctx)
+        @hook("on_after_download")
+        def two(ctx): print(found)
+        """,
+        r"found changes during a start.*in the replica \(.*:two\) and on nodes \(.*:one\)",
+    ),
+    "written in the replica, read on a node": (
+        """
+        token = None
+        @hook("on_before_init")
+        def one(ctx):
+            global token
+            token = "secret"
+        @hook("on_before_node_download")
+        def two(ctx): print(token)
+        """,
+        "token changes during a start",
+    ),
+    "passed on in a class": (
+        """
+        class State: bucket = None
+        @hook("on_before_init")
+        def one(ctx): State.bucket = "s3://b"
+        @hook("on_before_node_download")
+        def two(ctx): print(State.bucket)
+        """,
+        "State changes during a start",
+    ),
+}
+
+
+def test_good_hooks_pass(module: Callable[[str, str], str]) -> None:
+    found = check_hooks(module("good_hooks", GOOD))
+    assert found.problems == []
+    assert {name.rpartition(" ")[2] for name in found.runs} == {"llama-x", "qwen"}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_hooks_do_not(module: Callable[[str, str], str], what: str) -> None:
+    source, says = BAD[what]
+    name = module(f"bad_{what.replace(' ', '_').replace(',', '')}_hooks", source)
+    with pytest.raises(AssertionError, match=says):
+        check_hooks(name, real_sleep_limit_s=0.05)
+
+
+def test_the_environment_is_a_processs_own(module: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOOKS_TEST", raising=False)
+    monkeypatch.setenv("HOOKS_TEST", "before")
+    name = module(
+        "environ_hooks",
+        """
+        import os
+        @hook("on_before_init")
+        def one(ctx): os.environ["HOOKS_TEST"] = "set"
+        @hook("on_before_node_download")
+        def two(ctx): os.environ.get("HOOKS_TEST")
+        """,
+    )
+    with pytest.raises(AssertionError, match=r"os\.environ changes"):
+        check_hooks(name)
+
+
+def test_globals_of_one_side_are_its_own_business(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "counting_hooks",
+        """
+        calls = []
+        LIMITS = {"a": 1}
+        @hook("on_before_node_download")
+        def one(ctx): calls.append(LIMITS["a"])
+        @hook("on_before_init")
+        def two(ctx): print(LIMITS)
+        """,
+    )
+    assert check_hooks(name).problems == []
+
+
+def test_a_missing_module_and_one_that_cannot_travel(hooks: HookRegistry) -> None:
+    lock = threading.Lock()
+
+    @hooks.hook("on_before_node_download")
+    def locked(ctx: NodeCtx) -> None:
+        lock.acquire()
+
+    with pytest.raises(AssertionError, match="no_such_hooks"):
+        check_hooks("no_such_hooks")
+    with pytest.raises(AssertionError, match="'lock'"):
+        check_hooks(hooks)
+
+
+def test_all_problems_come_at_once_and_check_false_raises_none(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "two_problems_hooks",
+        """
+        @hook("on_failure")
+        def one(ctx): 1 / 0
+        @hook("on_before_init", on_error="warn")
+        def two(ctx): 1 / 0
+        """,
+    )
+    found = check_hooks(name, model_id="m", check=False)
+    assert len(found.problems) == 2
+    assert str(found).startswith("2 problems found:\n1. ")

@@ -1,0 +1,483 @@
+"""A run on a fake cluster: what it tells, and what it keeps apart."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serve_llm_hooks import (
+    CallbackCtx,
+    DownloadMode,
+    EngineArgumentError,
+    HookError,
+    HookLoadError,
+    HookPickleError,
+    HookRegistry,
+    HookTimeoutError,
+    NodeCtx,
+    NodeInitializationError,
+    PlacementGroupError,
+    skip,
+)
+from serve_llm_hooks_testing import (
+    DeadlockError,
+    FakeCluster,
+    FakeLLMConfig,
+    FakePlacementGroup,
+    HarnessError,
+    HarnessWarning,
+    RayInFakeRunError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from serve_llm_hooks.cluster import Cluster
+
+
+def test_it_is_a_cluster() -> None:
+    cluster: Cluster = FakeCluster()
+    assert cluster.local_node_id == "node-0"
+
+
+def test_a_run_tells_what_happened(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_download")
+    def choose(ctx: CallbackCtx) -> None:
+        ctx.worker_node_download_model = DownloadMode.TOKENIZER_ONLY
+        ctx.local_node_download_model = DownloadMode.MODEL_AND_TOKENIZER
+
+    @hooks.hook("on_before_engine_init")
+    def tune(ctx: CallbackCtx) -> None:
+        ctx.extra_init_kwargs |= {"max_model_len": 128, "chat_template": "..."}
+
+    run = FakeCluster(nodes=2, download_s=20, engine_start_s=30).run(
+        FakeLLMConfig("m", hooks=[hooks], engine_kwargs={"max_model_len": 4096, "seed": 1})
+    )
+    assert run.error is None
+    assert run.elapsed_s == 50
+    assert [event.name for event in run.trace] == ["choose", "tune"]
+    assert run.nodes["node-0"].downloaded == [DownloadMode.MODEL_AND_TOKENIZER]
+    assert run.nodes["node-1"].downloaded == [DownloadMode.TOKENIZER_ONLY]
+    assert run.nodes["node-1"].path == "/models/m"
+    assert run.output is not None
+    assert run.output.placement_group == FakePlacementGroup(("node-0", "node-1"))
+    assert run.engine is not None
+    assert run.engine.kwargs == {"max_model_len": 128, "seed": 1}
+    assert run.engine.frontend_kwargs == {"chat_template": "..."}
+    assert run.engine.model_path == "/models/m"
+    assert run.ctx is not None
+    assert run.ctx.engine is run.engine
+    assert "succeeded, after 50 s" in str(run)
+    assert "on_before_engine_init" in str(run)
+
+
+def test_it_takes_no_real_time() -> None:
+    started_s = time.perf_counter()
+    FakeCluster(nodes=8, download_s=3600, engine_start_s=3600, node_timeout_s=1e5).run(FakeLLMConfig("m"))
+    assert time.perf_counter() - started_s < 1
+
+
+def test_async_hooks_sleep_virtually_and_nodes_at_the_same_time(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_node_download")
+    async def warm(ctx: NodeCtx) -> None:
+        await asyncio.sleep(10)
+
+    run = FakeCluster(nodes=4, download_s=20, engine_start_s=0).run(FakeLLMConfig("m", hooks=[hooks]))
+    assert run.elapsed_s == 30
+    assert {event.duration_s for event in run.trace} == {10}
+
+
+def test_the_replica_is_the_tests_own_process_and_nodes_are_others(hooks: HookRegistry) -> None:
+    seen: list[str] = []
+
+    @hooks.hook("on_before_init")
+    def here(ctx: CallbackCtx) -> None:
+        seen.append("here")
+        ctx.custom_data["list"] = ["from the replica"]
+
+    @hooks.hook("on_before_node_download")
+    def there(ctx: NodeCtx) -> None:
+        seen.append("there")  # a copy: this function has travelled
+        ctx.custom_data["list"].append(ctx.node_id)
+
+    run = FakeCluster(nodes=2).run(FakeLLMConfig("m", hooks=[hooks]))
+    assert seen == ["here"]
+    assert run.ctx is not None
+    assert run.ctx.custom_data == {"list": ["from the replica"]}
+    assert run.ctx.nodes["node-0"].custom_data == {"list": ["from the replica", "node-0"]}
+    assert run.ctx.nodes["node-1"].custom_data == {"list": ["from the replica", "node-1"]}
+    processes = {(event.node_id, event.process_id) for event in run.trace}
+    assert len(processes) == 3
+    assert ("node-0", os.getpid()) in processes
+
+
+def test_context_variables_do_not_reach_nodes(hooks: HookRegistry, module: Callable[[str, str], str]) -> None:
+    name = module(
+        "vars_hooks",
+        """
+        import contextvars
+        VAR = contextvars.ContextVar("VAR", default="unset")
+
+        @hook("on_before_node_download")
+        def look(ctx):
+            ctx.custom_data["var"] = VAR.get()
+        """,
+    )
+    import vars_hooks  # type: ignore[import-not-found]  # written just now
+
+    vars_hooks.VAR.set("set in the replica")
+    run = FakeCluster(nodes=1).run(FakeLLMConfig("m", hooks=[name]))
+    assert run.nodes["node-0"].result is not None
+    assert run.nodes["node-0"].result.custom_data == {"var": "unset"}
+
+
+def test_a_hook_that_cannot_travel_fails_as_in_production(hooks: HookRegistry) -> None:
+    lock = threading.Lock()
+
+    @hooks.hook("on_before_node_download")
+    def locked(ctx: NodeCtx) -> None:
+        lock.acquire()
+
+    with pytest.raises(HookPickleError, match="lock"):
+        FakeCluster().run(FakeLLMConfig("m", hooks=[hooks]))
+
+
+def test_the_config_is_checked_to_travel() -> None:
+    with pytest.raises(HookPickleError, match="config of model 'm' cannot be sent"):
+        FakeCluster().run(FakeLLMConfig("m", engine_kwargs={"x": threading.Lock()}))
+
+
+def test_the_tests_config_stays_as_it_was(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_engine_init")
+    def tune(ctx: CallbackCtx) -> None:
+        ctx.extra_init_kwargs["max_model_len"] = 128
+
+    @hooks.hook("on_after_engine_init")
+    def see(ctx: CallbackCtx) -> None:
+        assert ctx.llm_config.engine_kwargs == {"max_model_len": 128}
+
+    config = FakeLLMConfig("m", hooks=[hooks])
+    FakeCluster().run(config)
+    FakeCluster().run(config)
+    assert config.engine_kwargs == {}
+
+
+def test_run_raises_and_check_keeps(hooks: HookRegistry) -> None:
+    @hooks.hook("on_after_download")
+    def breaks(ctx: CallbackCtx) -> None:
+        raise OSError("disk full")
+
+    cluster, config = FakeCluster(), FakeLLMConfig("m", hooks=[hooks])
+    with pytest.raises(HookError, match="disk full"):
+        cluster.run(config)
+    run = cluster.run(config, check=False)
+    assert isinstance(run.error, HookError)
+    assert run.output is None
+    assert run.engine is None
+    assert [event.outcome for event in run.trace] == ["failed"]
+    assert "failed: HookError" in str(run)
+
+
+def test_hooks_that_cannot_be_loaded_are_told_with_the_config() -> None:
+    with pytest.raises(HookLoadError, match="no_such_hooks"):
+        FakeLLMConfig("m", hooks=["no_such_hooks"])
+    with pytest.raises(HookLoadError, match="is a list"):
+        FakeLLMConfig("m", hooks="my_hooks")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [({"model_id": ""}, "model_id"), ({"model_id": "m", "on_error": "ignore"}, "on_error=")]
+)
+def test_configs_that_make_no_sense(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        FakeLLMConfig(**arguments)
+
+
+def test_on_error_of_the_config(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init")
+    def breaks(ctx: CallbackCtx) -> None:
+        raise OSError("disk full")
+
+    run = FakeCluster().run(FakeLLMConfig("m", hooks=[hooks], on_error="warn"))
+    assert [event.outcome for event in run.trace] == ["warned"]
+
+
+def test_a_node_keeps_one_thread_for_its_sync_hooks(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "thread_hooks",
+        """
+        import threading
+        @hook("on_before_node_download")
+        def before(ctx): ctx.custom_data["thread"] = threading.get_ident()
+        @hook("on_after_node_download")
+        def after(ctx): assert ctx.custom_data["thread"] == threading.get_ident()
+        """,
+    )
+    run = FakeCluster(nodes=20).run(FakeLLMConfig("m", hooks=[name]))
+    threads = {node.result.custom_data["thread"] for node in run.nodes.values() if node.result is not None}
+    assert len(threads) == 20
+    assert threading.get_ident() not in threads
+
+
+def test_hundreds_of_nodes_do_with_few_threads(module: Callable[[str, str], str]) -> None:
+    name = module("many_hooks", '@hook("on_before_node_download")\ndef one(ctx): pass')
+    before = threading.active_count()
+    run = FakeCluster(nodes=300).run(FakeLLMConfig("m", hooks=[name]))
+    assert len(run.trace) == 300
+    assert threading.active_count() - before <= 64
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "downloads"),
+    [
+        ("s3://bucket/m", "/models/m", 1),
+        ("meta-llama/Llama-2-7b", "meta-llama/Llama-2-7b", 0),
+        (None, "m", 0),
+        ({"bucket_uri": "gs://b"}, "/models/m", 1),
+    ],
+)
+def test_model_sources_mean_what_they_do_in_ray(source: Any, path: str, downloads: int) -> None:
+    run = FakeCluster(nodes=1).run(FakeLLMConfig("m", model_source=source))
+    assert run.engine is not None
+    assert run.engine.model_path == path
+    assert len(run.nodes["node-0"].downloaded) == downloads
+
+
+def test_streaming_load_formats_download_no_model() -> None:
+    run = FakeCluster().run(FakeLLMConfig("m", engine_kwargs={"load_format": "runai_streamer"}))
+    assert run.nodes["node-0"].downloaded == []
+
+
+def test_a_vetoed_download_touches_no_node(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_download")
+    def baked_in(ctx: CallbackCtx) -> Any:
+        ctx.model_path = "/opt/m"
+        return skip("baked in")
+
+    run = FakeCluster(nodes=2).run(FakeLLMConfig("m", hooks=[hooks]))
+    assert [node.tasks for node in run.nodes.values()] == [0, 0]
+    assert run.engine is not None
+    assert run.engine.model_path == "/opt/m"
+    assert run.elapsed_s == 30
+
+
+def test_a_replaced_placement_group_is_used(hooks: HookRegistry) -> None:
+    @hooks.hook("on_after_placement_group")
+    def bigger(ctx: CallbackCtx) -> None:
+        ctx.placement_group = FakePlacementGroup(["node-0", "node-3"])
+
+    run = FakeCluster(nodes=4, group_nodes=2).run(FakeLLMConfig("m", hooks=[hooks]))
+    assert [node.tasks for node in run.nodes.values()] == [1, 1, 0, 1]
+    assert run.engine is not None
+    assert run.engine.placement_group == FakePlacementGroup(["node-0", "node-3"])
+
+
+def test_a_group_on_nodes_that_are_not_there(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init")
+    def elsewhere(ctx: CallbackCtx) -> None:
+        ctx.placement_group = FakePlacementGroup(["node-7"])
+
+    with pytest.raises(PlacementGroupError, match="node-7"):
+        FakeCluster(nodes=2).run(FakeLLMConfig("m", hooks=[hooks]))
+
+
+def test_a_group_that_is_not_fake(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init")
+    def real(ctx: CallbackCtx) -> None:
+        ctx.placement_group = object()
+
+    with pytest.raises(HarnessError, match="FakePlacementGroup"):
+        FakeCluster().run(FakeLLMConfig("m", hooks=[hooks]))
+
+
+def test_an_engine_argument_that_production_refuses(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_engine_init")
+    def rename(ctx: CallbackCtx) -> None:
+        ctx.extra_init_kwargs["model"] = "other"
+
+    with pytest.raises(EngineArgumentError, match="model_path"):
+        FakeCluster().run(FakeLLMConfig("m", hooks=[hooks]))
+
+
+def test_the_engine_answers(hooks: HookRegistry) -> None:
+    @hooks.hook("on_after_engine_init")
+    async def warm_up(ctx: CallbackCtx) -> None:
+        await ctx.engine.check_health()
+        async for answer in ctx.engine.chat({"messages": []}):
+            ctx.custom_data["answer"] = answer.content
+
+    run = FakeCluster().run(FakeLLMConfig("m", hooks=[hooks]))
+    assert run.ctx is not None
+    assert run.ctx.custom_data["answer"]
+    assert run.engine is not None
+    assert run.engine.requests == [{"messages": []}]
+
+
+def test_on_failure_and_the_error_it_sees(hooks: HookRegistry) -> None:
+    errors: list[Exception | None] = []
+
+    @hooks.hook("on_before_engine_init")
+    def breaks(ctx: CallbackCtx) -> None:
+        raise ValueError("no")
+
+    @hooks.hook("on_failure")
+    def clean_up(ctx: CallbackCtx) -> None:
+        errors.append(ctx.error)
+
+    run = FakeCluster().run(FakeLLMConfig("m", hooks=[hooks]), check=False)
+    assert errors == [run.error]
+
+
+def test_two_models_at_once_in_one_process(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init", model_id="a")
+    async def only_a(ctx: CallbackCtx) -> None:
+        await asyncio.sleep(5)
+
+    @hooks.hook("on_before_init", model_id="b")
+    async def only_b(ctx: CallbackCtx) -> None:
+        await asyncio.sleep(7)
+
+    async def both() -> list[Any]:
+        cluster = FakeCluster()
+        return await asyncio.gather(*(cluster.arun(FakeLLMConfig(model, hooks=[hooks])) for model in "ab"))
+
+    a, b = asyncio.run(both())
+    assert ([event.name for event in a.trace], a.elapsed_s) == (["only_a"], 55)
+    assert ([event.name for event in b.trace], b.elapsed_s) == (["only_b"], 57)
+
+
+def test_run_inside_a_loop_says_arun() -> None:
+    async def inside() -> None:
+        FakeCluster().run(FakeLLMConfig("m"))
+
+    with pytest.raises(HarnessError, match=r"await cluster\.arun"):
+        asyncio.run(inside())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"nodes": 0}, "nodes="),
+        ({"nodes": -1}, "nodes="),
+        ({"nodes": True}, "nodes="),
+        ({"group_nodes": 9}, "does not fit"),
+        ({"group_nodes": 0}, "group_nodes="),
+        ({"download_s": -1}, "download_s="),
+        ({"engine_start_s": -0.1}, "engine_start_s="),
+        ({"download_s": "20"}, "download_s="),
+        ({"real_sleep_limit_s": 0}, "real_sleep_limit_s="),
+        ({"node_timeout_s": float("nan")}, "node_timeout_s="),
+    ],
+)
+def test_clusters_that_make_no_sense(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(HarnessError, match=says):
+        FakeCluster(**arguments)
+
+
+# -- what a hook must not do ----------------------------------------------------------------------------------------
+
+
+def test_a_hook_that_really_sleeps_is_named(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init")
+    def sleeper(ctx: CallbackCtx) -> None:
+        time.sleep(0.1)
+
+    with pytest.warns(HarnessWarning, match="sleeper.*really blocks"):
+        run = FakeCluster(real_sleep_limit_s=0.03).run(FakeLLMConfig("m", hooks=[hooks]))
+    assert run.error is None
+    assert "sleeper" in run.notes[0]
+
+
+def test_its_timeout_fires_as_in_production(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init", timeout_s=3)
+    def hangs(ctx: CallbackCtx) -> None:
+        time.sleep(0.3)
+
+    with pytest.warns(HarnessWarning, match="hangs"), pytest.raises(HookTimeoutError, match="timeout_s=3"):
+        FakeCluster(real_sleep_limit_s=0.02).run(FakeLLMConfig("m", hooks=[hooks]))
+
+
+def test_an_async_hook_that_blocks_the_loop_is_named(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init")
+    async def blocker(ctx: CallbackCtx) -> None:
+        time.sleep(0.3)
+
+    with pytest.warns(HarnessWarning, match="blocker.*blocks the event loop"):
+        FakeCluster(real_sleep_limit_s=0.05).run(FakeLLMConfig("m", hooks=[hooks]))
+
+
+def test_many_quick_hooks_are_no_slow_one(module: Callable[[str, str], str]) -> None:
+    name = module("quick_hooks", '@hook("on_before_node_download")\nasync def quick(ctx): pass')
+    run = FakeCluster(nodes=300, real_sleep_limit_s=0.03).run(FakeLLMConfig("m", hooks=[name]))
+    assert run.notes == ()
+
+
+def test_a_thread_left_behind_is_named(hooks: HookRegistry) -> None:
+    @hooks.hook("on_after_init")
+    def heartbeat(ctx: CallbackCtx) -> None:
+        threading.Thread(target=time.sleep, args=(0.3,), name="beats", daemon=True).start()
+
+    with pytest.warns(HarnessWarning, match="heartbeat.*left a thread behind: 'beats'"):
+        FakeCluster(real_sleep_limit_s=0.02).run(FakeLLMConfig("m", hooks=[hooks]))
+
+
+def test_no_thread_of_ours_stays_at_work(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_node_download")
+    def work(ctx: NodeCtx) -> None:
+        pass
+
+    FakeCluster(nodes=3).run(FakeLLMConfig("m", hooks=[hooks]))
+    before = threading.active_count()
+    for _ in range(5):
+        FakeCluster(nodes=3).run(FakeLLMConfig("m", hooks=[hooks]))
+    assert threading.active_count() == before
+
+
+def test_a_start_that_would_hang_for_ever(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init")
+    async def waits(ctx: CallbackCtx) -> None:
+        await asyncio.Event().wait()
+
+    run = FakeCluster(real_sleep_limit_s=0.02).run(FakeLLMConfig("m", hooks=[hooks]), check=False)
+    assert isinstance(run.error, DeadlockError)
+    assert "waits" in str(run.error)
+
+
+def test_ray_init_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hooks: HookRegistry) -> None:
+    import sys
+
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ray"]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "ray.py").write_text("def init(*args, **kwargs): return 'started'\n")
+
+    @hooks.hook("on_before_init")
+    def starts_ray(ctx: CallbackCtx) -> None:
+        import ray
+
+        ray.init(address="auto")
+
+    for _ in range(2):  # imported in the middle of the run; imported before it
+        run = FakeCluster().run(FakeLLMConfig("m", hooks=[hooks]), check=False)
+        assert isinstance(run.error, HookError)
+        assert isinstance(run.error.__cause__, RayInFakeRunError)
+        assert "starts_ray" in str(run.error.__cause__)
+    assert sys.modules["ray"].init() == "started"
+    monkeypatch.delitem(sys.modules, "ray")
+
+
+def test_errors_of_nodes_come_as_one_group(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_node_download")
+    def picky(ctx: NodeCtx) -> None:
+        if not ctx.is_local:
+            raise OSError(f"no disk on {ctx.node_id}")
+
+    with pytest.raises(NodeInitializationError, match="2 nodes") as failure:
+        FakeCluster(nodes=3).run(FakeLLMConfig("m", hooks=[hooks]))
+    assert failure.value.node_ids == ("node-1", "node-2")

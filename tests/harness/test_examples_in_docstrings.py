@@ -1,0 +1,32 @@
+"""The examples in the harness's docstrings do what they say."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import serve_llm_hooks_testing
+
+MODULES = [
+    "serve_llm_hooks_testing",
+    *(f"serve_llm_hooks_testing.{module.name}" for module in pkgutil.iter_modules(serve_llm_hooks_testing.__path__)),
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
+
+
+def test_everything_public_has_an_example() -> None:
+    without = [
+        name
+        for name in serve_llm_hooks_testing.__all__
+        if not name.endswith(("Error", "Warning"))
+        and name not in ("Fault", "FakeAnswer", "FakeNode", "HookCheck")  # what functions and runs give
+        and ">>>" not in (getattr(serve_llm_hooks_testing, name).__doc__ or "")
+    ]
+    assert without == []

@@ -1,0 +1,67 @@
+"""The hooks of the deployment test: every good point, around a real engine."""
+
+from __future__ import annotations
+
+import os
+
+from serve_llm_hooks import CallbackCtx, NodeCtx, Skip, hook, skip
+
+
+@hook("on_before_init")
+def before_init(ctx: CallbackCtx) -> None:
+    assert ctx.placement_group is not None  # Serve has made the replica's group
+
+
+@hook("on_before_download")
+async def before_download(ctx: CallbackCtx) -> None:
+    ctx.custom_data["model"] = os.environ["TINY_MODEL"]
+
+
+@hook("on_before_node_download")
+def before_node_download(ctx: NodeCtx) -> Skip:
+    return skip("made by the test")
+
+
+@hook("on_after_node_download")
+def after_node_download(ctx: NodeCtx) -> None:
+    ctx.custom_data["config_is_there"] = os.path.exists(os.path.join(ctx.custom_data["model"], "config.json"))
+
+
+@hook("on_after_download")
+def after_download(ctx: CallbackCtx) -> None:
+    assert [node.custom_data["config_is_there"] for node in ctx.nodes.values()] == [True]
+
+
+@hook("on_after_placement_group")
+def after_placement_group(ctx: CallbackCtx) -> None:
+    ctx.model_path = ctx.custom_data["model"]
+
+
+@hook("on_before_engine_init")
+def before_engine_init(ctx: CallbackCtx) -> None:
+    ctx.extra_init_kwargs["max_model_len"] = 128  # the engine's
+    ctx.extra_init_kwargs["chat_template"] = "{# a template #}one two three"  # the frontend's: every prompt is the same
+
+
+@hook("on_after_engine_init", timeout_s=120)
+async def after_engine_init(ctx: CallbackCtx) -> None:
+    from ray.serve.llm.openai_api_models import ChatCompletionRequest
+
+    request = ChatCompletionRequest(model=ctx.model_id, messages=[{"role": "user", "content": "Hi"}], max_tokens=2)
+    answers = [answer async for answer in ctx.engine.chat(request)]
+    ctx.custom_data["warm_up_tokens"] = answers[0].usage.completion_tokens
+
+
+@hook("on_after_init")
+def after_init(ctx: CallbackCtx) -> None:
+    assert ctx.custom_data["warm_up_tokens"] == 2
+
+
+@hook("on_failure")
+def failure(ctx: CallbackCtx) -> None:
+    raise AssertionError("nothing failed")
+
+
+@hook("on_before_init", model_id=["another", "nobody/*"])
+def of_another_model(ctx: CallbackCtx) -> None:
+    raise AssertionError("not my model")

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import importlib
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+
+from serve_llm_hooks import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _own_registry() -> Iterator[None]:
+    """What a test decorates is gone after it."""
+    before = list(registry)
+    registry.clear()
+    yield
+    registry.clear()
+    for one in before:
+        registry.add(one)
+
+
+@pytest.fixture
+def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Path]]:
+    """Write a module that can be imported by its name until the test is over."""
+    monkeypatch.syspath_prepend(tmp_path)
+    known = set(sys.modules)
+
+    def write(name: str, source: str) -> Path:
+        file = tmp_path / f"{name}.py"
+        file.write_text("from serve_llm_hooks import hook, skip\n" + textwrap.dedent(source))
+        importlib.invalidate_caches()
+        return file
+
+    yield write
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]

@@ -1,0 +1,181 @@
+"""The smallest cluster that the core can be started on, and a loop whose hours take no time.
+
+Not the harness: the core's own tests must be able to tell the core's faults from the harness's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import selectors
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from serve_llm_hooks import CallbackCtx, InitializeNodeOutput, initialize_node
+from serve_llm_hooks.cluster import ReplicaDefaults
+from serve_llm_hooks.node import NodeReport, NodeTask, run_task
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from concurrent.futures import Executor
+
+    from serve_llm_hooks import DownloadMode
+    from serve_llm_hooks.registry import OnError
+
+T = TypeVar("T")
+
+MIRROR = {"bucket_uri": "s3://models/m"}
+
+
+@dataclass
+class Config:
+    """What the core reads of our ``LLMConfig``."""
+
+    model_id: str = "m"
+    hooks: Sequence[Any] | None = ()
+
+
+@dataclass
+class RayConfig:
+    """Ray's own config has no such field as ``hooks``."""
+
+    model_id: str = "m"
+
+
+@dataclass
+class StubCluster:
+    """Nodes that are functions. A placement group is a tuple of node ids."""
+
+    nodes: tuple[str, ...] = ("n0", "n1", "n2")
+    mirror: dict[str, Any] | None = field(default_factory=lambda: dict(MIRROR))
+    placement_group: tuple[str, ...] | None = None
+    engine_workers: int = 1
+    on_error: OnError = "raise"
+    local_node_id: str = "n0"
+    node_timeout_s: float = 1800.0
+    node_grace_s: float = 10.0
+    epoch_s: float | None = None
+    # In place of what a node does, or of the download there.
+    answers: dict[str, Callable[[NodeTask], Awaitable[NodeReport]]] = field(default_factory=dict)
+    download: Callable[[NodeTask, DownloadMode], Awaitable[str | None]] | None = None
+    acquire: Callable[[], Awaitable[Any]] | None = None
+    # What happened.
+    calls: list[str] = field(default_factory=list)
+    runtime_envs: list[dict[str, Any] | None] = field(default_factory=list)
+
+    def clock(self) -> float:
+        return time.perf_counter()
+
+    def defaults(self, llm_config: Any) -> ReplicaDefaults:
+        return ReplicaDefaults(
+            source_id=f"org/{llm_config.model_id}",
+            mirror=self.mirror,
+            placement_group=self.placement_group,
+            engine_workers=self.engine_workers,
+            on_error=self.on_error,
+        )
+
+    async def acquire_placement_group(self, llm_config: Any) -> Any:
+        self.calls.append("acquire")
+        return self.nodes if self.acquire is None else await self.acquire()
+
+    async def node_ids(self, placement_group: tuple[str, ...]) -> Sequence[str]:
+        return placement_group
+
+    async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
+        self.calls.append(f"run {task.node_id}")
+        self.runtime_envs.append(runtime_env)
+        answer = self.answers.get(task.node_id, self.work)
+        report: NodeReport = pickle.loads(pickle.dumps(await answer(pickle.loads(pickle.dumps(task)))))
+        return report
+
+    async def work(self, task: NodeTask) -> NodeReport:
+        """What a node does."""
+
+        async def download(task: NodeTask, mode: DownloadMode) -> str | None:
+            self.calls.append(f"download {task.node_id} {mode}")
+            return "/models/m" if self.download is None else await self.download(task, mode)
+
+        return await run_task(task, download)
+
+    def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:
+        self.calls.append(f"configure {ctx.model_path}{' by a hook' if path_by_hook else ''}")
+
+
+class _Clock(selectors.DefaultSelector):
+    """Where the loop would wait for its next timer, goes to it; where a thread is at work, waits for that."""
+
+    now_s = 0.0
+    threads = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None or (timeout > 0 and self.threads):
+            return super().select(None)
+        ready = super().select(0)
+        if not ready:
+            self.now_s += timeout
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop that sleeps through hours at once. A hook that blocks its thread for ever needs a real one."""
+
+    def __init__(self) -> None:
+        self._clock = _Clock()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        return self._clock.now_s
+
+    def run_in_executor(  # type: ignore[override]  # as typeshed has it, with its type variables
+        self, executor: Executor | None, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        self._clock.threads += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._thread_is_done)
+        return future
+
+    def _thread_is_done(self, _: object) -> None:
+        self._clock.threads -= 1
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in virtual time."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main)
+
+
+@dataclass
+class Started:
+    """A replica that has started."""
+
+    ctx: CallbackCtx
+    output: InitializeNodeOutput
+    cluster: StubCluster
+    took_s: float
+
+    @property
+    def names(self) -> list[str]:
+        """The hooks that ran, by name."""
+        return [event.name for event in self.ctx.trace]
+
+
+def start(*hooks: Any, cluster: StubCluster | None = None, config: Any = None) -> Started:
+    """Start a replica with these hooks."""
+    stub = StubCluster() if cluster is None else cluster
+    seen: list[CallbackCtx] = []
+
+    async def start_engine(ctx: CallbackCtx) -> str:
+        stub.calls.append("engine")
+        seen.append(ctx)
+        return "the engine"
+
+    async def main() -> Started:
+        loop = asyncio.get_running_loop()
+        output = await initialize_node(
+            Config(hooks=hooks) if config is None else config, start_engine=start_engine, cluster=stub
+        )
+        return Started(seen[0], output, stub, loop.time())
+
+    return run(main())

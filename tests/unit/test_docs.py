@@ -1,0 +1,119 @@
+"""What the docs say is what the code does: their tables, their Python, their lists."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import serve_llm_hooks
+from serve_llm_hooks import HOOK_POINTS, CallbackCtx, NodeCtx, NodeResult, ServeLLMHooksError
+from tests.docs_blocks import PAGES, ROOT, blocks_of, run_page
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCRIPT = ROOT / "scripts" / "docs_tables.py"
+
+
+def docs_tables(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_tables_are_those_of_the_code() -> None:
+    done = docs_tables("--check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_stale_table_is_told_and_written_anew(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- hook-points:begin -->\nold\n<!-- hook-points:end -->\nafter\n")
+    stale = docs_tables("--check", page)
+    assert stale.returncode == 1
+    assert "stale" in stale.stderr
+    assert "old" in page.read_text()
+
+    assert docs_tables(page).returncode == 0
+    lines = page.read_text().splitlines()
+    assert [lines[0], lines[-1]] == ["before", "after"]
+    assert [line.split("`")[1] for line in lines if line.startswith("| `")] == list(HOOK_POINTS)
+    assert docs_tables("--check", page).returncode == 0
+
+
+def test_half_a_marker_is_told(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- hook-points:begin -->\n")
+    assert docs_tables(page).returncode == 2
+
+
+def test_the_readme_has_the_table() -> None:
+    assert "<!-- hook-points:begin -->" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_python_of_a_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    run_page(page, tmp_path, monkeypatch, request.getfixturevalue, ray=False)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_yaml_of_a_page_can_be_read(page: Path) -> None:
+    import yaml
+
+    for block in blocks_of(page, "yaml"):
+        assert yaml.safe_load(block.text), f"{page}:{block.line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path) if path else page
+        assert file.exists(), f"{page.name} links {target}"
+        if anchor:
+            assert anchor in anchors(file), f"{page.name} links {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("kind", [CallbackCtx, NodeCtx, NodeResult])
+def test_every_field_of_the_context_is_described(kind: Any) -> None:
+    page = (ROOT / "docs" / "context.md").read_text()
+    section = page.partition(f"## `{kind.__name__}`")[2].partition("\n## ")[0]
+    properties = [name for name, value in vars(kind).items() if isinstance(value, property)]
+    fields = [field.name for field in dataclasses.fields(kind) if field.name != "load_llm_config"]
+    assert section
+    assert [name for name in (*fields, *properties) if f"`{name}`" not in section] == []
+
+
+def test_every_error_is_described() -> None:
+    page = (ROOT / "docs" / "hooks.md").read_text()
+    errors = [
+        name
+        for name in serve_llm_hooks.__all__
+        if isinstance(found := getattr(serve_llm_hooks, name), type) and issubclass(found, ServeLLMHooksError)
+    ]
+    assert len(errors) > 10
+    assert [name for name in errors if f"`{name}`" not in page] == []
+
+
+def test_the_warm_up_is_the_demos() -> None:
+    demo = (ROOT / "examples" / "demo_hooks.py").read_text()
+    found = re.search(r"^async def warm_up.*?\n\n\n", demo, flags=re.DOTALL | re.MULTILINE)
+    assert found
+    body = found[0].split("\n", 1)[1].strip()
+    assert body in (ROOT / "docs" / "context.md").read_text()

@@ -1,0 +1,430 @@
+"""From what stands in ``hooks=[...]`` to hooks, and what is told when there is none."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serve_llm_hooks import (
+    HookLoadError,
+    HookOrderError,
+    HookRegistry,
+    HookSignatureError,
+    hook,
+    load_hooks,
+    registry,
+)
+from serve_llm_hooks.loading import select_hooks
+from tests.unit.stub import Config, RayConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    WriteModule = Callable[[str, str], Path]
+
+SHOP = """
+@hook("on_before_init")
+def first(ctx):
+    pass
+
+@hook("on_before_download", model_id="llama-*")
+def second(ctx):
+    pass
+
+@hook("on_before_init")
+def third(ctx, *, bucket="b"):
+    pass
+
+def no_hook(ctx):
+    pass
+"""
+
+
+def names(found: HookRegistry) -> list[str]:
+    return [one.name for one in found]
+
+
+def refuse(*refs: Any) -> str:
+    """What is said of a wrong entry."""
+    with pytest.raises(HookLoadError) as caught:
+        load_hooks(*refs)
+    return str(caught.value)
+
+
+# -- what leads to hooks ------------------------------------------------------------------------------------------
+
+
+def test_a_module_by_its_path(write_module: WriteModule) -> None:
+    write_module("shop", SHOP)
+    assert names(load_hooks("shop")) == ["first", "second", "third"]
+
+
+def test_a_function_by_its_path(write_module: WriteModule) -> None:
+    write_module("shop", SHOP)
+    assert names(load_hooks("shop:third", "shop:first")) == ["third", "first"]
+
+
+def test_a_function_inside_a_class_by_its_path(write_module: WriteModule) -> None:
+    write_module(
+        "nested",
+        """
+        class Hooks:
+            @staticmethod
+            @hook("on_after_init")
+            def inner(ctx): pass
+        """,
+    )
+    assert names(load_hooks("nested:Hooks.inner")) == ["inner"]
+
+
+def test_a_module_or_a_function_itself(write_module: WriteModule) -> None:
+    write_module("shop", SHOP)
+    shop = importlib.import_module("shop")
+    assert names(load_hooks(shop)) == ["first", "second", "third"]
+    assert names(load_hooks(shop.second)) == ["second"]
+
+
+def test_a_registry_itself() -> None:
+    private = HookRegistry()
+
+    @private.hook("on_before_init")
+    def mine(ctx: Any) -> None: ...
+
+    assert names(load_hooks(private)) == ["mine"]
+
+
+def test_imported_hooks_stand_in_a_modules_namespace_too_once(write_module: WriteModule) -> None:
+    write_module("shop", SHOP)
+    write_module("ours", "from shop import second\nsame = second\n@hook('on_after_init')\ndef own(ctx):\n    pass\n")
+    assert names(load_hooks("ours")) == ["second", "own"]
+    assert refuse("ours:other").endswith("Its hooks: second, own.")
+
+
+def test_the_order_is_that_of_the_entries(write_module: WriteModule) -> None:
+    write_module("one", "@hook('on_before_init')\ndef a(ctx):\n    pass\n")
+    write_module("two", "@hook('on_before_init')\ndef b(ctx):\n    pass\n")
+    assert [one.name for one in load_hooks("two", "one").hooks("on_before_init")] == ["b", "a"]
+    assert [one.name for one in load_hooks("one", "two").hooks("on_before_init")] == ["a", "b"]
+
+
+def test_named_twice_is_once(write_module: WriteModule) -> None:
+    write_module("shop", SHOP)
+    assert names(load_hooks("shop:first", "shop", "shop:first")) == ["first", "second", "third"]
+
+
+def test_loading_leaves_the_processs_registry_as_it_is() -> None:
+    @hook("on_before_init")
+    def decorated(ctx: Any) -> None: ...
+
+    load_hooks(decorated).clear()
+    assert names(registry) == ["decorated"]
+
+
+# -- files --------------------------------------------------------------------------------------------------------
+
+
+def test_a_file(tmp_path: Path, write_module: WriteModule) -> None:
+    file = write_module("shop", SHOP)
+    assert names(load_hooks(str(file))) == ["first", "second", "third"]
+    assert names(load_hooks(f"{file}:second")) == ["second"]
+
+
+def test_a_file_is_imported_once_and_by_relative_path_too(
+    write_module: WriteModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_module("shop", SHOP)
+    monkeypatch.chdir(file.parent)
+    assert list(load_hooks("shop.py")) == list(load_hooks("./shop.py")) == list(load_hooks(str(file)))
+
+
+def test_two_files_of_one_name_are_two_modules(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "hooks.py").write_text(
+            f"from serve_llm_hooks import hook\n@hook('on_after_init')\ndef of_{folder}(ctx):\n    pass\n"
+        )
+    assert names(load_hooks(f"{tmp_path}/a/hooks.py", f"{tmp_path}/b/hooks.py")) == ["of_a", "of_b"]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    assert refuse(f"{tmp_path}/gone.py") == (
+        f"hooks file '{tmp_path}/gone.py' is not there (looked at {tmp_path}/gone.py)"
+    )
+
+
+def test_a_file_that_is_no_python(tmp_path: Path) -> None:
+    (tmp_path / "hooks.txt").write_text("hello")
+    assert refuse(f"{tmp_path}/hooks.txt") == f"hooks file '{tmp_path}/hooks.txt' is no Python file"
+
+
+def test_a_file_that_fails_can_be_mended_and_loaded(write_module: WriteModule) -> None:
+    file = write_module("shop", "1 / 0\n")
+    assert refuse(str(file)) == (
+        f"hooks module '{file}' fails while it is imported: ZeroDivisionError: division by zero ({file}:2)"
+    )
+    write_module("shop", SHOP)
+    assert len(load_hooks(str(file))) == 3
+
+
+def test_a_windows_path_is_no_path_with_a_function() -> None:
+    assert "hooks file 'C:\\\\hooks\\\\shop.py' is not there" in refuse("C:\\hooks\\shop.py")
+
+
+# -- what leads nowhere -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "missing"),
+    [("no_such_hooks", "no_such_hooks"), ("no_such_pkg.hooks", "no_such_pkg"), ("json.hooks", "json.hooks")],
+)
+def test_a_module_that_is_missing(path: str, missing: str) -> None:
+    assert refuse(path) == (
+        f"hooks module {path!r} cannot be found (no module {missing!r}). Is it installed on every node, or shipped "
+        "with the deployment? runtime_env={'working_dir': ...} or {'py_modules': [...]} ships it."
+    )
+
+
+def test_a_module_that_misses_another(write_module: WriteModule) -> None:
+    file = write_module("needy", "import no_such_dependency\n")
+    assert refuse("needy") == (
+        "hooks module 'needy' fails while it is imported: ModuleNotFoundError: "
+        f"No module named 'no_such_dependency' ({file}:2)"
+    )
+
+
+def test_a_module_that_fails(write_module: WriteModule) -> None:
+    file = write_module("broken", "def check():\n    raise RuntimeError('no token')\n\ncheck()\n")
+    assert refuse("broken") == (f"hooks module 'broken' fails while it is imported: RuntimeError: no token ({file}:3)")
+
+
+def test_a_module_with_a_wrong_hook_says_which(write_module: WriteModule) -> None:
+    write_module("typo", "@hook('on_before_downlod')\ndef f(ctx):\n    pass\n")
+    message = refuse("typo")
+    assert message.startswith("hooks module 'typo' fails while it is imported: UnknownHookError: ")
+    assert "did you mean 'on_before_download'" in message
+
+
+def test_a_module_without_hooks(write_module: WriteModule) -> None:
+    file = write_module("empty", "def fetch(ctx):\n    pass\n")
+    assert refuse("empty") == (
+        f"hooks module 'empty' ({file}) has no hooks: nothing in its namespace is decorated with @hook(\"on_...\")"
+    )
+
+
+def test_a_function_that_is_missing(write_module: WriteModule) -> None:
+    write_module("shop", SHOP)
+    assert refuse("shop:secnd") == (
+        "hook 'shop:secnd': shop has no 'secnd' (did you mean 'second'?). Its hooks: first, second, third."
+    )
+
+
+def test_a_function_that_is_missing_where_there_are_none(write_module: WriteModule) -> None:
+    write_module("empty", "")
+    assert refuse("empty:fetch") == "hook 'empty:fetch': empty has no 'fetch'. Its hooks: none."
+
+
+def test_a_function_that_is_not_decorated(write_module: WriteModule) -> None:
+    write_module("shop", SHOP)
+    advice = 'put @hook("on_...") on it to say where it runs'
+    assert refuse("shop:no_hook") == f"hook 'shop:no_hook' is not decorated: {advice}"
+    no_hook = importlib.import_module("shop").no_hook
+    assert refuse(no_hook) == 'no_hook in hooks=[...] is no hook: decorate it with @hook("on_...") to say where it runs'
+    nameless = functools.partial(no_hook)
+    assert refuse(nameless).startswith("functools.partial(")
+
+
+@pytest.mark.parametrize("ref", ["", "not-a-module", "a b", ":fetch", "pkg..mod", "a:b:c"])
+def test_what_is_no_path(ref: str) -> None:
+    assert refuse(ref) == (
+        f"{ref!r} in hooks=[...] is no module path: write 'pkg.mod', 'pkg.mod:function' or 'path/to/file.py'"
+    )
+
+
+@pytest.mark.parametrize("ref", [3, None, Config, ["shop"]])
+def test_what_is_no_reference(ref: Any) -> None:
+    assert refuse(ref) == (
+        "hooks=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, or "
+        f"{{'hook': ..., 'kwargs': {{...}}}}, not {ref!r}"
+    )
+
+
+# -- parameters ---------------------------------------------------------------------------------------------------
+
+FETCH = """
+@hook("on_before_node_download")
+def fetch(ctx, *, bucket):
+    ctx.custom_data["bucket"] = bucket
+
+@hook("on_before_node_download")
+def check(ctx):
+    pass
+"""
+
+
+def test_parameters_are_given_in_the_entry(write_module: WriteModule) -> None:
+    write_module("store", FETCH)
+    (fetch,) = load_hooks({"hook": "store:fetch", "kwargs": {"bucket": "s3://b"}})
+    assert fetch.kwargs == {"bucket": "s3://b"}
+    assert fetch.ref == "store:fetch(bucket='s3://b')"
+
+
+def test_an_entry_without_parameters_is_like_its_reference(write_module: WriteModule) -> None:
+    write_module("store", FETCH)
+    assert list(load_hooks({"hook": "store:check"})) == list(load_hooks("store:check"))
+    assert list(load_hooks({"hook": "store:check", "kwargs": None})) == list(load_hooks("store:check"))
+
+
+def test_parameters_replace_the_entry_without_any_that_came_with_the_module(write_module: WriteModule) -> None:
+    write_module("store", FETCH)
+    found = load_hooks("store", {"hook": "store:fetch", "kwargs": {"bucket": "b"}})
+    assert [one.ref for one in found] == ["store:check", "store:fetch(bucket='b')"]
+
+
+def test_one_hook_with_two_sets_of_parameters_is_two_hooks(write_module: WriteModule) -> None:
+    write_module("store", FETCH)
+    found = load_hooks(*({"hook": "store:fetch", "kwargs": {"bucket": bucket}} for bucket in ("a", "b", "a")))
+    assert [one.kwargs["bucket"] for one in found] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "why"),
+    [
+        ({}, "missing a required argument: 'bucket'"),
+        ({"buckt": "b"}, "missing a required argument: 'bucket'"),
+        ({"bucket": "b", "region": "eu"}, "got an unexpected keyword argument 'region'"),
+    ],
+)
+def test_parameters_that_do_not_fit(write_module: WriteModule, kwargs: dict[str, Any], why: str) -> None:
+    write_module("store", FETCH)
+    with pytest.raises(HookSignatureError) as caught:
+        load_hooks({"hook": "store:fetch", "kwargs": kwargs})
+    assert str(caught.value) == (
+        f"hook store:fetch(ctx, *, bucket) cannot be called with parameters {kwargs}: {why}. "
+        'Parameters are given in the config: hooks=[{"hook": "store:fetch", "kwargs": {...}}].'
+    )
+
+
+def test_parameters_that_were_forgotten(write_module: WriteModule) -> None:
+    write_module("store", FETCH)
+    assert "hook store:fetch(ctx, *, bucket) cannot be called with parameters {}" in refuse("store")
+
+
+@pytest.mark.parametrize(
+    ("entry", "hint"),
+    [
+        ({"hok": "store:fetch"}, " (did you mean 'hook'?)"),
+        ({"hook": "store:fetch", "kwarg": {}}, " (did you mean 'kwargs'?)"),
+        ({"kwargs": {}}, ""),
+    ],
+)
+def test_a_mapping_with_other_keys(entry: dict[str, Any], hint: str) -> None:
+    assert refuse(entry) == (
+        f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not {entry!r}"
+    )
+
+
+def test_parameters_that_are_no_mapping() -> None:
+    assert refuse({"hook": "store:fetch", "kwargs": ["b"]}) == (
+        "'kwargs' of hook 'store:fetch' is a mapping of its parameters, not ['b']"
+    )
+
+
+# -- order, told at load ------------------------------------------------------------------------------------------
+
+
+def test_a_circle_is_told_at_load(write_module: WriteModule) -> None:
+    write_module(
+        "circle",
+        """
+        @hook("on_before_init", before="b")
+        def a(ctx): pass
+        @hook("on_before_init", before="a")
+        def b(ctx): pass
+        """,
+    )
+    with pytest.raises(HookOrderError) as caught:
+        load_hooks("circle")
+    assert re.search(r"circle:a -> circle:b -> circle:a|circle:b -> circle:a -> circle:b", str(caught.value))
+
+
+def test_a_circle_of_one_model_is_told_at_load_too(write_module: WriteModule) -> None:
+    write_module(
+        "circle",
+        """
+        @hook("on_before_init", before="b", model_id="llama-*")
+        def a(ctx): pass
+        @hook("on_before_init", before="a", model_id="llama-*")
+        def b(ctx): pass
+        """,
+    )
+    with pytest.raises(HookOrderError, match="form a circle at on_before_init"):
+        load_hooks("circle")
+
+
+def test_two_models_hooks_never_meet(write_module: WriteModule) -> None:
+    write_module("one", "@hook('on_before_init', model_id='llama')\ndef setup(ctx):\n    pass\n")
+    write_module(
+        "two",
+        """
+        @hook("on_before_init", model_id="qwen")
+        def setup(ctx): pass
+        @hook("on_before_init", after="setup")
+        def check(ctx): pass
+        """,
+    )
+    found = load_hooks("two", "one")
+    assert [each.path for each in found.hooks("on_before_init", "qwen")] == ["two:setup", "two:check"]
+    assert [each.path for each in found.hooks("on_before_init", "llama")] == ["one:setup", "two:check"]
+
+
+# -- what a config selects ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_process() -> None:
+    """Hooks that are registered in the process: two of the running script itself, one of a module."""
+    for module, name, model_id in [
+        ("__main__", "of_the_script", None),
+        ("__main__", "of_qwen", "qwen"),
+        ("some_module", "of_a_module", None),
+    ]:
+        source = f"@hook('on_before_init', model_id={model_id!r})\ndef {name}(ctx):\n    pass\n"
+        exec(source, {"__name__": module, "hook": hook})
+
+
+@pytest.mark.usefixtures("in_process")
+def test_left_out_is_what_the_script_decorated_for_the_model() -> None:
+    assert names(select_hooks(Config("llama", None))) == ["of_the_script"]
+    assert names(select_hooks(Config("qwen", None))) == ["of_the_script", "of_qwen"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_an_empty_list_is_none() -> None:
+    assert names(select_hooks(Config("llama", []))) == []
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_list_is_exactly_those_for_the_model(write_module: WriteModule) -> None:
+    write_module("shop", SHOP)
+    assert names(select_hooks(Config("llama-2", ["shop"]))) == ["first", "second", "third"]
+    assert names(select_hooks(Config("gemma", ["shop"]))) == ["first", "third"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_config_without_such_a_field_takes_all_that_the_process_has() -> None:
+    assert names(select_hooks(RayConfig("llama"))) == ["of_the_script", "of_a_module"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_config_that_has_travelled_carries_what_its_script_decorated(write_module: WriteModule) -> None:
+    write_module("shop", SHOP)
+    left_out: Any = Config("llama-2", None)
+    left_out._script_hooks = list(load_hooks("shop"))
+    assert names(select_hooks(left_out)) == ["first", "second", "third"]
+    left_out.hooks = []
+    assert names(select_hooks(left_out)) == []
