@@ -35,13 +35,16 @@ from .registry import Hook, HookRegistry, hook, registry
 from .trace import HookEvent, Trace
 
 if TYPE_CHECKING:
+    from .callbacks import Callback, CallbackRunner, RayServeLLMCallback
     from .cluster import Cluster
     from .initialize import initialization, initialize_node
-    from .loading import load_hooks
+    from .loading import load_callback, load_hooks
 
 __all__ = [
     "HOOK_POINTS",
+    "Callback",
     "CallbackCtx",
+    "CallbackRunner",
     "Cluster",
     "DownloadError",
     "DownloadMode",
@@ -64,6 +67,7 @@ __all__ = [
     "NodeLostError",
     "NodeResult",
     "PlacementGroupError",
+    "RayServeLLMCallback",
     "ServeLLMHooksError",
     "Skip",
     "Trace",
@@ -71,6 +75,7 @@ __all__ = [
     "hook",
     "initialization",
     "initialize_node",
+    "load_callback",
     "load_hooks",
     "registry",
     "skip",
@@ -79,9 +84,13 @@ __all__ = [
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Callback": "callbacks",
+    "CallbackRunner": "callbacks",
     "Cluster": "cluster",
+    "RayServeLLMCallback": "callbacks",
     "initialization": "initialize",
     "initialize_node": "initialize",
+    "load_callback": "loading",
     "load_hooks": "loading",
 }
 

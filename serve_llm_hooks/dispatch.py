@@ -18,7 +18,7 @@ from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 from .context import Skip
-from .errors import HookError, HookResultError, HookTimeoutError
+from .errors import HookError, HookResultError, HookTimeoutError, MeaninglessResult
 from .points import HOOK_POINTS
 
 if TYPE_CHECKING:
@@ -216,12 +216,12 @@ class Dispatcher:
         kind: type[HookError] = HookError
         if isinstance(error, _TimedOut):
             kind, message = HookTimeoutError, f"{message}: {error}"
-        elif isinstance(error, _Meaningless):
+        elif isinstance(error, MeaninglessResult):
             kind, message = HookResultError, f"{message}: {error}"
         else:
             message = f"{message}: {one_line(error)}"
         failure = kind(message, hook=hook.ref, point=hook.point, model_id=self._model_id, node_id=self._node_id)
-        if not isinstance(error, _TimedOut | _Meaningless):
+        if not isinstance(error, _TimedOut | MeaninglessResult):
             failure.__cause__ = error
         if (hook.options.on_error or self._on_error) == "warn":
             run.end("warned", one_line(error))
@@ -325,22 +325,18 @@ class _TimedOut(Exception):
     pass
 
 
-class _Meaningless(Exception):
-    pass
-
-
 def _timed_out(hook: Hook) -> _TimedOut:
     return _TimedOut(f"still running after timeout_s={hook.options.timeout_s:g}")
 
 
-def _meaningless(hook: Hook, result: object) -> _Meaningless:
+def _meaningless(hook: Hook, result: object) -> MeaninglessResult:
     shown = repr(result)
     shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
     if HOOK_POINTS[hook.point].may_veto:
         wanted = "None or True to go on, False or skip('why') to veto"
     else:
         wanted = "None (there is nothing to veto here)"
-    return _Meaningless(f"it returned {shown}; a hook at {hook.point} returns {wanted}")
+    return MeaninglessResult(f"it returned {shown}; a hook at {hook.point} returns {wanted}")
 
 
 async def _within(timeout_s: float, awaitable: Awaitable[Any]) -> Any:
@@ -369,6 +365,6 @@ def one_line(error: BaseException) -> str:
     """An exception as ``Type: message``, on one line."""
     text = " ".join(str(error).split())
     kind = type(error).__name__
-    if isinstance(error, _TimedOut | _Meaningless):
+    if isinstance(error, _TimedOut | MeaninglessResult):
         return text
     return f"{kind}: {text}" if text else kind

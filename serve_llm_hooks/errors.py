@@ -117,6 +117,10 @@ class HookResultError(HookError):
     """A hook returned something that means nothing at its point."""
 
 
+class MeaninglessResult(Exception):
+    """What a hook returned means nothing. Internal: whoever catches it raises :class:`HookResultError` from it."""
+
+
 class NodeLostError(ServeLLMHooksError):
     """A node, or the worker process on it, went away or did not answer while it was being initialized.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from .callbacks import class_hooks, initialization_hooks, is_class_style, phase_hooks
 from .errors import HookLoadError
 from .points import did_you_mean
 from .registry import Hook, HookRegistry, marked_hooks, registry
@@ -17,7 +18,7 @@ from .registry import Hook, HookRegistry, marked_hooks, registry
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["HookRef", "load_hooks", "select_hooks"]
+__all__ = ["HookRef", "callback_field_hooks", "load_callback", "load_hooks", "select_hooks", "warn_of_old_ways"]
 
 HookRef = str | Mapping[str, Any] | Callable[..., Any] | ModuleType | HookRegistry
 """What an entry of ``hooks=[...]`` may be."""
@@ -38,6 +39,7 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
             - ``"pkg.mod:function"``, one of its hooks
             - ``"hooks/file.py"``, the same for a file, with or without ``:function``
             - a decorated function, a module, a :class:`HookRegistry`
+            - a class whose methods are named after hook points, or an instance of one
             - ``{"hook": <any of these>, "kwargs": {...}}``, with the hooks' parameters
 
     Raises:
@@ -77,8 +79,103 @@ def select_hooks(llm_config: Any) -> HookRegistry:
     if llm_config.hooks is None:
         # A config that has left its process carries what the script there had decorated.
         travelled = getattr(llm_config, "_script_hooks", None)
-        return HookRegistry(script_hooks() if travelled is None else travelled).for_model(model_id)
-    return load_hooks(*llm_config.hooks).for_model(model_id)
+        named = HookRegistry(script_hooks() if travelled is None else travelled)
+    else:
+        named = load_hooks(*llm_config.hooks)
+    # The other ways come first, in the order of the fields. Made anew for each run, and with them their objects.
+    others = llm_config.callback_hooks() if hasattr(llm_config, "callback_hooks") else ()
+    return HookRegistry([*others, *named]).for_model(model_id)
+
+
+def callback_field_hooks(config: Any) -> list[Hook]:
+    """The hooks of a config's fields ``initialization_class``, ``callback`` and ``callbacks``.
+
+    Raises:
+        ValueError, ImportError, AttributeError, TypeError: as :func:`load_callback`.
+        HookLoadError: what is there cannot be used as the field says.
+    """
+    hooks: list[Hook] = []
+    for field, arguments in (("initialization_class", "initialization_kwargs"), ("callback", "callback_kwargs")):
+        given, kwargs = getattr(config, field), getattr(config, arguments)
+        if given is None:
+            if kwargs:
+                raise HookLoadError(f"{arguments}={kwargs!r} without {field}=...: there is nothing to make with them")
+            continue
+        loaded = load_callback(given) if isinstance(given, str) else given
+        hooks += (
+            initialization_hooks(loaded, kwargs) if field == "initialization_class" else class_hooks(loaded, kwargs)
+        )
+    callbacks = config.callbacks or ()
+    if isinstance(callbacks, str) or not isinstance(callbacks, list | tuple):
+        raise HookLoadError(f"callbacks= is a list, as in callbacks=['pkg.mod:fn'], not {callbacks!r}")
+    return hooks + phase_hooks([load_callback(callback) for callback in callbacks])
+
+
+def warn_of_old_ways(config: Any, *, stacklevel: int) -> None:
+    """Say what replaces a field that is kept for old code only."""
+    if config.initialization_class is not None:
+        import warnings
+
+        warnings.warn(
+            "initialization_class=... is kept for old code: write a class with `async def on_custom_init(self, ctx)`, "
+            "and `on_before_init` returning False, and give it as callback=... (docs/migrating.md)",
+            DeprecationWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def load_callback(spec: Any) -> Any:
+    """A callable by its path; one that is given as it is comes back.
+
+    Args:
+        spec: ``"pkg.mod:name"``, ``"pkg.mod.name"``, or a callable.
+
+    Raises:
+        ValueError: a string without a dot or a colon.
+        ImportError: the module cannot be imported; the message names it, and says what to do.
+        AttributeError: the module has no such name; the message lists the callables that it has.
+        TypeError: what is there is not callable.
+
+    Example:
+        >>> load_callback("os.path:basename")("/models/llama")
+        'llama'
+    """
+    if not isinstance(spec, str):
+        if callable(spec):
+            return spec
+        raise TypeError(f"a callback is a callable or its path ('pkg.mod:name'), not {spec!r}")
+    path, colon, name = spec.rpartition(":") if ":" in spec else spec.rpartition(".")
+    if not colon or not path or not name:
+        raise ValueError(f"{spec!r} is no path of a callback: write 'pkg.mod:name' or 'pkg.mod.name'")
+    try:
+        module = importlib.import_module(path)
+    except ImportError as error:
+        raise ImportError(f"callback {spec!r}: module {path!r} cannot be imported ({error}). {_SHIP_IT}") from error
+    target: Any = module
+    try:
+        for part in name.split("."):
+            target = getattr(target, part)
+    except AttributeError:
+        if _is_module(spec.replace(":", ".")):
+            target = ModuleType(spec)  # a submodule that nobody has imported yet
+        else:
+            names = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
+            raise AttributeError(
+                f"callback {spec!r}: {path} has no {name!r}{did_you_mean(name, names)}. "
+                f"Its callables: {', '.join(names) or 'none'}."
+            ) from None
+    if isinstance(target, ModuleType):
+        raise TypeError(f"callback {spec!r} names a module: write '{spec.replace(':', '.')}:name', with the name in it")
+    if not callable(target):
+        raise TypeError(f"callback {spec!r} is not callable: {target!r}")
+    return target
+
+
+def _is_module(path: str) -> bool:
+    try:
+        return importlib.util.find_spec(path) is not None
+    except ImportError:
+        return False
 
 
 def script_hooks(module: str = "__main__") -> list[Hook]:
@@ -98,6 +195,8 @@ def _load(ref: object, *, where: str = "hooks") -> Iterable[Hook]:
     hooks = marked_hooks(ref)
     if hooks:
         return hooks
+    if is_class_style(ref):
+        return class_hooks(ref)
     if callable(ref) and not isinstance(ref, type):
         name = getattr(ref, "__qualname__", repr(ref))
         raise HookLoadError(
@@ -119,22 +218,40 @@ def _load_with_kwargs(entry: Mapping[str, Any]) -> Iterable[Hook]:
     kwargs = entry.get("kwargs") or {}
     if not isinstance(kwargs, Mapping):
         raise HookLoadError(f"'kwargs' of hook {entry['hook']!r} is a mapping of its parameters, not {kwargs!r}")
-    return [hook.bind(kwargs) for hook in _load(entry["hook"])]
+    target = entry["hook"]
+    if isinstance(target, str) and _split(target)[1]:
+        target = _find(target)
+    if isinstance(target, type):
+        return class_hooks(target, kwargs, option="kwargs")
+    return [hook.bind(kwargs) for hook in _load(target)]
 
 
 def _load_path(ref: str) -> Iterable[Hook]:
     path, name = _split(ref)
-    module = _load_file(Path(path), ref) if _is_file(path) else _import(path, ref)
-    if not name:
-        hooks = tuple(_hooks_of_module(module, ref))
+    if name:
+        target = _find(ref)
+        hooks = marked_hooks(target)
+        if not hooks and is_class_style(target):
+            return class_hooks(target)
         if not hooks:
-            raise HookLoadError(
-                f"hooks module {ref!r} ({getattr(module, '__file__', '?')}) has no hooks: nothing in its namespace "
-                'is decorated with @hook("on_...")'
-            )
+            raise HookLoadError(f'hook {ref!r} is not decorated: put @hook("on_...") on it to say where it runs')
         return hooks
+    module = _module(path, ref)
+    hooks = tuple(_hooks_of_module(module, ref))
+    if not hooks:
+        raise HookLoadError(
+            f"hooks module {ref!r} ({getattr(module, '__file__', '?')}) has no hooks: nothing in its namespace "
+            'is decorated with @hook("on_...")'
+        )
+    return hooks
+
+
+def _find(ref: str) -> Any:
+    """What ``path:name`` is the path of."""
+    path, name = _split(ref)
+    module = _module(path, ref)
     try:
-        target = module
+        target: Any = module
         for part in name.split("."):
             target = getattr(target, part)
     except AttributeError:
@@ -142,10 +259,11 @@ def _load_path(ref: str) -> Iterable[Hook]:
         raise HookLoadError(
             f"hook {ref!r}: {path} has no {name!r}{did_you_mean(name, names)}. Its hooks: {', '.join(names) or 'none'}."
         ) from None
-    hooks = marked_hooks(target)
-    if not hooks:
-        raise HookLoadError(f'hook {ref!r} is not decorated: put @hook("on_...") on it to say where it runs')
-    return hooks
+    return target
+
+
+def _module(path: str, ref: str) -> ModuleType:
+    return _load_file(Path(path), ref) if _is_file(path) else _import(path, ref)
 
 
 def _split(ref: str) -> tuple[str, str]:

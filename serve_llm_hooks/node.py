@@ -11,6 +11,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .callbacks import share_instances
 from .context import DownloadMode, NodeCtx, NodeResult
 from .dispatch import Dispatcher, one_line
 from .errors import (
@@ -279,6 +280,7 @@ class _Work:
         ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on node {task.node_id}")
         before = self._unpack("on_before_node_download")
         after = self._unpack("on_after_node_download")
+        share_instances([*before, *after])
         async with Dispatcher(
             task.model_id, trace=self.trace, node_id=task.node_id, on_error=task.on_error
         ) as dispatcher:

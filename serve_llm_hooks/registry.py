@@ -196,7 +196,7 @@ class HookRegistry:
         """Register a hook. Twice is once; a function defined again under its name replaces the older one."""
         # By path rather than by identity: a notebook's cell, run again, means the same hook. What has no path of its
         # own (a local function, a partial, an instance) is itself and nothing else.
-        own_path = "<" not in hook.path and hasattr(hook.fn, "__qualname__")
+        own_path = "<" not in hook.path and isinstance(hook.fn, FunctionType)
         key = (hook.point, hook.path, None if own_path else id(hook.fn), repr(hook.kwargs) if hook.kwargs else "")
         self._hooks[key] = hook
         if own_path:

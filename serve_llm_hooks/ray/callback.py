@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, cast
 
+from ..callbacks import HeldCall, Holder
+from ..context import NodeCtx
 from ..errors import HookLoadError
 from ..initialize import initialization
-from ..loading import HookRef, load_hooks, select_hooks
+from ..loading import HookRef, load_callback, load_hooks, select_hooks
+from ..registry import Hook, HookOptions, HookRegistry
 from .cluster import RayCluster
 from .internals import CallbackBase, CallbackCtx, NodeModelDownloadable
 from .log import show_log
@@ -14,7 +18,7 @@ from .log import show_log
 if TYPE_CHECKING:
     from ..context import CallbackCtx as HooksCtx
     from ..points import HookName
-    from ..registry import HookRegistry
+    from ..registry import OnError
 
 __all__ = ["HandedOver", "HooksCallback", "hand_over"]
 
@@ -105,18 +109,102 @@ def names_hooks_callback(callback_class: Any) -> bool:
 
 
 def native_hooks(llm_config: Any) -> HookRegistry | None:
-    """The hooks of a config of Ray's own that names :class:`HooksCallback`; ``None`` for one that names no callback.
+    """What a config of Ray's own names in its ``callback_config``; ``None``: nothing, or it is a config of ours.
 
     Raises:
-        HookLoadError: the config names another callback, which a hooked server would silently not call.
+        HookLoadError: hooks that cannot be loaded.
     """
+    if hasattr(llm_config, "hooks"):
+        return None
     chosen = llm_config.callback_config
     if names_hooks_callback(chosen.callback_class):
         hooks = chosen.callback_kwargs.get("hooks")
         return select_hooks(llm_config) if hooks is None else load_hooks(*hooks)
-    if chosen.callback_class is not CallbackBase:
+    return HookRegistry([*ray_callback_hooks(chosen), *select_hooks(llm_config)])
+
+
+# -- Ray's own callbacks, as hooks ----------------------------------------------------------------------------------
+
+# Each method of Ray's at the moment of ours that Ray calls it at.
+_RAYS_METHODS: dict[str, HookName] = {
+    "on_before_node_init": "on_before_init",
+    "on_before_download_model_files_distributed": "on_before_node_download",
+    "on_after_node_init": "on_after_placement_group",
+}
+
+
+def ray_callback_hooks(callback_config: Any) -> list[Hook]:
+    """The hooks that a ``CallbackBase`` subclass in ``callback_config`` comes to: one for each method it overrides.
+
+    Raises:
+        ValueError, ImportError, AttributeError, TypeError: as :func:`serve_llm_hooks.load_callback`.
+        HookLoadError: not a subclass of Ray's ``CallbackBase``.
+    """
+    cls = load_callback(callback_config.callback_class)
+    if not (isinstance(cls, type) and issubclass(cls, CallbackBase)):
         raise HookLoadError(
-            f"callback_config of model {llm_config.model_id!r} names {chosen.callback_class!r}, and this server runs "
-            "hooks instead of Ray's callbacks: write what it does as hooks, or take hooked_server away"
+            f"callback_config names {cls!r}, which is no subclass of Ray's CallbackBase; a class of yours goes into "
+            "callback=..."
         )
-    return None
+    if cls is CallbackBase:
+        return []  # Ray's default: nothing
+    raises = callback_config.raise_error_on_callback
+    holder = _RayHolder(cls, {"raise_error_on_callback": raises, **callback_config.callback_kwargs})
+    # The first in any case: Ray makes the object in the replica, and sends it from there to the nodes.
+    names = [
+        name
+        for name in _RAYS_METHODS
+        if name == "on_before_node_init" or getattr(cls, name) is not getattr(CallbackBase, name)
+    ]
+    on_error: OnError = "raise" if raises else "warn"
+    return [Hook(_RayCall(holder, cls, name), HookOptions(_RAYS_METHODS[name], on_error=on_error)) for name in names]
+
+
+class _RayHolder(Holder):
+    """Holds a callback of Ray's; as with Ray, what travels to a node is the object, with what it has on ``self``."""
+
+    def get_for(self, ctx: Any) -> Any:
+        if self.made is None and self.recipe is not None:
+            self.made = self.recipe(llm_config=ctx.llm_config, ctx_kwargs=_rays_values(ctx), **self.kwargs)
+        return self.made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_RayHolder, (self.recipe, self.kwargs, self.made, self.key))
+
+
+class _RayCall(HeldCall):
+    """A method of a callback of Ray's, between two copyings of the context."""
+
+    def __call__(self, ctx: Any) -> Any:
+        callback = cast("_RayHolder", self.holder).get_for(ctx)
+        for name, value in _rays_values(ctx).items():
+            setattr(callback.ctx, name, value)
+        result = getattr(callback, self.method)()
+        if isinstance(result, Awaitable):
+            return self._when_done(result, callback, ctx)
+        _take_rays_values(callback.ctx, ctx)
+        return None
+
+    async def _when_done(self, result: Awaitable[object], callback: Any, ctx: Any) -> None:
+        await result
+        _take_rays_values(callback.ctx, ctx)
+
+
+def _rays_values(ctx: Any) -> dict[str, Any]:
+    """Our context as the fields of Ray's, as far as it has them."""
+    mode = ctx.download_model if isinstance(ctx, NodeCtx) else ctx.worker_node_download_model
+    values = {"worker_node_download_model": NodeModelDownloadable[mode.name], "custom_data": ctx.custom_data}
+    if not isinstance(ctx, NodeCtx):
+        for name in ("placement_group", "runtime_env", "run_init_node"):
+            values[name] = getattr(ctx, name)
+    return values
+
+
+def _take_rays_values(theirs: CallbackCtx, ctx: Any) -> None:
+    """Ray's context back into ours."""
+    if isinstance(ctx, NodeCtx):
+        ctx.download_model = theirs.worker_node_download_model
+        ctx.custom_data = theirs.custom_data
+        return
+    for name in ("worker_node_download_model", "placement_group", "runtime_env", "custom_data", "run_init_node"):
+        setattr(ctx, name, getattr(theirs, name))

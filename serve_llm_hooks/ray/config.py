@@ -5,25 +5,26 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from pydantic import PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 from ray.serve.llm import LLMConfig as _RayLLMConfig
 
 from ..errors import HookLoadError
-from ..loading import load_hooks, script_hooks
+from ..loading import callback_field_hooks, load_hooks, script_hooks, warn_of_old_ways
 from ..node import pack_hooks
 from ..registry import Hook  # noqa: TC001  # pydantic looks it up when the class is made
-from .callback import HooksCallback, names_hooks_callback
-from .internals import CallbackBase
+from .callback import HooksCallback, names_hooks_callback, ray_callback_hooks
+from .internals import CallbackConfig
 from .server import LLMServer, hooked_server
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from ..callbacks import Callback
     from ..loading import HookRef
 
 __all__ = ["LLMConfig"]
 
-logger = logging.getLogger("serve_llm_hooks")
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 
 class LLMConfig(_RayLLMConfig):
@@ -34,6 +35,11 @@ class LLMConfig(_RayLLMConfig):
     Attributes:
         hooks: what runs, each entry as :func:`serve_llm_hooks.load_hooks` takes it. ``None``: what the running script
             itself decorated. ``[]``: nothing.
+        callback: a class whose methods are named after hook points, its path, or an instance.
+        callback_kwargs: what the class is made with.
+        callbacks: phase functions ``(phase, config, data)``, or their paths; ``None``: none.
+        initialization_class: deprecated: a class with ``async initialize(llm_config)`` that replaces the whole
+            initialization, or its path. ``initialization_kwargs``: what it is made with.
 
     Args:
         model_id: shorthand for ``model_loading_config={"model_id": ...}``.
@@ -47,12 +53,26 @@ class LLMConfig(_RayLLMConfig):
     """
 
     hooks: list[Any] | None = None
+    callback: Any = None
+    callback_kwargs: dict[str, Any] = Field(default_factory=dict)
+    callbacks: list[Any] | None = None
+    initialization_class: Any = None
+    initialization_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     if TYPE_CHECKING:
         server_cls: Any
 
         def __init__(
-            self, *, hooks: Sequence[HookRef] | None = None, model_id: str = ..., **rays_fields: Any
+            self,
+            *,
+            hooks: Sequence[HookRef] | None = None,
+            callback: str | type | object | None = None,
+            callback_kwargs: Mapping[str, Any] = ...,
+            callbacks: Sequence[str | Callback | type] | None = None,
+            initialization_class: str | type | None = None,
+            initialization_kwargs: Mapping[str, Any] = ...,
+            model_id: str = ...,
+            **rays_fields: Any,
         ) -> None: ...
 
     # What the script had decorated when the config left its process; None while it is still there.
@@ -93,36 +113,40 @@ class LLMConfig(_RayLLMConfig):
                     "hooks=[...] and HooksCallback in callback_config: give the hooks once, in hooks=[...]"
                 )
             self.hooks = chosen.callback_kwargs.get("hooks")
-        elif chosen.callback_class is not CallbackBase:
-            raise ValueError(
-                f"callback_config names {chosen.callback_class!r}, and hooks run instead of Ray's callbacks here: "
-                "write what it does as hooks"
-            )
+            self.callback_config = CallbackConfig(raise_error_on_callback=chosen.raise_error_on_callback)
         return self
 
     @model_validator(mode="after")
     def _check_hooks(self) -> LLMConfig:
         self.check_hooks()
+        warn_of_old_ways(self, stacklevel=3)
         return self
 
+    def callback_hooks(self) -> list[Hook]:
+        """The hooks that ``callback_config``, ``initialization_class``, ``callback`` and ``callbacks`` come to."""
+        return [*ray_callback_hooks(self.callback_config), *callback_field_hooks(self)]
+
     def check_hooks(self) -> None:
-        """Load the hooks, as far as this process can see them.
+        """Load all hooks, as far as this process can see them.
 
         Raises:
             HookLoadError: they cannot be loaded.
         """
-        shipped = bool(self.runtime_env and (self.runtime_env.get("working_dir") or self.runtime_env.get("py_modules")))
-        seen = []
-        for ref in self.hooks or ():
-            try:
-                load_hooks(ref)
-            except HookLoadError as error:
-                if not (shipped and isinstance(error.__cause__, ModuleNotFoundError | FileNotFoundError)):
-                    raise
-                logger.info("model %r: left to the replica, which may have what is shipped: %s", self.model_id, error)
-            else:
-                seen.append(ref)
+        seen = [ref for ref in self.hooks or () if self._sees(load_hooks, ref)]
         load_hooks(*seen)  # together: a circle between modules, parameters given for another entry's hook
+        self._sees(self.callback_hooks)
+
+    def _sees(self, load: Callable[..., object], *args: Any) -> bool:
+        """Whether something can be loaded here. Where not: an error, unless it may be there in the replica."""
+        ships_code = self.runtime_env and (self.runtime_env.get("working_dir") or self.runtime_env.get("py_modules"))
+        try:
+            load(*args)
+        except (HookLoadError, ImportError) as error:
+            if not (ships_code and isinstance(error.__cause__, ModuleNotFoundError | FileNotFoundError)):
+                raise
+            logger.info("model %r: left to the replica, which may have what is shipped: %s", self.model_id, error)
+            return False
+        return True
 
     @model_validator(mode="after")
     def _be_served_with_hooks(self) -> LLMConfig:
@@ -144,9 +168,11 @@ class LLMConfig(_RayLLMConfig):
             travelling = tuple(hook for hook in script_hooks() if hook.options.matches(self.model_id))
             state["__pydantic_private__"] = {**state["__pydantic_private__"], "_script_hooks": travelling}
         else:
-            by_value = [ref for ref in self.hooks or () if not isinstance(_target(ref), str)]
-            travelling = tuple(load_hooks(*by_value))
-        pack_hooks(travelling)  # says which one cannot travel, and why; the pickling around us would not
+            travelling = tuple(load_hooks(*(ref for ref in self.hooks or () if not isinstance(_target(ref), str))))
+        # Says which one cannot travel, and why; the pickling around us would not.
+        pack_hooks(travelling)
+        if self._sees(self.callback_hooks):
+            pack_hooks(self.callback_hooks())
         return state
 
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ray.llm._internal.common.callbacks.base import CallbackBase, CallbackCtx
+    from ray.llm._internal.common.callbacks.base import CallbackBase, CallbackConfig, CallbackCtx
     from ray.llm._internal.common.utils.cloud_utils import CloudMirrorConfig
     from ray.llm._internal.common.utils.download_utils import (
         STREAMING_LOAD_FORMATS,
@@ -24,6 +24,7 @@ __all__ = [
     "SUPPORTED",
     "AsyncEngineArgs",
     "CallbackBase",
+    "CallbackConfig",
     "CallbackCtx",
     "CloudMirrorConfig",
     "FrontendArgs",
@@ -37,6 +38,7 @@ _WHERE = {
     "STREAMING_LOAD_FORMATS": "common.utils.download_utils",
     "AsyncEngineArgs": "serve.engines.vllm.vllm_models",
     "CallbackBase": "common.callbacks.base",
+    "CallbackConfig": "common.callbacks.base",
     "CallbackCtx": "common.callbacks.base",
     "CloudMirrorConfig": "common.utils.cloud_utils",
     "FrontendArgs": "serve.engines.vllm.vllm_models",

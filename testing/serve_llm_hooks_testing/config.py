@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import DownloadMode, HookLoadError, load_hooks
 from serve_llm_hooks.cluster import ReplicaDefaults
+from serve_llm_hooks.loading import callback_field_hooks, warn_of_old_ways
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from serve_llm_hooks import Callback, Hook
     from serve_llm_hooks.registry import OnError
 
 __all__ = ["FakeLLMConfig", "defaults_of"]
@@ -29,6 +31,11 @@ class FakeLLMConfig:
         model_id: the model's id, as clients name it.
         hooks: what runs, each entry as :func:`serve_llm_hooks.load_hooks` takes it. ``None``: what the running script
             itself decorated (under pytest: nothing). ``[]``: nothing.
+        callback: a class whose methods are named after hook points, its path, or an instance.
+        callback_kwargs: what the class is made with.
+        callbacks: phase functions ``(phase, config, data)``, or their paths; ``None``: none.
+        initialization_class: deprecated: a class with ``async initialize(llm_config)``, or its path.
+        initialization_kwargs: what it is made with.
         model_source: as in Ray's ``model_loading_config``: a Hugging Face id, a folder, a bucket (``"s3://..."``), a
             mapping with ``bucket_uri`` and ``extra_files``, or ``None``: ``model_id`` is the Hugging Face id. Unlike
             there, it starts as a bucket, so that there is something to download.
@@ -48,6 +55,11 @@ class FakeLLMConfig:
 
     model_id: str
     hooks: list[Any] | None = None
+    callback: Any = None
+    callback_kwargs: dict[str, Any] = field(default_factory=dict)
+    callbacks: list[Any] | None = None
+    initialization_class: Any = None
+    initialization_kwargs: dict[str, Any] = field(default_factory=dict)
     model_source: str | Mapping[str, Any] | None = "s3://fake-models"
     engine_kwargs: dict[str, Any] = field(default_factory=dict)
     runtime_env: dict[str, Any] | None = None
@@ -58,6 +70,11 @@ class FakeLLMConfig:
         model_id: str,
         hooks: Sequence[Any] | None = None,
         *,
+        callback: str | type | object | None = None,
+        callback_kwargs: Mapping[str, Any] | None = None,
+        callbacks: Sequence[str | Callback | type] | None = None,
+        initialization_class: str | type | None = None,
+        initialization_kwargs: Mapping[str, Any] | None = None,
         model_source: str | Mapping[str, Any] | None = "s3://fake-models",
         engine_kwargs: Mapping[str, Any] | None = None,
         runtime_env: Mapping[str, Any] | None = None,
@@ -71,11 +88,24 @@ class FakeLLMConfig:
             raise ValueError(f"on_error= is 'raise' or 'warn', not {on_error!r}")
         self.model_id = model_id
         self.hooks = None if hooks is None else list(hooks)
+        self.callback = callback
+        self.callback_kwargs = dict(callback_kwargs or {})
+        if isinstance(callbacks, str):
+            raise HookLoadError(f"callbacks= is a list, as in callbacks=['pkg.mod:fn'], not {callbacks!r}")
+        self.callbacks = None if callbacks is None else list(callbacks)
+        self.initialization_class = initialization_class
+        self.initialization_kwargs = dict(initialization_kwargs or {})
         self.model_source = model_source
         self.engine_kwargs = dict(engine_kwargs or {})
         self.runtime_env = None if runtime_env is None else dict(runtime_env)
         self.on_error = on_error
         load_hooks(*(self.hooks or ()))
+        self.callback_hooks()
+        warn_of_old_ways(self, stacklevel=2)
+
+    def callback_hooks(self) -> list[Hook]:
+        """The hooks that ``initialization_class``, ``callback`` and ``callbacks`` come to."""
+        return callback_field_hooks(self)
 
 
 def defaults_of(config: Any) -> ReplicaDefaults:

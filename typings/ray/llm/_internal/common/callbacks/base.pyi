@@ -32,6 +32,12 @@ class CallbackBase:
     def _handle_callback_error(self, method_name: str, e: Exception) -> None: ...
 
 class CallbackConfig:
+    def __init__(
+        self,
+        callback_class: str | type[CallbackBase] = ...,
+        callback_kwargs: dict[str, Any] = ...,
+        raise_error_on_callback: bool = ...,
+    ) -> None: ...
     callback_class: str | type[CallbackBase]
     callback_kwargs: dict[str, Any]
     raise_error_on_callback: bool
