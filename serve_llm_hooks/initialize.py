@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .context import CallbackCtx, InitializeNodeOutput, NodeResult, close, set_read_only
 from .dispatch import Dispatcher, one_line
 from .errors import (
+    HookLoadError,
     HookPickleError,
     NodeInitializationError,
     NodeLostError,
@@ -96,7 +97,7 @@ async def initialization(
         from .ray.cluster import RayCluster
 
         cluster = RayCluster()
-    run = Initialization(llm_config, cluster, select_hooks(llm_config) if hooks is None else hooks)
+    run = Initialization(llm_config, cluster, _selected(llm_config, cluster) if hooks is None else hooks)
     ctx = run.ctx
     if on_begin is not None:
         on_begin(run)
@@ -125,6 +126,14 @@ async def initialization(
         except Exception as error:
             await run.failed(error)
             raise
+
+
+def _selected(llm_config: Any, cluster: Cluster) -> HookRegistry:
+    try:
+        return select_hooks(llm_config)
+    except HookLoadError as error:  # it names the module; where it is missing is known here
+        where = f"in the replica of model {str(llm_config.model_id)!r} on node {cluster.local_node_id}"
+        raise type(error)(f"{where}: {error}") from error.__cause__
 
 
 class Initialization:

@@ -1,0 +1,192 @@
+"""Our ``LLMConfig`` and ``build_openai_app``: what they take, and what they refuse before anything is deployed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serve_llm_hooks import (
+    CallbackCtx,
+    HookLoadError,
+    HookOrderError,
+    HookPickleError,
+    HookSignatureError,
+    NodeCtx,
+    NodeInitializationError,
+    hook,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.ray
+
+CPU: dict[str, Any] = {"accelerator_config": {"kind": "cpu"}}
+
+
+@hook("on_before_init")
+def setup(ctx: CallbackCtx, *, bucket: str = "none") -> None:
+    ctx.custom_data["bucket"] = bucket
+
+
+@hook("on_after_node_download")
+def note(ctx: NodeCtx) -> None:
+    ctx.custom_data["noted"] = True
+
+
+@hook("on_after_engine_init")
+def too_late(ctx: CallbackCtx) -> None: ...
+
+
+@hook("on_before_init", before="setup", after="setup")
+def impossible(ctx: CallbackCtx) -> None: ...
+
+
+def test_model_id_is_a_shorthand(three_nodes: list[str]) -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    config = LLMConfig(model_id="llama", model_loading_config={"model_source": "/models/llama"}, hooks=[setup], **CPU)
+    assert config.model_id == "llama"
+    assert config.hooks == [setup]
+    assert LLMConfig(model_id="llama", **CPU).hooks is None
+    with pytest.raises(ValueError, match=r"model_id='a' and model_loading_config\['model_id'\]='b' differ; give one"):
+        LLMConfig(model_id="a", model_loading_config={"model_id": "b"}, **CPU)
+
+
+@pytest.mark.parametrize(
+    ("hooks", "error", "says"),
+    [
+        (["no_such.hooks"], HookLoadError, "hooks module 'no_such.hooks' cannot be found (no module 'no_such')"),
+        ("my.hooks", HookLoadError, "hooks= is a list, as in hooks=['my_company.llm_hooks'], not 'my.hooks'"),
+        ([len], HookLoadError, 'len in hooks=[...] is no hook: decorate it with @hook("on_...")'),
+        ([{"hook": setup, "kwargs": {"bukket": 1}}], HookSignatureError, "unexpected keyword argument 'bukket'"),
+        ([setup, impossible], HookOrderError, "form a circle at on_before_init"),
+        ([3], HookLoadError, "not 3"),
+    ],
+)
+def test_hooks_that_cannot_be_used_are_refused_when_the_config_is_made(
+    hooks: Any, error: type[Exception], says: str, three_nodes: list[str]
+) -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    with pytest.raises(error) as caught:
+        LLMConfig(model_id="m", hooks=hooks, **CPU)
+    assert says in str(caught.value)
+
+
+def test_a_module_that_is_shipped_is_looked_for_in_the_replica(three_nodes: list[str]) -> None:
+    from serve_llm_hooks import initialize_node
+    from serve_llm_hooks.ray import LLMConfig
+
+    config = LLMConfig(model_id="m", hooks=["shipped.hooks"], runtime_env={"working_dir": "s3://code/app.zip"}, **CPU)
+    with pytest.raises(HookLoadError) as caught:  # which this process is not
+        asyncio.run(initialize_node(config))
+    assert str(caught.value).startswith(
+        f"in the replica of model 'm' on node {three_nodes[0]}: hooks module 'shipped.hooks' cannot be found"
+    )
+    assert "runtime_env={'working_dir': ...} or {'py_modules': [...]} ships it" in str(caught.value)
+
+
+def test_a_hook_that_cannot_leave_is_told_by_name_when_the_config_is_sent(three_nodes: list[str]) -> None:
+    import cloudpickle
+
+    from serve_llm_hooks.ray import LLMConfig
+
+    lock = threading.Lock()
+
+    def guarded(ctx: CallbackCtx) -> None:
+        with lock:
+            pass
+
+    config = LLMConfig(model_id="m", hooks=[{"hook": hook("on_before_init")(guarded)}], **CPU)
+    with pytest.raises(HookPickleError, match=r"guarded at on_before_init .* the variable 'lock' it captured"):
+        cloudpickle.dumps(config)
+
+
+def test_the_builder_takes_configs_dicts_and_files(three_nodes: list[str], tmp_path: Path) -> None:
+    from ray.serve.llm import LLMConfig as RayLLMConfig
+    from ray.serve.llm import LLMServingArgs
+
+    from serve_llm_hooks.ray import LLMConfig, build_openai_app
+
+    file = tmp_path / "model.yaml"
+    file.write_text(
+        "model_id: from-file\nhooks: [{hook: tests.integration.test_config:setup, kwargs: {bucket: 's3://b'}}]\n"
+        "accelerator_config: {kind: cpu}\n"
+    )
+    as_dict = {"model_id": "from-dict", "hooks": ["tests.integration.hooks.every_point"], **CPU}
+    rays = RayLLMConfig(
+        model_loading_config={"model_id": "rays"},
+        callback_config={
+            "callback_class": "serve_llm_hooks.ray.HooksCallback",
+            "callback_kwargs": {"hooks": [too_late]},  # in reach now
+        },
+        **CPU,
+    )
+    app = build_openai_app({"llm_configs": [str(file), as_dict, LLMConfig(model_id="ours", **CPU), rays]})
+    assert app is not None
+    rays = RayLLMConfig(model_loading_config={"model_id": "x"}, **CPU)
+    assert build_openai_app(LLMServingArgs(llm_configs=[rays])) is not None
+
+    with pytest.raises(FileNotFoundError, match=r"llm_configs names the file 'no\.yaml', which is not there"):
+        build_openai_app({"llm_configs": ["no.yaml"]})
+    with pytest.raises(HookLoadError, match="hooks module 'absent' cannot be found"):
+        build_openai_app({"llm_configs": [{"model_id": "m", "hooks": ["absent"], **CPU}]})
+
+
+def native(hooks: list[Any], make_config: Callable[..., Any]) -> Any:
+    """Ray's own config, as somebody has it who changes only ``callback_config``."""
+    from ray.serve.llm import LLMConfig as RayLLMConfig
+
+    return make_config(
+        cls=RayLLMConfig,
+        callback_config={
+            "callback_class": "serve_llm_hooks.ray.HooksCallback",
+            "callback_kwargs": {"hooks": hooks},
+        },
+    )
+
+
+def test_native_use_runs_hooks_instead_of_rays_node_initialization(
+    make_config: Callable[..., Any], three_nodes: list[str]
+) -> None:
+    import ray.cloudpickle
+
+    def look(ctx: CallbackCtx) -> None:
+        assert set(ctx.nodes) == set(three_nodes)
+        assert all(node.custom_data["noted"] for node in ctx.nodes.values())
+        ctx.extra_init_kwargs["max_model_len"] = 99
+
+    config = native([note, hook("on_after_download")(look)], make_config)
+    callback = config.get_or_create_callback()
+    asyncio.run(callback.run_callback("on_before_node_init"))  # as Ray's engine does
+
+    assert callback.ctx.run_init_node is False  # so Ray leaves the nodes alone
+    assert callback.ctx.placement_group is not None
+    assert config.get_engine_config().engine_kwargs["max_model_len"] == 99
+
+    # For GPU engines Ray sends the config, with the callback on it, to another process.
+    there = ray.cloudpickle.loads(ray.cloudpickle.dumps(config)).get_or_create_callback()
+    assert there.ctx.run_init_node is False
+    assert there.ctx.placement_group == callback.ctx.placement_group
+    assert not hasattr(there, "_hooks")
+
+
+def test_native_use_refuses_hooks_that_ray_never_reaches(make_config: Callable[..., Any]) -> None:
+    with pytest.raises(HookLoadError) as caught:
+        native([too_late], make_config).get_or_create_callback()
+    assert "too_late at on_after_engine_init can never run" in str(caught.value)
+    assert "import_path: serve_llm_hooks.ray:build_openai_app" in str(caught.value)
+
+
+def test_native_use_lets_our_errors_through(make_config: Callable[..., Any]) -> None:
+    def broken(ctx: NodeCtx) -> None:
+        raise OSError("disk")
+
+    callback = native([hook("on_before_node_download")(broken)], make_config).get_or_create_callback()
+    with pytest.raises(NodeInitializationError, match="3 nodes of model 'm' could not be initialized"):
+        asyncio.run(callback.run_callback("on_before_node_init"))
