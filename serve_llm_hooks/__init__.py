@@ -5,7 +5,7 @@
 ... def choose_files(ctx):
 ...     ctx.worker_node_download_model = "TOKENIZER_ONLY"
 
-What a hooks module needs is imported here. What runs the hooks (it needs asyncio) is imported when first asked for.
+Decorating is all that is imported at once; the rest is imported when it is first asked for.
 ``serve_llm_hooks.ray`` is the side that knows Ray.
 """
 
@@ -13,32 +13,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .context import CallbackCtx, DownloadMode, InitializeNodeOutput, NodeCtx, NodeResult, Skip, skip
-from .errors import (
-    DownloadError,
-    EngineArgumentError,
-    HookError,
-    HookLoadError,
-    HookOrderError,
-    HookPickleError,
-    HookResultError,
-    HookSignatureError,
-    HookTimeoutError,
-    NodeInitializationError,
-    NodeLostError,
-    PlacementGroupError,
-    ServeLLMHooksError,
-    UnknownHookError,
-)
-from .points import HOOK_POINTS, HookName, HookPoint
+# Eager, because the object `registry` must win over the module of that name; it is all that decorating needs.
 from .registry import Hook, HookRegistry, hook, registry
-from .trace import HookEvent, Trace
 
 if TYPE_CHECKING:
     from .callbacks import Callback, CallbackRunner, RayServeLLMCallback
     from .cluster import Cluster
+    from .context import CallbackCtx, DownloadMode, InitializeNodeOutput, NodeCtx, NodeResult, Skip, skip
+    from .errors import (
+        DownloadError,
+        EngineArgumentError,
+        HookError,
+        HookLoadError,
+        HookOrderError,
+        HookPickleError,
+        HookResultError,
+        HookSignatureError,
+        HookTimeoutError,
+        NodeInitializationError,
+        NodeLostError,
+        PlacementGroupError,
+        ServeLLMHooksError,
+        UnknownHookError,
+    )
     from .initialize import initialization, initialize_node
     from .loading import load_callback, load_hooks
+    from .points import HOOK_POINTS, HookName, HookPoint
+    from .trace import HookEvent, Trace
 
 __all__ = [
     "HOOK_POINTS",
@@ -83,16 +84,20 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_LAZY = {
-    "Callback": "callbacks",
-    "CallbackRunner": "callbacks",
-    "Cluster": "cluster",
-    "RayServeLLMCallback": "callbacks",
-    "initialization": "initialize",
-    "initialize_node": "initialize",
-    "load_callback": "loading",
-    "load_hooks": "loading",
+# Where the rest is, imported when it is first asked for: the same lines as above.
+_WHERE = {
+    "callbacks": "Callback CallbackRunner RayServeLLMCallback",
+    "cluster": "Cluster",
+    "context": "CallbackCtx DownloadMode InitializeNodeOutput NodeCtx NodeResult Skip skip",
+    "errors": "DownloadError EngineArgumentError HookError HookLoadError HookOrderError HookPickleError "
+    "HookResultError HookSignatureError HookTimeoutError NodeInitializationError NodeLostError PlacementGroupError "
+    "ServeLLMHooksError UnknownHookError",
+    "initialize": "initialization initialize_node",
+    "loading": "load_callback load_hooks",
+    "points": "HOOK_POINTS HookName HookPoint",
+    "trace": "HookEvent Trace",
 }
+_LAZY = {name: module for module, names in _WHERE.items() for name in names.split()}
 
 if not TYPE_CHECKING:  # a checker that sees it takes every name for there
 
@@ -101,4 +106,5 @@ if not TYPE_CHECKING:  # a checker that sees it takes every name for there
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+        return value

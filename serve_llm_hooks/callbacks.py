@@ -7,17 +7,16 @@ like any other; what is added here is the one object per process and run that th
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from .context import skip
 from .errors import HookLoadError, HookSignatureError, MeaninglessResult
 from .points import HOOK_NAMES, HOOK_POINTS, did_you_mean
-from .registry import Hook, HookOptions, check_signature
+from .registry import Hook, HookOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from .context import CallbackCtx, NodeCtx, NodeResult, Skip
     from .points import HookName
 
@@ -31,12 +30,14 @@ __all__ = [
     "RayServeLLMCallback",
     "class_hooks",
     "initialization_hooks",
+    "own_instances",
     "phase_hooks",
-    "share_instances",
 ]
 
 PHASES: tuple[str, ...] = tuple(row.phase for row in HOOK_POINTS.values() if row.phase is not None)
 """What phase functions are called at, in the order in which they run."""
+
+CUSTOM = str(HOOK_POINTS["on_custom_init"].phase)
 
 
 class RayServeLLMCallback:
@@ -143,6 +144,12 @@ class Holder:
             self.made = self.recipe(**self.kwargs)
         return self.made
 
+    def anew(self) -> Holder:
+        """A holder of the same that nobody else has; as it would be after travelling."""
+        rebuild, arguments = self.__reduce__()
+        holder: Holder = rebuild(*arguments)
+        return holder
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.recipe, self.kwargs, None if self.recipe is not None else self.made, self.key))
 
@@ -162,13 +169,37 @@ class HeldCall:
         """Call the method; may give an awaitable."""
         return getattr(self.holder.get(), self.method)(ctx)
 
+    @property
+    def same_as(self) -> object:
+        """What two calls have in common that are one call given twice: a class with its arguments, or an object."""
+        held = self.holder
+        return (id(held.made), "") if held.recipe is None else (id(held.recipe), repr(held.kwargs))
 
-def share_instances(hooks: Iterable[Hook]) -> None:
-    """Make hooks that arrived one by one share one object again, as they did where they came from."""
+    @property
+    def parts(self) -> Mapping[str, object]:
+        """What goes along when this travels, in words: for saying which of it cannot."""
+        held = self.holder
+        if held.recipe is not None:
+            return {f"the argument {name!r} of its class": value for name, value in held.kwargs.items()}
+        return {f"the attribute {name!r} of its object": value for name, value in _attributes(held.made).items()}
+
+
+def own_instances(hooks: Iterable[Hook]) -> list[Hook]:
+    """The hooks of one run in one process: those of one class share one object, which no other run has."""
     holders: dict[str, Holder] = {}
+    own: list[Hook] = []
     for hook in hooks:
         if isinstance(hook.fn, HeldCall):
-            hook.fn.holder = holders.setdefault(hook.fn.holder.key, hook.fn.holder)
+            call = copy(hook.fn)
+            call.holder = holders.setdefault(call.holder.key, call.holder.anew())
+            hook = Hook(call, hook.options, hook.kwargs)
+        own.append(hook)
+    return own
+
+
+def _attributes(instance: object) -> dict[str, object]:
+    names = [*getattr(instance, "__dict__", ()), *getattr(type(instance), "__slots__", ())]
+    return {name: getattr(instance, name) for name in names if hasattr(instance, name)}
 
 
 def _path_of(owner: object) -> str:
@@ -185,19 +216,37 @@ def _hold(callback: Any, kwargs: Mapping[str, Any], *, option: str) -> Holder:
                 "it where it is made"
             )
         return Holder(None, {}, callback)
+    misfit = _misfit(callback, **kwargs)
+    if misfit is not None:
+        signature, why = misfit
+        raise HookSignatureError(f"{_path_of(callback)}{signature} cannot be made with {option}={dict(kwargs)}: {why}")
+    return Holder(callback, kwargs)
+
+
+def _misfit(fn: Callable[..., Any], /, *args: object, **kwargs: object) -> tuple[str, str] | None:
+    """Whether a call would fail before it begins: the signature, and why. ``None``: it fits, or nobody can tell."""
     import inspect
 
     try:
-        signature = inspect.signature(callback)
-    except (TypeError, ValueError):  # a class written in C: making it will tell
-        return Holder(callback, kwargs)
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):  # written in C: the call itself will tell
+        return None
     try:
-        signature.bind(**kwargs)
+        signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise HookSignatureError(
-            f"{_path_of(callback)}{signature} cannot be made with {option}={dict(kwargs)}: {error}"
-        ) from None
-    return Holder(callback, kwargs)
+        return str(signature), str(error)
+    return None
+
+
+def _bound(callback: object, name: str) -> Any:
+    """A method as it will be called: bound; where there is only the class, to anything."""
+    from types import FunctionType, MethodType
+
+    method = getattr(callback, name, None)
+    if not isinstance(callback, type) or not isinstance(method, FunctionType):
+        return method
+    static = any(isinstance(vars(base).get(name), staticmethod) for base in callback.__mro__)
+    return method if static else MethodType(method, object())
 
 
 # -- class-style ----------------------------------------------------------------------------------------------------
@@ -236,8 +285,6 @@ def class_hooks(
 
 def _check_methods(callback: object, path: str) -> list[HookName]:
     """The hook points that a class or an instance has methods for."""
-    from types import MethodType
-
     from .errors import UnknownHookError
 
     for name in dir(callback):
@@ -248,14 +295,19 @@ def _check_methods(callback: object, path: str) -> list[HookName]:
             )
     names: list[HookName] = []
     for point in HOOK_NAMES:
-        method = getattr(callback, point, None)
+        method = _bound(callback, point)
         if method is None or getattr(method, "__func__", method) is getattr(RayServeLLMCallback, point, None):
             continue
-        plain = isinstance(callback, type) and not isinstance(
-            next(vars(base)[point] for base in callback.__mro__ if point in vars(base)), staticmethod | classmethod
-        )
-        # As it will be called: bound, to anything.
-        check_signature(MethodType(method, object()) if plain else method, point)
+        wanted = f"a method at a hook point is `def {point}(self, ctx)`"
+        if not callable(method):
+            raise HookSignatureError(f"{path}.{point} is {method!r}; {wanted}")
+        misfit = _misfit(method, None)
+        if misfit is not None:
+            signature, why = misfit
+            raise HookSignatureError(
+                f"{path}.{point}{signature} cannot be called with ctx alone ({why}); {wanted}, and what it needs "
+                "besides is given to the class, in callback_kwargs"
+            )
         names.append(point)
     return names
 
@@ -283,10 +335,14 @@ class PhaseData(MutableMapping[str, Any]):
     def __init__(self, ctx: CallbackCtx, phase: str) -> None:
         self._ctx: CallbackCtx = ctx
         self._phase: str = phase
+        # Where custom_initialization runs, the defaults are skipped, whoever said so.
+        self._skip: bool = ctx.__dict__.get("_skip_default", False) or phase == CUSTOM
+        self._skipped_before: bool = self._skip
+        self._over: bool = phase != PHASES[0]
 
     def __getitem__(self, key: str) -> Any:
         if key == "skip_default":
-            return self._ctx.__dict__.get("_skip_default", False)
+            return self._skip
         if key == "download_result":
             return self._own_node()
         if key in _CTX_KEYS:
@@ -294,6 +350,10 @@ class PhaseData(MutableMapping[str, Any]):
         return self._ctx.custom_data[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
+        if not isinstance(key, str):
+            raise TypeError(f"the keys of data are strings, not {key!r}")
+        if self.get(key, self) is value:
+            return  # `return data` and `return {**data, ...}` change nothing of what they repeat, read-only or not
         if key == "skip_default":
             self._set_skip_default(value)
         elif key == "download_result":
@@ -319,15 +379,26 @@ class PhaseData(MutableMapping[str, Any]):
     def __repr__(self) -> str:
         return f"<PhaseData at {self._phase}: {dict(self)}>"
 
+    def settle(self) -> bool:
+        """The callback has returned: whether it is the one that skips the defaults. Later it cannot any more."""
+        self._over = True
+        self._ctx.__dict__["_skip_default"] = self._skip
+        return self._skip and not self._skipped_before
+
     def _set_skip_default(self, value: object) -> None:
         if not isinstance(value, bool):
             raise TypeError(f"data['skip_default'] is True or False, not {value!r}")
-        if self._phase != PHASES[0] and value != self["skip_default"]:
+        if self._over:
             raise ValueError(
-                f"data['skip_default'] = {value} at {self._phase} comes too late: whether the defaults are skipped is "
-                f"decided at {PHASES[0]}"
+                f"data['skip_default'] = {value} comes too late: whether the defaults are skipped is decided at "
+                f"{PHASES[0]}, so set it `if phase == {PHASES[0]!r}`"
             )
-        self._ctx.__dict__["_skip_default"] = value
+        if self._skipped_before:
+            raise ValueError(
+                "data['skip_default'] = False: another callback has set it to True, which cannot be taken back; "
+                "let that one decide"
+            )
+        self._skip = value
 
     def _own_node(self) -> NodeResult | None:
         return next((node for node in self._ctx.nodes.values() if node.is_local), None)
@@ -370,57 +441,67 @@ class PhaseCall(HeldCall):
 
     def _done(self, result: object, data: PhaseData) -> Skip | None:
         _merge(data, result)
-        if self.phase == PHASES[0] and data["skip_default"]:
-            return skip(f"{self.__qualname__} set skip_default")
-        return None
+        skips = data.settle()
+        return skip(f"{self.__qualname__} set skip_default") if skips and self.phase == PHASES[0] else None
 
 
-def phase_hooks(callbacks: Iterable[Any]) -> list[Hook]:
+def phase_hooks(callbacks: Iterable[Any] | None) -> list[Hook]:
     """The hooks of phase functions: each of them at every phase.
 
     Args:
-        callbacks: functions, objects with ``__call__``, classes of such objects (made once, without arguments).
+        callbacks: functions, objects with ``__call__``, classes of such objects (made once, without arguments), and
+            paths of any of these; ``None``: none.
 
     Raises:
-        HookLoadError: what is not callable; a class that cannot be made without arguments.
+        ValueError, ImportError, AttributeError, TypeError: as :func:`serve_llm_hooks.load_callback`.
+        HookLoadError: not a list. HookSignatureError: not called like that; a class that needs arguments.
     """
-    hooks: list[Hook] = []
-    seen: list[Any] = []
-    for callback in callbacks:
-        if any(callback is other for other in seen):
-            continue  # twice is once
-        seen.append(callback)
-        if not callable(callback):
-            raise HookLoadError(
-                "callbacks=[...] takes callables `(phase, config, data)` and their paths ('pkg.mod:fn'), "
-                f"not {callback!r}"
-            )
-        _check_phase_signature(callback)
-        holder = _hold(callback, {}, option="the arguments")
-        hooks += [
-            Hook(PhaseCall(holder, callback, row.phase), HookOptions(row.name))
-            for row in HOOK_POINTS.values()
-            if row.phase is not None
-        ]
-    return hooks
+    return [
+        Hook(PhaseCall(holder, callback, row.phase), HookOptions(row.name))
+        for callback, holder in _phase_holders(callbacks)
+        for row in HOOK_POINTS.values()
+        if row.phase is not None
+    ]
+
+
+def listed(callbacks: Any) -> list[Any] | None:
+    """What stands in ``callbacks=``, as a list.
+
+    Raises:
+        HookLoadError: it is none; one path, or one function, is what people write.
+    """
+    if isinstance(callbacks, str) or not isinstance(callbacks, Iterable | None):
+        raise HookLoadError(f"callbacks= is a list, as in callbacks=['pkg.mod:fn'], not {callbacks!r}")
+    return None if callbacks is None else list(callbacks)
+
+
+def _phase_holders(callbacks: Iterable[Any] | None) -> list[tuple[Any, Holder]]:
+    """Phase functions, loaded and checked, each once."""
+    from .loading import load_callback
+
+    loaded: list[Any] = []
+    for given in listed(callbacks) or ():
+        callback = load_callback(given)
+        if not any(callback is other for other in loaded):  # twice is once
+            _check_phase_signature(callback)
+            loaded.append(callback)
+    return [(callback, _hold(callback, {}, option="the arguments")) for callback in loaded]
 
 
 def _check_phase_signature(callback: Any) -> None:
-    import inspect
-    from types import MethodType
-
-    call = MethodType(callback.__call__, object()) if isinstance(callback, type) else callback
-    try:
-        signature = inspect.signature(call)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind("phase", "config", {})
-    except TypeError as error:
-        raise HookSignatureError(
-            f"{_path_of(callback)}{signature} in callbacks=[...] is not called like that ({error}); a phase callback "
-            "is `def callback(phase, config, data)`"
-        ) from None
+    wanted = "a phase callback is `def callback(phase, config, data)`"
+    call = callback
+    if isinstance(callback, type):
+        if not any("__call__" in vars(base) for base in callback.__mro__):
+            raise HookSignatureError(
+                f"{_path_of(callback)} in callbacks=[...] is a class whose objects cannot be called; {wanted}, or a "
+                "class with such a `__call__`. A class with methods `on_...` goes into callback=..."
+            )
+        call = _bound(callback, "__call__")
+    misfit = _misfit(call, "phase", "config", {})
+    if misfit is not None:
+        signature, why = misfit
+        raise HookSignatureError(f"{_path_of(callback)}{signature} in callbacks=[...] does not fit ({why}); {wanted}")
 
 
 def _merge(data: MutableMapping[str, Any], result: object) -> None:
@@ -429,9 +510,9 @@ def _merge(data: MutableMapping[str, Any], result: object) -> None:
         return
     if not isinstance(result, Mapping):
         raise MeaninglessResult(f"it returned {result!r}; a phase callback returns a dict to merge into data, or None")
-    for key, value in result.items():
-        old = data.get(key) if key == "extra_init_kwargs" else None
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
+    for key, value in dict(result).items():
+        old = data.get(key)
+        if key == "extra_init_kwargs" and isinstance(old, Mapping) and isinstance(value, Mapping) and value is not old:
             value = {**old, **value}
         data[key] = value
 
@@ -447,6 +528,7 @@ class CallbackRunner:
 
     Raises:
         ValueError, ImportError, AttributeError, TypeError: as :func:`serve_llm_hooks.load_callback`.
+        HookLoadError: not a list, or not called like that.
 
     Example:
         >>> import asyncio
@@ -460,13 +542,8 @@ class CallbackRunner:
     """
 
     def __init__(self, callbacks: Iterable[Any] | None = None) -> None:
-        from .loading import load_callback
-
-        loaded = [load_callback(callback) for callback in callbacks or ()]
-        for callback in loaded:
-            _check_phase_signature(callback)
         self._holders: list[tuple[str, Holder]] = [
-            (_path_of(callback), _hold(callback, {}, option="the arguments")) for callback in loaded
+            (_path_of(callback), holder) for callback, holder in _phase_holders(callbacks)
         ]
         self.data: dict[str, Any] = {}
 
@@ -512,6 +589,13 @@ def initialization_hooks(initialization_class: Any, kwargs: Mapping[str, Any] | 
         raise HookLoadError(
             f"initialization_class {path} has no method `async def initialize(self, llm_config)`; new code uses "
             'callback=... with on_custom_init, or @hook("on_custom_init")'
+        )
+    misfit = _misfit(_bound(initialization_class, "initialize"), None)
+    if misfit is not None:
+        signature, why = misfit
+        raise HookSignatureError(
+            f"initialization_class {path}.initialize{signature} does not fit ({why}); it is "
+            "`async def initialize(self, llm_config)`"
         )
     holder = _hold(initialization_class, kwargs or {}, option="initialization_kwargs")
     return [

@@ -1,7 +1,7 @@
 """Run the hooks of one point: async ones awaited, runs of sync ones in the worker thread, in order.
 
 The way of a call: ``run_point`` cuts the hooks into runs, a run of sync hooks hops once to the worker thread, and
-there ``_call_each`` is the hot loop. Everything unusual (a veto, an exception, an awaitable from a sync hook) leaves
+there ``hotloop.call_each`` calls them. Everything unusual (a veto, an exception, an awaitable from a sync hook) leaves
 the loop, is settled outside, and the loop is entered again behind it.
 """
 
@@ -14,15 +14,15 @@ import logging
 import queue
 import threading
 from concurrent.futures import Executor, Future
-from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 from .context import Skip
 from .errors import HookError, HookResultError, HookTimeoutError, MeaninglessResult
+from .hotloop import call_each
 from .points import HOOK_POINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from .registry import Hook, OnError
     from .trace import Batch, HookOutcome, Trace
@@ -140,7 +140,7 @@ class Dispatcher:
         while run.index < len(run.hooks):
             hook = run.hooks[run.index]
             calls = [hook.call for hook in run.hooks[run.index :]]
-            done = loop.run_in_executor(self._worker, job, _step, calls, run.ctx, run.record, run.clock)
+            done = loop.run_in_executor(self._worker, job, call_each, calls, run.ctx, run.times, run.clock)
             try:
                 if hook.options.timeout_s is not None:
                     await asyncio.wait({done}, timeout=hook.options.timeout_s)
@@ -149,16 +149,19 @@ class Dispatcher:
                         self._abandon_worker(done)
                         self._fail(run, _timed_out(hook), "timed_out")
                         continue
-                stopped_after, result, error = await done
+                stopped = await done
             except asyncio.CancelledError:
                 calls.clear()  # the thread finishes the hook it is at, and starts no other
                 raise
+            if stopped is None:
+                return
+            stopped_after, result, error = stopped
             run.index += stopped_after
             if error is not None:
                 self._fail(run, error, "failed")
             elif inspect.isawaitable(result):
                 await self._settle_awaitable(run, result)
-            elif result is not None:
+            else:
                 self._settle(run, result)
 
     async def _run_async(self, run: _Run) -> None:
@@ -248,7 +251,7 @@ def _alone(hook: Hook) -> bool:
 class _Run:
     """A run of hooks, and how far it has come."""
 
-    __slots__ = ("batch", "clock", "ctx", "hooks", "index", "record", "veto")
+    __slots__ = ("batch", "clock", "ctx", "hooks", "index", "times", "veto")
 
     def __init__(self, hooks: Sequence[Hook], ctx: object, trace: Trace | None) -> None:
         self.hooks = hooks
@@ -256,17 +259,17 @@ class _Run:
         self.index = 0
         self.veto: Skip | None = None
         self.batch: Batch | None = None
-        self.record: Callable[[float], None] | None = None
+        self.times: list[float] | None = None
         self.clock: Callable[[], float] = float
         if trace is not None:
             self.batch = trace.batch(hooks)
-            self.record = self.batch.times.append
+            self.times = self.batch.times
             self.clock = trace.clock
 
     def begin(self) -> None:
         """Note when the first hook starts."""
-        if self.record is not None:
-            self.record(self.clock())
+        if self.times is not None:
+            self.times.append(self.clock())
 
     def end(self, outcome: HookOutcome, detail: str) -> None:
         """Close the current hook's record, and move on to the next."""
@@ -280,45 +283,6 @@ class _Run:
         """Let a thread that hangs write its times where nobody looks."""
         if self.batch is not None:
             self.batch.times = list(self.batch.times)
-
-
-def _step(
-    calls: list[Callable[[Any], Any]],
-    ctx: object,
-    record: Callable[[float], None] | None,
-    clock: Callable[[], float],
-) -> tuple[int, object, BaseException | None]:
-    """In the worker thread: call hooks until one needs settling, or all are done.
-
-    Returns how many are done, and what the next one returned or raised that stopped the loop.
-    """
-    rest = iter(calls)
-    try:
-        result = _call_each_untraced(rest, ctx) if record is None else _call_each(rest, ctx, record, clock)
-    except BaseException as error:  # a future cannot carry StopIteration, and must not carry SystemExit
-        return len(calls) - length_hint(rest) - 1, None, error
-    return len(calls) - length_hint(rest) - (result is not None), result, None
-
-
-def _call_each(
-    calls: Iterator[Callable[[Any], object]], ctx: object, record: Callable[[float], None], clock: Callable[[], float]
-) -> object:
-    """The hot loop. Returns the first result that is not ``None`` (or ``True``), or ``None`` at the end."""
-    for call in calls:
-        result = call(ctx)
-        if result is not None and result is not True:
-            return result
-        record(clock())
-    return None
-
-
-def _call_each_untraced(calls: Iterator[Callable[[Any], object]], ctx: object) -> object:
-    """The hot loop without its clock."""
-    for call in calls:
-        result = call(ctx)
-        if result is not None and result is not True:
-            return result
-    return None
 
 
 class _TimedOut(Exception):

@@ -10,7 +10,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .callbacks import class_hooks, initialization_hooks, is_class_style, phase_hooks
+from .callbacks import (
+    RayServeLLMCallback,
+    class_hooks,
+    initialization_hooks,
+    is_class_style,
+    own_instances,
+    phase_hooks,
+)
 from .errors import HookLoadError
 from .points import did_you_mean
 from .registry import Hook, HookRegistry, marked_hooks, registry
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HookRef", "callback_field_hooks", "load_callback", "load_hooks", "select_hooks", "warn_of_old_ways"]
 
-HookRef = str | Mapping[str, Any] | Callable[..., Any] | ModuleType | HookRegistry
+HookRef = str | Mapping[str, Any] | Callable[..., Any] | ModuleType | HookRegistry | RayServeLLMCallback
 """What an entry of ``hooks=[...]`` may be."""
 
 _SHIP_IT = (
@@ -39,8 +46,8 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
             - ``"pkg.mod:function"``, one of its hooks
             - ``"hooks/file.py"``, the same for a file, with or without ``:function``
             - a decorated function, a module, a :class:`HookRegistry`
-            - a class whose methods are named after hook points, or an instance of one
-            - ``{"hook": <any of these>, "kwargs": {...}}``, with the hooks' parameters
+            - a class whose methods are named after hook points, its path, or an instance of one
+            - ``{"hook": <any of these>, "kwargs": {...}}``, with the hooks' parameters, or the class's
 
     Raises:
         HookLoadError: nothing is there, it cannot be imported, or it is no hook; the message says which, and what
@@ -82,9 +89,9 @@ def select_hooks(llm_config: Any) -> HookRegistry:
         named = HookRegistry(script_hooks() if travelled is None else travelled)
     else:
         named = load_hooks(*llm_config.hooks)
-    # The other ways come first, in the order of the fields. Made anew for each run, and with them their objects.
+    # The other ways come first, in the order of the fields.
     others = llm_config.callback_hooks() if hasattr(llm_config, "callback_hooks") else ()
-    return HookRegistry([*others, *named]).for_model(model_id)
+    return HookRegistry(own_instances([*others, *named])).for_model(model_id)
 
 
 def callback_field_hooks(config: Any) -> list[Hook]:
@@ -105,10 +112,7 @@ def callback_field_hooks(config: Any) -> list[Hook]:
         hooks += (
             initialization_hooks(loaded, kwargs) if field == "initialization_class" else class_hooks(loaded, kwargs)
         )
-    callbacks = config.callbacks or ()
-    if isinstance(callbacks, str) or not isinstance(callbacks, list | tuple):
-        raise HookLoadError(f"callbacks= is a list, as in callbacks=['pkg.mod:fn'], not {callbacks!r}")
-    return hooks + phase_hooks([load_callback(callback) for callback in callbacks])
+    return hooks + phase_hooks(config.callbacks)
 
 
 def warn_of_old_ways(config: Any, *, stacklevel: int) -> None:
@@ -149,8 +153,11 @@ def load_callback(spec: Any) -> Any:
         raise ValueError(f"{spec!r} is no path of a callback: write 'pkg.mod:name' or 'pkg.mod.name'")
     try:
         module = importlib.import_module(path)
-    except ImportError as error:
-        raise ImportError(f"callback {spec!r}: module {path!r} cannot be imported ({error}). {_SHIP_IT}") from error
+    except Exception as error:
+        why, help_ = f"{type(error).__name__}: {error}", "It fails while it is imported."
+        if isinstance(error, ModuleNotFoundError):
+            why, help_ = str(error), _SHIP_IT
+        raise ImportError(f"callback {spec!r}: module {path!r} cannot be imported ({why}). {help_}") from error
     target: Any = module
     try:
         for part in name.split("."):
@@ -203,7 +210,8 @@ def _load(ref: object, *, where: str = "hooks") -> Iterable[Hook]:
             f'{name} in {where}=[...] is no hook: decorate it with @hook("on_...") to say where it runs'
         )
     raise HookLoadError(
-        f"{where}=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, or "
+        f"{where}=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, a class with methods "
+        f"named after hook points, or "
         f"{{'hook': ..., 'kwargs': {{...}}}}, not {ref!r}"
     )
 

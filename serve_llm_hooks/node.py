@@ -11,7 +11,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .callbacks import share_instances
+from .callbacks import HeldCall, own_instances
 from .context import DownloadMode, NodeCtx, NodeResult
 from .dispatch import Dispatcher, one_line
 from .errors import (
@@ -149,19 +149,30 @@ def pack_hooks(hooks: Iterable[Hook]) -> tuple[PackedHook, ...]:
         except Exception as error:
             raise HookPickleError(
                 f"hook {hook.ref} at {hook.point} cannot be sent to another process: {_culprit(hook)}"
-                f"{one_line(error)}. Make what it needs inside the hook, or pass plain data in ctx.custom_data."
+                f"{one_line(error)}. {_advice(hook)}"
             ) from error
         packed.append(PackedHook(hook.ref, hook.point, data))
     return tuple(packed)
 
 
+def _advice(hook: Hook) -> str:
+    if isinstance(hook.fn, HeldCall):
+        return (
+            "Give the class and its arguments (callback=MyCallback, callback_kwargs={...}) instead of an object, and "
+            "make what cannot be pickled in a method."
+        )
+    return "Make what it needs inside the hook, or pass plain data in ctx.custom_data."
+
+
 def _culprit(hook: Hook) -> str:
-    """Which captured variable, parameter or global of a hook is the one that cannot be pickled."""
+    """Which captured variable, parameter, attribute or global of a hook is the one that cannot be pickled."""
     import inspect
 
     import cloudpickle
 
     candidates: dict[str, object] = {f"its parameter {name!r}": value for name, value in hook.kwargs.items()}
+    if isinstance(hook.fn, HeldCall):
+        candidates.update(hook.fn.parts)
     try:
         captured = inspect.getclosurevars(hook.fn)
     except TypeError:
@@ -278,9 +289,9 @@ class _Work:
     async def run(self) -> None:
         ctx, task = self.ctx, self.task
         ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on node {task.node_id}")
-        before = self._unpack("on_before_node_download")
-        after = self._unpack("on_after_node_download")
-        share_instances([*before, *after])
+        hooks = own_instances(self._unpack())
+        before = [hook for hook in hooks if hook.point == "on_before_node_download"]
+        after = [hook for hook in hooks if hook.point == "on_after_node_download"]
         async with Dispatcher(
             task.model_id, trace=self.trace, node_id=task.node_id, on_error=task.on_error
         ) as dispatcher:
@@ -307,25 +318,24 @@ class _Work:
         if ctx.model_path is None:  # a hook that fetched the model itself has said where it is
             ctx.model_path = path
 
-    def _unpack(self, point: HookName) -> list[Hook]:
+    def _unpack(self) -> list[Hook]:
         hooks = []
         for packed in self.task.hooks:
-            if packed.point == point:
-                try:
-                    hooks.append(pickle.loads(packed.data))
-                except ModuleNotFoundError as error:
-                    module = packed.ref.partition(":")[0]
-                    raise HookLoadError(
-                        f"hooks module {module!r} cannot be imported on node {self.task.node_id} "
-                        f"(no module {error.name!r}), so hook {packed.ref} cannot run there. Ship it with the "
-                        "deployment: runtime_env={'working_dir': ...} or {'py_modules': [...]}, or install it on "
-                        "every node."
-                    ) from error
-                except Exception as error:
-                    raise HookLoadError(
-                        f"hook {packed.ref} cannot be unpacked on node {self.task.node_id}: {one_line(error)}. "
-                        "Is the same version of its module on every node?"
-                    ) from error
+            try:
+                hooks.append(pickle.loads(packed.data))
+            except ModuleNotFoundError as error:
+                module = packed.ref.partition(":")[0]
+                raise HookLoadError(
+                    f"hooks module {module!r} cannot be imported on node {self.task.node_id} "
+                    f"(no module {error.name!r}), so hook {packed.ref} cannot run there. Ship it with the "
+                    "deployment: runtime_env={'working_dir': ...} or {'py_modules': [...]}, or install it on "
+                    "every node."
+                ) from error
+            except Exception as error:
+                raise HookLoadError(
+                    f"hook {packed.ref} cannot be unpacked on node {self.task.node_id}: {one_line(error)}. "
+                    "Is the same version of its module on every node?"
+                ) from error
         return hooks
 
     def _load_llm_config(self) -> Any:

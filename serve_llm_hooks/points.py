@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from .errors import UnknownHookError
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -168,6 +166,8 @@ def hook_point(name: object) -> HookPoint:
     """
     point = HOOK_POINTS.get(name) if isinstance(name, str) else None
     if point is None:
+        from .errors import UnknownHookError  # only a mistake pays for this import
+
         raise UnknownHookError(
             f"{name!r} is not a hook point{did_you_mean(name, HOOK_NAMES)}. "
             f"In the order they run: {', '.join(HOOK_NAMES)}."

@@ -19,7 +19,6 @@ from typing import (
     overload,
 )
 
-from .errors import HookOrderError, HookSignatureError
 from .points import HOOK_NAMES, HookName, hook_point
 
 if TYPE_CHECKING:
@@ -166,7 +165,7 @@ class Hook:
             signature.bind(None, **self.kwargs)
         except TypeError as error:
             example = f'{{"hook": "{self.path}", "kwargs": {{...}}}}'
-            raise HookSignatureError(
+            raise _signature_error(
                 f"hook {self.path}{signature} cannot be called with parameters {self.kwargs}: "
                 f"{error}. Parameters are given in the config: hooks=[{example}]."
             ) from None
@@ -197,7 +196,8 @@ class HookRegistry:
         # By path rather than by identity: a notebook's cell, run again, means the same hook. What has no path of its
         # own (a local function, a partial, an instance) is itself and nothing else.
         own_path = "<" not in hook.path and isinstance(hook.fn, FunctionType)
-        key = (hook.point, hook.path, None if own_path else id(hook.fn), repr(hook.kwargs) if hook.kwargs else "")
+        itself = None if own_path else getattr(hook.fn, "same_as", id(hook.fn))  # a class's method says what it is
+        key = (hook.point, hook.path, itself, repr(hook.kwargs) if hook.kwargs else "")
         self._hooks[key] = hook
         if own_path:
             self._newest[hook.path] = hook.fn
@@ -312,7 +312,7 @@ class HookRegistry:
                 try:
                     setattr(fn, MARK, (*marks, options))
                 except AttributeError:
-                    raise HookSignatureError(
+                    raise _signature_error(
                         f"@hook({options.point!r}) cannot decorate {fn!r}, which holds no attributes; "
                         "wrap it in a function"
                     ) from None
@@ -357,7 +357,7 @@ def in_order(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
         sorter.prepare()
     except CycleError as error:
         circle = " -> ".join(ranked[index].path for index in error.args[1])
-        raise HookOrderError(
+        raise _order_error(
             f"before/after form a circle at {ranked[0].point}: {circle} (each must run before the next). "
             "Take one of these constraints away."
         ) from None
@@ -380,7 +380,7 @@ def _resolve(name: str, owner: Hook, side: str, hooks: list[Hook]) -> list[int]:
     found = [index for index, other in enumerate(hooks) if getattr(other, key) == name]
     paths = sorted({hooks[index].path for index in found})
     if len(paths) > 1:
-        raise HookOrderError(
+        raise _order_error(
             f"{side}={name!r} of {owner.path} at {owner.point} is ambiguous: {', '.join(paths)}. "
             f"Write one of these instead of the bare name."
         )
@@ -394,13 +394,13 @@ def check_signature(fn: Callable[..., Any], point: str) -> None:
         HookSignatureError: it cannot; the message shows the form wanted.
     """
     if not callable(fn):
-        raise HookSignatureError(f"@hook({point!r}) decorates a function, not {fn!r}")
+        raise _signature_error(f"@hook({point!r}) decorates a function, not {fn!r}")
     if isinstance(fn, FunctionType) and fn.__code__.co_argcount == 1:
         return  # nearly every hook; spares `inspect`
     import inspect
 
     if isinstance(fn, type):
-        raise HookSignatureError(
+        raise _signature_error(
             f"@hook({point!r}) decorates a function, not the class {fn.__name__}; decorate a function that "
             "makes one, or name the class's methods after hook points and give the class as a callback"
         )
@@ -415,11 +415,23 @@ def check_signature(fn: Callable[..., Any], point: str) -> None:
     if len(required) > 1 or not (by_position or takes_any):
         name = getattr(fn, "__name__", type(fn).__name__)
         count = len(required) if len(required) > 1 else "no"
-        raise HookSignatureError(
+        raise _signature_error(
             f"{getattr(fn, '__module__', '?')}:{getattr(fn, '__qualname__', name)}{signature} at "
             f"{point} takes {count} positional arguments, but a hook is called with one; "
             + _SIGNATURE_HELP.format(name=name)
         )
+
+
+def _signature_error(message: str) -> Exception:
+    from .errors import HookSignatureError  # only a mistake pays for this import
+
+    return HookSignatureError(message)
+
+
+def _order_error(message: str) -> Exception:
+    from .errors import HookOrderError  # as above
+
+    return HookOrderError(message)
 
 
 def _is_async(fn: Callable[..., Any]) -> bool:

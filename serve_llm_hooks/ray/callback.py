@@ -166,6 +166,7 @@ class _RayHolder(Holder):
     def get_for(self, ctx: Any) -> Any:
         if self.made is None and self.recipe is not None:
             self.made = self.recipe(llm_config=ctx.llm_config, ctx_kwargs=_rays_values(ctx), **self.kwargs)
+            _take_rays_values(self.made.ctx, ctx)  # its constructor may have decided something
         return self.made
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -179,15 +180,19 @@ class _RayCall(HeldCall):
         callback = cast("_RayHolder", self.holder).get_for(ctx)
         for name, value in _rays_values(ctx).items():
             setattr(callback.ctx, name, value)
-        result = getattr(callback, self.method)()
-        if isinstance(result, Awaitable):
-            return self._when_done(result, callback, ctx)
-        _take_rays_values(callback.ctx, ctx)
-        return None
+        done: object = None
+        try:
+            done = getattr(callback, self.method)()
+        finally:  # also of what one did that failed: as in Ray, the next one finds it
+            if not isinstance(done, Awaitable):
+                _take_rays_values(callback.ctx, ctx)
+        return self._when_done(done, callback, ctx) if isinstance(done, Awaitable) else None
 
-    async def _when_done(self, result: Awaitable[object], callback: Any, ctx: Any) -> None:
-        await result
-        _take_rays_values(callback.ctx, ctx)
+    async def _when_done(self, done: Awaitable[object], callback: Any, ctx: Any) -> None:
+        try:
+            await done
+        finally:
+            _take_rays_values(callback.ctx, ctx)
 
 
 def _rays_values(ctx: Any) -> dict[str, Any]:

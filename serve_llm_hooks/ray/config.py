@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from ray.serve.llm import LLMConfig as _RayLLMConfig
 
+from ..callbacks import listed
 from ..errors import HookLoadError
 from ..loading import callback_field_hooks, load_hooks, script_hooks, warn_of_old_ways
 from ..node import pack_hooks
@@ -102,6 +103,11 @@ class LLMConfig(_RayLLMConfig):
         if isinstance(value, tuple):
             return list(value)
         raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {value!r}")
+
+    @field_validator("callbacks", mode="before")
+    @classmethod
+    def _be_a_list_too(cls, value: Any) -> Any:
+        return listed(value)
 
     @model_validator(mode="after")
     def _take_over_native_hooks(self) -> LLMConfig:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["Place", "place_of_awaiting", "place_of_frame", "place_of_thread"]
 
 _OURS = ("serve_llm_hooks", "serve_llm_hooks_testing")
-_DISPATCH = "serve_llm_hooks.dispatch"
+_DISPATCH = ("serve_llm_hooks.dispatch", "serve_llm_hooks.hotloop", "serve_llm_hooks.callbacks")
 _MACHINERY = ("asyncio", "concurrent", "threading", "contextvars", "selectors")
 
 
@@ -62,7 +62,7 @@ def place_of_awaiting(awaiting: Any) -> Place | None:
                 break
         else:
             break
-    dispatched = [index for index, frame in enumerate(outer) if frame.f_globals.get("__name__") == _DISPATCH]
+    dispatched = [index for index, frame in enumerate(outer) if frame.f_globals.get("__name__") in _DISPATCH]
     mine = outer[dispatched[-1] + 1 :] if dispatched else outer
     if not dispatched and outer and _top(outer[0]) in _OURS:
         return None  # the run itself, where it waits for no hook
