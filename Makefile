@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast lint types clean
+.PHONY: help bench demo test test-fast lint types clean
 
 help: ## show this list (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ types: $(VENV)/.dev ## mypy --strict on everything, pyright on the public types
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@for package in serve_llm_hooks serve_llm_hooks_testing; do \
 		PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=typings pyright --ignoreexternal --verifytypes $$package || exit 1; done
+
+bench: $(VENV)/.engine ## measure everything, write benchmarks/results.json and docs/performance.md (15 minutes)
+	@$(BIN)/python -m benchmarks.run
 
 clean: ## remove what make and the tools have made, .venv included
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov

@@ -1,0 +1,1 @@
+"""What `make bench` measures; docs/performance.md is made from it."""

