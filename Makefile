@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help bench demo test test-fast lint types clean
+.PHONY: help bench demo test test-fast test-gpu lint types clean
 
 help: ## show this list (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ demo: $(VENV)/.engine ## serve a small model on a local Ray, with hooks, and ask
 
 test: $(VENV)/.engine ## all tests, the real Ray and vLLM ones included (minutes; no GPU)
 	@$(BIN)/python -m pytest tests --durations=15
+
+test-gpu: ## the deployment tests on a GPU; fails where there is none (scripts/gpu-environment.sh makes .venv-gpu)
+	@SERVE_LLM_HOOKS_REQUIRE_GPU=1 $(if $(wildcard .venv-gpu),.venv-gpu,$(VENV))/bin/python -m pytest tests/gpu -rA
 
 test-fast: $(VENV)/.dev ## the tests without Ray and without an engine (seconds)
 	@$(BIN)/python -m pytest $(wildcard tests/unit tests/harness tests/typing) \

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
+ACCELERATOR = os.environ.get("BENCH_ACCELERATOR", "cpu")
+ENGINE: dict[str, dict[str, Any]] = {"cpu": {"enforce_eager": True}, "gpu": {"gpu_memory_utilization": 0.3}}
 
 
 def main(side: str, model: str) -> dict[str, Any]:
@@ -42,8 +44,8 @@ def main(side: str, model: str) -> dict[str, Any]:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         fields: dict[str, Any] = {
             "model_loading_config": {"model_id": "deployed", "model_source": model},
-            "accelerator_config": {"kind": "cpu"},
-            "engine_kwargs": {"max_model_len": 256, "enforce_eager": True, "dtype": "bfloat16", "max_num_seqs": 2},
+            "accelerator_config": {"kind": ACCELERATOR},
+            "engine_kwargs": {"max_model_len": 256, "dtype": "bfloat16", "max_num_seqs": 2, **ENGINE[ACCELERATOR]},
             "log_engine_metrics": False,
             "runtime_env": {"env_vars": {"VLLM_CPU_KVCACHE_SPACE": "1"}},
         }

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# An environment for `make test-gpu`, in .venv-gpu.
+#
+#   scripts/gpu-environment.sh online              a GPU machine with internet: ray[llm] with the vLLM that it pins
+#   scripts/gpu-environment.sh download FOLDER     a machine with internet, for a GPU machine without: wheels into FOLDER,
+#                                                  those over 60 MB in pieces (PIECE_MB=…)
+#   scripts/gpu-environment.sh offline FOLDER      the GPU machine without internet: join the pieces, install from FOLDER
+#
+# `download` and `offline` are for a machine that brings its own torch 2.11.0 with CUDA 13 (and Python 3.12): Ray 2.58.1
+# with vLLM 0.26.0 fits it. Other versions: RAY=…, VLLM=…, PYTHON_VERSION=….
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+PYTHON=${PYTHON:-python3}
+PYTHON_VERSION=${PYTHON_VERSION:-3.12}
+PIECE_MB=${PIECE_MB:-55}
+
+usage() { sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+
+case "${1:-}" in
+online)
+  $PYTHON -m venv .venv-gpu
+  .venv-gpu/bin/pip install "ray[llm]==${RAY:-2.60.0}" "ray[serve]==${RAY:-2.60.0}" -r requirements/dev.txt
+  .venv-gpu/bin/pip install --no-deps --no-build-isolation -e .
+  ;;
+download)
+  folder=${2:?a folder}
+  mkdir -p "$folder"
+  # torch and what belongs to it stay behind: the machine has its own.
+  $PYTHON -m pip download -d "$folder" --only-binary=:all: --python-version "$PYTHON_VERSION" --implementation cp \
+    --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_17_x86_64 \
+    --platform manylinux2014_x86_64 --platform manylinux1_x86_64 --platform any \
+    "ray[serve]==${RAY:-2.58.1}" "vllm==${VLLM:-0.26.0}" pyarrow jsonref typer cloudpickle pytest pytest-asyncio pyyaml
+  rm -f "$folder"/torch-*.whl "$folder"/nvidia_*.whl "$folder"/triton-*.whl
+  $PYTHON -m pip wheel --no-deps -w "$folder" .
+  find "$folder" -name '*.whl' -size "+${PIECE_MB}M" | while read -r wheel; do
+    split --bytes="${PIECE_MB}M" --numeric-suffixes "$wheel" "$wheel.piece-"
+    rm "$wheel"
+  done
+  ;;
+offline)
+  folder=${2:?a folder}
+  find "$folder" -name '*.whl.piece-00' | while read -r first; do
+    cat "${first%-00}"-* > "${first%.piece-00}"
+  done
+  $PYTHON -m venv --system-site-packages .venv-gpu # its torch is the system's
+  .venv-gpu/bin/pip install --no-index --no-deps "$folder"/*.whl
+  .venv-gpu/bin/pip install --no-deps --no-build-isolation --no-index -e . || echo "$PWD" > \
+    "$(.venv-gpu/bin/python -c 'import site; print(site.getsitepackages()[0])')/serve_llm_hooks_checkout.pth"
+  ;;
+*) usage ;;
+esac
+.venv-gpu/bin/python -c 'import ray, torch, vllm; print("ray", ray.__version__, "vllm", vllm.__version__, "torch", torch.__version__, "CUDA device:", torch.cuda.is_available())' 2>/dev/null || true
