@@ -44,6 +44,12 @@ def main(nodes: int, pairs: int) -> dict[str, list[float]]:
                         **fields,
                     )
                     config.get_engine_config()  # the same work on both sides, and Ray's own
+                    if side == "theirs":
+                        # Ray's reads the group's nodes without waiting for the group to be scheduled, and fails when
+                        # it is not yet. So it gets its group before the clock runs; ours acquires its own in time.
+                        group = config.get_or_create_callback().ctx.placement_group
+                        while ray.util.placement_group_table(group)["state"] != "CREATED":
+                            time.sleep(0.01)
                     begun_s = time.perf_counter()
                     if side == "ours":
                         asyncio.run(initialize_node(config))

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from serve_llm_hooks import HOOK_POINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("README.md", "docs/hooks.md")
+FILES = ("README.md", "docs/customization.md", "docs/hooks.md")
 
 
 def hook_points() -> str:
@@ -30,16 +30,29 @@ def hook_points() -> str:
     return "\n".join(rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"hook-points": hook_points}
+def phases() -> str:
+    """The same, with the phases."""
+    rows = ["| method, or `@hook(...)` | phase | runs |", "|---|---|---|"]
+    rows += [
+        f"| `{row.name}` | {f'`{row.phase}`' if row.phase else '–'} | {row.runs} |" for row in HOOK_POINTS.values()
+    ]
+    return "\n".join(rows)
 
 
-def renew(text: str) -> str:
+TABLES: dict[str, Callable[[], str]] = {"hook-points": hook_points, "phases": phases}
+
+
+def renew(text: str, tables: Mapping[str, Callable[[], str]] = TABLES) -> str:
     """A page with its tables made anew.
+
+    Args:
+        text: the page.
+        tables: what makes them, by name.
 
     Raises:
         ValueError: a begin without its end, or the other way round.
     """
-    for name, table in TABLES.items():
+    for name, table in tables.items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         if text.count(begin) != text.count(end) or text.count(begin) > 1:
             raise ValueError(f"{begin} and {end} must stand there once each, or not at all")

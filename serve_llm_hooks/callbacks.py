@@ -17,6 +17,8 @@ from .points import HOOK_NAMES, HOOK_POINTS, did_you_mean
 from .registry import Hook, HookOptions
 
 if TYPE_CHECKING:
+    from inspect import Signature
+
     from .context import CallbackCtx, NodeCtx, NodeResult, Skip
     from .points import HookName
 
@@ -219,11 +221,14 @@ def _hold(callback: Any, kwargs: Mapping[str, Any], *, option: str) -> Holder:
     misfit = _misfit(callback, **kwargs)
     if misfit is not None:
         signature, why = misfit
+        unknown = [name for name in kwargs if name not in signature.parameters]
+        if unknown:  # of a misspelt argument, Python says that the right one is missing
+            why = f"there is no {unknown[0]!r}{did_you_mean(unknown[0], signature.parameters)}"
         raise HookSignatureError(f"{_path_of(callback)}{signature} cannot be made with {option}={dict(kwargs)}: {why}")
     return Holder(callback, kwargs)
 
 
-def _misfit(fn: Callable[..., Any], /, *args: object, **kwargs: object) -> tuple[str, str] | None:
+def _misfit(fn: Callable[..., Any], /, *args: object, **kwargs: object) -> tuple[Signature, str] | None:
     """Whether a call would fail before it begins: the signature, and why. ``None``: it fits, or nobody can tell."""
     import inspect
 
@@ -234,7 +239,7 @@ def _misfit(fn: Callable[..., Any], /, *args: object, **kwargs: object) -> tuple
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        return str(signature), str(error)
+        return signature, str(error)
     return None
 
 

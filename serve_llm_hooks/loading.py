@@ -211,7 +211,7 @@ def _load(ref: object, *, where: str = "hooks") -> Iterable[Hook]:
         )
     raise HookLoadError(
         f"{where}=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, a class with methods "
-        f"named after hook points, or "
+        "named after hook points, or "
         f"{{'hook': ..., 'kwargs': {{...}}}}, not {ref!r}"
     )
 

@@ -62,6 +62,7 @@ class LLMConfig(_RayLLMConfig):
 
     if TYPE_CHECKING:
         server_cls: Any
+        callback_config: CallbackConfig
 
         def __init__(
             self,

@@ -21,14 +21,14 @@ from serve_llm_hooks.node import run_task
 
 from . import faults as f
 from .config import defaults_of
-from .engine import FRONTEND_NAMES
+from .engine import argument_names
 from .errors import HarnessError
 from .run import FakeRun, recent
 from .start import Start, process_id, run_alone, tell
 from .strikes import ProcessDied, packed_death, packed_missing_module
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from serve_llm_hooks import CallbackCtx, DownloadMode
     from serve_llm_hooks.cluster import ReplicaDefaults
@@ -71,6 +71,8 @@ class FakeCluster:
         node_timeout_s: how long a node may take, its download included, as in production.
         node_grace_s: when one node has failed, how long the others may still take, as in production.
         faults: what goes wrong (``failing_download("node-1")``, …).
+        more_engine_args: engine arguments that your vLLM knows and this harness does not (``engine_args.json`` beside
+            this file says which version's it knows); others are refused, as in production.
         real_sleep_limit_s: a hook that blocks for longer, in real seconds, is reported.
 
     Raises:
@@ -98,6 +100,7 @@ class FakeCluster:
         node_timeout_s: float = 3600.0,
         node_grace_s: float = 10.0,
         faults: Sequence[f.Fault] = (),
+        more_engine_args: Iterable[str] = (),
         real_sleep_limit_s: float = 1.0,
     ) -> None:
         self.node_names: tuple[str, ...] = tuple(f"node-{index}" for index in range(f.check_count("nodes", nodes)))
@@ -115,6 +118,7 @@ class FakeCluster:
         if not self.real_sleep_limit_s:
             raise HarnessError("real_sleep_limit_s=0 would report every hook: give a number of seconds above 0")
         self.faults: tuple[f.Fault, ...] = f.check_faults(faults, self.node_names)
+        self.more_engine_args: frozenset[str] = frozenset(more_engine_args)
         # The state of one run; `run` works on a copy.
         self.loop: VirtualLoop | None = None
         self.start: Start = Start({})
@@ -180,7 +184,16 @@ class FakeCluster:
         return "node-0"
 
     def defaults(self, llm_config: Any) -> ReplicaDefaults:
-        """What the replica would do without any hook."""
+        """What the replica would do without any hook.
+
+        Raises:
+            ValueError: an engine argument that vLLM does not know, in Ray's words.
+        """
+        if llm_config.engine_kwargs:
+            known = frozenset.union(*argument_names(), self.more_engine_args)
+            for key in llm_config.engine_kwargs:
+                if key not in known:
+                    raise ValueError(f"Unknown engine argument: {key}")
         return defaults_of(llm_config)
 
     async def acquire_placement_group(self, llm_config: Any) -> FakePlacementGroup:
@@ -241,20 +254,24 @@ class FakeCluster:
                 ),
                 task,
             )
-        pid = process_id(self.node_names.index(task.node_id))
+        pid = process_id(int(task.node_id.removeprefix("node-")))
         report = replace(report, events=tuple(event._replace(process_id=pid) for event in report.events))
         back: NodeReport = pickle.loads(pickle.dumps(report))
         return back
 
     def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:
         """Write what hooks decided into the replica's copy of the config."""
+        engine_names, frontend_names = argument_names()
         engine, frontend = split_engine_kwargs(
-            ctx.extra_init_kwargs, engine_names=None, frontend_names=FRONTEND_NAMES, current=llm_config.engine_kwargs
+            ctx.extra_init_kwargs,
+            engine_names=engine_names | self.more_engine_args,
+            frontend_names=frontend_names,
+            current=llm_config.engine_kwargs,
         )
         llm_config.engine_kwargs.update(engine | frontend)
         merged = llm_config.engine_kwargs
-        self.start.engine_kwargs = {key: value for key, value in merged.items() if key not in FRONTEND_NAMES}
-        self.start.frontend_kwargs = {key: value for key, value in merged.items() if key in FRONTEND_NAMES}
+        self.start.engine_kwargs = {key: value for key, value in merged.items() if key not in frontend_names}
+        self.start.frontend_kwargs = {key: value for key, value in merged.items() if key in frontend_names}
 
     # -- nodes ------------------------------------------------------------------------------------------------------
 
@@ -273,6 +290,8 @@ class FakeCluster:
             return task.source_id
         if error is not None:
             raise RuntimeError(error)
+        if not (mode and task.mirror and task.mirror.get("bucket_uri")):
+            return task.source_id  # only extra files have arrived, and not the model
         node.path = path
         return path
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import DownloadMode, HookLoadError, load_hooks
+from serve_llm_hooks.callbacks import listed
 from serve_llm_hooks.cluster import ReplicaDefaults
 from serve_llm_hooks.loading import callback_field_hooks, warn_of_old_ways
 
@@ -90,9 +91,7 @@ class FakeLLMConfig:
         self.hooks = None if hooks is None else list(hooks)
         self.callback = callback
         self.callback_kwargs = dict(callback_kwargs or {})
-        if isinstance(callbacks, str):
-            raise HookLoadError(f"callbacks= is a list, as in callbacks=['pkg.mod:fn'], not {callbacks!r}")
-        self.callbacks = None if callbacks is None else list(callbacks)
+        self.callbacks = listed(callbacks)
         self.initialization_class = initialization_class
         self.initialization_kwargs = dict(initialization_kwargs or {})
         self.model_source = model_source

@@ -3,76 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["FRONTEND_NAMES", "FakeAnswer", "FakeEngine"]
+__all__ = ["FakeAnswer", "FakeEngine", "argument_names"]
 
-FRONTEND_NAMES = frozenset(
-    (
-        # vLLM 0.29's FrontendArgs. The engine's own names are not kept here: there are 200, and they change monthly.
-        "allow_credentials",
-        "allowed_headers",
-        "allowed_methods",
-        "allowed_origins",
-        "api_key",
-        "chat_template",
-        "chat_template_content_format",
-        "cohere_format",
-        "cohere_is_reasoning_model",
-        "data_parallel_supervisor_port",
-        "default_chat_template_kwargs",
-        "disable_access_log_for_endpoints",
-        "disable_fastapi_docs",
-        "disable_uvicorn_access_log",
-        "dp_supervisor_probe_failure_threshold",
-        "dp_supervisor_probe_interval_s",
-        "dp_supervisor_probe_timeout_s",
-        "enable_auto_tool_choice",
-        "enable_flash_late_interaction",
-        "enable_force_include_usage",
-        "enable_log_deltas",
-        "enable_log_outputs",
-        "enable_offline_docs",
-        "enable_per_request_metrics",
-        "enable_prompt_tokens_details",
-        "enable_request_id_headers",
-        "enable_server_load_tracking",
-        "enable_ssl_refresh",
-        "enable_tokenizer_info_endpoint",
-        "exclude_tools_when_tool_choice_none",
-        "fingerprint_mode",
-        "fingerprint_value",
-        "h11_max_header_count",
-        "h11_max_incomplete_event_size",
-        "host",
-        "log_config_file",
-        "log_error_stack",
-        "lora_modules",
-        "max_log_len",
-        "middleware",
-        "port",
-        "response_role",
-        "return_tokens_as_token_ids",
-        "root_path",
-        "sse_keep_alive_interval",
-        "ssl_ca_certs",
-        "ssl_cert_reqs",
-        "ssl_certfile",
-        "ssl_ciphers",
-        "ssl_keyfile",
-        "tokens_only",
-        "tool_call_parser",
-        "tool_parser_plugin",
-        "tool_server",
-        "trust_request_chat_template",
-        "uds",
-        "uvicorn_log_level",
-    )
-)
-"""Which keys of ``extra_init_kwargs`` are the OpenAI frontend's."""
+
+@cache
+def argument_names() -> tuple[frozenset[str], frozenset[str]]:
+    """The engine's arguments and its OpenAI frontend's, as `scripts/engine_args.py` found them in Ray and vLLM."""
+    import json
+    from importlib.resources import files
+
+    names = json.loads(files(__package__).joinpath("engine_args.json").read_text(encoding="utf-8"))
+    return frozenset(names["engine"]), frozenset(names["frontend"])
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def place_of_frame(frame: FrameType | None) -> Place | None:
     inner: list[FrameType] = []
     while frame is not None:
         # A hook is what the dispatcher calls, or a task that a hook made, which the event loop calls.
-        if inner and frame.f_globals.get("__name__") in (_DISPATCH, "asyncio.events"):
+        if inner and frame.f_globals.get("__name__") in (*_DISPATCH, "asyncio.events"):
             return _place(inner)
         inner.append(frame)
         frame = frame.f_back

@@ -176,7 +176,9 @@ def _check_travels(config: Any) -> None:
     import cloudpickle
 
     hooks = getattr(config, "hooks", None) or ()
-    pack_hooks(load_hooks(*(ref for ref in hooks if not isinstance(ref, str | dict))))  # says which one cannot, and why
+    given = load_hooks(*(ref for ref in hooks if not isinstance(ref, str | dict)))
+    others = config.callback_hooks() if hasattr(config, "callback_hooks") else ()
+    pack_hooks([*given, *others])  # says which one cannot, and why
     try:
         cloudpickle.dumps(config)
     except Exception as error:

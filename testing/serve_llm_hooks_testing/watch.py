@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import sys
 import threading
@@ -102,6 +103,8 @@ def watching(watch: Watch) -> Iterator[None]:
         watch.end()
 
 
+_YOUNG_PER_FULL_COLLECTION = 1000
+
 _lock = threading.Lock()
 _watches: list[Watch] = []
 _undo: list[Callable[[], None]] = []
@@ -116,6 +119,11 @@ def _put_guards() -> None:
         if self.name != "serve-llm-hooks":
             _thread_started(self)
 
+    # Full collections go through all that is alive, which during a run on many nodes is much and no garbage: with
+    # Python's own settings they take most of its time, and the more the more nodes there are. Put off, not off.
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*thresholds[:2], max(thresholds[2], _YOUNG_PER_FULL_COLLECTION))
+    _undo.append(lambda: gc.set_threshold(*thresholds))
     threading.Thread.start = watched_start  # type: ignore[method-assign]
     _undo.append(lambda: setattr(threading.Thread, "start", start))
     if "ray" in sys.modules:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
@@ -481,3 +482,34 @@ def test_errors_of_nodes_come_as_one_group(hooks: HookRegistry) -> None:
     with pytest.raises(NodeInitializationError, match="2 nodes") as failure:
         FakeCluster(nodes=3).run(FakeLLMConfig("m", hooks=[hooks]))
     assert failure.value.node_ids == ("node-1", "node-2")
+
+
+def test_an_argument_that_vllm_does_not_know_is_refused(hooks: HookRegistry) -> None:
+    with pytest.raises(ValueError, match="Unknown engine argument: newest_thing"):
+        FakeCluster().run(FakeLLMConfig("m", engine_kwargs={"newest_thing": 1}))
+
+    @hooks.hook("on_before_engine_init")
+    def tune(ctx: CallbackCtx) -> None:
+        ctx.extra_init_kwargs["newest_flag"] = True
+
+    with pytest.raises(EngineArgumentError, match="'newest_flag'.* is no argument of the engine"):
+        FakeCluster().run(FakeLLMConfig("m", hooks=[hooks]))
+
+    cluster = FakeCluster(more_engine_args=["newest_thing", "newest_flag"])
+    run = cluster.run(FakeLLMConfig("m", hooks=[hooks], engine_kwargs={"newest_thing": 1}))
+    assert run.engine is not None
+    assert run.engine.kwargs == {"newest_thing": 1, "newest_flag": True}
+
+
+def test_a_run_leaves_the_garbage_collector_as_it_was(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init")
+    async def look(ctx: CallbackCtx) -> None:
+        ctx.custom_data["thresholds"] = gc.get_threshold()
+
+    before = gc.get_threshold()
+    run = FakeCluster().run(FakeLLMConfig("m", hooks=[hooks]))
+    assert run.ctx is not None
+    seen = run.ctx.custom_data["thresholds"]
+    assert seen[:2] == before[:2]
+    assert seen[2] > before[2]
+    assert gc.get_threshold() == before

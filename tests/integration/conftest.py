@@ -1,121 +1,104 @@
-"""A real Ray of three nodes on this machine, a real S3 on loopback. Started once, shut down whatever happens."""
+"""``serve``: one start of one replica, on a fake cluster and on a real Ray of three nodes, for tests of both."""
 
 from __future__ import annotations
 
-import os
-import sys
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from serve_llm_hooks import initialization
+from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, FakePlacementGroup
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
-IN_CI = os.environ.get("CI") == "true"
+    from serve_llm_hooks import CallbackCtx, HookEvent, InitializeNodeOutput
 
-
-def _require(module: str, what: str) -> None:
-    """Skip where something is not installed; in CI that is a failure."""
-    try:
-        __import__(module)
-    except ImportError as error:
-        if IN_CI:
-            raise
-        pytest.skip(f"{what} is not installed ({error}); `make .venv/.engine` installs it")
+FOLDER = "/models/m"
 
 
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of an S3 server on loopback; set for this process and all that it starts."""
-    _require("moto", "the S3 server for tests")
-    from moto.server import ThreadedMotoServer
+class Served:
+    """What a start has come to, wherever it was."""
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        url = f"http://{host}:{port}"
-        os.environ.update(
-            AWS_ENDPOINT_URL_S3=url,
-            AWS_ACCESS_KEY_ID="test",
-            AWS_SECRET_ACCESS_KEY="test",
-            AWS_DEFAULT_REGION="us-east-1",
-        )
-        yield url
-    finally:
-        server.stop()
+    def __init__(self, ctx: CallbackCtx, output: InitializeNodeOutput, config: Any) -> None:
+        self.ctx = ctx
+        self.output = output
+        self.config = config
+
+    @property
+    def replica(self) -> list[HookEvent]:
+        """What ran in the replica."""
+        return [event for event in self.ctx.trace if "node_download" not in event.point]
+
+    def on_node(self, node_id: str) -> list[HookEvent]:
+        """What ran on a node."""
+        return [event for event in self.ctx.trace if "node_download" in event.point and event.node_id == node_id]
 
 
-@pytest.fixture(scope="session")
-def three_nodes(s3: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """A Ray of three nodes, of 4 CPUs each; the ids of its nodes, the test's own first."""
-    _require("ray", "Ray")
-    _require("vllm", "the CPU engine")
-    os.environ["HF_HOME"] = str(tmp_path_factory.mktemp("hf"))
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+class Serve:
+    """Starts a replica of model ``m``, which is in a folder, on three nodes: ``serve(callback=…, hooks=…)``.
+
+    A real ``LLMConfig`` does on both; ``FakeLLMConfig``, which has no ``callback_config``, is taken where it will do.
+    """
+
+    def __init__(self, make_config: Callable[..., Any] | None) -> None:
+        self._make_config = make_config
+        self.make_group: Callable[[int], Any] = fake_group if make_config is None else ray_group
+        self.ctx: CallbackCtx | None = None
+
+    def __call__(self, *, model_source: str = FOLDER, hooks: Any = (), **fields: Any) -> Served:
+        if self._make_config is not None:
+            loading = {"model_id": "m", "model_source": model_source}
+            return self._serve_real(self._make_config(*hooks, model_loading_config=loading, **fields))
+        config: Any
+        if "callback_config" in fields:
+            from serve_llm_hooks.ray import LLMConfig
+
+            loading = {"model_source": model_source}
+            config = LLMConfig(
+                model_id="m",
+                model_loading_config=loading,
+                hooks=list(hooks),
+                accelerator_config={"kind": "cpu"},
+                **fields,
+            )
+        else:
+            config = FakeLLMConfig("m", list(hooks), model_source=model_source, **fields)
+        run = FakeCluster(real_sleep_limit_s=30).run(config, check=False)
+        self.ctx = run.ctx
+        if run.error is not None:
+            raise run.error
+        assert run.ctx is not None
+        assert run.output is not None
+        return Served(run.ctx, run.output, config)
+
+    def _serve_real(self, config: Any) -> Served:
+        from serve_llm_hooks.ray import RayCluster
+
+        async def start() -> Served:
+            async with initialization(
+                config, cluster=RayCluster(), on_begin=lambda run: setattr(self, "ctx", run.ctx)
+            ) as run:
+                run.engine = "the engine"
+            return Served(run.ctx, run.output, config)
+
+        return asyncio.run(start())
+
+
+def fake_group(nodes: int) -> FakePlacementGroup:
+    """A placement group of one's own, over so many nodes."""
+    return FakePlacementGroup([f"node-{index}" for index in range(nodes)])
+
+
+def ray_group(nodes: int) -> Any:
+    """The same on Ray."""
     import ray
-    from ray.cluster_utils import Cluster
 
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False}, shutdown_at_exit=True
-    )
-    try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=4)
-        ray.init(address=cluster.address, log_to_driver=False)
-        cluster.wait_for_nodes()
-        own = ray.get_runtime_context().get_node_id()
-        others = sorted(node["NodeID"] for node in ray.nodes() if node["NodeID"] != own)
-        yield [own, *others]
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+    return ray.util.placement_group([{"CPU": 1}] * nodes, strategy="STRICT_SPREAD")
 
 
-@pytest.fixture
-def make_config(three_nodes: list[str], tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """A factory of our ``LLMConfig`` on all three nodes; the groups that are made for it are removed."""
-    import ray
-    from ray.util.placement_group import PlacementGroup, remove_placement_group
-
-    from serve_llm_hooks.ray import LLMConfig
-
-    model = tmp_path / "model"
-    model.mkdir()
-
-    def make(*hooks: Any, nodes: int = 3, cls: Any = LLMConfig, **fields: Any) -> Any:
-        given: dict[str, Any] = {
-            "model_loading_config": {"model_id": "m", "model_source": str(model)},
-            "accelerator_config": {"kind": "cpu"},
-            "placement_group_config": {"bundles": [{"CPU": 1}] * nodes, "strategy": "STRICT_SPREAD"},
-            **fields,
-        }
-        if cls is LLMConfig:
-            given["hooks"] = list(hooks)
-        return cls(**given)
-
-    before = set(ray.util.placement_group_table())
-    yield make
-    for group_id, row in ray.util.placement_group_table().items():
-        if group_id not in before and row["state"] != "REMOVED":
-            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group_id))))
-
-
-@pytest.fixture
-def hidden_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], str]]:
-    """Write a module that this process can import, and no node can."""
-    folder = tmp_path / "only_here"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(str(folder))
-    written: list[str] = []
-
-    def write(name: str, source: str) -> str:
-        (folder / f"{name}.py").write_text(source)
-        written.append(name)
-        return name
-
-    yield write
-    for name in written:
-        sys.modules.pop(name, None)
+@pytest.fixture(params=["fake", pytest.param("ray", marks=pytest.mark.ray)])
+def serve(request: pytest.FixtureRequest) -> Serve:
+    """Start a replica; each test that asks for this runs on a fake cluster and on a real one."""
+    return Serve(None if request.param == "fake" else request.getfixturevalue("make_config"))

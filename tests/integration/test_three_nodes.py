@@ -348,18 +348,6 @@ def test_a_group_that_this_cluster_can_never_hold(make_config: Callable[..., Any
     assert "'CPU': 4.0" in str(caught.value)
 
 
-@pytest.fixture(scope="module")
-def bucket(s3: str) -> str:
-    """A bucket with a model in it."""
-    import boto3
-
-    client = boto3.client("s3", endpoint_url=s3)
-    client.create_bucket(Bucket="models")
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        client.put_object(Bucket="models", Key=f"m/{name}", Body=b"{}")
-    return "s3://models/m"
-
-
 def test_downloads_with_rays_own_code_as_each_node_is_told(
     make_config: Callable[..., Any], bucket: str, three_nodes: list[str], tmp_path: Path
 ) -> None:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from serve_llm_hooks import CallbackCtx, InitializeNodeOutput, initialize_node
 from serve_llm_hooks.cluster import ReplicaDefaults
+from serve_llm_hooks.loading import callback_field_hooks
 from serve_llm_hooks.node import NodeReport, NodeTask, run_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from concurrent.futures import Executor
 
-    from serve_llm_hooks import DownloadMode
+    from serve_llm_hooks import DownloadMode, Hook
     from serve_llm_hooks.registry import OnError
 
 T = TypeVar("T")
@@ -34,6 +35,20 @@ class Config:
 
     model_id: str = "m"
     hooks: Sequence[Any] | None = ()
+
+
+@dataclass
+class FullConfig(Config):
+    """The same with the other ways to write a hook."""
+
+    callback: Any = None
+    callback_kwargs: dict[str, Any] = field(default_factory=dict)
+    callbacks: list[Any] | None = None
+    initialization_class: Any = None
+    initialization_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def callback_hooks(self) -> list[Hook]:
+        return callback_field_hooks(self)
 
 
 @dataclass

@@ -248,8 +248,8 @@ def test_what_is_no_path(ref: str) -> None:
 @pytest.mark.parametrize("ref", [3, None, Config, ["shop"]])
 def test_what_is_no_reference(ref: Any) -> None:
     assert refuse(ref) == (
-        "hooks=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, or "
-        f"{{'hook': ..., 'kwargs': {{...}}}}, not {ref!r}"
+        "hooks=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, a class with methods named "
+        f"after hook points, or {{'hook': ..., 'kwargs': {{...}}}}, not {ref!r}"
     )
 
 

@@ -16,6 +16,7 @@ from serve_llm_hooks import (
     CallbackCtx,
     DownloadMode,
     HookError,
+    HookLoadError,
     HookRegistry,
     InitializeNodeOutput,
     NodeCtx,
@@ -593,6 +594,11 @@ def test_two_models_in_one_process_never_see_each_others_hooks() -> None:
     assert (llama.names, llama.ctx.custom_data) == (["for_llama"], {"mine": "llama"})
     assert (qwen.names, qwen.ctx.custom_data) == (["for_qwen", "on_nodes"], {"mine": "qwen"})
     assert (start(config=RayConfig("llama")).names, start(config=RayConfig("other")).names) == (["for_llama"], [])
+
+
+def test_hooks_that_are_not_in_the_replica_are_told_with_the_place() -> None:
+    with pytest.raises(HookLoadError, match=r"^in the replica of model 'm' on node n0: hooks module 'no_such' cannot"):
+        start("no_such")
 
 
 def test_registered_but_not_named_is_logged_and_does_not_run(caplog: pytest.LogCaptureFixture) -> None:

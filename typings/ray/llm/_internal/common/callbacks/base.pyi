@@ -19,6 +19,7 @@ class CallbackBase:
     ctx: CallbackCtx
     llm_config: Any
     raise_error_on_callback: bool
+    kwargs: dict[str, Any]
     def __init__(
         self,
         llm_config: Any,

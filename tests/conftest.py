@@ -1,0 +1,162 @@
+"""A real Ray of three nodes on this machine, a real S3 on loopback. Started once for all tests that ask for them
+(`tests/contract`, `tests/integration`, `tests/benchmarks`), shut down whatever happens."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+IN_CI = os.environ.get("CI") == "true"
+
+# A folder of modules that are installed on the first and the third node, and not on the second.
+PARTLY_INSTALLED = Path(__file__).parent / "contract" / "partly"
+
+
+def _require(module: str, what: str) -> None:
+    """Skip where something is not installed; in CI that is a failure."""
+    try:
+        __import__(module)
+    except ImportError as error:
+        if IN_CI:
+            raise
+        pytest.skip(f"{what} is not installed ({error}); `make .venv/.engine` installs it")
+
+
+def require_engine() -> None:
+    """Skip where Ray Serve LLM and the CPU engine are not installed; in CI that is a failure."""
+    _require("ray", "Ray")
+    _require("vllm", "the CPU engine")
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an S3 server on loopback; set for this process and all that it starts."""
+    _require("moto", "the S3 server for tests")
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        url = f"http://{host}:{port}"
+        os.environ.update(
+            AWS_ENDPOINT_URL_S3=url,
+            AWS_ACCESS_KEY_ID="test",
+            AWS_SECRET_ACCESS_KEY="test",
+            AWS_DEFAULT_REGION="us-east-1",
+        )
+        yield url
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def bucket(s3: str) -> str:
+    """A bucket with a model in it."""
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=s3)
+    client.create_bucket(Bucket="models")
+    client.create_bucket(Bucket="empty")
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        client.put_object(Bucket="models", Key=f"m/{name}", Body=b"{}")
+    client.put_object(Bucket="models", Key="extra/notes.txt", Body=b"extra")
+    return "s3://models/m"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(s3: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Ray of three nodes, of 4 CPUs each, to which tests may add nodes. Node ``i`` has the resource ``slot-i``."""
+    require_engine()
+    os.environ["HF_HOME"] = str(tmp_path_factory.mktemp("hf"))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    def node(slot: int) -> dict[str, Any]:
+        paths = [] if slot == 1 else [str(PARTLY_INSTALLED)]
+        paths += filter(None, [os.environ.get("PYTHONPATH")])
+        return {
+            "num_cpus": 4,
+            "resources": {f"slot-{slot}": 1000},
+            "env_vars": {"PYTHONPATH": os.pathsep.join(paths)},
+        }
+
+    cluster = Cluster(
+        initialize_head=True, head_node_args={**node(0), "include_dashboard": False}, shutdown_at_exit=True
+    )
+    try:
+        for slot in (1, 2):
+            cluster.add_node(**node(slot))
+        ray.init(address=cluster.address, log_to_driver=False)
+        cluster.wait_for_nodes()
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def three_nodes(ray_cluster: Any) -> list[str]:
+    """The ids of the three nodes, in the order of their slots, the test's own first."""
+    import ray
+
+    slots = {node["NodeID"]: slot for node in ray.nodes() for slot in range(3) if f"slot-{slot}" in node["Resources"]}
+    node_ids = sorted(slots, key=lambda node_id: slots[node_id])
+    assert node_ids[0] == ray.get_runtime_context().get_node_id()
+    return node_ids
+
+
+@pytest.fixture
+def make_config(three_nodes: list[str], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """A factory of our ``LLMConfig`` on all three nodes; the groups that are made for it are removed."""
+    import ray
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    from serve_llm_hooks.ray import LLMConfig
+
+    model = tmp_path / "model"
+    model.mkdir()
+
+    def make(*hooks: Any, nodes: int = 3, cls: Any = LLMConfig, **fields: Any) -> Any:
+        given: dict[str, Any] = {
+            "model_loading_config": {"model_id": "m", "model_source": str(model)},
+            "accelerator_config": {"kind": "cpu"},
+            "placement_group_config": {"bundles": [{"CPU": 1}] * nodes, "strategy": "STRICT_SPREAD"},
+            **fields,
+        }
+        if cls is LLMConfig:
+            given["hooks"] = list(hooks)
+        return cls(**given)
+
+    before = set(ray.util.placement_group_table())
+    yield make
+    for group_id, row in ray.util.placement_group_table().items():
+        if group_id not in before and row["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group_id))))
+
+
+@pytest.fixture
+def hidden_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], str]]:
+    """Write a module that this process can import, and no node can."""
+    folder = tmp_path / "only_here"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    written: list[str] = []
+
+    def write(name: str, source: str) -> str:
+        (folder / f"{name}.py").write_text(source)
+        written.append(name)
+        return name
+
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)
