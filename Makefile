@@ -9,23 +9,26 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help bench demo test test-fast test-gpu lint types clean
+.PHONY: help bench bench-harness demo mutants test test-fast test-gpu lint types clean
 
 help: ## show this list (the default)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.engine ## serve a small model on a local Ray, with hooks, and ask it a question (minutes; no GPU)
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.engine ## all tests, the real Ray and vLLM ones included (minutes; no GPU)
-	@$(BIN)/python -m pytest tests --durations=15
+	@$(BIN)/python -m pytest tests --durations=15 --benchmark-disable
 
 test-gpu: ## the deployment tests on a GPU; fails where there is none (scripts/gpu-environment.sh makes .venv-gpu)
 	@SERVE_LLM_HOOKS_REQUIRE_GPU=1 $(if $(wildcard .venv-gpu),.venv-gpu,$(VENV))/bin/python -m pytest tests/gpu -rA
 
 test-fast: $(VENV)/.dev ## the tests without Ray and without an engine (seconds)
-	@$(BIN)/python -m pytest $(wildcard tests/unit tests/harness tests/typing) \
+	@$(BIN)/python -m pytest $(wildcard tests/unit tests/harness tests/contract tests/typing) -m "not ray" \
 		-n auto --maxprocesses=4 --benchmark-disable
+
+mutants: $(VENV)/.dev ## tell the fake cluster lies, each of which the contract suite must catch (a minute)
+	@$(BIN)/python -m tests.contract.mutants
 
 lint: $(VENV)/.dev ## ruff: errors and format
 	@$(BIN)/ruff check .
@@ -39,6 +42,9 @@ types: $(VENV)/.dev ## mypy --strict on everything, pyright on the public types
 
 bench: $(VENV)/.engine ## measure everything, write benchmarks/results.json and docs/performance.md (15 minutes)
 	@$(BIN)/python -m benchmarks.run
+
+bench-harness: $(VENV)/.engine ## what the fake cluster costs, beside a local Ray (two minutes)
+	@$(BIN)/python -m pytest tests/benchmarks/test_harness.py -q --benchmark-only --benchmark-columns=min,median,max,rounds
 
 clean: ## remove what make and the tools have made, .venv included
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov

@@ -492,7 +492,7 @@ def test_an_argument_that_vllm_does_not_know_is_refused(hooks: HookRegistry) -> 
     def tune(ctx: CallbackCtx) -> None:
         ctx.extra_init_kwargs["newest_flag"] = True
 
-    with pytest.raises(EngineArgumentError, match="'newest_flag'.* is no argument of the engine"):
+    with pytest.raises(EngineArgumentError, match=r"'newest_flag'.* is no argument of the engine"):
         FakeCluster().run(FakeLLMConfig("m", hooks=[hooks]))
 
     cluster = FakeCluster(more_engine_args=["newest_thing", "newest_flag"])

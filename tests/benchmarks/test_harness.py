@@ -1,0 +1,147 @@
+"""What the harness costs: ``make bench-harness``. Medians, ratios within one run; nothing here fails for being slow."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import time
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serve_llm_hooks import HookRegistry, NodeCtx, initialization
+from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HOOKS = "tests.benchmarks.ten_hooks"
+DOWNSTREAM = Path(__file__).parents[2] / "examples" / "downstream"
+
+
+@pytest.fixture
+def tell(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> Callable[[str, float], None]:
+    """Keep a figure with the benchmark, and show it."""
+
+    def keep(what: str, figure: float) -> None:
+        benchmark.extra_info[what] = figure
+        with capsys.disabled():
+            print(f"\n{what}: {figure:.3g}")
+
+    return keep
+
+
+def fake_start() -> Any:
+    return FakeCluster(nodes=4).run(FakeLLMConfig("benchmark", hooks=[HOOKS], model_source="/models/m"))
+
+
+def median_s(call: Callable[[], object], rounds: int) -> float:
+    """The median of so many calls, in seconds."""
+    took = []
+    for _ in range(rounds):
+        begun_s = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - begun_s)
+    return median(took)
+
+
+def test_a_start_on_four_fake_nodes(benchmark: Any) -> None:
+    """Goal: 3 ms."""
+    run = benchmark.pedantic(fake_start, rounds=200, warmup_rounds=5)
+    assert len(run.hooks) == 10
+    assert len(run.trace) == 7 + 3 * 4
+    assert run.ctx.custom_data["free_gb"] == 400
+
+
+@pytest.fixture
+def fourth_node(ray_cluster: Any, three_nodes: list[str]) -> Iterator[None]:
+    """One more than the session's Ray has."""
+    node = ray_cluster.add_node(num_cpus=4)
+    yield
+    ray_cluster.remove_node(node)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("fourth_node")
+def test_the_same_on_a_local_ray(benchmark: Any, tell: Callable[[str, float], None]) -> None:
+    import ray
+
+    from serve_llm_hooks.ray import LLMConfig, RayCluster
+
+    async def start() -> Any:
+        config = LLMConfig(
+            model_loading_config={"model_id": "benchmark", "model_source": "/models/m"},
+            hooks=[HOOKS],
+            accelerator_config={"kind": "cpu"},
+            placement_group_config={"bundles": [{"CPU": 1}] * 4, "strategy": "STRICT_SPREAD"},
+        )
+        async with initialization(config, cluster=RayCluster()) as run:
+            run.engine = "the engine"
+        ray.util.remove_placement_group(run.output.placement_group)
+        return run
+
+    took: list[float] = []
+
+    def timed() -> Any:
+        begun_s = time.perf_counter()
+        run = asyncio.run(start())
+        took.append(time.perf_counter() - begun_s)
+        return run
+
+    run = benchmark.pedantic(timed, rounds=5, warmup_rounds=1)
+    assert len(run.trace) == 7 + 3 * 4
+    assert run.ctx.custom_data["free_gb"] == 400
+    tell("a start on a local Ray of four nodes, in fake ones", median(took) / median_s(fake_start, 50))
+
+
+def test_ten_thousand_nodes_are_no_slower_each_than_a_hundred(
+    benchmark: Any, tell: Callable[[str, float], None]
+) -> None:
+    """Goal: a ratio of 1.5. One hook per node, in place: it travels by value."""
+    hooks = HookRegistry()
+
+    @hooks.hook("on_before_node_download")
+    def one(ctx: NodeCtx) -> None:
+        ctx.custom_data["seen"] = ctx.node_id
+
+    config = FakeLLMConfig("m", hooks=[hooks])
+
+    def start(nodes: int) -> Any:
+        run = FakeCluster(nodes=nodes).run(config)
+        assert len(run.trace) == nodes
+        return run
+
+    start(100)
+    took: dict[int, list[float]] = {100: [], 10_000: []}
+
+    def in_turn() -> None:
+        for nodes, times in took.items():
+            times.append(median_s(partial(start, nodes), 1 if nodes > 100 else 5) / nodes)
+
+    benchmark.pedantic(in_turn, rounds=3 if benchmark.enabled else 1)
+    tell("a node of 10,000, in nodes of 100", median(took[10_000]) / median(took[100]))
+
+
+def test_the_downstream_suite(benchmark: Any, tell: Callable[[str, float], None]) -> None:
+    """Goal: 1 s for the run without start-up, as pytest says it."""
+    took: list[float] = []
+
+    def run() -> None:
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
+        if not entry_points(group="pytest11", name="serve_llm_hooks"):  # run from a checkout that is not installed
+            command += ["-p", "serve_llm_hooks_testing.plugin"]
+        done = subprocess.run(command, cwd=DOWNSTREAM, capture_output=True, text=True, timeout=300, check=False)
+        found = re.search(r"(\d+) passed.* in ([\d.]+)s", done.stdout)
+        assert done.returncode == 0, done.stdout
+        assert found is not None, done.stdout
+        assert int(found[1]) >= 20
+        took.append(float(found[2]))
+
+    benchmark.pedantic(run, rounds=5 if benchmark.enabled else 1)
+    tell("the downstream suite, seconds", median(took))

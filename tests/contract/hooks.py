@@ -1,0 +1,547 @@
+"""The hooks of the scenarios. Nodes import this module: it knows neither wing."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from serve_llm_hooks import HookRegistry, skip
+
+from . import wing
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from serve_llm_hooks import CallbackCtx, NodeCtx, Skip
+
+# Not the process's own: a test run must not find these registered.
+_registry = HookRegistry()
+hook = _registry.hook
+
+
+def note(ctx: CallbackCtx | NodeCtx, what: str, value: object = True) -> None:
+    """Leave a note for the result. What was noted before stays as it is: copies show."""
+    ctx.custom_data["notes"] = {**ctx.custom_data.get("notes", {}), what: value}
+
+
+def slot(ctx: NodeCtx) -> int:
+    """Which of the run's nodes this is."""
+    number: int = ctx.custom_data["slots"][ctx.node_id]
+    return number
+
+
+# -- every point ------------------------------------------------------------------------------------------------------
+
+
+@hook("on_before_init")
+def before_init(ctx: CallbackCtx) -> None:
+    note(ctx, "at the start", [ctx.model_id, ctx.placement_group, ctx.model_path, ctx.engine, ctx.run_init_node])
+    note(ctx, "mode at the start", [ctx.worker_node_download_model, ctx.local_node_download_model])
+
+
+@hook("on_custom_init")
+def custom_init(ctx: CallbackCtx) -> None:
+    note(ctx, "custom init", [ctx.run_init_node, ctx.placement_group])
+
+
+@hook("on_before_download")
+async def before_download(ctx: CallbackCtx) -> None:
+    note(ctx, "a group before the download", ctx.placement_group is not None)
+
+
+@hook("on_before_node_download", order=1)
+def before_node_second(ctx: NodeCtx) -> None:
+    note(ctx, "second", [ctx.is_local, slot(ctx), ctx.download_model, ctx.model_path])
+
+
+@hook("on_before_node_download")
+async def before_node_first(ctx: NodeCtx) -> None:
+    await asyncio.sleep(0.01)
+    note(ctx, "first", "second" in ctx.custom_data.get("notes", {}))
+
+
+@hook("on_after_node_download")
+def after_node(ctx: NodeCtx) -> None:
+    note(ctx, "after", [ctx.model_path, ctx.model_id])
+
+
+@hook("on_after_download")
+def after_download(ctx: CallbackCtx) -> None:
+    note(ctx, "after the download", {id_: sorted(node.custom_data) for id_, node in ctx.nodes.items()})
+
+
+@hook("on_after_placement_group")
+def after_placement_group(ctx: CallbackCtx) -> None:
+    note(ctx, "after the group", [ctx.placement_group is not None, ctx.model_path])
+
+
+@hook("on_before_engine_init")
+async def before_engine_init(ctx: CallbackCtx) -> None:
+    note(ctx, "before the engine", [ctx.engine, ctx.model_path])
+
+
+@hook("on_after_engine_init")
+async def after_engine_init(ctx: CallbackCtx) -> None:
+    note(ctx, "an engine", ctx.engine is not None)
+
+
+@hook("on_after_init")
+def after_init(ctx: CallbackCtx) -> None:
+    note(ctx, "points so far", list(dict.fromkeys(event.point for event in ctx.trace)))
+
+
+@hook("on_failure")
+def failure(ctx: CallbackCtx) -> None:
+    note(ctx, "failure", [type(ctx.error).__name__, ctx.engine is not None])
+    note(ctx, "failed nodes", [id_ for id_, node in ctx.nodes.items() if node.error])
+
+
+EVERY_POINT: list[Any] = [
+    before_init, custom_init, before_download, before_node_second, before_node_first, after_node, after_download,
+    after_placement_group, before_engine_init, after_engine_init, after_init, failure,
+]  # fmt: skip
+
+# -- vetoes -----------------------------------------------------------------------------------------------------------
+
+
+@hook("on_before_init")
+def skip_defaults(ctx: CallbackCtx) -> bool:
+    return False
+
+
+@hook("on_before_init")
+async def skip_defaults_with_a_reason(ctx: CallbackCtx) -> Skip:
+    return skip("all is there already")
+
+
+@hook("on_custom_init")
+def own_group_on_second_and_first(ctx: CallbackCtx) -> None:
+    ctx.placement_group = wing.make_group([1, 0])
+    ctx.model_path = "/own/model"
+
+
+@hook("on_before_download")
+def no_download(ctx: CallbackCtx) -> bool:
+    return False
+
+
+@hook("on_before_download")
+async def no_download_with_a_reason(ctx: CallbackCtx) -> Skip:
+    return skip("baked into the image")
+
+
+@hook("on_before_download")
+def go_on(ctx: CallbackCtx) -> bool:
+    note(ctx, "asked after a veto")
+    return True
+
+
+@hook("on_before_download")
+def no_init_node(ctx: CallbackCtx) -> None:
+    ctx.run_init_node = False
+
+
+@hook("on_before_node_download")
+def baked_in(ctx: NodeCtx) -> Skip:
+    ctx.model_path = "/baked/in"
+    return skip("baked into the image")
+
+
+@hook("on_before_node_download")
+def not_on_second(ctx: NodeCtx) -> bool:
+    return slot(ctx) != 1
+
+
+@hook("on_after_download")
+def veto_where_there_is_none(ctx: CallbackCtx) -> Any:
+    return False
+
+
+@hook("on_after_init")
+def returns_a_number(ctx: CallbackCtx) -> Any:
+    return 42
+
+
+@hook("on_after_node_download")
+def returns_a_number_on_second(ctx: NodeCtx) -> Any:
+    return 42 if slot(ctx) == 1 else None
+
+
+# -- modes ------------------------------------------------------------------------------------------------------------
+
+
+@hook("on_before_download")
+def local_only(ctx: CallbackCtx) -> None:
+    ctx.worker_node_download_model = "NONE"
+    ctx.local_node_download_model = "TOKENIZER_ONLY"
+
+
+@hook("on_before_node_download")
+def mode_of_its_own(ctx: NodeCtx) -> None:
+    ctx.download_model = "TOKENIZER_ONLY" if slot(ctx) == 1 else "NONE"
+
+
+@hook("on_before_download")
+def no_such_mode(ctx: CallbackCtx) -> None:
+    ctx.worker_node_download_model = "TOKENISER_ONLY"  # type: ignore[assignment]  # that is the point
+
+
+@hook("on_before_download")
+def no_such_field(ctx: CallbackCtx) -> None:
+    ctx.model_paht = "/m"  # type: ignore[attr-defined]  # that is the point
+
+
+# -- placement groups -------------------------------------------------------------------------------------------------
+
+
+@hook("on_before_init")
+def group_on_third_and_first(ctx: CallbackCtx) -> None:
+    ctx.placement_group = wing.make_group([2, 0])
+
+
+@hook("on_before_init")
+def group_without_our_node(ctx: CallbackCtx) -> None:
+    ctx.placement_group = wing.make_group([1, 2])
+
+
+@hook("on_before_init")
+def two_bundles_on_second(ctx: CallbackCtx) -> None:
+    ctx.placement_group = wing.make_group([1, 1])
+
+
+@hook("on_after_placement_group")
+def group_on_all(ctx: CallbackCtx) -> None:
+    note(ctx, "before it is replaced", list(ctx.nodes))
+    ctx.placement_group = wing.make_group([0, 1, 2])
+
+
+@hook("on_before_engine_init")
+def group_too_late(ctx: CallbackCtx) -> None:
+    ctx.placement_group = wing.make_group([0])
+
+
+# -- order, models, parameters ----------------------------------------------------------------------------------------
+
+
+@hook("on_before_init")
+async def third(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(0.01)
+
+
+@hook("on_before_init", before="third")
+def second(ctx: CallbackCtx) -> None: ...
+
+
+@hook("on_before_init", order=-1)
+async def first(ctx: CallbackCtx) -> None: ...
+
+
+@hook("on_before_init", after="third", order=-5)
+def fourth(ctx: CallbackCtx) -> None: ...
+
+
+@hook("on_before_init", order=3)
+def fifth(ctx: CallbackCtx) -> None: ...
+
+
+@hook("on_before_init", order=3)
+async def sixth(ctx: CallbackCtx) -> None: ...
+
+
+@hook("on_before_init", after="circle_b")
+def circle_a(ctx: CallbackCtx) -> None: ...
+
+
+@hook("on_before_init", after="circle_a")
+def circle_b(ctx: CallbackCtx) -> None: ...
+
+
+@hook("on_after_node_download", model_id="meta-llama/*")
+def for_llamas(ctx: NodeCtx) -> None:
+    note(ctx, "for", "llamas")
+
+
+@hook("on_after_node_download", model_id=["qwen", "gemma-?"])
+async def for_others(ctx: NodeCtx) -> None:
+    note(ctx, "for", "others")
+
+
+@hook("on_before_init", model_id="nobody")
+def for_nobody(ctx: CallbackCtx) -> None:
+    raise AssertionError("not my model")
+
+
+@hook("on_before_init")
+def with_parameters(ctx: CallbackCtx, *, bucket: str, count: int = 1) -> None:
+    note(ctx, "parameters", [bucket, count])
+
+
+@hook("on_after_node_download")
+async def with_parameters_on_nodes(ctx: NodeCtx, *, folder: str) -> None:
+    note(ctx, "parameters", folder)
+
+
+@hook("on_before_init")
+def returns_an_awaitable(ctx: CallbackCtx) -> Awaitable[None]:
+    async def later() -> None:
+        note(ctx, "awaited")
+
+    return later()
+
+
+# -- what crosses -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Parcel:
+    """Something of our own that crosses."""
+
+    words: list[str]
+
+
+@hook("on_before_download")
+def send(ctx: CallbackCtx) -> None:
+    ctx.custom_data["parcel"] = Parcel(["from the replica"])
+    ctx.custom_data["tuple"] = (1, 2)
+
+
+@hook("on_before_node_download")
+def receive(ctx: NodeCtx) -> None:
+    parcel = ctx.custom_data["parcel"]
+    parcel.words.append(f"on {slot(ctx)}")
+    note(ctx, "tuple", isinstance(ctx.custom_data["tuple"], tuple))
+    ctx.custom_data["only of"] = slot(ctx)
+
+
+@hook("on_after_node_download")
+def look_again(ctx: NodeCtx) -> None:
+    note(ctx, "parcel", ctx.custom_data["parcel"].words)
+
+
+@hook("on_after_download")
+def count_parcels(ctx: CallbackCtx) -> None:
+    mine = ctx.custom_data["parcel"]
+    note(ctx, "mine", [mine.words, "only of" in ctx.custom_data])
+    note(ctx, "theirs", [node.custom_data["parcel"].words for node in ctx.nodes.values()])
+    note(ctx, "a copy", all(node.custom_data["parcel"] is not mine for node in ctx.nodes.values()))
+
+
+@hook("on_before_download")
+def send_a_lock(ctx: CallbackCtx) -> None:
+    ctx.custom_data["lock"] = threading.Lock()
+
+
+@hook("on_after_node_download")
+def answer_with_a_lock(ctx: NodeCtx) -> None:
+    ctx.custom_data["lock"] = threading.Lock()
+
+
+class Here:
+    """Can leave a process, and not arrive in another."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_refuse, ())
+
+
+def _refuse() -> None:
+    raise ValueError("not here")
+
+
+@hook("on_before_download")
+def send_what_does_not_arrive(ctx: CallbackCtx) -> None:
+    ctx.custom_data["here"] = Here()
+
+
+def _holding_a_lock() -> Any:
+    lock = threading.Lock()
+
+    @hook("on_before_node_download")
+    def holds_a_lock(ctx: NodeCtx) -> None:
+        with lock:
+            pass
+
+    return holds_a_lock
+
+
+holds_a_lock = _holding_a_lock()
+
+
+@hook("on_after_node_download")
+def asks_for_the_config(ctx: NodeCtx) -> None:
+    note(ctx, "the config's model", ctx.llm_config.model_id)
+
+
+@hook("on_before_download")
+def other_runtime_env(ctx: CallbackCtx) -> None:
+    ctx.runtime_env = {"env_vars": {"CONTRACT": "changed"}}
+
+
+# -- failures ---------------------------------------------------------------------------------------------------------
+
+
+@hook("on_before_init")
+def breaks_at_the_start(ctx: CallbackCtx) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@hook("on_after_init")
+async def breaks_at_the_end(ctx: CallbackCtx) -> None:
+    raise LookupError("nowhere to register")
+
+
+@hook("on_after_download")
+def exits(ctx: CallbackCtx) -> None:
+    sys.exit(3)
+
+
+@hook("on_after_node_download")
+def breaks_on_second(ctx: NodeCtx) -> None:
+    if slot(ctx) == 1:
+        raise OSError(28, "No space left on device")
+
+
+@hook("on_before_node_download")
+async def breaks_on_second_and_third(ctx: NodeCtx) -> None:
+    if slot(ctx):
+        raise ConnectionError("the store does not answer")
+
+
+@hook("on_before_node_download")
+def exits_on_its_node(ctx: NodeCtx) -> None:
+    sys.exit(3)
+
+
+@hook("on_before_node_download")
+def raises_what_cannot_be_pickled(ctx: NodeCtx) -> None:
+    class Odd(ValueError):
+        lock = threading.Lock()
+
+    raise Odd("with a lock inside")
+
+
+@hook("on_failure", order=1)
+def failure_that_fails(ctx: CallbackCtx) -> None:
+    note(ctx, "tried")
+    raise RuntimeError("no clean-up today")
+
+
+@hook("on_failure", order=2)
+async def failure_after_that(ctx: CallbackCtx) -> None:
+    note(ctx, "the error stays", type(ctx.error).__name__)
+
+
+@hook("on_before_init", on_error="warn")
+def breaks_and_warns(ctx: CallbackCtx) -> None:
+    note(ctx, "before it broke")
+    raise OSError("never mind")
+
+
+@hook("on_before_node_download", on_error="warn")
+async def breaks_and_warns_on_nodes(ctx: NodeCtx) -> None:
+    raise OSError("never mind")
+
+
+@hook("on_before_node_download", on_error="raise")
+def breaks_and_raises(ctx: NodeCtx) -> None:
+    raise OSError("mind")
+
+
+@hook("on_before_init", timeout_s=0.2, on_error="warn")
+async def slow_and_warns(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(60)
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+@hook("on_before_download", timeout_s=0.3)
+async def slow(ctx: CallbackCtx) -> None:
+    note(ctx, "begun")
+    await asyncio.sleep(60)
+    note(ctx, "never")
+
+
+@hook("on_before_download", timeout_s=0.3)
+def blocks(ctx: CallbackCtx) -> None:
+    note(ctx, "begun")
+    time.sleep(1.5)
+
+
+@hook("on_before_node_download", timeout_s=0.3)
+async def slow_on_second(ctx: NodeCtx) -> None:
+    await asyncio.sleep(60 if slot(ctx) == 1 else 0)
+
+
+@hook("on_after_node_download", timeout_s=0.3)
+def blocks_on_its_node(ctx: NodeCtx) -> None:
+    time.sleep(1.5)
+
+
+@hook("on_before_node_download", timeout_s=60)
+async def in_time(ctx: NodeCtx) -> None:
+    await asyncio.sleep(0.05)
+    note(ctx, "in time")
+
+
+@hook("on_before_node_download")
+async def never_ends_but_on_second(ctx: NodeCtx) -> None:
+    if slot(ctx) == 1:
+        await asyncio.sleep(0.5)
+        raise OSError("the first to fail")
+    await asyncio.sleep(1000)
+
+
+@hook("on_before_node_download")
+async def never_ends_on_second(ctx: NodeCtx) -> None:
+    if slot(ctx) == 1:
+        await asyncio.sleep(1000)
+
+
+# -- the engine -------------------------------------------------------------------------------------------------------
+
+
+@hook("on_before_engine_init")
+def engine_arguments(ctx: CallbackCtx) -> None:
+    ctx.extra_init_kwargs["max_model_len"] = 128
+    ctx.extra_init_kwargs["chat_template"] = "{{ messages }}"
+
+
+@hook("on_before_init")
+def engine_arguments_early(ctx: CallbackCtx) -> None:
+    ctx.extra_init_kwargs = {"max_num_seqs": 2, "max_model_len": 64}
+
+
+@hook("on_before_engine_init")
+def sets_argument(ctx: CallbackCtx, *, name: str, value: Any) -> None:
+    ctx.extra_init_kwargs[name] = value
+
+
+@hook("on_after_placement_group")
+def path_of_its_own(ctx: CallbackCtx) -> None:
+    note(ctx, "downloaded to", ctx.model_path)
+    ctx.model_path = "/own/path"
+
+
+@hook("on_after_engine_init")
+def argument_too_late(ctx: CallbackCtx) -> None:
+    ctx.extra_init_kwargs["max_model_len"] = 64
+
+
+@hook("on_after_engine_init")
+def path_too_late(ctx: CallbackCtx) -> None:
+    ctx.model_path = "/too/late"
+
+
+@hook("on_after_engine_init")
+def notes_are_never_too_late(ctx: CallbackCtx) -> None:
+    note(ctx, "still open")
+    ctx.custom_data = {**ctx.custom_data, "replaced": True}
+
+
+@hook("on_before_init")
+def writes_what_is_read_only(ctx: CallbackCtx) -> None:
+    ctx.engine = "mine"  # type: ignore[misc]  # that is the point

@@ -1,0 +1,547 @@
+"""Lies told to the fake cluster, each of which the contract suite must catch: ``make mutants``.
+
+    python -m tests.contract.mutants          # run all, print the table, write it into docs/testing.md
+    python -m tests.contract.mutants --check  # the same, but only say when the page's table is stale
+
+What a lie is caught by is what the real wing told (``recorded.json``), so this takes seconds and needs no Ray. Exits
+with 1 when a lie survives, or the table is stale. Every lie runs in a process of its own, and is patched in for good.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import serve_llm_hooks.initialize as initialize_module
+import serve_llm_hooks.node as node_module
+import serve_llm_hooks_testing.cluster as cluster_module
+import serve_llm_hooks_testing.config as config_module
+import serve_llm_hooks_testing.start as start_module
+from scripts.docs_tables import renew
+from serve_llm_hooks import DownloadMode
+from serve_llm_hooks_testing import FakeCluster
+from serve_llm_hooks_testing.clock import VirtualLoop
+
+from .scenarios import SCENARIOS
+from .told import differences
+from .wings import run_fake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "testing.md"
+RECORDED = Path(__file__).parent / "recorded.json"
+
+# Of a process that runs one lie; what has not answered by then hangs, which is as good as telling.
+LIMIT_S = 30
+
+MUTANTS: dict[str, Callable[[], None]] = {}
+
+
+def lie(patch: Callable[[], None]) -> Callable[[], None]:
+    """Make a function that patches the fake cluster a lie; its docstring is what the lie says."""
+    MUTANTS[patch.__name__] = patch
+    return patch
+
+
+def patch(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    """Replace an attribute by what ``make`` makes of it."""
+    put(owner, name, make(getattr(owner, name)))
+
+
+def put(owner: Any, name: str, value: Any) -> None:
+    """Replace an attribute."""
+    setattr(owner, name, value)
+
+
+# -- processes --------------------------------------------------------------------------------------------------------
+
+
+@lie
+def one_ctx() -> None:
+    """all nodes share one `ctx`"""
+
+    def make(init: Any) -> Any:
+        def shared(self: Any, task: Any, download: Any, trace: Any) -> None:
+            init(self, task, download, trace)
+            self.ctx = download.__self__.start.__dict__.setdefault("shared_ctx", self.ctx)
+
+        return shared
+
+    patch(node_module._Work, "__init__", make)
+
+
+@lie
+def no_pickling_to_nodes() -> None:
+    """`custom_data` goes to nodes as it is, unpickled"""
+    _by_reference(initialize_module, node_module)
+
+
+@lie
+def no_pickling_from_nodes() -> None:
+    """`custom_data` comes back from nodes as it is, unpickled"""
+    _by_reference(node_module, node_module)
+
+
+@lie
+def no_pickling_of_hooks() -> None:
+    """hooks and configs are not pickled at all"""
+    held: dict[bytes, Any] = {}
+
+    def pack(hooks: Any) -> Any:
+        packed = []
+        for hook in hooks:
+            held[data := f"held {len(held)}".encode()] = hook
+            packed.append(node_module.PackedHook(hook.ref, hook.point, data))
+        return tuple(packed)
+
+    def loads(data: bytes) -> Any:
+        return held[data] if data in held else pickle.loads(data)
+
+    put(initialize_module, "pack_hooks", pack)
+    put(start_module, "_check_travels", lambda config: None)
+    put(node_module, "pickle", SimpleNamespace(loads=loads, dumps=pickle.dumps))
+
+
+def _by_reference(packs: Any, unpacks: Any) -> None:
+    """Let ``custom_data`` that one module packs arrive in the other as the objects themselves."""
+    held: dict[bytes, Any] = {}
+
+    def pack(data: dict[str, Any], *, where: str) -> Any:
+        packed = []
+        for key, value in data.items():
+            held[token := f"held {len(held)}".encode()] = value
+            packed.append((key, token))
+        return tuple(packed)
+
+    def make(unpack: Any) -> Any:
+        def from_held(packed: Any, *, where: str) -> dict[str, Any]:
+            return {
+                key: held[data] if data in held else unpack([(key, data)], where=where)[key] for key, data in packed
+            }
+
+        return from_held
+
+    put(packs, "pack_custom_data", pack)
+    patch(unpacks, "unpack_custom_data", make)
+
+
+@lie
+def one_process() -> None:
+    """the replica and the nodes are one process"""
+    put(cluster_module, "process_id", lambda node_index: os.getpid())
+
+
+# -- nodes ------------------------------------------------------------------------------------------------------------
+
+
+def on_run(make: Callable[[Any], Any]) -> None:
+    """Lie about what is run on a node."""
+    patch(FakeCluster, "run_on_node", make)
+
+
+@lie
+def hooks_on_one_node() -> None:
+    """per-node hooks run once, on the first node"""
+
+    def make(run: Any) -> Any:
+        async def once(self: Any, task: Any, *, runtime_env: Any) -> Any:
+            hooks = task.hooks if task.node_id == "node-0" else ()
+            return await run(self, replace(task, hooks=hooks), runtime_env=runtime_env)
+
+        return once
+
+    on_run(make)
+
+
+@lie
+def one_after_another() -> None:
+    """nodes work one after another"""
+
+    def make(run: Any) -> Any:
+        async def in_turn(self: Any, task: Any, *, runtime_env: Any) -> Any:
+            async with self.start.__dict__.setdefault("turn", asyncio.Lock()):
+                return await run(self, task, runtime_env=runtime_env)
+
+        return in_turn
+
+    on_run(make)
+
+
+@lie
+def veto_ignored() -> None:
+    """a node's veto is ignored"""
+
+    def make(download: Any) -> Any:
+        async def anyway(self: Any, veto: Any) -> None:
+            await download(self, None)
+
+        return anyway
+
+    patch(node_module._Work, "_download", make)
+
+
+@lie
+def events_reversed() -> None:
+    """a node's events come back in the wrong order"""
+
+    def make(run: Any) -> Any:
+        async def backwards(self: Any, task: Any, *, runtime_env: Any) -> Any:
+            report = await run(self, task, runtime_env=runtime_env)
+            return replace(report, events=report.events[::-1])
+
+        return backwards
+
+    on_run(make)
+
+
+@lie
+def events_lost() -> None:
+    """a failing node's events do not come back"""
+
+    def make(run: Any) -> Any:
+        async def forgetful(self: Any, task: Any, *, runtime_env: Any) -> Any:
+            report = await run(self, task, runtime_env=runtime_env)
+            return report if report.failure is None else replace(report, events=())
+
+        return forgetful
+
+    on_run(make)
+
+
+@lie
+def wrong_local_node() -> None:
+    """the replica runs on the last node"""
+    put(FakeCluster, "local_node_id", property(lambda self: self.node_names[-1]))
+
+
+@lie
+def added_nodes_forgotten() -> None:
+    """nodes that a replaced group adds are not initialized"""
+
+    def make(node_ids: Any) -> Any:
+        async def first_only(self: Any, group: Any) -> Any:
+            found = await node_ids(self, group)
+            known = self.start.__dict__.setdefault("known", found)
+            return [node_id for node_id in found if node_id in known] or found
+
+        return first_only
+
+    patch(FakeCluster, "node_ids", make)
+
+
+@lie
+def always_the_default_group() -> None:
+    """a hook's group has the default group's nodes"""
+
+    def make(node_ids: Any) -> Any:
+        async def default(self: Any, group: Any) -> Any:
+            return await node_ids(self, self.default_group)
+
+        return default
+
+    patch(FakeCluster, "node_ids", make)
+
+
+@lie
+def nodes_sorted() -> None:
+    """a group's nodes come in the order of their names"""
+
+    def make(node_ids: Any) -> Any:
+        async def sorted_ids(self: Any, group: Any) -> Any:
+            return sorted(await node_ids(self, group))
+
+        return sorted_ids
+
+    patch(FakeCluster, "node_ids", make)
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+@lie
+def clock_stands_still() -> None:
+    """the clock does not advance"""
+
+    def make(wait: Any) -> Any:
+        def still(self: Any, timeout_s: float | None) -> Any:
+            now_s = self.now_s
+            try:
+                return wait(self, timeout_s)
+            finally:
+                self.now_s = now_s
+
+        return still
+
+    patch(VirtualLoop, "wait", make)
+
+
+@lie
+def blocking_hooks_are_waited_for() -> None:
+    """the clock waits for blocking hooks, however long"""
+    put(VirtualLoop, "_wait_for_jobs", lambda self, *, may_jump: not self._news_within(60))
+
+
+def _with_settings(**settings: float) -> None:
+    def make(init: Any) -> Any:
+        def other(self: Any, *args: Any, **kwargs: Any) -> None:
+            init(self, *args, **kwargs)
+            self.__dict__.update(settings)
+
+        return other
+
+    patch(FakeCluster, "__init__", make)
+
+
+@lie
+def no_node_timeout() -> None:
+    """a node may take as long as it likes"""
+    _with_settings(node_timeout_s=1e5)
+
+
+@lie
+def no_grace() -> None:
+    """when a node fails, the others get no grace"""
+    _with_settings(node_grace_s=0.0)
+
+
+# -- faults -----------------------------------------------------------------------------------------------------------
+
+
+@lie
+def download_failure_swallowed() -> None:
+    """a download that fails arrives"""
+
+    def make(download: Any) -> Any:
+        async def swallowing(self: Any, task: Any, mode: Any) -> Any:
+            try:
+                return await download(self, task, mode)
+            except RuntimeError:
+                return f"/models/{task.source_id}"
+
+        return swallowing
+
+    patch(FakeCluster, "_download", make)
+
+
+@lie
+def quiet_failure_arrives() -> None:
+    """a download that fails quietly arrives"""
+
+    def make(download: Any) -> Any:
+        async def arriving(self: Any, task: Any, mode: Any) -> Any:
+            path = await download(self, task, mode)
+            return f"/models/{task.source_id}" if path == task.source_id else path
+
+        return arriving
+
+    patch(FakeCluster, "_download", make)
+
+
+@lie
+def lost_node_is_some_error() -> None:
+    """a lost node is a `RuntimeError`"""
+    patch(cluster_module, "NodeLostError", lambda _: lambda message, *, node_id: RuntimeError(message))
+
+
+@lie
+def lost_nodes_come_back() -> None:
+    """a lost node answers"""
+    put(cluster_module, "packed_death", lambda point: node_module.PackedHook("-", "on_before_init", b""))
+
+
+@lie
+def every_group_fits() -> None:
+    """a group that cannot be scheduled is scheduled"""
+    patch(
+        FakeCluster,
+        "striking",
+        lambda striking: (
+            lambda self, kind, node_id=None: (
+                [] if kind.__name__ == "UnschedulableFault" else striking(self, kind, node_id)
+            )
+        ),
+    )
+
+
+@lie
+def modules_are_everywhere() -> None:
+    """a module that is missing on a node is there"""
+    put(cluster_module, "packed_missing_module", lambda hook, module: hook)
+
+
+@lie
+def engines_always_start() -> None:
+    """an engine that does not start starts"""
+    patch(
+        FakeCluster,
+        "striking",
+        lambda striking: (
+            lambda self, kind, node_id=None: (
+                [] if kind.__name__ == "EngineFailsFault" else striking(self, kind, node_id)
+            )
+        ),
+    )
+
+
+# -- the config and the engine ----------------------------------------------------------------------------------------
+
+
+@lie
+def arguments_not_merged() -> None:
+    """hooks' engine arguments do not reach the engine"""
+
+    def make(split: Any) -> Any:
+        def forgetful(extra: Any, **about: Any) -> Any:
+            split(extra, **about)
+            return {}, {}
+
+        return forgetful
+
+    patch(cluster_module, "split_engine_kwargs", make)
+
+
+@lie
+def arguments_not_checked() -> None:
+    """any engine argument will do"""
+    patch(
+        cluster_module,
+        "split_engine_kwargs",
+        lambda split: lambda extra, **about: split(extra, **{**about, "engine_names": None}),
+    )
+
+
+@lie
+def config_not_checked() -> None:
+    """any engine argument of the config will do"""
+    put(FakeCluster, "defaults", lambda self, llm_config: config_module.defaults_of(llm_config))
+
+
+def _other_defaults(**fields: Any) -> None:
+    patch(cluster_module, "defaults_of", lambda defaults: lambda config: replace(defaults(config), **fields))
+
+
+@lie
+def config_never_warns() -> None:
+    """a config that says `warn` raises"""
+    _other_defaults(on_error="raise")
+
+
+@lie
+def one_worker() -> None:
+    """every engine has one worker"""
+    _other_defaults(engine_workers=1)
+
+
+@lie
+def streaming_downloads() -> None:
+    """an engine that streams its weights downloads them"""
+    _other_defaults(download_model=DownloadMode.MODEL_AND_TOKENIZER)
+
+
+@lie
+def replica_has_a_group() -> None:
+    """the replica runs in a placement group from the start"""
+    _other_defaults(placement_group=cluster_module.FakePlacementGroup(["node-0", "node-1", "node-2"]))
+
+
+# -- running them -----------------------------------------------------------------------------------------------------
+
+
+def caught_here(name: str) -> None:
+    """Tell the lie in this process, and print each scenario's name before it runs, and what comes of it after."""
+    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
+    logging.disable(logging.CRITICAL)
+    MUTANTS[name]()
+    for scenario in SCENARIOS.values():
+        sys.stdout.write(f"{scenario.name} ")
+        sys.stdout.flush()
+        try:
+            told = run_fake(scenario)
+            scenario.holds(told)
+            caught = bool(differences(told, recorded[scenario.name]))
+        except Exception:
+            caught = True
+        sys.stdout.write("caught\n" if caught else "passed\n")
+    sys.stdout.flush()
+    os._exit(0)  # a lie may leave threads that never end
+
+
+def caught_by(name: str) -> list[str]:
+    """The scenarios that catch a lie."""
+    command = [sys.executable, "-m", "tests.contract.mutants", "--one", name]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=True, env=_environment()
+        )
+        output = done.stdout
+    except subprocess.TimeoutExpired as expired:
+        output = (expired.stdout or b"").decode()
+    return list(_scenarios(output.splitlines()))
+
+
+def _scenarios(lines: Sequence[str]) -> Iterator[str]:
+    for line in lines:
+        name, _, outcome = line.partition(" ")
+        if not outcome:
+            yield f"{name} (it hangs)"
+        elif outcome == "caught":
+            yield name
+
+
+def _environment() -> dict[str, str]:
+    paths = [str(ROOT / "testing"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def table(caught: dict[str, list[str]]) -> str:
+    """The table for the docs."""
+    rows = ["| the lie | scenarios that catch it | one of them |", "|---|---|---|"]
+    for name, scenarios in caught.items():
+        count = "hangs" if scenarios and "hangs" in scenarios[-1] else str(len(scenarios))
+        # The one that says most about this lie is one that few lies fail.
+        one = min(scenarios, key=lambda each: sum(each in others for others in caught.values()), default="**none**")
+        rows.append(f"| {MUTANTS[name].__doc__} | {count} | {one.partition(' ')[0].replace('_', ' ')} |")
+    return "\n".join(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run; gives the exit status."""
+    parser = argparse.ArgumentParser(description="Lies told to the fake cluster: does the contract suite catch them?")
+    parser.add_argument("--check", action="store_true", help="do not write the table into docs/testing.md")
+    parser.add_argument("--one", choices=MUTANTS, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.one:
+        caught_here(options.one)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        caught = dict(zip(MUTANTS, threads.map(caught_by, MUTANTS), strict=True))
+    shown = table(caught)
+    sys.stdout.write(f"{shown}\n")
+    survived = [name for name, scenarios in caught.items() if not scenarios]
+    for name in survived:
+        sys.stderr.write(f"survived: {name} ({MUTANTS[name].__doc__})\n")
+    text = PAGE.read_text(encoding="utf-8")
+    wanted = renew(text, {"mutants": lambda: shown})
+    if wanted != text and not survived:
+        if options.check:
+            sys.stderr.write(f"{PAGE}: the table of lies is stale; run `make mutants`\n")
+            return 1
+        PAGE.write_text(wanted, encoding="utf-8")
+        sys.stderr.write(f"{PAGE}: written\n")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

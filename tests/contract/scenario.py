@@ -1,0 +1,75 @@
+"""What a scenario is: written once, run on both wings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from serve_llm_hooks_testing.faults import Fault
+
+    from .told import Told
+
+__all__ = ["Model", "Scenario"]
+
+FOLDER = "/contract/model"
+"""A model that is there already: nothing to download."""
+
+BUCKET = "s3://models/m"
+"""A model in a bucket, which both wings have."""
+
+EXTRA_FILES = {
+    "bucket_uri": None,
+    "extra_files": [{"bucket_uri": "s3://models/extra", "destination_path": "$HF_HOME/extra"}],
+}
+"""No model in a bucket, and files that every node needs."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is served: the fields of ``LLMConfig`` and ``FakeLLMConfig`` alike.
+
+    Attributes:
+        hooks: as in ``hooks=[...]``.
+        model_id: the model's id.
+        source: its ``model_source``.
+        engine_kwargs, runtime_env: as there.
+        on_error: ``"warn"`` is ``raise_error_on_callback=False`` in Ray.
+        fields: any other fields: ``callback``, ``callbacks``, …
+    """
+
+    hooks: Any
+    model_id: str = "m"
+    source: str | Mapping[str, Any] | None = FOLDER
+    engine_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    runtime_env: Mapping[str, Any] | None = None
+    on_error: Literal["raise", "warn"] = "raise"
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One start of one replica, or of several at once.
+
+    Attributes:
+        name: what it is about.
+        models: what is started, at once.
+        holds: asserts about what each model's start told, by model id. That both wings tell the same is asserted of
+            every scenario; this is what keeps them from being wrong alike.
+        group: how many of the three nodes the default placement group spans.
+        faults: what goes wrong, as on a fake cluster. The real wing makes it happen.
+        how: by which means a lost node is lost on the real wing: its worker process, or its raylet. A node that loses
+            its raylet, or has it stopped, is a fresh one.
+        node_timeout_s, node_grace_s: as both clusters have it. The grace is long, since worker processes start slowly.
+    """
+
+    name: str
+    models: Sequence[Model]
+    holds: Callable[[dict[str, Told]], None]
+    group: int = 3
+    faults: Sequence[Fault] = ()
+    how: Literal["worker", "raylet"] = "worker"
+    node_timeout_s: float = 300.0
+    node_grace_s: float = 60.0

@@ -1,0 +1,742 @@
+"""The scenarios, each written once. ``test_contract.py`` runs them on both wings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from serve_llm_hooks_testing import (
+    different_path,
+    engine_fails,
+    failing_download,
+    lost_node,
+    missing_module,
+    unschedulable,
+)
+
+from . import hooks as h
+from .scenario import BUCKET, EXTRA_FILES, Model, Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .told import Told
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(*models: Model, **settings: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make the decorated function, which says what must hold, a scenario of its name and docstring."""
+
+    def decorate(holds: Callable[..., None]) -> Callable[..., None]:
+        def of_all(told: dict[str, Told]) -> None:
+            holds(*(told[model.model_id] for model in models))
+
+        name = holds.__name__
+        assert name not in SCENARIOS, f"two scenarios are named {name}"
+        SCENARIOS[name] = Scenario(name, models, of_all, **settings)
+        return holds
+
+    return decorate
+
+
+def ran(told: Told, where: str = "replica") -> list[str]:
+    """The names of the hooks that ran in the replica, or on a node, in order."""
+    lines = told["replica"] if where == "replica" else told["on nodes"].get(where, {"hooks": []})["hooks"]
+    return [line.split()[1] for line in lines]
+
+
+def notes(told: Told, where: str = "replica") -> Any:
+    """What hooks have noted in ``custom_data``."""
+    data = told["ctx"] if where == "replica" else told["nodes"][where]
+    return data["custom data"].get("notes", {})
+
+
+def went_well(told: Told) -> None:
+    """The start succeeded."""
+    assert told["error"] is None
+    assert told["engine"] is not None
+
+
+def failed(told: Told, kind: str, **about: Any) -> Any:
+    """The start failed like that; gives the error."""
+    error = told["error"]
+    assert error is not None
+    assert error["type"] == kind
+    assert {name: error.get(name) for name in about} == about
+    assert told.get("output") is None
+    return error
+
+
+def node_errors(told: Told, kind: str, *nodes: str) -> list[Any]:
+    """The start failed because these nodes did, each with an error of this kind; gives them."""
+    error = failed(told, "NodeInitializationError", nodes=list(nodes))
+    assert [(each["type"], each["node"]) for each in error["errors"]] == [(kind, node) for node in nodes]
+    assert error["lines"] >= 1 + len(nodes)
+    errors: list[Any] = error["errors"]
+    return errors
+
+
+NODES = ("node-0", "node-1", "node-2")
+
+# -- every point ------------------------------------------------------------------------------------------------------
+
+
+@scenario(Model(h.EVERY_POINT))
+def every_point_runs_where_and_when_the_table_says(told: Told) -> None:
+    went_well(told)
+    assert ran(told) == [
+        "before_init", "before_download", "after_download", "after_placement_group", "before_engine_init",
+        "after_engine_init", "after_init",
+    ]  # fmt: skip
+    for node in NODES:
+        assert ran(told, node) == ["before_node_first", "before_node_second", "after_node"]
+        assert told["on nodes"][node]["after"] == "before_download"
+        assert told["on nodes"][node]["before"] == "after_download"
+    assert told["each in a process of its own"]
+    assert told["in order"]
+    assert [told["nodes"][node]["is local"] for node in NODES] == [True, False, False]
+    assert notes(told)["at the start"] == ["m", None, None, None, True]
+
+
+@scenario(Model([]))
+def without_hooks_no_node_is_touched(told: Told) -> None:
+    went_well(told)
+    assert ran(told) == []
+    assert {node["worked"] for node in told["nodes"].values()} == {False}
+    assert told["ctx"]["model path"] == "/contract/model"
+
+
+@scenario(Model([h.skip_defaults, *h.EVERY_POINT]))
+def skipped_defaults_run_the_custom_point_and_the_engine_points(told: Told) -> None:
+    went_well(told)
+    assert ran(told) == [
+        "skip_defaults", "before_init", "custom_init", "before_engine_init", "after_engine_init", "after_init",
+    ]  # fmt: skip
+    assert told["nodes"] == {}
+    assert told["output"]["the default group"]
+    assert notes(told)["custom init"] == [False, None]
+
+
+@scenario(
+    Model([h.skip_defaults_with_a_reason, h.own_group_on_second_and_first, *h.EVERY_POINT]),
+)
+def a_custom_point_brings_its_own_group_and_path(told: Told) -> None:
+    went_well(told)
+    assert told["output"]["group"] == ["node-1", "node-0"]
+    assert not told["output"]["the default group"]
+    assert told["engine"]["model path"] == "/own/model"
+    assert told["replica"][0].endswith("skip_defaults_with_a_reason vetoed: all is there already")
+
+
+# -- vetoes -----------------------------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.no_download, *h.EVERY_POINT], source=BUCKET))
+def a_vetoed_download_touches_no_node(told: Told) -> None:
+    went_well(told)
+    assert told["on nodes"] == {}
+    assert told["nodes"] == {}
+    assert ran(told)[3:5] == ["after_download", "after_placement_group"]
+    assert not told["ctx"]["run_init_node"]
+
+
+@scenario(Model([h.no_download_with_a_reason, h.go_on, h.no_download, h.before_download], source=BUCKET))
+def all_hooks_of_a_point_run_and_one_veto_is_enough(told: Told) -> None:
+    went_well(told)
+    assert told["replica"] == [
+        "on_before_download no_download_with_a_reason vetoed: baked into the image",
+        "on_before_download go_on ok",
+        "on_before_download no_download vetoed",
+        "on_before_download before_download ok",
+    ]
+    assert told["nodes"] == {}
+
+
+@scenario(Model([h.no_init_node, h.after_node], source=BUCKET))
+def run_init_node_is_the_veto_by_rays_name(told: Told) -> None:
+    went_well(told)
+    assert told["nodes"] == {}
+
+
+@scenario(Model([h.baked_in, h.before_node_first, h.after_node], source=BUCKET))
+def a_veto_on_every_node_downloads_nothing_and_runs_the_hooks(told: Told) -> None:
+    went_well(told)
+    for node in NODES:
+        assert ran(told, node) == ["baked_in", "before_node_first", "after_node"]
+        assert told["nodes"][node]["skipped"] == "baked into the image"
+        assert not told["nodes"][node]["downloaded"]
+    assert told["engine"]["model path"] == "/baked/in"
+
+
+@scenario(Model([h.not_on_second, h.after_node], source=BUCKET), group=2)
+def a_veto_on_one_node_is_of_that_node(told: Told) -> None:
+    went_well(told)
+    assert [told["nodes"][node]["downloaded"] for node in NODES[:2]] == [True, False]
+    assert [told["nodes"][node]["path"] for node in NODES[:2]] == ["<downloaded>", None]
+    assert told["nodes"]["node-1"]["skipped"] == "tests.contract.hooks:not_on_second returned False"
+
+
+@scenario(Model([h.veto_where_there_is_none, h.failure]), group=1)
+def a_veto_where_there_is_nothing_to_veto_is_an_error(told: Told) -> None:
+    failed(told, "HookResultError", point="on_after_download")
+    assert "there is nothing to veto here" in told["error"]["message"]
+
+
+@scenario(Model([h.returns_a_number, h.failure]), group=1)
+def a_result_that_means_nothing_is_an_error_even_behind_the_engine(told: Told) -> None:
+    failed(told, "HookResultError", point="on_after_init")
+    assert notes(told)["failure"] == ["HookResultError", True]
+
+
+@scenario(Model([h.returns_a_number_on_second]), group=2)
+def a_result_that_means_nothing_on_a_node(told: Told) -> None:
+    (error,) = node_errors(told, "HookResultError", "node-1")
+    assert "it returned 42" in error["message"]
+
+
+# -- modes ------------------------------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.local_only, h.after_node], source=BUCKET), group=2)
+def the_local_mode_overrides_the_workers(told: Told) -> None:
+    went_well(told)
+    assert [told["nodes"][node]["mode"] for node in NODES[:2]] == ["TOKENIZER_ONLY", "NONE"]
+    assert [told["nodes"][node]["downloaded"] for node in NODES[:2]] == [True, False]
+    assert [told["nodes"][node]["path"] for node in NODES[:2]] == ["<downloaded>", "m"]
+
+
+@scenario(Model([h.local_only], source=BUCKET), group=2)
+def a_node_with_nothing_to_do_is_not_touched(told: Told) -> None:
+    went_well(told)
+    assert [told["nodes"][node]["worked"] for node in NODES[:2]] == [True, False]
+
+
+@scenario(Model([h.mode_of_its_own], source=BUCKET), group=2)
+def a_hook_on_a_node_changes_what_it_downloads(told: Told) -> None:
+    went_well(told)
+    assert [told["nodes"][node]["mode"] for node in NODES[:2]] == ["NONE", "TOKENIZER_ONLY"]
+    assert told["engine"]["model path"] == "m"
+
+
+@scenario(Model([h.after_node], source=BUCKET, engine_kwargs={"load_format": "runai_streamer"}), group=1)
+def a_streaming_engine_downloads_nothing(told: Told) -> None:
+    went_well(told)
+    assert told["ctx"]["modes"] == ["NONE", None]
+    assert not told["nodes"]["node-0"]["downloaded"]
+
+
+@scenario(Model([h.local_only, h.after_node], source=EXTRA_FILES), group=2)
+def extra_files_come_with_any_mode(told: Told) -> None:
+    went_well(told)
+    assert [told["nodes"][node]["mode"] for node in NODES[:2]] == ["TOKENIZER_ONLY", "NONE"]
+    assert [told["nodes"][node]["downloaded"] for node in NODES[:2]] == [True, True]
+    assert told["engine"]["model path"] == "m"
+
+
+@scenario(Model([h.after_node], source=None), group=1)
+def a_hugging_face_id_is_left_to_the_engine(told: Told) -> None:
+    went_well(told)
+    assert told["engine"]["model path"] == "m"
+
+
+@scenario(Model([h.no_such_mode]), group=1)
+def a_wrong_mode_fails_where_it_is_assigned(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:no_such_mode", cause="ValueError")
+    assert "did you mean 'TOKENIZER_ONLY'?" in told["error"]["message"]
+
+
+@scenario(Model([h.no_such_field]), group=1)
+def a_wrong_field_fails_where_it_is_assigned(told: Told) -> None:
+    failed(told, "HookError", cause="AttributeError")
+    assert "did you mean 'model_path'?" in told["error"]["message"]
+
+
+# -- placement groups -------------------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.before_node_second]), group=1)
+def a_group_on_one_node_of_three(told: Told) -> None:
+    went_well(told)
+    assert list(told["nodes"]) == ["node-0"]
+
+
+@scenario(Model([h.group_on_third_and_first, h.before_node_second]))
+def a_group_of_before_init_is_used_instead_of_the_default(told: Told) -> None:
+    went_well(told)
+    assert list(told["nodes"]) == told["output"]["group"] == ["node-2", "node-0"]
+    assert not told["output"]["the default group"]
+
+
+@scenario(Model([h.group_without_our_node, h.before_node_second]))
+def a_group_without_the_replicas_node(told: Told) -> None:
+    went_well(told)
+    assert [node["is local"] for node in told["nodes"].values()] == [False, False]
+    assert list(told["on nodes"]) == ["node-1", "node-2"]
+
+
+@scenario(Model([h.two_bundles_on_second, h.before_node_second]))
+def a_node_with_two_bundles_is_one_node(told: Told) -> None:
+    went_well(told)
+    assert told["output"]["group"] == ["node-1", "node-1"]
+    assert list(told["nodes"]) == ["node-1"]
+    assert ran(told, "node-1") == ["before_node_second"]
+
+
+@scenario(Model([*h.EVERY_POINT, h.group_on_all]), group=1)
+def nodes_that_a_replaced_group_adds_are_initialized_once(told: Told) -> None:
+    went_well(told)
+    assert notes(told)["before it is replaced"] == ["node-0"]
+    assert list(told["nodes"]) == list(NODES)
+    assert [told["on nodes"][node]["before"] for node in NODES] == [
+        "after_download",
+        "before_engine_init",
+        "before_engine_init",
+    ]
+    assert ran(told).count("after_download") == 1
+    assert not told["output"]["the default group"]
+
+
+@scenario(Model([h.group_too_late, h.failure]), group=1)
+def a_group_that_is_replaced_too_late_is_refused(told: Told) -> None:
+    failed(told, "PlacementGroupError")
+    assert notes(told)["failure"] == ["PlacementGroupError", False]
+
+
+# An hour's worth of patience is not needed: this cluster can never hold it, and says so.
+@scenario(Model([h.before_init, h.before_download, h.failure]), faults=[unschedulable()])
+def a_group_that_cannot_be_scheduled(told: Told) -> None:
+    failed(told, "PlacementGroupError")
+    assert ran(told) == ["before_init", "before_download", "failure"]
+
+
+# -- order, models, parameters ----------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.no_download, h.third, h.second, h.fourth, h.sixth, h.fifth, h.first]), group=1)
+def order_before_and_after_hold_for_sync_and_async(told: Told) -> None:
+    went_well(told)
+    assert ran(told) == ["first", "second", "third", "fourth", "sixth", "fifth", "no_download"]
+
+
+@scenario(Model([h.circle_a, h.circle_b]))
+def a_circle_is_refused_with_the_config(told: Told) -> None:
+    failed(told, "HookOrderError")
+    assert "replica" not in told
+
+
+@scenario(
+    Model([h.for_llamas, h.for_others, h.for_nobody], "meta-llama/Llama-3"),
+    Model([h.for_llamas, h.for_others, h.for_nobody], "gemma-3"),
+    group=2,
+)
+def models_that_start_at_once_have_their_own_hooks(llama: Told, gemma: Told) -> None:
+    for told, word in ((llama, "llamas"), (gemma, "others")):
+        went_well(told)
+        assert ran(told) == []
+        for node in NODES[:2]:
+            assert ran(told, node) == [f"for_{word}"]
+            assert notes(told, node) == {"for": word}
+
+
+@scenario(
+    Model(
+        [
+            {"hook": h.with_parameters, "kwargs": {"bucket": "s3://b"}},
+            {"hook": "tests.contract.hooks:with_parameters_on_nodes", "kwargs": {"folder": "/f"}},
+        ]
+    ),
+    group=2,
+)
+def parameters_reach_hooks_here_and_on_nodes(told: Told) -> None:
+    went_well(told)
+    assert notes(told)["parameters"] == ["s3://b", 1]
+    assert notes(told, "node-1")["parameters"] == "/f"
+
+
+@scenario(Model([{"hook": h.with_parameters, "kwargs": {"buckets": 1}}]))
+def parameters_that_do_not_fit_are_refused_with_the_config(told: Told) -> None:
+    failed(told, "HookSignatureError")
+    assert "replica" not in told
+
+
+@scenario(Model("tests.contract.hooks"))
+def hooks_that_are_no_list_are_refused_with_the_config(told: Told) -> None:
+    failed(told, "HookLoadError")
+    assert "hooks= is a list" in told["error"]["message"]
+
+
+@scenario(Model(["tests.contract.no_such_hooks"]))
+def a_module_that_is_not_there_is_refused_with_the_config(told: Told) -> None:
+    failed(told, "HookLoadError", cause="ModuleNotFoundError")
+
+
+@scenario(Model([h.no_download, h.returns_an_awaitable]), group=1)
+def what_a_sync_hook_returns_is_awaited(told: Told) -> None:
+    went_well(told)
+    assert notes(told) == {"awaited": True}
+
+
+# -- what crosses -----------------------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.send, h.receive, h.look_again, h.count_parcels]))
+def custom_data_crosses_as_a_copy_and_comes_back(told: Told) -> None:
+    went_well(told)
+    assert notes(told)["mine"] == [["from the replica"], False]
+    assert notes(told)["theirs"] == [["from the replica", f"on {number}"] for number in range(3)]
+    assert notes(told)["a copy"]
+    assert [told["nodes"][node]["custom data"]["only of"] for node in NODES] == [0, 1, 2]
+
+
+@scenario(Model([h.send_a_lock, h.after_node, h.failure]), group=1)
+def what_cannot_leave_the_replica_is_told_there(told: Told) -> None:
+    failed(told, "HookPickleError")
+    assert "ctx.custom_data['lock']" in told["error"]["message"]
+    assert told["on nodes"] == {}
+
+
+@scenario(Model([h.answer_with_a_lock]), group=2)
+def what_cannot_leave_a_node_is_told_there(told: Told) -> None:
+    errors = node_errors(told, "HookPickleError", "node-0", "node-1")
+    assert "ctx.custom_data['lock']" in errors[0]["message"]
+
+
+@scenario(Model([h.send_what_does_not_arrive, h.after_node]), group=1)
+def what_does_not_arrive_on_a_node_is_told_there(told: Told) -> None:
+    (error,) = node_errors(told, "HookPickleError", "node-0")
+    assert "ValueError: not here" in error["message"]
+    assert told["on nodes"] == {}
+
+
+@scenario(Model([h.before_init, h.holds_a_lock]))
+def a_hook_that_cannot_travel_is_told_before_anything_runs(told: Told) -> None:
+    failed(told, "HookPickleError")
+    assert "the variable 'lock'" in told["error"]["message"]
+    assert "replica" not in told
+
+
+@scenario(Model([h.asks_for_the_config]), group=1)
+def a_node_can_ask_for_the_config(told: Told) -> None:
+    went_well(told)
+    assert notes(told, "node-0") == {"the config's model": "m"}
+
+
+@scenario(Model([h.other_runtime_env, h.after_node], runtime_env={"env_vars": {"CONTRACT": "config"}}), group=1)
+def a_runtime_env_of_a_hooks_own(told: Told) -> None:
+    went_well(told)
+    assert told["output"]["runtime env"] == {"env_vars": {"CONTRACT": "changed"}}
+
+
+# -- failing hooks ----------------------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.breaks_at_the_start, *h.EVERY_POINT]))
+def a_failure_at_the_start_ends_it(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:breaks_at_the_start", cause="OSError", node=None)
+    assert ran(told) == ["breaks_at_the_start", "failure"]
+    assert notes(told)["failure"] == ["HookError", False]
+    assert told["ctx"]["error is the one raised"]
+
+
+@scenario(Model([*h.EVERY_POINT, h.breaks_at_the_end]), group=1)
+def a_failure_at_the_end_is_a_failure(told: Told) -> None:
+    failed(told, "HookError", point="on_after_init", cause="LookupError")
+    assert ran(told)[-3:] == ["after_init", "breaks_at_the_end", "failure"]
+
+
+@scenario(Model([h.exits, h.failure]), group=1)
+def a_hook_that_exits_has_failed(told: Told) -> None:
+    failed(told, "HookError", cause="SystemExit")
+
+
+@scenario(Model([h.breaks_on_second, h.failure]))
+def a_hook_that_fails_on_one_node(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-1")
+    assert error["remote traceback"]
+    assert error["point"] == "on_after_node_download"
+    assert notes(told) == {"failure": ["NodeInitializationError", False], "failed nodes": ["node-1"]}
+    assert [ran(told, node) for node in NODES] == [["breaks_on_second"]] * 3
+
+
+@scenario(Model([h.breaks_on_second_and_third, h.after_node, h.after_download]))
+def a_hook_that_fails_on_two_nodes(told: Told) -> None:
+    errors = node_errors(told, "HookError", "node-1", "node-2")
+    assert "ConnectionError: the store does not answer" in errors[1]["message"]
+    assert ran(told) == []
+    assert ran(told, "node-0") == ["breaks_on_second_and_third", "after_node"]
+    assert ran(told, "node-2") == ["breaks_on_second_and_third"]
+
+
+@scenario(Model([h.raises_what_cannot_be_pickled]), group=1)
+def an_exception_that_cannot_be_pickled_arrives_as_text(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-0")
+    assert "Odd: with a lock inside" in error["message"]
+
+
+@scenario(Model([h.exits_on_its_node]), group=1)
+def a_hook_that_exits_on_its_node_has_failed(told: Told) -> None:
+    node_errors(told, "HookError", "node-0")
+
+
+@scenario(Model([h.breaks_at_the_start, h.failure, h.failure_that_fails, h.failure_after_that]))
+def a_failing_clean_up_changes_nothing(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:breaks_at_the_start")
+    assert ran(told) == ["breaks_at_the_start", "failure", "failure_that_fails", "failure_after_that"]
+    assert notes(told)["the error stays"] == "HookError"
+
+
+@scenario(Model([h.breaks_and_warns, h.slow_and_warns, h.breaks_and_warns_on_nodes, h.after_node]), group=2)
+def hooks_that_warn_let_the_start_go_on(told: Told) -> None:
+    went_well(told)
+    assert [line.split()[2] for line in told["replica"]] == ["warned:", "warned:"]
+    assert ran(told, "node-1") == ["breaks_and_warns_on_nodes", "after_node"]
+
+
+@scenario(Model([h.breaks_at_the_start, h.breaks_on_second, h.after_init], on_error="warn"), group=2)
+def a_config_that_warns_is_the_default_of_its_hooks(told: Told) -> None:
+    went_well(told)
+    assert ran(told) == ["breaks_at_the_start", "after_init"]
+    assert "warned: OSError" in told["on nodes"]["node-1"]["hooks"][0]
+
+
+@scenario(Model([h.breaks_and_raises], on_error="warn"), group=1)
+def a_hook_that_raises_does_so_whatever_the_config_says(told: Told) -> None:
+    node_errors(told, "HookError", "node-0")
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.slow, h.go_on, h.failure]), group=1)
+def an_async_hook_is_ended_at_its_timeout(told: Told) -> None:
+    failed(told, "HookTimeoutError", hook="tests.contract.hooks:slow")
+    assert ran(told) == ["slow", "failure"]
+    assert "never" not in notes(told)
+
+
+@scenario(Model([h.blocks, h.go_on, h.failure]), group=1)
+def a_blocking_hook_is_left_behind_at_its_timeout(told: Told) -> None:
+    failed(told, "HookTimeoutError", hook="tests.contract.hooks:blocks")
+    assert ran(told) == ["blocks", "failure"]
+
+
+@scenario(Model([h.in_time, h.slow_on_second]), group=2)
+def an_async_hook_on_a_node_is_ended_at_its_timeout(told: Told) -> None:
+    node_errors(told, "HookTimeoutError", "node-1")
+    assert notes(told, "node-0") == {"in time": True}
+
+
+@scenario(Model([h.blocks_on_its_node]), group=1)
+def a_blocking_hook_on_a_node_is_left_behind_at_its_timeout(told: Told) -> None:
+    (error,) = node_errors(told, "HookTimeoutError", "node-0")
+    assert "still running after timeout_s=0.3" in error["message"]
+
+
+@scenario(Model([h.never_ends_but_on_second, h.failure]), node_grace_s=1.0)
+def when_a_node_fails_the_others_get_a_grace_and_no_more(told: Told) -> None:
+    node_errors(told, "HookError", "node-1")
+    assert [told["nodes"][node]["cancelled"] for node in NODES] == [True, False, True]
+    assert notes(told)["failed nodes"] == list(NODES)
+
+
+@scenario(Model([h.never_ends_on_second, h.failure]), group=2, node_timeout_s=12.0)
+def a_node_that_takes_too_long(told: Told) -> None:
+    node_errors(told, "NodeLostError", "node-1")
+    assert ran(told, "node-0") == ["never_ends_on_second"]
+
+
+# -- downloads, nodes, the engine -------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.before_download, h.after_node, h.after_download], source=BUCKET))
+def every_node_downloads(told: Told) -> None:
+    went_well(told)
+    assert {node["path"] for node in told["nodes"].values()} == {"<downloaded>"}
+    assert all(node["downloaded"] for node in told["nodes"].values())
+    assert told["engine"]["model path"] == "<downloaded>"
+
+
+@scenario(Model([h.after_node, h.failure], source=BUCKET), group=2, faults=[failing_download("node-1")])
+def a_download_fails_on_one_node(told: Told) -> None:
+    node_errors(told, "DownloadError", "node-1")
+    assert ran(told, "node-0") == ["after_node"]
+    assert ran(told, "node-1") == []
+    assert notes(told)["failed nodes"] == ["node-1"]
+
+
+@scenario(
+    Model([h.before_node_first], source=BUCKET),
+    group=2,
+    faults=[failing_download("node-0"), failing_download("node-1")],
+)
+def a_download_fails_everywhere(told: Told) -> None:
+    node_errors(told, "DownloadError", "node-0", "node-1")
+
+
+@scenario(Model([h.after_node], source=BUCKET), group=2, faults=[failing_download("node-1", quietly=True)])
+def a_download_that_fails_quietly_is_an_error(told: Told) -> None:
+    node_errors(told, "DownloadError", "node-1")
+
+
+@scenario(Model([], source=BUCKET), group=2, faults=[different_path("node-1", "/elsewhere/m")])
+def a_path_of_one_nodes_own_is_let_through(told: Told) -> None:
+    went_well(told)
+    assert [told["nodes"][node]["path"] for node in NODES[:2]] == ["<downloaded>", "<elsewhere>"]
+
+
+@scenario(
+    Model([h.failure], source=BUCKET, engine_kwargs={"tensor_parallel_size": 2}),
+    group=2,
+    faults=[different_path("node-1", "/elsewhere/m")],
+)
+def a_path_of_one_nodes_own_is_an_error_for_an_engine_on_several(told: Told) -> None:
+    failed(told, "ServeLLMHooksError")
+
+
+@scenario(
+    Model([h.before_node_first, "only_on_some_nodes", h.failure]),
+    faults=[missing_module("node-1", "only_on_some_nodes")],
+)
+def a_module_that_one_node_does_not_have(told: Told) -> None:
+    (error,) = node_errors(told, "HookLoadError", "node-1")
+    assert "hooks module 'only_on_some_nodes' cannot be imported on node node-1" in error["message"]
+    assert ran(told, "node-1") == []  # not even those that it has
+    assert told["nodes"]["node-2"]["custom data"]["it is here"]
+
+
+@scenario(
+    Model([h.before_node_first, h.after_node, h.failure]),
+    group=2,
+    faults=[lost_node("node-1", at="on_before_node_download")],
+)
+def a_worker_process_dies_before_its_download(told: Told) -> None:
+    node_errors(told, "NodeLostError", "node-1")
+    assert ran(told, "node-0") == ["before_node_first", "after_node"]
+    assert ran(told, "node-1") == []
+
+
+@scenario(Model([h.after_node]), group=2, faults=[lost_node("node-1", at="on_after_node_download")])
+def a_worker_process_dies_after_its_download(told: Told) -> None:
+    node_errors(told, "NodeLostError", "node-1")
+
+
+@scenario(
+    Model([h.before_node_first, h.failure]),
+    group=2,
+    faults=[lost_node("node-1", at="on_before_node_download")],
+    how="raylet",
+)
+def a_nodes_raylet_is_killed(told: Told) -> None:
+    node_errors(told, "NodeLostError", "node-1")
+    assert notes(told)["failed nodes"] == ["node-1"]
+
+
+@scenario(Model([h.before_node_first, h.failure]), group=2, faults=[lost_node("node-1")], how="raylet")
+def a_node_is_gone_before_it_is_sent_anything(told: Told) -> None:
+    node_errors(told, "NodeLostError", "node-1")
+
+
+@scenario(
+    Model([h.before_node_first, h.failure]),
+    group=2,
+    faults=[lost_node("node-1", noticed_after_s=None)],
+    how="raylet",
+    node_timeout_s=10.0,
+)
+def a_stopped_raylet_is_found_out_by_our_own_timeout(told: Told) -> None:
+    node_errors(told, "NodeLostError", "node-1")
+    assert ran(told, "node-0") == ["before_node_first"]
+
+
+@scenario(Model([*h.EVERY_POINT]), group=1, faults=[engine_fails("CUDA out of memory")])
+def an_engine_that_does_not_start(told: Told) -> None:
+    failed(told, "RuntimeError")
+    assert ran(told)[-2:] == ["before_engine_init", "failure"]
+    assert notes(told)["failure"] == ["RuntimeError", False]
+
+
+@scenario(Model([h.no_download], engine_kwargs={"max_model_len": 256, "dtype": "bfloat16"}), group=1)
+def the_engine_is_started_with_the_configs_arguments(told: Told) -> None:
+    went_well(told)
+    assert told["engine"]["kwargs"] == {"max_model_len": 256, "dtype": "bfloat16"}
+
+
+@scenario(
+    Model(
+        [h.no_download, h.engine_arguments, h.engine_arguments_early],
+        engine_kwargs={"max_model_len": 256, "tool_call_parser": "hermes"},
+    ),
+    group=1,
+)
+def hooks_arguments_are_merged_over_the_configs(told: Told) -> None:
+    went_well(told)
+    assert told["engine"]["kwargs"] == {"max_model_len": 128, "max_num_seqs": 2}
+    assert told["engine"]["frontend kwargs"] == {"tool_call_parser": "hermes", "chat_template": "{{ messages }}"}
+
+
+def _refused(name: str, value: Any) -> Model:
+    return Model([h.no_download, {"hook": h.sets_argument, "kwargs": {"name": name, "value": value}}, h.failure])
+
+
+@scenario(_refused("model", "/m"), group=1)
+def the_model_is_no_argument_for_hooks(told: Told) -> None:
+    failed(told, "EngineArgumentError")
+    assert notes(told)["failure"] == ["EngineArgumentError", False]
+
+
+@scenario(_refused("tensor_parallel_size", 2), group=1)
+def a_parallel_size_is_no_argument_for_hooks(told: Told) -> None:
+    failed(told, "EngineArgumentError")
+
+
+@scenario(_refused("tensor_parallel_size", 1), group=1)
+def a_parallel_size_that_stays_is_let_through(told: Told) -> None:
+    went_well(told)
+    assert told["engine"]["kwargs"] == {"tensor_parallel_size": 1}
+
+
+@scenario(_refused("max_modle_len", 128), group=1)
+def an_unknown_argument_is_refused_with_a_suggestion(told: Told) -> None:
+    failed(told, "EngineArgumentError")
+    assert "did you mean 'max_model_len'?" in told["error"]["message"]
+
+
+@scenario(_refused("tool_call_praser", "hermes"), group=1)
+def an_unknown_argument_of_the_frontend_is_refused_with_a_suggestion(told: Told) -> None:
+    failed(told, "EngineArgumentError")
+    assert "did you mean 'tool_call_parser'?" in told["error"]["message"]
+
+
+@scenario(Model([h.no_download, h.failure], engine_kwargs={"max_modle_len": 128}), group=1)
+def an_unknown_argument_of_the_config_is_refused(told: Told) -> None:
+    failed(told, "ValueError")
+
+
+@scenario(Model([h.path_of_its_own, h.after_node], source=BUCKET), group=1)
+def a_hooks_path_wins_over_the_downloads(told: Told) -> None:
+    went_well(told)
+    assert notes(told)["downloaded to"] == "<downloaded>"
+    assert told["engine"]["model path"] == "/own/path"
+
+
+@scenario(Model([h.no_download, h.argument_too_late, h.failure]), group=1)
+def an_argument_that_comes_too_late_is_refused(told: Told) -> None:
+    failed(told, "HookError", point="on_after_engine_init", cause="TypeError")
+    assert notes(told)["failure"] == ["HookError", True]
+
+
+@scenario(Model([h.no_download, h.path_too_late]), group=1)
+def a_path_that_comes_too_late_is_refused(told: Told) -> None:
+    failed(told, "HookError", point="on_after_engine_init", cause="AttributeError")
+
+
+@scenario(Model([h.no_download, h.notes_are_never_too_late]), group=1)
+def custom_data_stays_open_to_the_end(told: Told) -> None:
+    went_well(told)
+    assert notes(told) == {"still open": True}
+    assert told["ctx"]["custom data"]["replaced"]
+
+
+@scenario(Model([h.writes_what_is_read_only]), group=1)
+def what_is_read_only_cannot_be_written(told: Told) -> None:
+    failed(told, "HookError", cause="AttributeError")

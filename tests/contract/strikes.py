@@ -1,0 +1,59 @@
+"""Hooks that belong to no scenario: they make faults happen on a real node. Results leave them out. Kept light.
+
+They get ``custom_data["slots"]``, the numbers of the nodes by id, as scenarios' own hooks do.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from serve_llm_hooks import HookRegistry
+
+if TYPE_CHECKING:
+    from serve_llm_hooks import CallbackCtx, NodeCtx
+
+strikes = HookRegistry()
+
+FIRST = -(2**62)
+LAST = 2**62
+
+
+@strikes.hook("on_before_init", order=FIRST)
+def number_nodes(ctx: CallbackCtx, *, slots: dict[str, int]) -> None:
+    """Give hooks, which know ids, the numbers that scenarios use. On both wings."""
+    ctx.custom_data["slots"] = slots
+
+
+@strikes.hook("on_before_node_download", order=FIRST)
+def set_environ(ctx: NodeCtx, *, variables: dict[int, dict[str, str]]) -> None:
+    """Set environment variables of each node's own: where the downloader looks, and where it puts things."""
+    os.environ.update(variables[ctx.custom_data["slots"][ctx.node_id]])
+
+
+@strikes.hook("on_before_node_download", order=LAST)
+def die_before_download(ctx: NodeCtx, *, slot: int, what: str) -> None:
+    """On one node, be the end of the worker process, or of the raylet."""
+    _die(ctx, slot, what)
+
+
+@strikes.hook("on_after_node_download", order=LAST)
+def die_after_download(ctx: NodeCtx, *, slot: int, what: str) -> None:
+    """The same, later."""
+    _die(ctx, slot, what)
+
+
+def _die(ctx: NodeCtx, slot: int, what: str) -> None:
+    if ctx.custom_data["slots"][ctx.node_id] != slot:
+        return
+    if what == "raylet":
+        os.kill(os.getppid(), signal.SIGKILL)  # as when a machine goes: the raylet and its workers at once
+    os._exit(1)
+
+
+@strikes.hook("on_before_download", order=LAST)
+def signal_raylet(ctx: CallbackCtx, *, pid: int, number: int) -> None:
+    """When the group is scheduled, and before anything is sent to its nodes, stop or kill one's raylet."""
+    assert ctx.placement_group.wait(60)
+    os.kill(pid, number)

@@ -1,0 +1,96 @@
+"""Every scenario on both wings: they must tell the same, and what a scenario says must hold.
+
+``recorded.json`` is what the real wing told. With it the fake one is held to the truth in seconds and without Ray;
+that it is not stale is tested wherever there is a Ray. ``pytest tests/contract --record`` writes it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import pytest
+
+from scripts import engine_args
+from serve_llm_hooks.points import HOOK_NAMES
+from serve_llm_hooks_testing.faults import Fault, ReplicaDiesFault
+from tests.conftest import require_engine
+
+from .scenarios import SCENARIOS
+from .told import differences
+from .wings import RealWing, real_config, run_fake
+
+if TYPE_CHECKING:
+    from .scenario import Scenario
+
+RECORDED = Path(__file__).parent / "recorded.json"
+EVERY = [pytest.param(scenario, id=name) for name, scenario in SCENARIOS.items()]
+
+
+@pytest.fixture(scope="session")
+def recorded() -> dict[str, Any]:
+    """What the real wing told, by scenario."""
+    told: dict[str, Any] = json.loads(RECORDED.read_text(encoding="utf-8"))
+    return told
+
+
+@pytest.fixture(scope="session")
+def real_wing(
+    ray_cluster: Any, three_nodes: list[str], s3: str, bucket: str, tmp_path_factory: pytest.TempPathFactory
+) -> RealWing:
+    """A real Ray of three nodes, and a bucket."""
+    return RealWing(ray_cluster, three_nodes, s3, tmp_path_factory.mktemp("contract"))
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any], what: str) -> None:
+    """Fail with a line for each difference."""
+    lines = differences(one, other)
+    if lines:
+        pytest.fail(f"they differ ({what}):\n" + "\n".join(lines), pytrace=False)
+
+
+@pytest.mark.parametrize("scenario", EVERY)
+def test_fake(scenario: Scenario, recorded: dict[str, Any]) -> None:
+    told = run_fake(scenario)
+    scenario.holds(told)
+    assert_same(told, recorded.get(scenario.name, {}), "the fake / what is recorded of the real wing")
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("scenario", EVERY)
+def test_real(scenario: Scenario, real_wing: RealWing, recorded: dict[str, Any], record: dict[str, Any] | None) -> None:
+    told = real_wing.run(scenario)
+    if record is not None:
+        record[scenario.name] = told
+    assert_same(told, run_fake(scenario), "the real wing / the fake")
+    scenario.holds(told)
+    if record is None:
+        assert_same(told, recorded.get(scenario.name, {}), "the real wing / recorded.json, which is stale")
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("scenario", EVERY)
+def test_fake_with_a_real_config(scenario: Scenario, recorded: dict[str, Any]) -> None:
+    """A fake cluster takes a real ``LLMConfig`` too. Needs Ray Serve LLM, and no cluster."""
+    require_engine()
+    told = run_fake(scenario, real_config)
+    assert_same(told, recorded.get(scenario.name, {}), "the fake with a real config / what is recorded")
+
+
+@pytest.mark.ray
+def test_the_harness_knows_the_engines_arguments() -> None:
+    require_engine()
+    assert engine_args.main(["--check"]) == 0, "stale: run `python scripts/engine_args.py`"
+
+
+def test_nothing_is_recorded_that_is_no_scenario(recorded: dict[str, Any]) -> None:
+    assert sorted(recorded) == sorted(SCENARIOS)
+
+
+def test_every_point_and_every_fault_has_a_scenario() -> None:
+    recorded = RECORDED.read_text(encoding="utf-8")
+    assert [point for point in HOOK_NAMES if f'"{point} ' not in recorded] == []
+    used = {type(fault) for scenario in SCENARIOS.values() for fault in scenario.faults}
+    # A replica that dies is not in it: Serve would have to restart this process.
+    assert set(get_args(Fault)) - used == {ReplicaDiesFault}

@@ -1,0 +1,209 @@
+"""What a start has come to, in a form that is the same wherever it ran: plain data, without ids, paths and times."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from serve_llm_hooks import HookError, NodeInitializationError, NodeLostError
+from serve_llm_hooks.errors import EngineArgumentError, HookLoadError, HookOrderError, HookPickleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from serve_llm_hooks import CallbackCtx, HookEvent
+
+Told: TypeAlias = dict[str, Any]
+
+# Errors whose text is the library's own, and not Ray's or a downloader's: it must be the same too.
+_OUR_WORDS = (EngineArgumentError, HookError, HookLoadError, HookOrderError, HookPickleError)
+# What a scenario did not ask for.
+_HARNESS = ("tests.contract.strikes:", "serve_llm_hooks_testing.")
+
+
+class Names:
+    """How to name what a wing names in its own way."""
+
+    def __init__(self, node_ids: Sequence[str], paths: Callable[[str], str]) -> None:
+        self._node_ids = {node_id: f"node-{index}" for index, node_id in enumerate(node_ids)}
+        self._paths = paths
+
+    def node(self, node_id: str) -> str:
+        """``node-0``, … in the order of the run's nodes."""
+        return self._node_ids.get(node_id, node_id)
+
+    def text(self, text: str) -> str:
+        """A text without this wing's ids and paths."""
+        for node_id, name in self._node_ids.items():
+            text = text.replace(node_id, name)
+        return self._paths(text)
+
+    def plain(self, value: object) -> Any:
+        """A value as JSON has it."""
+        if isinstance(value, Enum):
+            return value.name
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {self.text(str(key)): self.plain(held) for key, held in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.plain(held) for held in value]
+        if type(value).__name__ in ("PlacementGroup", "FakePlacementGroup"):
+            return "<a placement group>"
+        if is_dataclass(value) and not isinstance(value, type):
+            return {
+                type(value).__name__: {field.name: self.plain(getattr(value, field.name)) for field in fields(value)}
+            }
+        return f"<{type(value).__name__}>"
+
+
+def told_error(error: BaseException | None, names: Names) -> Told | None:
+    """An error: its type, what it is about, and those in it."""
+    if error is None:
+        return None
+    told: Told = {"type": type(error).__name__}
+    if isinstance(error, NodeInitializationError):
+        told["nodes"] = [names.node(node_id) for node_id in error.node_ids]
+        told["lines"] = len(str(error).splitlines())
+        told["errors"] = [told_error(each, names) for each in error.exceptions]
+        return told
+    if isinstance(error, _OUR_WORDS):
+        told["message"] = names.text(str(error))
+    if isinstance(error, HookError):
+        told |= {"hook": error.hook, "point": error.point, "model": error.model_id}
+    if hasattr(error, "node_id"):
+        told["node"] = error.node_id and names.node(error.node_id)
+    if hasattr(error, "remote_traceback"):
+        told["remote traceback"] = bool(error.remote_traceback)
+    # Of a lost node, the cause is an error of Ray's own.
+    told["cause"] = None if isinstance(error, NodeLostError) else error.__cause__ and type(error.__cause__).__name__
+    return told
+
+
+def told_start(
+    *,
+    error: BaseException | None,
+    ctx: CallbackCtx | None,
+    output: object,
+    default_group: object,
+    group_nodes: Callable[[Any], Iterable[str]],
+    engine: Mapping[str, Any] | None,
+    names: Names,
+) -> Told:
+    """All of a start that must be the same on both wings."""
+    told: Told = {"error": told_error(error, names)}
+    if ctx is None:
+        return told
+    events = [event for event in ctx.trace if not event.hook.startswith(_HARNESS)]
+    told |= _told_trace(events, ctx, names)
+    told["order of nodes"] = [names.node(node_id) for node_id in ctx.nodes]
+    told["nodes"] = {
+        names.node(node_id): {
+            "is local": node.is_local,
+            "path": names.plain(node.path),
+            "mode": names.plain(node.download_model),
+            "skipped": node.skipped,
+            "custom data": names.plain(_without_slots(node.custom_data)),
+            "failed": bool(node.error),
+            "cancelled": bool(node.error) and "cancelled" in str(node.error),
+            "worked": node.end_s > node.start_s,
+            "downloaded": node.download_s > 0,
+        }
+        for node_id, node in ctx.nodes.items()
+    }
+    told["ctx"] = {
+        "custom data": names.plain(_without_slots(ctx.custom_data)),
+        "model path": names.plain(ctx.model_path),
+        "modes": names.plain([ctx.worker_node_download_model, ctx.local_node_download_model]),
+        "run_init_node": ctx.run_init_node,
+        "error is the one raised": ctx.error is error,
+        "engine": ctx.engine is not None,
+    }
+    if output is not None:
+        group = output.placement_group  # type: ignore[attr-defined]
+        told["output"] = {
+            "group": [names.node(node_id) for node_id in group_nodes(group)],
+            "the default group": group is default_group,
+            "runtime env": _told_env(output.runtime_env),  # type: ignore[attr-defined]
+            "extra init kwargs": names.plain(output.extra_init_kwargs),  # type: ignore[attr-defined]
+        }
+    told["engine"] = engine and names.plain(dict(engine))
+    return told
+
+
+def _told_trace(events: Sequence[HookEvent], ctx: CallbackCtx, names: Names) -> Told:
+    on_nodes: dict[str, list[HookEvent]] = {}
+    in_replica: list[HookEvent] = []
+    replica = ctx.trace.process_id
+    for event in events:
+        if event.process_id == replica and "node_download" not in event.point:
+            in_replica.append(event)
+        else:
+            on_nodes.setdefault(event.node_id, []).append(event)
+    processes = [{event.process_id for event in of_node} for of_node in on_nodes.values()]
+    return {
+        "replica": [_told_event(event, names) for event in in_replica],
+        "on nodes": {
+            names.node(node_id): {
+                "hooks": [_told_event(event, names) for event in of_node],
+                "after": _last_before(in_replica, of_node[0].start_s),
+                "before": _first_after(in_replica, of_node[-1].end_s),
+            }
+            for node_id, of_node in sorted(on_nodes.items(), key=lambda item: names.node(item[0]))
+        },
+        "each in a process of its own": (
+            {len(of_node) for of_node in processes} <= {1} and len({replica}.union(*processes)) == len(processes) + 1
+        ),
+        "in order": all(
+            a.start_s <= a.end_s <= b.start_s
+            for of_process in (in_replica, *on_nodes.values())
+            for a, b in pairwise(of_process)
+        ),
+    }
+
+
+def _told_event(event: HookEvent, names: Names) -> str:
+    detail = f": {names.text(event.detail)}" if event.detail else ""
+    return f"{event.point} {event.hook.removeprefix('tests.contract.hooks:')} {event.outcome}{detail}"
+
+
+def _last_before(events: Sequence[HookEvent], moment_s: float) -> str | None:
+    return next((event.name for event in reversed(events) if event.end_s <= moment_s), None)
+
+
+def _first_after(events: Sequence[HookEvent], moment_s: float) -> str | None:
+    return next((event.name for event in events if event.start_s >= moment_s), None)
+
+
+def _without_slots(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key != "slots"}
+
+
+def _told_env(runtime_env: Mapping[str, Any] | None) -> Any:
+    """Ray adds the replica's own CUDA and vLLM variables, which depend on the machine."""
+    if runtime_env is None:
+        return None
+    variables = runtime_env.get("env_vars", {})
+    return {
+        **{key: value for key, value in runtime_env.items() if key != "env_vars"},
+        "env_vars": {name: value for name, value in variables.items() if name.startswith("CONTRACT")},
+    }
+
+
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+    """Where two told starts differ: ``path: this / that``, one line each."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return [
+            line
+            for key in dict.fromkeys((*one, *other))
+            for line in differences(one.get(key, "(nothing)"), other.get(key, "(nothing)"), f"{where}/{key}")
+        ]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [
+            line for i, pair in enumerate(zip(one, other, strict=True)) for line in differences(*pair, f"{where}/{i}")
+        ]
+    return [] if one == other and type(one) is type(other) else [f"{where}: {one!r} / {other!r}"]
