@@ -64,15 +64,29 @@ async def test_arun(fake_cluster):
 """
 
 
-def run_pytest(folder: Path, source: str | None, *options: str) -> tuple[int, str]:
-    """Run a suite of one file, or (without a source) what the options name."""
+def run_pytest(
+    folder: Path, source: str | None, *options: str, plugins: tuple[str, ...] | None = ()
+) -> tuple[int, str]:
+    """Run a suite of one file, or (without a source) what the options name.
+
+    Args:
+        folder: where.
+        source: the suite.
+        options: pytest's.
+        plugins: those beside ours; ``None`` for all that are installed, which takes a second to start.
+    """
     if source is not None:
         (folder / "test_it.py").write_text(textwrap.dedent(source))
         options = (*options, "test_it.py")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
-    if not entry_points(group="pytest11", name="serve_llm_hooks"):  # run from a checkout that is not installed
-        command += ["-p", "serve_llm_hooks_testing.plugin"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTEST_ADDOPTS": ""}
+    environment.pop("PYTEST_DISABLE_PLUGIN_AUTOLOAD", None)
+    if plugins is not None:
+        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    # A checkout that is not installed has no entry point.
+    if plugins is not None or not entry_points(group="pytest11", name="serve_llm_hooks"):
+        command += ["-p", "serve_llm_hooks_testing.plugin"]
+    command += [argument for plugin in plugins or () for argument in ("-p", plugin)]
     done = subprocess.run(
         [*command, *options],
         cwd=folder,
@@ -86,7 +100,7 @@ def run_pytest(folder: Path, source: str | None, *options: str) -> tuple[int, st
 
 
 def test_fixtures_and_the_trace_beside_a_failing_test(tmp_path: Path) -> None:
-    _, output = run_pytest(tmp_path, SUITE)
+    _, output = run_pytest(tmp_path, SUITE, plugins=None)
     assert "2 failed, 4 passed" in output, output
     assert output.count("fake cluster: run 1 of the last 1") == 2
     assert "start of model 'm' on 3 fake nodes: succeeded, after 50 s" in output
@@ -96,7 +110,7 @@ def test_fixtures_and_the_trace_beside_a_failing_test(tmp_path: Path) -> None:
 
 def test_under_xdist(tmp_path: Path) -> None:
     pytest.importorskip("xdist")
-    _, output = run_pytest(tmp_path, SUITE, "-n", "2")
+    _, output = run_pytest(tmp_path, SUITE, "-n", "2", plugins=("xdist",))
     assert "2 failed, 4 passed" in output, output
     assert output.count("fake cluster: run 1 of the last 1") == 2
 
@@ -104,7 +118,8 @@ def test_under_xdist(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("mode", "mark"), [("auto", ""), ("strict", "@pytest.mark.asyncio")])
 def test_beside_pytest_asyncio(tmp_path: Path, mode: str, mark: str) -> None:
     pytest.importorskip("pytest_asyncio")
-    code, output = run_pytest(tmp_path, ASYNC_SUITE.format(mark=mark), "-o", f"asyncio_mode={mode}")
+    suite = ASYNC_SUITE.format(mark=mark)
+    code, output = run_pytest(tmp_path, suite, "-o", f"asyncio_mode={mode}", plugins=("pytest_asyncio",))
     assert code == 0, output
 
 
