@@ -119,7 +119,7 @@ def test_under_xdist(tmp_path: Path) -> None:
 def test_beside_pytest_asyncio(tmp_path: Path, mode: str, mark: str) -> None:
     pytest.importorskip("pytest_asyncio")
     suite = ASYNC_SUITE.format(mark=mark)
-    code, output = run_pytest(tmp_path, suite, "-o", f"asyncio_mode={mode}", plugins=("pytest_asyncio",))
+    code, output = run_pytest(tmp_path, suite, "-o", f"asyncio_mode={mode}", plugins=("pytest_asyncio.plugin",))
     assert code == 0, output
 
 

@@ -1,0 +1,3 @@
+from typing import Any
+
+async def initialize_node(llm_config: Any) -> None: ...
