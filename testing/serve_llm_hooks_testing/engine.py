@@ -18,7 +18,7 @@ def argument_names() -> tuple[frozenset[str], frozenset[str]]:
     import json
     from importlib.resources import files
 
-    names = json.loads(files(__package__).joinpath("engine_args.json").read_text(encoding="utf-8"))
+    names = json.loads(files("serve_llm_hooks_testing").joinpath("engine_args.json").read_text(encoding="utf-8"))
     return frozenset(names["engine"]), frozenset(names["frontend"])
 
 
