@@ -38,6 +38,9 @@ __all__ = ["VirtualLoop"]
 _PATIENCE = 10
 # Timers closer than this count as due together: virtual times are sums of floats.
 _RESOLUTION_S = 1e-6
+# In so many slices a limit is waited for, and so often a job gets it again that is in no hook when it is over.
+_SLICES = 8
+_DOUBTS = 3
 # Jobs in threads and sockets at once: how long one is waited for before the other is looked at.
 _SLICE_S = 0.002
 
@@ -47,21 +50,21 @@ _Events = list[tuple[selectors.SelectorKey, int]]
 class _Job:
     """One call in a worker thread. It holds the clock until it has ended and its caller has been told."""
 
-    __slots__ = ("ended", "error", "future", "hook_thread", "reported", "result", "since_s", "started", "thread_id")
+    __slots__ = (
+        "blocked_s", "doubts", "ended", "error", "future", "hook_thread", "reported", "result", "started", "thread_id",
+    )  # fmt: skip
 
     def __init__(self, hook_thread: HookThread | None) -> None:
         self.hook_thread = hook_thread  # none: somebody else's executor
         self.future: asyncio.Future[Any] | None = None
         self.result: Any = None
         self.error: BaseException | None = None
-        self.since_s = time.perf_counter()
+        self.blocked_s = 0.0  # as far as this machine has let it run: `_wait_in_slices`
+        self.doubts = 0
         self.started = False
         self.ended = False
         self.reported = False
         self.thread_id = 0
-
-    def blocked_s(self) -> float:
-        return time.perf_counter() - self.since_s
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -125,7 +128,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         job = _Job(None)
 
         def tracked() -> Any:
-            job.thread_id, job.since_s, job.started = threading.get_ident(), time.perf_counter(), True
+            job.thread_id, job.blocked_s, job.started = threading.get_ident(), 0.0, True
             try:
                 return func(*args)
             finally:
@@ -177,7 +180,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         def call() -> None:
             if not future.cancelled():
-                job.thread_id, job.since_s = threading.get_ident(), time.perf_counter()
+                job.thread_id, job.blocked_s = threading.get_ident(), 0.0
                 try:
                     job.result = func(*args)
                 except BaseException as error:  # whatever it is, the one who waits decides
@@ -241,19 +244,42 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Wait for threads in real time. Gives whether the clock may jump although they are still at work."""
         fresh = [job for job in self._jobs if not job.reported]
         if fresh:
-            wait_s = self._limit_s - max(job.blocked_s() for job in fresh)
-        elif any(job.blocked_s() < _PATIENCE * self._limit_s for job in self._jobs):
+            wait_s = self._limit_s - max(job.blocked_s for job in fresh)
+        elif any(job.blocked_s < _PATIENCE * self._limit_s for job in self._jobs):
             wait_s = self._limit_s  # one jump for each limit's worth: what takes a while may still come back
         else:
             return True
-        if self._news_within(max(wait_s, 0.001)):
+        if self._wait_in_slices(max(wait_s, 0.001)):
             return False
         for job in fresh:
-            if job.blocked_s() >= self._limit_s:
-                job.reported = True
-                if self._on_block is not None:
-                    self._on_block(place_of_thread(job.thread_id), job.blocked_s())
+            if job.blocked_s < self._limit_s - _RESOLUTION_S:
+                continue
+            place = place_of_thread(job.thread_id)
+            if place is None and job.doubts < _DOUBTS:  # in no hook: it may be about to begin, or to end
+                job.doubts += 1
+                job.blocked_s = 0.0
+                continue
+            job.reported = True
+            if self._on_block is not None:
+                self._on_block(place, job.blocked_s)
         return may_jump and all(job.reported for job in self._jobs)
+
+    def _wait_in_slices(self, seconds: float) -> bool:
+        """Wait for news, and charge the jobs for it: for no more than was asked for.
+
+        Where a slice takes longer, this thread was kept from running by a busy machine, and so were theirs.
+        """
+        while seconds > 0:
+            slice_s = min(seconds, self._limit_s / _SLICES)
+            begun_s = time.perf_counter()
+            news = self._news_within(slice_s)
+            waited_s = min(time.perf_counter() - begun_s, slice_s)
+            for job in self._jobs:
+                job.blocked_s += waited_s
+            if news:
+                return True
+            seconds -= slice_s
+        return False
 
     def _news_within(self, seconds: float) -> bool:
         """Wait for news from threads, or from sockets where there are any."""

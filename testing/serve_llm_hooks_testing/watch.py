@@ -35,7 +35,9 @@ class Watch:
         self.notes: list[str] = []
         self.loop: VirtualLoop | None = None
         self.loop_thread_id: int = threading.get_ident()
-        self._seen: tuple[object, float] | None = None
+        self._seen: object = None
+        self._seen_s = 0.0
+        self._looked_s = 0.0
         self._told: set[str] = set()
         self._started: list[tuple[threading.Thread, Place | None]] = []
 
@@ -55,13 +57,18 @@ class Watch:
     def look(self) -> None:
         """From the watcher's thread: is the loop held up, by one call of an async hook?"""
         now_s = time.perf_counter()
+        # A look that comes late says that the machine is busy, and held up the loop as well: that is not the hook's.
+        since_s = min(now_s - self._looked_s, 1.5 * look_every_s(self.limit_s))
+        self._looked_s = now_s
         awake = self.loop is not None and self.loop.awake_since_s is not None
         place = place_of_thread(self.loop_thread_id) if awake else None
         if place is None:
             self._seen = None
-        elif self._seen is None or self._seen[0] is not place.call:
-            self._seen = (place.call, now_s)
-        elif now_s - self._seen[1] > self.limit_s and place.hook not in self._told:
+        elif self._seen is not place.call:
+            self._seen, self._seen_s = place.call, 0.0
+        else:
+            self._seen_s += since_s
+        if place is not None and self._seen_s > self.limit_s and place.hook not in self._told:
             self._told.add(place.hook)
             self.note(
                 f"{place} blocks the event loop, for more than {self.limit_s:g} s of real time: while it does, no "
@@ -84,6 +91,11 @@ class Watch:
             thread.join(0.05)
             if thread.is_alive():
                 self.note(f"{place or 'the run'} left a thread behind: {thread.name!r} is still running")
+
+
+def look_every_s(limit_s: float) -> float:
+    """How often a loop is looked at that may be held up for so long."""
+    return max(limit_s / 4, 0.005)
 
 
 @contextmanager
@@ -214,7 +226,7 @@ class _Watcher:
                     continue
             for watch in watches:
                 watch.look()
-            time.sleep(max(min(watch.limit_s for watch in watches) / 4, 0.005))
+            time.sleep(look_every_s(min(watch.limit_s for watch in watches)))
 
 
 _watcher = _Watcher()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 import textwrap
 from typing import TYPE_CHECKING
@@ -23,6 +24,14 @@ def _own_registry() -> Iterator[None]:
     registry.clear()
     for one in before:
         registry.add(one)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log levels as in a process of its own; tests with a real Ray, run before in this one, have made it talk."""
+    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
+    monkeypatch.setattr(logging.getLogger("serve_llm_hooks"), "level", logging.NOTSET)
+    logging.getLogger("serve_llm_hooks").manager._clear_cache()  # type: ignore[attr-defined]  # levels are cached
 
 
 @pytest.fixture
