@@ -276,7 +276,8 @@ def test_the_replicas_own_group_is_taken_where_there_is_one() -> None:
 
 
 def downloads(cluster: StubCluster) -> list[str]:
-    return [call.removeprefix("download ") for call in cluster.calls if call.startswith("download ")]
+    # Sorted: nodes work at the same time, and which of them is first is nobody's promise.
+    return sorted(call.removeprefix("download ") for call in cluster.calls if call.startswith("download "))
 
 
 def nodes_touched(cluster: StubCluster) -> list[str]:
