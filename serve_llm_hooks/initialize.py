@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .cluster import Cluster, ReplicaDefaults
     from .context import Skip
     from .points import HookName
+    from .registry import Hook
 
 __all__ = ["Initialization", "initialization", "initialize_node"]
 
@@ -162,7 +163,9 @@ class Initialization:
         )
         self.model_id: str = self.ctx.model_id
         # All points now: an impossible order ends the start before it has begun.
-        self._hooks = {name: hooks.hooks(name, self.model_id) for name in HOOK_NAMES}
+        self._hooks: dict[HookName, list[Hook]] = {name: [] for name in HOOK_NAMES}
+        for hook in hooks.hooks(model_id=self.model_id):
+            self._hooks[hook.point].append(hook)
         self._nodes: dict[str, NodeResult] = {}
         self._touch_nodes: bool | None = None
         self._downloaded_path: str | None = None

@@ -155,10 +155,14 @@ class Hook:
         Raises:
             HookSignatureError: they do not; the message says which, and how to give them.
         """
+        fn = self.fn
+        plain = isinstance(fn, FunctionType) and not fn.__code__.co_kwonlyargcount and not hasattr(fn, "__wrapped__")
+        if plain and not self.kwargs:
+            return  # decorating has checked it, and inspect takes longer than all else of loading a hook
         import inspect
 
         try:
-            signature = inspect.signature(self.fn)
+            signature = inspect.signature(fn)
         except (TypeError, ValueError):
             return  # as in check_signature: the call itself will tell
         try:
@@ -218,14 +222,14 @@ class HookRegistry:
             UnknownHookError: there is no such point.
             HookOrderError: ``before`` / ``after`` form a circle, or name more than one hook.
         """
-        if point is None:
-            return tuple(found for name in HOOK_NAMES for found in self.hooks(name, model_id))
-        hook_point(point)
-        return in_order(
-            hook
-            for hook in self
-            if hook.options.point == point and (model_id is None or hook.options.matches(model_id))
-        )
+        if point is not None:
+            hook_point(point)
+        at: dict[HookName, list[Hook]] = {}
+        for hook in self:
+            options = hook.options
+            if (point is None or options.point == point) and (model_id is None or options.matches(model_id)):
+                at.setdefault(options.point, []).append(hook)
+        return tuple(found for name in HOOK_NAMES if name in at for found in in_order(at[name]))
 
     def for_model(self, model_id: str) -> HookRegistry:
         """A registry with only the hooks that run for a model."""
