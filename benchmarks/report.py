@@ -55,6 +55,13 @@ def _tables(results: dict[str, Any]) -> str:
         for moment in PHASES:
             ours, theirs = (median(row[moment] for row in found[side]) for side in ("ours", "theirs"))
             lines.append(f"| `serve.run` to {moment} | {ours:.1f} | {theirs:.1f} |")
+    if found := samples.get("loop_with_clock_vs_loop"):
+        lines += [
+            "",
+            "The bare loop with nothing added but a reading of the clock after each call: "
+            + ", ".join(f"{ratio:.2f} × the bare loop ({count} hooks)" for count, ratio in found.items())
+            + ".",
+        ]
     if "import_of_a_hooks_module_vs_pluggy" in samples:
         ratio = samples["import_of_a_hooks_module_vs_pluggy"]
         lines += [

@@ -98,23 +98,28 @@ def in_process(results: dict[str, Any], *, quick: bool) -> None:
             name = "_".join(str(part) for part in (test, parameters["side"], parameters.get("count", "")) if part)
             medians[name].append(row["stats"]["median"])
     results["samples"]["in_process_s"] = medians
-    of = {name: median(values) for name, values in medians.items()}
+
+    def ratio(ours: str, theirs: str) -> float:
+        """The median of the ratios of each turn."""
+        return median(a / b for a, b in zip(medians[f"test_{ours}"], medians[f"test_{theirs}"], strict=True))
+
     keys = results["keys"]
     for count in (10, 100):
-        keys[f"dispatch_vs_loop_{count}"] = of[f"test_dispatch_ours_{count}"] / of[f"test_dispatch_loop_{count}"]
-        keys[f"dispatch_vs_loop_{count}_untraced"] = (
-            of[f"test_dispatch_ours_untraced_{count}"] / of[f"test_dispatch_loop_{count}"]
-        )
-    for count in (1, 10, 100):
-        keys[f"dispatch_vs_pluggy_{count}"] = of[f"test_dispatch_ours_{count}"] / of[f"test_dispatch_pluggy_{count}"]
-    keys["dispatch_vs_blinker_10"] = of["test_dispatch_ours_10"] / of["test_dispatch_blinker_10"]
-    keys["dispatch_vs_ray_1"] = of["test_dispatch_ours_1"] / of["test_dispatch_ray_1"]
-    keys["point_overhead_us"] = of["test_point_ours"] / 100 * 1e6
-    results["samples"]["point"] = {
-        "to_thread_us": of["test_point_to_thread"] / 100 * 1e6,
-        "ratio": of["test_point_ours"] / of["test_point_to_thread"],
+        keys[f"dispatch_vs_loop_{count}"] = ratio(f"dispatch_ours_{count}", f"dispatch_loop_{count}")
+        keys[f"dispatch_vs_loop_{count}_untraced"] = ratio(f"dispatch_ours_untraced_{count}", f"dispatch_loop_{count}")
+    results["samples"]["loop_with_clock_vs_loop"] = {
+        str(count): ratio(f"dispatch_loop_with_clock_{count}", f"dispatch_loop_{count}") for count in (10, 100)
     }
-    keys["register_1000"] = of["test_register_1000_ours"] / of["test_register_1000_pluggy"]
+    for count in (1, 10, 100):
+        keys[f"dispatch_vs_pluggy_{count}"] = ratio(f"dispatch_ours_{count}", f"dispatch_pluggy_{count}")
+    keys["dispatch_vs_blinker_10"] = ratio("dispatch_ours_10", "dispatch_blinker_10")
+    keys["dispatch_vs_ray_1"] = ratio("dispatch_ours_1", "dispatch_ray_1")
+    keys["point_overhead_us"] = median(medians["test_point_ours"]) / 100 * 1e6
+    results["samples"]["point"] = {
+        "to_thread_us": median(medians["test_point_to_thread"]) / 100 * 1e6,
+        "ratio": ratio("point_ours", "point_to_thread"),
+    }
+    keys["register_1000"] = ratio("register_1000_ours", "register_1000_pluggy")
 
 
 def imports(results: dict[str, Any], *, quick: bool) -> None:
