@@ -13,6 +13,8 @@ from serve_llm_hooks.ray import RayCluster
 from serve_llm_hooks.ray.callback import hand_over
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from serve_llm_hooks.node import NodeReport, NodeTask
 
 
@@ -29,10 +31,10 @@ class TimedCluster(RayCluster):
         self.rays_s += time.perf_counter() - begun_s
         return group
 
-    async def node_ids(self, placement_group: Any) -> list[str]:
+    async def node_ids(self, placement_group: Any, own_bundles: Sequence[int] | None = None) -> list[str]:
         """As it is, timed."""
         begun_s = time.perf_counter()
-        nodes = await super().node_ids(placement_group)
+        nodes = await super().node_ids(placement_group, own_bundles)
         self.rays_s += time.perf_counter() - begun_s
         return nodes
 

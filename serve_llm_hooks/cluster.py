@@ -32,6 +32,8 @@ class ReplicaDefaults:
         placement_group: the group that the replica already runs in, if any.
         runtime_env: the runtime environment of node tasks and engine workers.
         engine_workers: how many workers the engine starts (its parallel size).
+        own_bundles: which bundles of ``placement_group`` are this replica's, in the order of its workers; ``None``:
+            all. Where it is set (a data-parallel rank), replicas share the group, and none can replace it.
         on_error: what a failing hook does that does not say so itself.
     """
 
@@ -41,6 +43,7 @@ class ReplicaDefaults:
     placement_group: Any = None
     runtime_env: dict[str, Any] | None = field(default=None)
     engine_workers: int = 1
+    own_bundles: tuple[int, ...] | None = None
     on_error: OnError = "raise"
 
 
@@ -81,8 +84,12 @@ class Cluster(Protocol):
         """
         ...
 
-    async def node_ids(self, placement_group: Any) -> Sequence[str]:
+    async def node_ids(self, placement_group: Any, own_bundles: Sequence[int] | None = None) -> Sequence[str]:
         """The nodes of a group's bundles, each once, in the order of the bundles, once it is scheduled.
+
+        Args:
+            placement_group: the group.
+            own_bundles: only these of its bundles, in this order.
 
         Raises:
             PlacementGroupError: it cannot be scheduled.

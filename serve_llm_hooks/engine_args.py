@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["split_engine_kwargs"]
 
-_NAMED_ELSEWHERE = ("model", "served_model_name")
+_NAMED_ELSEWHERE = ("model", "model_path", "served_model_name")
 # The placement group has one bundle for each worker, and is fixed before any hook that could change its number.
 _PARALLEL = (
     "tensor_parallel_size",
@@ -30,6 +30,7 @@ def split_engine_kwargs(
     engine_names: Collection[str] | None,
     frontend_names: Collection[str],
     current: Mapping[str, Any],
+    parallel: Collection[str] = _PARALLEL,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What hooks set, split into the engine's arguments and its OpenAI frontend's.
 
@@ -38,6 +39,7 @@ def split_engine_kwargs(
         engine_names: the engine's arguments; ``None`` when they are not known here, so that none is refused.
         frontend_names: the frontend's.
         current: the config's ``engine_kwargs``.
+        parallel: the engine's parallel sizes.
 
     Raises:
         EngineArgumentError: a key that is neither, that is set elsewhere, or that changes a parallel size.
@@ -59,7 +61,7 @@ def split_engine_kwargs(
                 f"ctx.extra_init_kwargs[{key!r}] cannot be set by a hook: set ctx.model_path to load the model from "
                 "elsewhere; the name that clients use is model_id in the config"
             )
-        if key in _PARALLEL and value != current.get(key, None if key == "data_parallel_rank" else 1):
+        if key in parallel and value != current.get(key, None if key == "data_parallel_rank" else 1):
             raise EngineArgumentError(
                 f"ctx.extra_init_kwargs[{key!r}] = {value!r} cannot be changed by a hook, because the placement group "
                 f"is made for {current.get(key, 1)}: write it into engine_kwargs of the config"

@@ -9,20 +9,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .app import build_openai_app
+    from .app import build_dp_openai_app, build_openai_app, build_pd_openai_app
     from .callback import HooksCallback
     from .cluster import RayCluster
     from .config import LLMConfig
     from .server import LLMServer, hooked_server
 
-__all__ = ["HooksCallback", "LLMConfig", "LLMServer", "RayCluster", "build_openai_app", "hooked_server"]
+__all__ = [
+    "HooksCallback",
+    "LLMConfig",
+    "LLMServer",
+    "RayCluster",
+    "build_dp_openai_app",
+    "build_openai_app",
+    "build_pd_openai_app",
+    "hooked_server",
+]
 
 _LAZY = {
     "HooksCallback": "callback",
     "LLMConfig": "config",
     "LLMServer": "server",
     "RayCluster": "cluster",
+    "build_dp_openai_app": "app",
     "build_openai_app": "app",
+    "build_pd_openai_app": "app",
     "hooked_server": "server",
 }
 
@@ -33,4 +44,11 @@ if not TYPE_CHECKING:  # a checker that sees it takes every name for there
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+        try:
+            return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+        except ImportError as error:
+            from . import internals
+
+            if error.name == internals.__name__:  # says it already
+                raise
+            raise internals.unsupported(f"{__name__}.{name}", error) from error

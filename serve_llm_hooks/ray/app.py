@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ray.serve import Application
 from ray.serve.llm import LLMConfig as _RayLLMConfig
+from ray.serve.llm import build_dp_openai_app as _ray_build_dp_openai_app
 from ray.serve.llm import build_openai_app as _ray_build_openai_app
+from ray.serve.llm import build_pd_openai_app as _ray_build_pd_openai_app
 
 from .config import LLMConfig
+from .internals import LLMServer as _RayLLMServer
+from .server import LLMServer, hooked_server
+from .supply import never_fits, supply
 
 if TYPE_CHECKING:
-    from ray.serve import Application
+    from collections.abc import Iterator
 
-__all__ = ["build_openai_app"]
+__all__ = ["build_dp_openai_app", "build_openai_app", "build_pd_openai_app"]
+
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 
 def build_openai_app(llm_serving_args: Any) -> Application:
@@ -36,17 +45,93 @@ def build_openai_app(llm_serving_args: Any) -> Application:
         HookLoadError: hooks that cannot be loaded.
         FileNotFoundError: a config file that is not there.
     """
-    args = llm_serving_args if isinstance(llm_serving_args, dict) else _fields(llm_serving_args)
-    return _ray_build_openai_app({**args, "llm_configs": [_hooked(config) for config in args.get("llm_configs") or ()]})
+    args = _arguments(llm_serving_args)
+    configs = [_hooked(config, "llm_configs") for config in args.get("llm_configs") or ()]
+    return _with_hooks(_ray_build_openai_app({**args, "llm_configs": configs}))
 
 
-def _hooked(config: Any) -> LLMConfig:
+def build_dp_openai_app(dp_serving_args: Any) -> Application:
+    """Ray's ``build_dp_openai_app`` (data-parallel attention), whose config may have ``hooks``.
+
+    They run in every rank. The ranks share one placement group: each initializes the nodes of its own bundles, and
+    cannot replace the group.
+
+    In a ``serve run`` YAML::
+
+        applications:
+          - name: llm
+            import_path: serve_llm_hooks.ray:build_dp_openai_app
+            args:
+              llm_config:
+                model_id: llama-2-7b
+                hooks: [my_company.llm_hooks]
+                engine_kwargs: { data_parallel_size: 2 }
+
+    Args:
+        dp_serving_args: as Ray's: ``llm_config`` (a config, a dict, or the path of a YAML file) and the ingress
+            options.
+
+    Raises:
+        HookLoadError: hooks that cannot be loaded.
+        FileNotFoundError: a config file that is not there.
+    """
+    return _with_hooks(_ray_build_dp_openai_app(_with_configs(dp_serving_args, "llm_config")))
+
+
+def build_pd_openai_app(pd_serving_args: Any) -> Application:
+    """Ray's ``build_pd_openai_app`` (prefill and decode apart), whose two configs may each have ``hooks``.
+
+    In a ``serve run`` YAML::
+
+        applications:
+          - name: llm
+            import_path: serve_llm_hooks.ray:build_pd_openai_app
+            args:
+              prefill_config: { model_id: llama-2-7b, hooks: [my_company.prefill_hooks], ... }
+              decode_config: { model_id: llama-2-7b, hooks: [my_company.decode_hooks], ... }
+
+    Args:
+        pd_serving_args: as Ray's: ``prefill_config`` and ``decode_config`` (configs, dicts, or paths of YAML files)
+            and the ingress options.
+
+    Raises:
+        HookLoadError: hooks that cannot be loaded.
+        FileNotFoundError: a config file that is not there.
+    """
+    return _with_hooks(_ray_build_pd_openai_app(_with_configs(pd_serving_args, "prefill_config", "decode_config")))
+
+
+def _with_configs(given: Any, *names: str) -> dict[str, Any]:
+    """A builder's arguments with our configs in them, and a word where Ray's builder will not use what they say."""
+    args = _arguments(given)
+    for name in names:
+        if args.get(name) is None:
+            continue  # Ray says what is missing
+        args[name] = config = _hooked(args[name], name)
+        if config.server_cls is not LLMServer:
+            logger.warning(
+                "model %r: server_cls=%r of %s is not used: Ray's builder for this kind of app has servers of its own. "
+                "They run the hooks.",
+                config.model_id,
+                config.server_cls.__name__,
+                name,
+            )
+    return args
+
+
+def _arguments(given: Any) -> dict[str, Any]:
+    if isinstance(given, dict):
+        return dict(given)
+    return _fields(given)
+
+
+def _hooked(config: Any, where: str) -> LLMConfig:
     """A config, a dict or a file as our config."""
     if isinstance(config, LLMConfig):
         return config
     if isinstance(config, str | Path):
         if not Path(config).is_file():
-            raise FileNotFoundError(f"llm_configs names the file {str(config)!r}, which is not there")
+            raise FileNotFoundError(f"{where} names the file {str(config)!r}, which is not there")
         from_file: LLMConfig = LLMConfig.from_file(str(config))
         return from_file
     if isinstance(config, _RayLLMConfig):
@@ -57,3 +142,55 @@ def _hooked(config: Any) -> LLMConfig:
 def _fields(model: Any) -> dict[str, Any]:
     """What was set on a pydantic model, as it is (``model_dump`` would turn classes and enums into plain data)."""
     return {name: getattr(model, name) for name in model.model_fields_set}
+
+
+# -- what Ray has built ---------------------------------------------------------------------------------------------
+
+
+def _with_hooks(app: Application) -> Application:
+    """The same application with hooked classes in the place of Ray's servers, which its builders do not let us choose.
+
+    Ray's server reaches the engine's start through ``start()``, whatever the class; what else it is stays Ray's.
+    """
+    for part in _parts(app):
+        deployment = part._bound_deployment
+        if not (isinstance(deployment.func_or_class, type) and issubclass(deployment.func_or_class, _RayLLMServer)):
+            continue
+        hooked = hooked_server(deployment.func_or_class)
+        if hooked is not deployment.func_or_class:
+            part._bound_deployment = deployment.options(func_or_class=hooked)
+        _warn_of_group(deployment)
+    return app
+
+
+def _parts(found: Any) -> Iterator[Any]:
+    """An application and all those that it is bound to."""
+    if isinstance(found, Application):
+        yield found
+        deployment = found._bound_deployment
+        # The router first: it is bound to the application itself.
+        found = [*deployment.init_args, *deployment.init_kwargs.values()]
+    if isinstance(found, dict):
+        found = list(found.values())
+    if isinstance(found, list | tuple):
+        for each in found:
+            yield from _parts(each)
+
+
+def _warn_of_group(deployment: Any) -> None:
+    """Say it now when a replica's own group can never be scheduled: Serve asks for it before any code of ours runs,
+    and would wait for ever."""
+    asked = deployment._replica_config
+    bundles = list(asked.placement_group_bundles or ())
+    gang = deployment._deployment_config.gang_scheduling_config
+    if gang is not None:
+        bundles *= gang.gang_size
+    strategy = asked.placement_group_strategy or "PACK"
+    if bundles and never_fits(bundles, strategy):
+        logger.warning(
+            "deployment %r: no replica can start on this cluster, and Serve will wait for ever: asked for %s of %s; %s",
+            deployment.name,
+            strategy,
+            ", ".join(map(str, bundles)),
+            supply(),
+        )

@@ -87,8 +87,9 @@ class HooksCallback(HandedOver):
         if lost:
             raise HookLoadError(
                 f"{lost[0].ref} at {lost[0].point} can never run: Ray's callback_config has no step after the engine's "
-                "start. Use `from serve_llm_hooks.ray import LLMConfig` with hooks=[...], or in YAML "
-                "`import_path: serve_llm_hooks.ray:build_openai_app`."
+                "start. Use `from serve_llm_hooks.ray import LLMConfig` with hooks=[...], and build the app with "
+                "serve_llm_hooks.ray (in YAML `import_path: serve_llm_hooks.ray:build_openai_app`, or "
+                "build_dp_openai_app, build_pd_openai_app)."
             )
 
     async def on_before_node_init(self) -> None:
@@ -140,6 +141,8 @@ def ray_callback_hooks(callback_config: Any) -> list[Hook]:
         ValueError, ImportError, AttributeError, TypeError: as :func:`serve_llm_hooks.load_callback`.
         HookLoadError: not a subclass of Ray's ``CallbackBase``.
     """
+    if callback_config.callback_class is CallbackBase:
+        return []  # Ray's default: nothing
     cls = load_callback(callback_config.callback_class)
     if not (isinstance(cls, type) and issubclass(cls, CallbackBase)):
         raise HookLoadError(
@@ -147,7 +150,7 @@ def ray_callback_hooks(callback_config: Any) -> list[Hook]:
             "callback=..."
         )
     if cls is CallbackBase:
-        return []  # Ray's default: nothing
+        return []  # the same, by its path
     raises = callback_config.raise_error_on_callback
     holder = _RayHolder(cls, {"raise_error_on_callback": raises, **callback_config.callback_kwargs})
     # The first in any case: Ray makes the object in the replica, and sends it from there to the nodes.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import pickle
 import time
@@ -12,7 +11,14 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError, TaskUnschedulableError
+from ray.exceptions import (
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+    TaskUnschedulableError,
+    WorkerCrashedError,
+)
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -22,14 +28,18 @@ from ..dispatch import one_line
 from ..engine_args import split_engine_kwargs
 from ..errors import NodeLostError, PlacementGroupError
 from .node_entry import run_packed_task
+from .supply import autoscales, supply
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..context import CallbackCtx
     from ..node import NodeReport, NodeTask
 
 __all__ = ["RayCluster"]
 
 _POLITE_CANCEL_S = 3.0  # how long a cancelled node task may take to stop by itself
+_FORCED_END_S = 10.0  # so long after the timeout a node's process that could not be cancelled ends by itself
 _POLL_S = 0.1  # how often a placement group's state is asked for
 
 # Not retried: a hook that half ran must not run again behind our back. One call: the process ends with its task, and
@@ -89,6 +99,7 @@ class RayCluster:
             placement_group=get_current_placement_group(),
             runtime_env=engine.get_runtime_env_with_local_env_vars(),
             engine_workers=engine.num_devices,
+            own_bundles=_own_bundles(),
             on_error="raise" if llm_config.callback_config.raise_error_on_callback else "warn",
         )
 
@@ -96,11 +107,11 @@ class RayCluster:
         """The group that the replica runs in, or a new one as Ray would make it."""
         return llm_config.get_engine_config().get_or_create_pg()
 
-    async def node_ids(self, placement_group: Any) -> list[str]:
+    async def node_ids(self, placement_group: Any, own_bundles: Sequence[int] | None = None) -> list[str]:
         """The nodes of a group's bundles, each once, in the order of the bundles, once it is scheduled."""
         table = await self._scheduled(placement_group)
         nodes: dict[int, str] = table["bundles_to_node_id"]
-        return list(dict.fromkeys(nodes[index] for index in sorted(nodes)))
+        return list(dict.fromkeys(nodes[index] for index in own_bundles or sorted(nodes)))
 
     async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
         """Run a task on its node; being cancelled, cancel it there, politely and then by force."""
@@ -108,7 +119,7 @@ class RayCluster:
             name=f"serve_llm_hooks:{task.model_id}",
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=task.node_id, soft=False),
             runtime_env=runtime_env,
-        ).remote(pickle.dumps(task))
+        ).remote(pickle.dumps(task), self.node_timeout_s + _FORCED_END_S)
         try:
             report: NodeReport = pickle.loads(await ref)
         except asyncio.CancelledError:
@@ -149,14 +160,25 @@ class RayCluster:
                 return table
             if table["state"] == "REMOVED":
                 raise PlacementGroupError(f"placement group {table['placement_group_id']} has been removed")
-            infeasible = table["stats"]["scheduling_state"] == "INFEASIBLE" and not _autoscales()
+            infeasible = table["stats"]["scheduling_state"] == "INFEASIBLE" and not autoscales()
             if infeasible or loop.time() >= deadline_s:
                 why = "can never be scheduled" if infeasible else f"was not scheduled within {self._limit()}"
-                raise PlacementGroupError(f"placement group {table['placement_group_id']} {why}: {_supply(table)}")
+                bundles = ", ".join(map(str, table["bundles"].values()))
+                raise PlacementGroupError(
+                    f"placement group {table['placement_group_id']} {why}: asked for {table['strategy']} of {bundles}; "
+                    f"{supply()}"
+                )
             await asyncio.sleep(_POLL_S)
 
     def _limit(self) -> str:
         return f"{self.placement_group_timeout_s:g} s (SERVE_LLM_HOOKS_PLACEMENT_GROUP_TIMEOUT_S)"
+
+
+def _own_bundles() -> tuple[int, ...] | None:
+    """Which bundles of the replica's group are its own. Ray's data-parallel server tells vLLM so: all ranks share the
+    group."""
+    indices = os.environ.get("VLLM_RAY_BUNDLE_INDICES", "")
+    return tuple(int(index) for index in indices.split(",")) if indices else None
 
 
 def _seconds(variable: str, default: float, given: float | None) -> float:
@@ -168,34 +190,6 @@ def _seconds(variable: str, default: float, given: float | None) -> float:
     if not seconds > 0:
         raise ValueError(f"{variable} is a positive number of seconds, not {value!r}")
     return seconds
-
-
-def _autoscales() -> bool:
-    """Whether an autoscaler may still add the nodes that are missing; also while that cannot be told yet.
-
-    Every head node runs one. Without node types of its own to launch, it calls each node there is a type of its own,
-    ``node_<id>``.
-    """
-    from ray.experimental.internal_kv import _internal_kv_get
-
-    status = json.loads(_internal_kv_get("__autoscaling_status") or b"{}")
-    report = status.get("autoscaler_report")
-    if report is None:
-        return True
-    unmanaged = {f"node_{node['NodeID']}" for node in ray.nodes()}
-    return not set(report["active_nodes"]) <= unmanaged
-
-
-def _supply(table: dict[str, Any]) -> str:
-    """What was asked, and what there is."""
-    asked = ", ".join(str(bundle) for bundle in table["bundles"].values())
-    there = "; ".join(
-        f"node {node['NodeID'][:8]}: "
-        + str({name: amount for name, amount in node["Resources"].items() if not name.startswith("node:")})
-        for node in ray.nodes()
-        if node["Alive"]
-    )
-    return f"asked for {table['strategy']} of {asked}; the nodes have {there or 'nothing'} in total"
 
 
 async def _cancel(ref: Any) -> None:
@@ -217,6 +211,8 @@ def _lost(task: NodeTask, error: RayError) -> NodeLostError:
         where = f"the runtime_env of model {task.model_id!r} cannot be set up on node {task.node_id}"
     elif isinstance(error, TaskUnschedulableError):
         where = f"node {task.node_id} is gone, so model {task.model_id!r} cannot be initialized there"
+    elif isinstance(error, WorkerCrashedError | OutOfMemoryError):
+        where = f"the process that initialized model {task.model_id!r} on node {task.node_id} was killed (out of memory?)"
     elif isinstance(error, RayTaskError):
         where = (
             f"the task of model {task.model_id!r} could not run on node {task.node_id}; is the same version of "

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         NodeModelDownloadable,
         download_model_files,
     )
+    from ray.llm._internal.serve.core.server.llm_server import LLMServer
     from ray.llm._internal.serve.engines.vllm.vllm_models import AsyncEngineArgs, FrontendArgs
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "CallbackCtx",
     "CloudMirrorConfig",
     "FrontendArgs",
+    "LLMServer",
     "NodeModelDownloadable",
     "download_model_files",
 ]
@@ -42,9 +44,25 @@ _WHERE = {
     "CallbackCtx": "common.callbacks.base",
     "CloudMirrorConfig": "common.utils.cloud_utils",
     "FrontendArgs": "serve.engines.vllm.vllm_models",
+    "LLMServer": "serve.core.server.llm_server",
     "NodeModelDownloadable": "common.utils.download_utils",
     "download_model_files": "common.utils.download_utils",
 }
+
+
+def unsupported(what: str, why: ImportError | AttributeError) -> ImportError:
+    """The error for what cannot be imported with this Ray: the version found, those supported, what is missing."""
+    try:
+        import ray
+    except ImportError:
+        found = "without Ray, which is not installed"
+    else:
+        found = f"with Ray {getattr(ray, '__version__', 'of an unknown version')}"
+    return ImportError(
+        f"{what} cannot be imported {found} ({why}). Supported: Ray {SUPPORTED}, with the packages of ray[llm].",
+        name=__name__,
+    )
+
 
 if not TYPE_CHECKING:  # a checker that sees it takes every name for there
 
@@ -55,11 +73,6 @@ if not TYPE_CHECKING:  # a checker that sees it takes every name for there
         try:
             value = getattr(import_module(path), name)
         except (ImportError, AttributeError) as error:
-            import ray
-
-            raise ImportError(
-                f"serve_llm_hooks needs {name} from {path}, which Ray {ray.__version__} does not give ({error}). "
-                f"Supported: Ray {SUPPORTED}, with the packages of ray[llm]."
-            ) from error
+            raise unsupported(f"{name} of {path}, which serve_llm_hooks needs,", error) from error
         globals()[name] = value
         return value

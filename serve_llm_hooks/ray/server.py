@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray.serve.llm import LLMServer as _RayLLMServer
@@ -10,8 +11,12 @@ from ..initialize import initialization
 from .callback import hand_over, native_hooks
 from .cluster import RayCluster
 from .log import show_log
+from .other_engine import OtherEngineCluster
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from ..initialize import Initialization
     from ..trace import HookEvent
 
 __all__ = ["LLMServer", "hooked_server"]
@@ -22,41 +27,61 @@ _HOOKED = "__serve_llm_hooks_server__"
 
 
 def hooked_server(base: type[ServerT]) -> type[ServerT]:
-    """A server class whose start runs hooks; for your own subclass of Ray's ``LLMServer``.
+    """A server class whose start runs hooks; for your own server, or for Ray's ``SGLangServer``.
 
     Args:
-        base: a class with Ray's ``async start()``, ``_llm_config`` and ``engine``. A hooked one comes back as it is.
+        base: a class that starts its engine in ``async start()``, with ``_llm_config`` and ``engine``, as Ray's
+            ``LLMServer`` does; or one that starts it in a constructor that is not async, whose first argument is the
+            config, as Ray's ``SGLangServer`` does. A hooked one comes back as it is.
+
+    Raises:
+        TypeError: it is neither.
 
     Example:
         >>> LLMConfig(..., server_cls=hooked_server(MyServer))  # doctest: +SKIP
     """
     if getattr(base, _HOOKED, False):
         return base
-
+    if not callable(getattr(base, "start", None)):
+        raise TypeError(f"hooked_server() takes a server class with `async start()`, as Ray's LLMServer, not {base!r}")
+    by_constructor = not inspect.iscoroutinefunction(base.__init__)
     parent: Any = base  # a base class that is a variable: no checker follows it
 
-    class Hooked(parent):  # type: ignore[misc]  # so this is a subclass of Any
+    class Traced(parent):  # type: ignore[misc]  # so this is a subclass of Any
+        async def hook_trace(self) -> tuple[HookEvent, ...]:
+            """What ran at this replica's start: ``await handle.hook_trace.remote()``."""
+            return tuple(self._hook_trace)
+
+    class StartedByStart(Traced):
         async def start(self) -> None:
             """Start the replica: hooks around placement group, downloads and engine."""
-            show_log()
             config = self._llm_config
-            # None for our own config, whose hooks= decides.
-            async with initialization(config, cluster=RayCluster(), hooks=native_hooks(config)) as run:
+            async with _initialization(config, RayCluster()) as run:
                 self._hook_trace = run.trace
                 hand_over(config, run.ctx)
                 await super().start()
                 run.engine = self.engine
 
-        async def hook_trace(self) -> tuple[HookEvent, ...]:
-            """What ran at this replica's start: ``await handle.hook_trace.remote()``."""
-            return tuple(self._hook_trace)
+    class StartedByConstructor(Traced):
+        async def __init__(self, llm_config: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+            """Start the replica: hooks around placement group, downloads and engine."""
+            async with _initialization(llm_config, OtherEngineCluster()) as run:
+                self._hook_trace = run.trace
+                super().__init__(llm_config, *args, **kwargs)
+                run.engine = self.engine
 
-    Hooked.__name__ = base.__name__  # Ray names deployments after it: `LLMServer:<model>` stays what it was
-    Hooked.__qualname__ = base.__qualname__
-    Hooked.__doc__ = base.__doc__
-    setattr(Hooked, _HOOKED, True)
-    hooked: type[Any] = Hooked
+    hooked: type[Any] = StartedByConstructor if by_constructor else StartedByStart
+    hooked.__name__ = base.__name__  # Ray names deployments after it: `LLMServer:<model>` stays what it was
+    hooked.__qualname__ = base.__qualname__
+    hooked.__doc__ = base.__doc__
+    setattr(hooked, _HOOKED, True)
     return hooked
+
+
+def _initialization(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextManager[Initialization]:
+    show_log()
+    # No hooks are given for our own config, whose hooks= decides.
+    return initialization(llm_config, cluster=cluster, hooks=native_hooks(llm_config))
 
 
 LLMServer: type[_RayLLMServer] = hooked_server(_RayLLMServer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import pickle
 import time
 from contextvars import Context
@@ -65,6 +66,8 @@ class FakeCluster:
     Args:
         nodes: how many nodes: ``"node-0"``, the replica's own, ``"node-1"``, …
         group_nodes: how many of them the default placement group spans, from ``"node-0"`` on; left out, all.
+        own_bundles: the replica is one of several data-parallel ranks that share the group, and these of its bundles
+            (one on each of its nodes) are its own; left out, all are.
         download_s: how long a download takes, in virtual seconds.
         engine_start_s: how long the engine's start takes.
         placement_group_s: how long the default placement group takes to be scheduled.
@@ -94,6 +97,7 @@ class FakeCluster:
         nodes: int = 3,
         *,
         group_nodes: int | None = None,
+        own_bundles: Sequence[int] | None = None,
         download_s: float = 20.0,
         engine_start_s: float = 30.0,
         placement_group_s: float = 0.0,
@@ -109,6 +113,11 @@ class FakeCluster:
         )
         if group_nodes is not None and group_nodes > nodes:
             raise HarnessError(f"group_nodes={group_nodes} does not fit on nodes={nodes}")
+        self.own_bundles: tuple[int, ...] | None = None if own_bundles is None else tuple(own_bundles)
+        if self.own_bundles is not None and not set(self.own_bundles) <= set(range(len(self.default_group.node_ids))):
+            raise HarnessError(
+                f"own_bundles={own_bundles!r}: the group has bundles 0 to {len(self.default_group.node_ids) - 1}"
+            )
         self.download_s: float = f.check_seconds("download_s", download_s)
         self.engine_start_s: float = f.check_seconds("engine_start_s", engine_start_s)
         self.placement_group_s: float = f.check_seconds("placement_group_s", placement_group_s)
@@ -194,14 +203,17 @@ class FakeCluster:
             for key in llm_config.engine_kwargs:
                 if key not in known:
                     raise ValueError(f"Unknown engine argument: {key}")
-        return defaults_of(llm_config)
+        defaults = defaults_of(llm_config)
+        if self.own_bundles is None:
+            return defaults
+        return replace(defaults, placement_group=self.default_group, own_bundles=self.own_bundles)
 
     async def acquire_placement_group(self, llm_config: Any) -> FakePlacementGroup:
         """The default group, on the first ``group_nodes`` nodes."""
         return self.default_group
 
-    async def node_ids(self, placement_group: Any) -> Sequence[str]:
-        """The nodes of a group."""
+    async def node_ids(self, placement_group: Any, own_bundles: Sequence[int] | None = None) -> Sequence[str]:
+        """The nodes of a group, or of some of its bundles."""
         self.start.reach("on_before_download")
         if not isinstance(placement_group, FakePlacementGroup):
             raise HarnessError(
@@ -222,7 +234,8 @@ class FakeCluster:
                 f"the placement group can never be scheduled: asked for {list(placement_group.node_ids)}; there are "
                 f"{len(self.node_names)} nodes, {self.node_names[0]} to {self.node_names[-1]}"
             )
-        return tuple(dict.fromkeys(placement_group.node_ids))
+        of_bundles = placement_group.node_ids
+        return tuple(dict.fromkeys(of_bundles if own_bundles is None else [of_bundles[i] for i in own_bundles]))
 
     async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
         """Run a task as if in a process of the node: what goes there and what comes back is pickled on the way."""
@@ -242,7 +255,8 @@ class FakeCluster:
                     self.struck.append(lost)
                 there = replace(there, hooks=hooks)
         # A process of its own has no context variables of ours.
-        work = run_task(there, self._download, clock=self.clock, epoch_s=0.0)
+        environ = {**os.environ, **((runtime_env or {}).get("env_vars") or {})}
+        work = run_task(there, self._download, clock=self.clock, epoch_s=0.0, environ=environ)
         try:
             report = await asyncio.get_running_loop().create_task(work, context=Context())
         except ProcessDied as death:

@@ -66,6 +66,7 @@ class StubCluster:
     mirror: dict[str, Any] | None = field(default_factory=lambda: dict(MIRROR))
     placement_group: tuple[str, ...] | None = None
     engine_workers: int = 1
+    own_bundles: tuple[int, ...] | None = None
     on_error: OnError = "raise"
     local_node_id: str = "n0"
     node_timeout_s: float = 1800.0
@@ -88,6 +89,7 @@ class StubCluster:
             mirror=self.mirror,
             placement_group=self.placement_group,
             engine_workers=self.engine_workers,
+            own_bundles=self.own_bundles,
             on_error=self.on_error,
         )
 
@@ -95,8 +97,10 @@ class StubCluster:
         self.calls.append("acquire")
         return self.nodes if self.acquire is None else await self.acquire()
 
-    async def node_ids(self, placement_group: tuple[str, ...]) -> Sequence[str]:
-        return placement_group
+    async def node_ids(
+        self, placement_group: tuple[str, ...], own_bundles: Sequence[int] | None = None
+    ) -> Sequence[str]:
+        return placement_group if own_bundles is None else [placement_group[index] for index in own_bundles]
 
     async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
         self.calls.append(f"run {task.node_id}")

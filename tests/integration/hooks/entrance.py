@@ -1,0 +1,52 @@
+"""The hooks that every entrance is tried with."""
+
+from __future__ import annotations
+
+from serve_llm_hooks import CallbackCtx, NodeCtx, hook
+
+
+@hook("on_before_init")
+def before_init(ctx: CallbackCtx) -> None:
+    assert ctx.custom_data == {}  # nothing is left over from another start
+    ctx.custom_data["model"] = ctx.model_id
+
+
+@hook("on_before_node_download")
+def on_node(ctx: NodeCtx) -> None:
+    assert ctx.custom_data == {"model": ctx.model_id}
+    ctx.custom_data["was_here"] = ctx.node_id
+
+
+@hook("on_after_download")
+def after_download(ctx: CallbackCtx) -> None:
+    assert ctx.nodes
+    assert all(node.custom_data["was_here"] == node_id for node_id, node in ctx.nodes.items())
+
+
+@hook("on_before_engine_init")
+def before_engine(ctx: CallbackCtx) -> None:
+    ctx.model_path = "/set/by/a/hook"
+    ctx.extra_init_kwargs["seed"] = 7
+
+
+@hook("on_after_engine_init")
+async def after_engine(ctx: CallbackCtx) -> None:
+    assert ctx.engine is not None
+    await ctx.engine.check_health()
+
+
+@hook("on_after_init")
+def last(ctx: CallbackCtx) -> None: ...
+
+
+@hook("on_before_init", model_id="nobody")
+def of_another_model(ctx: CallbackCtx) -> None:
+    raise AssertionError("not my model")
+
+
+# Not for the whole module: named by those tests that want it.
+@hook("on_before_init", model_id="replaced")
+def replace_group(ctx: CallbackCtx) -> None:
+    import ray
+
+    ctx.placement_group = ray.util.placement_group([{"CPU": 1}])

@@ -1,0 +1,353 @@
+"""Every way that Ray Serve LLM is deployed: the real builders, Serve and servers, around an engine without a model."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests import stub_engine
+from tests.deployed import chat, deploy, start_serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from serve_llm_hooks import HookEvent
+
+pytestmark = pytest.mark.ray
+
+HOOKS = "tests.integration.hooks.entrance"
+
+
+@pytest.fixture(scope="module")
+def serve_url(three_nodes: list[str]) -> Iterator[str]:
+    """Ray Serve on the three nodes; its address."""
+    from ray import serve
+
+    try:
+        yield start_serve()
+    finally:
+        serve.shutdown()
+
+
+@pytest.fixture
+def says(tmp_path: Path) -> Path:
+    """Where the engines say that they have started."""
+    return tmp_path / "engines"
+
+
+@pytest.fixture
+def fields(says: Path) -> dict[str, Any]:
+    """The fields of a config whose engine is the one without a model."""
+    return {
+        "model_id": "m",
+        "hooks": [HOOKS],
+        "model_loading_config": {"model_source": "/nowhere/only/a/hook/knows"},
+        "accelerator_config": {"kind": "cpu"},
+        "log_engine_metrics": False,
+        "runtime_env": {"env_vars": {"RAYLLM_VLLM_ENGINE_CLS": stub_engine.PATH, "STUB_ENGINE_SAYS": str(says)}},
+        "deployment_config": {"max_constructor_retry_count": 1},
+    }
+
+
+@pytest.fixture
+def run(serve_url: str) -> Iterator[Callable[..., str]]:
+    """Run an application; its address. It is deleted in the end."""
+    from ray import serve
+
+    def run(app: Any) -> str:
+        serve.run(app, name="app", route_prefix="/app")
+        return f"{serve_url}/app"
+
+    try:
+        yield run
+    finally:
+        serve.delete("app")
+
+
+def started(says: Path) -> list[dict[str, Any]]:
+    """The engines that have started."""
+    return [json.loads(line) for line in says.read_text().splitlines()]
+
+
+def traces(deployment: str, *, count: int) -> list[tuple[HookEvent, ...]]:
+    """What ran at the start of each of a deployment's replicas."""
+    from ray import serve
+
+    handle = serve.get_deployment_handle(deployment, "app")
+    found: dict[int, tuple[HookEvent, ...]] = {}
+    for _ in range(100):  # Serve chooses which replica answers
+        events = handle.hook_trace.remote().result(timeout_s=60)
+        found[events[0].process_id] = events
+        if len(found) == count:
+            break
+    assert len(found) == count
+    return list(found.values())
+
+
+def names(events: tuple[HookEvent, ...]) -> list[str]:
+    """The hooks that ran."""
+    return [event.name for event in events]
+
+
+ALL = ["before_init", "on_node", "after_download", "before_engine", "after_engine", "last"]
+
+
+def test_data_parallel_ranks_share_a_group_and_initialize_the_nodes_of_their_own_bundles(
+    run: Callable[..., str], fields: dict[str, Any], says: Path, three_nodes: list[str]
+) -> None:
+    from serve_llm_hooks.ray import build_dp_openai_app
+
+    fields["engine_kwargs"] = {"data_parallel_size": 2, "tensor_parallel_size": 2}
+    # Two bundles fill a node, so that each rank has one of its own.
+    fields["placement_group_config"] = {"bundles": [{"CPU": 1.5}, {"CPU": 1.5}]}
+    url = run(build_dp_openai_app({"llm_config": fields}))
+    assert chat(url, "m")[1]["choices"][0]["message"]["content"] == "ok"
+
+    ranks = started(says)
+    assert sorted(rank["engine_kwargs"]["data_parallel_rank"] for rank in ranks) == ["0", "1"]
+    assert {rank["placement_group"] for rank in ranks} == {ranks[0]["placement_group"]}
+    bundles = [set(map(int, rank["bundles"].split(","))) for rank in ranks]
+    assert set.union(*bundles) == {0, 1, 2, 3}
+    assert {rank["model"] for rank in ranks} == {"/set/by/a/hook"}
+    assert [rank["run_init_node"] for rank in ranks] == [False, False]  # so that Ray leaves the nodes alone
+    both = traces("DPServer:m", count=2)
+    assert [names(events) for events in both] == [ALL, ALL]
+    touched = [{event.node_id for event in events if event.name == "on_node"} for events in both]
+    assert all(len(nodes) == 1 for nodes in touched)
+    assert touched[0] != touched[1]
+
+
+def test_a_data_parallel_rank_cannot_replace_the_group(run: Callable[..., str], fields: dict[str, Any]) -> None:
+    from ray import serve
+
+    from serve_llm_hooks.ray import build_dp_openai_app
+
+    fields["engine_kwargs"] = {"data_parallel_size": 2}
+    fields |= {"model_id": "replaced", "hooks": [f"{HOOKS}:replace_group"]}
+    with pytest.raises(RuntimeError):
+        run(build_dp_openai_app({"llm_config": fields}))
+    message = serve.status().applications["app"].deployments["DPServer:replaced"].message
+    assert (
+        "PlacementGroupError: model 'replaced': a hook replaced ctx.placement_group, but this replica is one of"
+        in message
+    )
+
+
+def test_prefill_and_decode_each_run_their_own_hooks(
+    run: Callable[..., str], fields: dict[str, Any], says: Path
+) -> None:
+    from serve_llm_hooks.ray import build_pd_openai_app
+
+    fields["engine_kwargs"] = {"kv_transfer_config": {"kv_connector": "NixlConnector", "kv_role": "kv_both"}}
+    prefill = {**fields, "hooks": [f"{HOOKS}:before_engine", f"{HOOKS}:after_engine"]}
+    run(build_pd_openai_app({"prefill_config": prefill, "decode_config": fields}))
+    assert len(started(says)) == 2
+    (of_prefill,), (of_decode,) = traces("Prefill:m", count=1), traces("Decode:m", count=1)
+    assert names(of_prefill) == ["before_engine", "after_engine"]
+    assert names(of_decode) == ALL
+
+
+def test_prefill_and_decode_with_data_parallel_ranks(run: Callable[..., str], fields: dict[str, Any]) -> None:
+    from serve_llm_hooks.ray import build_pd_openai_app
+
+    fields["engine_kwargs"] = {"kv_transfer_config": {"kv_connector": "NixlConnector", "kv_role": "kv_both"}}
+    decode = {**fields, "engine_kwargs": {**fields["engine_kwargs"], "data_parallel_size": 2}}
+    run(build_pd_openai_app({"prefill_config": fields, "decode_config": decode}))
+    assert [names(events) for events in traces("Decode:m", count=2)] == [ALL, ALL]
+    assert [names(events) for events in traces("Prefill:m", count=1)] == [ALL]
+
+
+def test_several_models_and_several_replicas_of_one_each_with_their_hooks_once(
+    run: Callable[..., str], fields: dict[str, Any], says: Path
+) -> None:
+    from serve_llm_hooks.ray import build_openai_app
+
+    two = {**fields, "deployment_config": {**fields["deployment_config"], "num_replicas": 2}}
+    other = {**fields, "model_id": "other", "hooks": [f"{HOOKS}:last", f"{HOOKS}:before_engine"]}
+    url = run(build_openai_app({"llm_configs": [two, other]}))
+    assert chat(url, "m")[0] == chat(url, "other")[0] == 200
+    assert len(started(says)) == 3
+    assert [names(events) for events in traces("LLMServer:m", count=2)] == [ALL, ALL]
+    assert [names(events) for events in traces("LLMServer:other", count=1)] == [["before_engine", "last"]]
+
+
+NATIVE = """
+applications:
+  - name: app
+    route_prefix: /app
+    import_path: ray.serve.llm:build_openai_app
+    args:
+      llm_configs:
+        - model_loading_config: { model_id: m, model_source: /nowhere/only/a/hook/knows }
+          callback_config:
+            callback_class: serve_llm_hooks.ray.HooksCallback
+            callback_kwargs: { hooks: $HOOKS }
+          accelerator_config: { kind: cpu }
+          log_engine_metrics: false
+          deployment_config: { max_constructor_retry_count: 1 }
+          runtime_env:
+            env_vars: { RAYLLM_VLLM_ENGINE_CLS: $ENGINE, STUB_ENGINE_SAYS: $SAYS }
+"""
+
+
+def native(hooks: str, says: Path) -> str:
+    """Ray's own builder and config, with nothing of ours but the callback."""
+    return NATIVE.replace("$HOOKS", hooks).replace("$ENGINE", stub_engine.PATH).replace("$SAYS", str(says))
+
+
+def test_rays_own_yaml_with_our_callback_runs_all_hooks_up_to_the_engine(
+    run: Callable[..., str], serve_url: str, says: Path
+) -> None:
+    names_of = [f"{HOOKS}:{name}" for name in ("before_init", "on_node", "after_download", "before_engine")]
+    deploy(native(json.dumps(names_of), says))
+    assert chat(f"{serve_url}/app", "m")[0] == 200
+    (engine,) = started(says)
+    assert engine["model"] == "/set/by/a/hook"
+    assert engine["engine_kwargs"]["seed"] == "7"
+    assert engine["run_init_node"] is False
+
+
+def test_rays_own_yaml_with_hooks_that_it_never_reaches_says_which_line_to_change(
+    run: Callable[..., str], says: Path
+) -> None:
+    from ray import serve
+
+    with pytest.raises(RuntimeError):
+        deploy(native(f"[{HOOKS}]", says))
+    message = serve.status().applications["app"].deployments["LLMServer:m"].message
+    assert "after_engine at on_after_engine_init can never run: Ray's callback_config has no step after the" in message
+    assert "import_path: serve_llm_hooks.ray:build_openai_app" in message
+    assert not says.exists()
+
+
+def test_our_config_under_rays_own_data_parallel_builder_says_which_builder_to_use(
+    run: Callable[..., str], fields: dict[str, Any]
+) -> None:
+    from ray import serve
+    from ray.serve.llm import build_dp_openai_app
+
+    from serve_llm_hooks.ray import LLMConfig
+
+    fields["engine_kwargs"] = {"data_parallel_size": 2}
+    with pytest.raises(RuntimeError):
+        run(build_dp_openai_app({"llm_config": LLMConfig(**fields)}))
+    message = serve.status().applications["app"].deployments["DPServer:m"].message
+    assert "after_engine at on_after_engine_init can never run" in message
+    assert "build_dp_openai_app" in message
+
+
+# -- SGLang -----------------------------------------------------------------------------------------------------------
+
+SGLANG = """
+import json, os
+
+class RayEngine:
+    def __init__(self, **kwargs):
+        with open(os.environ["STUB_ENGINE_SAYS"], "a") as file:
+            file.write(json.dumps(kwargs) + "\\n")
+"""
+
+
+@pytest.fixture
+def node_with_a_gpu(ray_cluster: Any) -> Iterator[None]:
+    """A node that says that it has a GPU, for Ray's SGLang server asks for one."""
+    node = ray_cluster.add_node(num_cpus=4, num_gpus=1)
+    try:
+        yield
+    finally:
+        ray_cluster.remove_node(node)
+
+
+def test_sglang_whose_server_knows_no_callbacks_runs_all_points(
+    run: Callable[..., str], fields: dict[str, Any], says: Path, tmp_path: Path, node_with_a_gpu: None
+) -> None:
+    """SGLang itself needs a GPU: its engine's module is replaced where Ray imports it."""
+    from serve_llm_hooks.ray import build_openai_app
+
+    package = tmp_path / "site" / "sglang" / "srt" / "ray"
+    package.mkdir(parents=True)
+    (package / "engine.py").write_text(SGLANG)
+    fields |= {
+        "server_cls": "ray.llm._internal.serve.engines.sglang.SGLangServer",
+        "engine_kwargs": {"model_path": "/nowhere", "tp_size": 1, "mem_fraction_static": 0.5},
+        "hooks": [f"{HOOKS}:{name}" for name in ("before_init", "on_node", "after_download", "before_engine", "last")],
+    }
+    fields["runtime_env"]["env_vars"]["PYTHONPATH"] = str(tmp_path / "site")
+    run(build_openai_app({"llm_configs": [fields]}))
+    assert started(says) == [{"model_path": "/set/by/a/hook", "tp_size": 1, "mem_fraction_static": 0.5, "seed": 7}]
+    (events,) = traces("SGLangServer:m", count=1)
+    assert names(events) == ["before_init", "on_node", "after_download", "before_engine", "last"]
+
+
+def test_a_class_that_starts_nothing_is_no_server() -> None:
+    from serve_llm_hooks.ray import hooked_server
+
+    with pytest.raises(TypeError, match=r"hooked_server\(\) takes a server class with `async start\(\)`"):
+        hooked_server(dict)
+
+
+# -- what the builders see at once ------------------------------------------------------------------------------------
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Our warnings, among all that Ray's builders log."""
+    return [r.getMessage() for r in caplog.records if r.name == "serve_llm_hooks" and r.levelname == "WARNING"]
+
+
+@pytest.mark.fault(
+    "the replica's own placement group, which Serve makes before any of our code runs, can never be scheduled",
+    promise="a warning when the app is built: what is asked, what there is",
+)
+@pytest.mark.parametrize("builder", ["build_openai_app", "build_dp_openai_app"])
+def test_a_replica_that_can_never_start_is_told_when_the_app_is_built(
+    builder: str, fields: dict[str, Any], three_nodes: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    import serve_llm_hooks.ray as ours
+
+    build = getattr(ours, builder)
+    data_parallel = builder == "build_dp_openai_app"
+    name, key = ("DPServer:m", "llm_config") if data_parallel else ("LLMServer:m", "llm_configs")
+
+    def config(cpus: float) -> Any:
+        one = {**fields, "placement_group_config": {"bundles": [{"CPU": cpus}]}}
+        if data_parallel:
+            one["engine_kwargs"] = {"data_parallel_size": 5}
+        return {key: one if data_parallel else [one]}
+
+    build(config(1))
+    assert warnings_of(caplog) == []
+    # 5 ranks of 4 CPUs (and of one for each replica itself) do not fit on 3 nodes of 4, though each rank would.
+    build(config(2.9 if data_parallel else 1000))
+    (message,) = warnings_of(caplog)
+    assert message.startswith(
+        f"deployment '{name}': no replica can start on this cluster, and Serve will wait for ever: asked for PACK of "
+    )
+    assert f"node {three_nodes[1][:8]}: {{" in message
+    assert "'CPU': 4.0" in message
+
+
+def test_a_server_class_that_rays_builder_does_not_use_is_told(
+    fields: dict[str, Any], three_nodes: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    from ray.serve.llm import LLMServer
+
+    from serve_llm_hooks.ray import build_dp_openai_app
+
+    class Mine(LLMServer):
+        pass
+
+    build_dp_openai_app({"llm_config": {**fields, "server_cls": Mine, "engine_kwargs": {"data_parallel_size": 1}}})
+    (message,) = warnings_of(caplog)
+    assert message.startswith("model 'm': server_cls='Mine' of llm_config is not used: Ray's builder for this kind of")
+
+
+def test_a_config_file_that_is_not_there(three_nodes: list[str]) -> None:
+    from serve_llm_hooks.ray import build_dp_openai_app, build_pd_openai_app
+
+    with pytest.raises(FileNotFoundError, match=r"llm_config names the file 'no\.yaml', which is not there"):
+        build_dp_openai_app({"llm_config": "no.yaml"})
+    with pytest.raises(FileNotFoundError, match=r"decode_config names the file 'no\.yaml', which is not there"):
+        build_pd_openai_app({"prefill_config": {"model_id": "m", "hooks": []}, "decode_config": "no.yaml"})
