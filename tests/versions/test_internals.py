@@ -1,0 +1,110 @@
+"""One file that imports Ray's internals, and what it says where they are not as it needs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from serve_llm_hooks.ray.internals import SUPPORTED
+
+from . import ours
+from .wheels import VERSIONS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROOT = ours.PACKAGE.parent
+
+
+def test_only_one_file_imports_rays_internals() -> None:
+    places = ours.mentions_of_internals()
+    assert places, "not even internals.py is found"
+    assert [place for place in places if not place.startswith("ray/internals.py:")] == []
+
+
+def test_the_checked_versions_are_the_first_and_the_last_supported_and_the_extra_names_the_same() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    [ray] = [one for one in map(Requirement, extras["ray"]) if one.name == "ray"]
+    assert ray.specifier == SpecifierSet(SUPPORTED)
+    first, last = (version.rpartition(".")[0] for version in VERSIONS)
+    before, after = (f"2.{int(first.split('.')[1]) - 1}.9", f"2.{int(last.split('.')[1]) + 1}.0")
+    assert list(SpecifierSet(SUPPORTED).filter([before, *VERSIONS, after])) == list(VERSIONS)
+    assert f"| Ray | {first} to {last};" in (ROOT / "README.md").read_text()
+
+
+# Rays of a version that has none of what we need, or not all of it.
+STUBS = {
+    "older": {"ray/__init__.py": '__version__ = "2.40.0"'},
+    "renamed": {
+        "ray/__init__.py": '__version__ = "2.99.0"',
+        "ray/llm/_internal/common/callbacks/base.py": "class CallbackBase: ...",
+    },
+    "nothing": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("stub", "statement", "told"),
+    [
+        (
+            "older",
+            "from serve_llm_hooks.ray.internals import CallbackCtx",
+            ["Ray 2.40.0", "CallbackCtx", "ray.llm._internal.common.callbacks.base", "No module named 'ray.llm'"],
+        ),
+        (
+            "renamed",
+            "from serve_llm_hooks.ray.internals import CallbackCtx",
+            ["Ray 2.99.0", "CallbackCtx", "has no attribute 'CallbackCtx'"],
+        ),
+        ("older", "from serve_llm_hooks.ray import LLMConfig", ["Ray 2.40.0", "LLMConfig", "No module named 'ray."]),
+        ("older", "from serve_llm_hooks.ray import build_openai_app", ["Ray 2.40.0", "build_openai_app"]),
+        ("nothing", "from serve_llm_hooks.ray import LLMConfig", ["LLMConfig", "without Ray, which is not installed"]),
+    ],
+)
+def test_an_unsupported_ray_is_named_with_what_is_missing(
+    tmp_path: Path, stub: str, statement: str, told: list[str]
+) -> None:
+    for name, text in STUBS[stub].items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    # Where Ray is installed, it must not be found: the stub is, or nothing.
+    (tmp_path / "sitecustomize.py").write_text(HIDE_THE_REAL_RAY)
+    script = f"""
+try:
+    {statement}
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "STUB": str(tmp_path)},
+    )
+    for part in [*told, f"Supported: Ray {SUPPORTED}"]:
+        assert part in done.stdout
+
+
+HIDE_THE_REAL_RAY = """
+import os, sys
+from importlib.machinery import PathFinder
+
+class OnlyTheStub:
+    def find_spec(self, name, path=None, target=None):
+        if name != "ray":
+            return None
+        found = PathFinder.find_spec(name, [os.environ["STUB"]])
+        if found is None:
+            raise ModuleNotFoundError("No module named 'ray'", name="ray")
+        return found
+
+sys.meta_path.insert(0, OnlyTheStub())
+"""
