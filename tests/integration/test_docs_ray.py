@@ -57,7 +57,8 @@ def test_the_yaml_of_the_pages_makes_configs(tmp_path: Path, monkeypatch: pytest
         for application in document.get("applications", ()):
             path, _, name = application["import_path"].partition(":")
             assert callable(getattr(import_module(path), name))
-            for fields in application["args"]["llm_configs"]:
+            args = application["args"]
+            for fields in args.get("llm_configs") or args.values():
                 config = LLMConfig.model_validate(fields)
                 assert (config.hooks, config.callback) in (
                     (["readme_hooks"], None),
@@ -68,4 +69,4 @@ def test_the_yaml_of_the_pages_makes_configs(tmp_path: Path, monkeypatch: pytest
             native = RayLLMConfig(model_loading_config={"model_id": "llama-3-8b"}, **document)
             assert isinstance(native.get_or_create_callback(), HooksCallback)
             made += 1
-    assert made == 4
+    assert made == 7
