@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from ray.serve.llm import LLMServer as RayLLMServer
+from ray.serve.llm.deployment import LLMServer as RayLLMServer
 
 from serve_llm_hooks import initialization
 from serve_llm_hooks.ray import RayCluster

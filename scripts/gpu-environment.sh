@@ -26,9 +26,10 @@ download)
   folder=${2:?a folder}
   mkdir -p "$folder"
   # torch and what belongs to it stay behind: the machine has its own.
+  platforms=(--platform manylinux2014_x86_64 --platform manylinux1_x86_64 --platform any)
+  for minor in $(seq 5 35); do platforms+=(--platform "manylinux_2_${minor}_x86_64"); done # glibc 2.35: Ubuntu 22.04
   $PYTHON -m pip download -d "$folder" --only-binary=:all: --python-version "$PYTHON_VERSION" --implementation cp \
-    --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_17_x86_64 \
-    --platform manylinux2014_x86_64 --platform manylinux1_x86_64 --platform any \
+    "${platforms[@]}" \
     "ray[serve]==${RAY:-2.58.1}" "vllm==${VLLM:-0.26.0}" pyarrow jsonref typer cloudpickle pytest pytest-asyncio pyyaml
   rm -f "$folder"/torch-*.whl "$folder"/nvidia_*.whl "$folder"/triton-*.whl
   $PYTHON -m pip wheel --no-deps -w "$folder" .

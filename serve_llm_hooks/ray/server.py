@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ray.serve.llm import LLMServer as _RayLLMServer
+from ray.serve.llm.deployment import LLMServer as _RayLLMServer
 
 from ..initialize import initialization
+from . import internals
 from .callback import hand_over, native_hooks
 from .cluster import RayCluster
 from .log import show_log
@@ -44,7 +45,8 @@ def hooked_server(base: type[ServerT]) -> type[ServerT]:
         return base
     if not callable(getattr(base, "start", None)):
         raise TypeError(f"hooked_server() takes a server class with `async start()`, as Ray's LLMServer, not {base!r}")
-    by_constructor = not inspect.iscoroutinefunction(base.__init__)
+    # Not by the constructor alone: what Ray has deprecated (2.58: `ray.serve.llm.LLMServer`) has a plain one around it.
+    by_start = issubclass(base, internals.LLMServer) or inspect.iscoroutinefunction(base.__init__)
     parent: Any = base  # a base class that is a variable: no checker follows it
 
     class Traced(parent):  # type: ignore[misc]  # so this is a subclass of Any
@@ -70,7 +72,7 @@ def hooked_server(base: type[ServerT]) -> type[ServerT]:
                 super().__init__(llm_config, *args, **kwargs)
                 run.engine = self.engine
 
-    hooked: type[Any] = StartedByConstructor if by_constructor else StartedByStart
+    hooked: type[Any] = StartedByStart if by_start else StartedByConstructor
     hooked.__name__ = base.__name__  # Ray names deployments after it: `LLMServer:<model>` stays what it was
     hooked.__qualname__ = base.__qualname__
     hooked.__doc__ = base.__doc__

@@ -332,7 +332,7 @@ def test_a_replica_that_can_never_start_is_told_when_the_app_is_built(
 def test_a_server_class_that_rays_builder_does_not_use_is_told(
     fields: dict[str, Any], three_nodes: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    from ray.serve.llm import LLMServer
+    from ray.serve.llm.deployment import LLMServer
 
     from serve_llm_hooks.ray import build_dp_openai_app
 

@@ -469,12 +469,7 @@ def test_every_name_in_internals_is_there(version: str, name: str) -> None:
 
 @each_version
 @pytest.mark.parametrize("name", ours.names(), ids=lambda name: f"{name.file}: {name}")
-def test_whatever_else_we_import_is_there_and_here_to_stay(
-    version: str, name: Name, request: pytest.FixtureRequest
-) -> None:
-    if (version, name.file, str(name)) == ("2.58.1", "ray/server.py", "ray.serve.llm.LLMServer"):
-        why = "to be imported from ray.serve.llm.deployment; delete this with it"
-        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
+def test_whatever_else_we_import_is_there_and_here_to_stay(version: str, name: Name) -> None:
     found = sources(version).find(name.module, name.name)
     assert found, f"Ray {version} has no {name}, which serve_llm_hooks/{name.file} uses"
     decorators = [] if found.node is None else getattr(found.node, "decorator_list", [])
