@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         EngineArgumentError,
         HookError,
         HookLoadError,
+        HookNotAllowedError,
         HookOrderError,
         HookPickleError,
         HookResultError,
@@ -55,6 +56,7 @@ __all__ = [
     "HookEvent",
     "HookLoadError",
     "HookName",
+    "HookNotAllowedError",
     "HookOrderError",
     "HookPickleError",
     "HookPoint",
@@ -89,9 +91,9 @@ _WHERE = {
     "callbacks": "Callback CallbackRunner RayServeLLMCallback",
     "cluster": "Cluster",
     "context": "CallbackCtx DownloadMode InitializeNodeOutput NodeCtx NodeResult Skip skip",
-    "errors": "DownloadError EngineArgumentError HookError HookLoadError HookOrderError HookPickleError "
-    "HookResultError HookSignatureError HookTimeoutError NodeInitializationError NodeLostError PlacementGroupError "
-    "ServeLLMHooksError UnknownHookError",
+    "errors": "DownloadError EngineArgumentError HookError HookLoadError HookNotAllowedError HookOrderError "
+    "HookPickleError HookResultError HookSignatureError HookTimeoutError NodeInitializationError NodeLostError "
+    "PlacementGroupError ServeLLMHooksError UnknownHookError",
     "initialize": "initialization initialize_node",
     "loading": "load_callback load_hooks",
     "points": "HOOK_POINTS HookName HookPoint",

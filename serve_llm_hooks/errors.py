@@ -16,6 +16,7 @@ __all__ = [
     "EngineArgumentError",
     "HookError",
     "HookLoadError",
+    "HookNotAllowedError",
     "HookOrderError",
     "HookPickleError",
     "HookResultError",
@@ -39,6 +40,10 @@ class UnknownHookError(ServeLLMHooksError):
 
 class HookLoadError(ServeLLMHooksError):
     """A reference in ``hooks=[...]`` that leads to no hook: a missing module, a failing import, no such name."""
+
+
+class HookNotAllowedError(HookLoadError):
+    """A hook from a module or a file that ``SERVE_LLM_HOOKS_ALLOW`` does not list; nothing of it was imported."""
 
 
 class HookSignatureError(HookLoadError):

@@ -20,7 +20,8 @@ from .errors import (
 )
 from .loading import select_hooks
 from .node import NodeReport, NodeTask, pack_custom_data, pack_hooks, wants_download
-from .points import HOOK_NAMES
+from .points import HOOK_NAMES, did_you_mean
+from .policy import DISABLE, Switches, source_of
 from .registry import HookRegistry, registry
 from .trace import Trace
 
@@ -164,13 +165,21 @@ class Initialization:
         self.model_id: str = self.ctx.model_id
         # All points now: an impossible order ends the start before it has begun.
         self._hooks: dict[HookName, list[Hook]] = {name: [] for name in HOOK_NAMES}
+        self._disabled: dict[HookName, list[tuple[Hook, str]]] = {name: [] for name in HOOK_NAMES}
+        switches = Switches()  # read once: one start has one answer, in the replica and on its nodes
         for hook in hooks.hooks(model_id=self.model_id):
-            self._hooks[hook.point].append(hook)
+            entry = switches.entry_for(hook)
+            if entry is None:
+                self._hooks[hook.point].append(hook)
+            else:
+                self._disabled[hook.point].append((hook, f"{entry!r} in {DISABLE}"))
+        self._sources: tuple[str, ...] = tuple(sorted({source_of(hook) for hook in hooks}))
         self._nodes: dict[str, NodeResult] = {}
         self._touch_nodes: bool | None = None
         self._downloaded_path: str | None = None
         self.dispatcher: Dispatcher = Dispatcher(self.model_id, trace=self.trace, on_error=defaults.on_error)
         self._say_what_runs(hooks)
+        self._say_what_does_not(switches)
 
     @property
     def output(self) -> InitializeNodeOutput:
@@ -181,6 +190,7 @@ class Initialization:
     async def point(self, name: HookName) -> Skip | None:
         """Run a point's hooks; gives the veto, if there was one."""
         hooks = self._hooks[name]
+        self._note_disabled(name)
         return await self.dispatcher.run_point(hooks, self.ctx) if hooks else None
 
     async def ensure_placement_group(self) -> None:
@@ -207,6 +217,8 @@ class Initialization:
         if not new:
             return
         tasks = self._node_tasks(new)
+        for node_id in new:
+            self._note_disabled("on_before_node_download", node_id)
         reports, failures = await self._run_on_nodes([task for task in tasks.values() if task is not None])
         for node_id in new:
             is_local = node_id == self.cluster.local_node_id
@@ -226,6 +238,8 @@ class Initialization:
                 )
             else:
                 self._nodes[node_id] = NodeResult(node_id, is_local, error="cancelled, because another node failed")
+            if self._nodes[node_id].error is None:
+                self._note_disabled("on_after_node_download", node_id)
         set_read_only(self.ctx, nodes=MappingProxyType(self._nodes))
         if failures:
             raise self._nodes_error([(node_id, failures[node_id]) for node_id in new if node_id in failures])
@@ -256,6 +270,7 @@ class Initialization:
         """Run ``on_failure``. What fails in there is logged, and changes nothing of the error that is raised."""
         set_read_only(self.ctx, error=error)
         logger.error("model %r: the start failed: %s", self.model_id, one_line(error))
+        self._note_disabled("on_failure")
         for hook in self._hooks["on_failure"]:  # one by one: a failing one must not keep the next from its clean-up
             try:
                 await self.dispatcher.run_point([hook], self.ctx)
@@ -293,6 +308,7 @@ class Initialization:
                     custom_data=custom_data,
                     llm_config=llm_config,
                     on_error=self.defaults.on_error,
+                    config_sources=self._sources if hooks else (),
                 )
                 if hooks or wants_download(self.defaults.mirror, mode)
                 else None
@@ -398,6 +414,34 @@ class Initialization:
                 "or set ctx.model_path to one that is good on all nodes."
             )
         logger.warning("%s; the engine loads %s", message, ours)
+
+    # -- hooks that are turned off ----------------------------------------------------------------------------------
+
+    def _note_disabled(self, name: HookName, node_id: str | None = None) -> None:
+        """Leave a mark in the trace where hooks would have run."""
+        for hook, why in self._disabled[name]:
+            self.trace.disabled(hook, why, node_id=node_id)
+
+    def _say_what_does_not(self, switches: Switches) -> None:
+        off = [f"{hook.ref} at {hook.point}" for hooks in self._disabled.values() for hook, _ in hooks]
+        if off:
+            logger.warning(
+                "model %r: %s=%r turns off %d of its hooks, which do not run: %s",
+                self.model_id,
+                DISABLE,
+                switches.value,
+                len(off),
+                ", ".join(off),
+            )
+        names = [name for hooks in self._hooks.values() for hook in hooks for name in (hook.name, hook.path)]
+        for entry in switches.unused:  # perhaps another model's: the environment may serve several
+            logger.info(
+                "model %r: %r in %s is no hook of this model%s",
+                self.model_id,
+                entry,
+                DISABLE,
+                did_you_mean(entry, names),
+            )
 
     # -- what the log says ------------------------------------------------------------------------------------------
 

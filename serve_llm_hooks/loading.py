@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from . import policy
 from .callbacks import (
     RayServeLLMCallback,
     class_hooks,
@@ -51,7 +52,8 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
 
     Raises:
         HookLoadError: nothing is there, it cannot be imported, or it is no hook; the message says which, and what
-            to do. ``HookSignatureError``, a kind of it: parameters that do not fit.
+            to do. Kinds of it: ``HookSignatureError``, parameters that do not fit; ``HookNotAllowedError``, what
+            ``SERVE_LLM_HOOKS_ALLOW`` does not list, before it is imported.
 
     Example:
         >>> load_hooks("no_such_module")
@@ -62,6 +64,7 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
     # Parameters given for one function replace its entry without any, that came with its module.
     given = {(hook.path, hook.point) for hook in found if hook.kwargs}
     chosen = HookRegistry(hook for hook in found if hook.kwargs or (hook.path, hook.point) not in given)
+    policy.check_hooks(chosen)
     for hook in chosen:
         hook.check_kwargs()
     # A circle or an ambiguous name is told here, not when it is too late. For each model on its own: two models'
@@ -82,7 +85,9 @@ def select_hooks(llm_config: Any) -> HookRegistry:
     """
     model_id = str(llm_config.model_id)
     if not hasattr(llm_config, "hooks"):
-        return registry.for_model(model_id)
+        selected = registry.for_model(model_id)
+        policy.check_hooks(selected)
+        return selected
     if llm_config.hooks is None:
         # A config that has left its process carries what the script there had decorated.
         travelled = getattr(llm_config, "_script_hooks", None)
@@ -91,7 +96,9 @@ def select_hooks(llm_config: Any) -> HookRegistry:
         named = load_hooks(*llm_config.hooks)
     # The other ways come first, in the order of the fields.
     others = llm_config.callback_hooks() if hasattr(llm_config, "callback_hooks") else ()
-    return HookRegistry(own_instances([*others, *named])).for_model(model_id)
+    selected = HookRegistry(own_instances([*others, *named])).for_model(model_id)
+    policy.check_hooks(selected)  # those that arrived in the config as objects, with its pickle
+    return selected
 
 
 def callback_field_hooks(config: Any) -> list[Hook]:
@@ -99,7 +106,7 @@ def callback_field_hooks(config: Any) -> list[Hook]:
 
     Raises:
         ValueError, ImportError, AttributeError, TypeError: as :func:`load_callback`.
-        HookLoadError: what is there cannot be used as the field says.
+        HookLoadError: what is there cannot be used as the field says. ``HookNotAllowedError``, a kind of it.
     """
     hooks: list[Hook] = []
     for field, arguments in (("initialization_class", "initialization_kwargs"), ("callback", "callback_kwargs")):
@@ -112,7 +119,9 @@ def callback_field_hooks(config: Any) -> list[Hook]:
         hooks += (
             initialization_hooks(loaded, kwargs) if field == "initialization_class" else class_hooks(loaded, kwargs)
         )
-    return hooks + phase_hooks(config.callbacks)
+    hooks += phase_hooks(config.callbacks)
+    policy.check_hooks(hooks)
+    return hooks
 
 
 def warn_of_old_ways(config: Any, *, stacklevel: int) -> None:
@@ -139,6 +148,7 @@ def load_callback(spec: Any) -> Any:
         ImportError: the module cannot be imported; the message names it, and says what to do.
         AttributeError: the module has no such name; the message lists the callables that it has.
         TypeError: what is there is not callable.
+        HookNotAllowedError: its module is not in ``SERVE_LLM_HOOKS_ALLOW``; nothing was imported.
 
     Example:
         >>> load_callback("os.path:basename")("/models/llama")
@@ -146,11 +156,13 @@ def load_callback(spec: Any) -> Any:
     """
     if not isinstance(spec, str):
         if callable(spec):
+            policy.check_object(spec)
             return spec
         raise TypeError(f"a callback is a callable or its path ('pkg.mod:name'), not {spec!r}")
     path, colon, name = spec.rpartition(":") if ":" in spec else spec.rpartition(".")
     if not colon or not path or not name:
         raise ValueError(f"{spec!r} is no path of a callback: write 'pkg.mod:name' or 'pkg.mod.name'")
+    policy.check(path, f"callback {spec!r}")
     try:
         module = importlib.import_module(path)
     except Exception as error:
@@ -175,12 +187,14 @@ def load_callback(spec: Any) -> Any:
         raise TypeError(f"callback {spec!r} names a module: write '{spec.replace(':', '.')}:name', with the name in it")
     if not callable(target):
         raise TypeError(f"callback {spec!r} is not callable: {target!r}")
+    policy.check_object(target)  # it may come from elsewhere than the module that it was found in
     return target
 
 
 def _is_module(path: str) -> bool:
     try:
-        return importlib.util.find_spec(path) is not None
+        # Finding imports the packages above it.
+        return policy.allows(path) and importlib.util.find_spec(path) is not None
     except ImportError:
         return False
 
@@ -291,6 +305,7 @@ def _import(path: str, ref: str) -> ModuleType:
         raise HookLoadError(
             f"{ref!r} in hooks=[...] is no module path: write 'pkg.mod', 'pkg.mod:function' or 'path/to/file.py'"
         )
+    policy.check(path, f"{ref!r} in hooks=[...]")
     try:
         return importlib.import_module(path)
     except ModuleNotFoundError as error:
@@ -312,14 +327,13 @@ def _failed_import(path: str, error: Exception) -> HookLoadError:
 
 def _load_file(path: Path, ref: str) -> ModuleType:
     """A module from a file. Its functions travel by value, since no other process can import it by name."""
-    import hashlib
-
     import cloudpickle
 
     file = path.expanduser().resolve()
+    policy.check(file.as_posix(), f"{ref!r} in hooks=[...]")
     if not file.is_file():
         raise HookLoadError(f"hooks file {ref!r} is not there (looked at {file})") from FileNotFoundError(str(file))
-    name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    name = policy.file_module(file)
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)

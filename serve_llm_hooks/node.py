@@ -11,6 +11,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from . import policy
 from .callbacks import HeldCall, own_instances
 from .context import DownloadMode, NodeCtx, NodeResult
 from .dispatch import Dispatcher, one_line
@@ -18,6 +19,7 @@ from .errors import (
     DownloadError,
     HookError,
     HookLoadError,
+    HookNotAllowedError,
     HookPickleError,
     HookResultError,
     HookTimeoutError,
@@ -39,10 +41,18 @@ __all__ = ["NodeReport", "NodeTask", "pack_custom_data", "pack_hooks", "run_task
 
 @dataclass(frozen=True, slots=True)
 class PackedHook:
-    """A hook on its way: its name in the clear, so that a node can say which one it cannot unpack."""
+    """A hook on its way: in the clear, what a node must know before it unpacks it, which imports its module.
+
+    Attributes:
+        ref: its name, for messages.
+        point: where it runs.
+        source: what the node's ``SERVE_LLM_HOOKS_ALLOW`` has to allow.
+        data: the hook.
+    """
 
     ref: str
     point: HookName
+    source: str
     data: bytes
 
 
@@ -60,6 +70,7 @@ class NodeTask:
     custom_data: tuple[tuple[str, bytes], ...]
     llm_config: bytes | None
     on_error: OnError
+    config_sources: tuple[str, ...] = ()  # of all hooks that the config brings: unpacking it may import them
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +100,7 @@ _KINDS: dict[str, type[Exception]] = {
         DownloadError,
         HookError,
         HookLoadError,
+        HookNotAllowedError,
         HookPickleError,
         HookResultError,
         HookTimeoutError,
@@ -138,10 +150,13 @@ def pack_hooks(hooks: Iterable[Hook]) -> tuple[PackedHook, ...]:
     """Hooks as bytes: by reference where another process can import them, by value from ``__main__``.
 
     Raises:
+        HookNotAllowedError: one may not run here, and so not anywhere else on this process's word.
         HookPickleError: one cannot travel; the message names the variable that it captured.
     """
     import cloudpickle
 
+    hooks = tuple(hooks)
+    policy.check_hooks(hooks)
     packed = []
     for hook in hooks:
         try:
@@ -151,7 +166,7 @@ def pack_hooks(hooks: Iterable[Hook]) -> tuple[PackedHook, ...]:
                 f"hook {hook.ref} at {hook.point} cannot be sent to another process: {_culprit(hook)}"
                 f"{one_line(error)}. {_advice(hook)}"
             ) from error
-        packed.append(PackedHook(hook.ref, hook.point, data))
+        packed.append(PackedHook(hook.ref, hook.point, policy.source_of(hook), data))
     return tuple(packed)
 
 
@@ -232,6 +247,7 @@ async def run_task(
     *,
     clock: Callable[[], float] = time.perf_counter,
     epoch_s: float | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> NodeReport:
     """Do a node's work. Never raises (being cancelled aside): a failure is part of the report.
 
@@ -239,9 +255,10 @@ async def run_task(
         task: what to do.
         download: fetches what the mode says; gives the path.
         clock, epoch_s: as :class:`~serve_llm_hooks.trace.Trace`.
+        environ: whose ``SERVE_LLM_HOOKS_ALLOW`` decides; left out, this process's environment.
     """
     trace = Trace(node_id=task.node_id, clock=clock, epoch_s=epoch_s)
-    work = _Work(task, download, trace)
+    work = _Work(task, download, trace, environ)
     start_s = clock()
     failure = None
     packed: tuple[tuple[str, bytes], ...] = ()
@@ -272,10 +289,13 @@ async def run_task(
 class _Work:
     """One node's work, step by step."""
 
-    def __init__(self, task: NodeTask, download: Download, trace: Trace) -> None:
+    def __init__(
+        self, task: NodeTask, download: Download, trace: Trace, environ: Mapping[str, str] | None = None
+    ) -> None:
         self.task = task
         self.download = download
         self.trace = trace
+        self.environ = environ
         self.skipped: str | None = None
         self.download_s = 0.0
         self.ctx = NodeCtx(
@@ -288,6 +308,8 @@ class _Work:
 
     async def run(self) -> None:
         ctx, task = self.ctx, self.task
+        for packed in task.hooks:  # all of them, before anything is unpacked
+            self._check(packed.source, f"hook {packed.ref}")
         ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on node {task.node_id}")
         hooks = own_instances(self._unpack())
         before = [hook for hook in hooks if hook.point == "on_before_node_download"]
@@ -322,7 +344,7 @@ class _Work:
         hooks = []
         for packed in self.task.hooks:
             try:
-                hooks.append(pickle.loads(packed.data))
+                hook: Hook = pickle.loads(packed.data)
             except ModuleNotFoundError as error:
                 module = packed.ref.partition(":")[0]
                 raise HookLoadError(
@@ -336,10 +358,18 @@ class _Work:
                     f"hook {packed.ref} cannot be unpacked on node {self.task.node_id}: {one_line(error)}. "
                     "Is the same version of its module on every node?"
                 ) from error
+            if hook.path.partition(":")[0] != policy.module_of(packed.source):
+                self._check(policy.source_of(hook), f"hook {hook.path}, which was sent as one from {packed.source},")
+            hooks.append(hook)
         return hooks
 
     def _load_llm_config(self) -> Any:
+        for source in self.task.config_sources:
+            self._check(source, f"the config of model {self.task.model_id!r}, which has hooks from there,")
         return None if self.task.llm_config is None else pickle.loads(self.task.llm_config)
+
+    def _check(self, source: str, what: str) -> None:
+        policy.check(source, what, where=f"on node {self.task.node_id}", environ=self.environ)
 
 
 def _download_error(task: NodeTask, cause: str) -> DownloadError:

@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 __all__ = ["HookEvent", "HookOutcome", "Trace"]
 
-HookOutcome: TypeAlias = Literal["ok", "vetoed", "failed", "warned", "timed_out", "cancelled"]
+HookOutcome: TypeAlias = Literal["ok", "vetoed", "failed", "warned", "timed_out", "cancelled", "disabled"]
 
 
 class HookEvent(NamedTuple):
-    """One call of one hook.
+    """One call of one hook; or, where one is turned off, the call that did not happen.
 
     Attributes:
         point: the hook point.
         hook: the hook, as ``module:qualname``.
         node_id: the node on which it ran.
-        process_id: the operating system's id of the process in which it ran.
+        process_id: the operating system's id of the process in which it ran; of the replica's for a disabled one.
         start_s: when it started: seconds since the epoch (virtual seconds on a fake cluster).
         end_s: when it ended, likewise.
         outcome: ``"ok"``; ``"vetoed"``; ``"failed"``; ``"warned"`` (failed, with ``on_error="warn"``);
-            ``"timed_out"``; ``"cancelled"``.
-        detail: the reason of a veto, or the error in one line.
+            ``"timed_out"``; ``"cancelled"``; ``"disabled"`` (it did not run: ``SERVE_LLM_HOOKS_DISABLE``).
+        detail: the reason of a veto, the error in one line, or what in the variable disables it.
     """
 
     point: HookName
@@ -49,6 +49,11 @@ class HookEvent(NamedTuple):
     def name(self) -> str:
         """The hook's bare function name."""
         return self.hook.partition("(")[0].rpartition(":")[2].rpartition(".")[2]
+
+    @property
+    def ran(self) -> bool:
+        """Whether it was called at all, however that ended."""
+        return self.outcome != "disabled"
 
     @property
     def duration_s(self) -> float:
@@ -103,6 +108,12 @@ class Trace:
         """Add the events that another process recorded."""
         self._parts.extend(events)
 
+    def disabled(self, hook: Hook, why: str, *, node_id: str | None = None) -> None:
+        """Note that a hook would run now, and does not."""
+        now_s = self.epoch_s + self.clock()
+        at = self.node_id if node_id is None else node_id
+        self._parts.append(HookEvent(hook.point, hook.ref, at, self.process_id, now_s, now_s, "disabled", why))
+
     @property
     def events(self) -> tuple[HookEvent, ...]:
         """All events so far."""
@@ -119,7 +130,8 @@ class Trace:
         return sum(1 for _ in self)
 
     def __repr__(self) -> str:
-        return f"<Trace of {len(self)} hook calls>"
+        off = sum(1 for event in self if not event.ran)
+        return f"<Trace of {len(self) - off} hook calls{f', {off} disabled' if off else ''}>"
 
     def __str__(self) -> str:
         events = self.events

@@ -48,7 +48,7 @@ def assert_order(run: FakeRun, *names: str) -> None:
     if len(names) < 2:
         raise HarnessError("assert_order(run, first, second, ...) compares two names or more")
     events = list(run.trace)
-    steps = [[index for index, event in enumerate(events) if _means(run, name)(event)] for name in names]
+    steps = [[index for index, event in enumerate(events) if event.ran and _means(run, name)(event)] for name in names]
     for name, step in zip(names, steps, strict=True):
         if not step:
             raise AssertionError(_timelines(run, events, names, steps, f"{name!r} did not run{_why_not(run, name)}"))
@@ -97,7 +97,8 @@ def assert_ran_on(
     if ran_on == wanted or (wanted is None and len(ran_on) == node_count):
         return
     expected = f"on {node_count} nodes" if wanted is None else f"on {', '.join(sorted(wanted)) or 'no node'}"
-    lines = [f"{hook!r} should have run {expected}, and ran on {len(ran_on)}{'' if events else _why_not(run, hook)}:"]
+    why_not = "" if any(event.ran for event in events) else _why_not(run, hook)
+    lines = [f"{hook!r} should have run {expected}, and ran on {len(ran_on)}{why_not}:"]
     for node_id in run.nodes:
         mark = " " if wanted is None or (node_id in wanted) == (node_id in ran_on) else "+-"[node_id in wanted]
         mine = [event for event in events if event.node_id == node_id]
@@ -132,7 +133,7 @@ def assert_not_run(run: FakeRun, *names: str, even_if_failed: bool = False) -> N
     for name in names:
         means = _means(run, name)
         events = list(run.trace)
-        ran = [index for index, event in enumerate(events) if means(event)]
+        ran = [index for index, event in enumerate(events) if event.ran and means(event)]
         if ran:
             raise AssertionError(
                 "\n".join([f"{name!r} should not have run:", *_timeline(run, events, dict.fromkeys(ran, "+"))])
@@ -202,6 +203,9 @@ def _why_not(run: FakeRun, name: str) -> str:
         where = f", at {run.reached}" if run.reached else ""
         first_line = f"{type(run.error).__name__}: {run.error}".partition("\n")[0]
         return f", because the run had failed before{where}: {first_line}"
+    disabled = next((event for event in run.trace if not event.ran and _means(run, name)(event)), None)
+    if disabled is not None:
+        return f", because it is disabled: {disabled.detail}"
     return "" if _is_for_model(run, name) else f" (it is not for model {run.model_id!r})"
 
 

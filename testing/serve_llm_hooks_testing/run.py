@@ -102,7 +102,9 @@ class FakeRun:
             (event.point, event.hook) for start in self.earlier_starts for event in start.trace if event.outcome == "ok"
         }
         changed = (
-            e.hook for e in self.trace if e.outcome not in ("ok", "cancelled") and (e.point, e.hook) in went_well
+            e.hook
+            for e in self.trace
+            if e.outcome not in ("ok", "cancelled", "disabled") and (e.point, e.hook) in went_well
         )
         return tuple(dict.fromkeys(changed))
 

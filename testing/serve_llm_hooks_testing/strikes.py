@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import Hook
-from serve_llm_hooks.node import PackedHook
+from serve_llm_hooks.node import PackedHook, pack_hooks
 from serve_llm_hooks.registry import HookOptions
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def death_hook(point: HookName) -> Hook:
 
 def packed_death(point: HookName) -> PackedHook:
     """The same for a node."""
-    hook = death_hook(point)
-    return PackedHook(hook.ref, point, pickle.dumps(hook))
+    (packed,) = pack_hooks([death_hook(point)])
+    return packed
 
 
 def packed_missing_module(hook: PackedHook, module: str) -> PackedHook:

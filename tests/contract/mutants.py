@@ -86,8 +86,8 @@ def one_ctx() -> None:
     """all nodes share one `ctx`"""
 
     def make(init: Any) -> Any:
-        def shared(self: Any, task: Any, download: Any, trace: Any) -> None:
-            init(self, task, download, trace)
+        def shared(self: Any, task: Any, download: Any, *args: Any) -> None:
+            init(self, task, download, *args)
             self.ctx = download.__self__.start.__dict__.setdefault("shared_ctx", self.ctx)
 
         return shared
@@ -116,7 +116,7 @@ def no_pickling_of_hooks() -> None:
         packed = []
         for hook in hooks:
             held[data := f"held {len(held)}".encode()] = hook
-            packed.append(node_module.PackedHook(hook.ref, hook.point, data))
+            packed.append(node_module.PackedHook(hook.ref, hook.point, "", data))
         return tuple(packed)
 
     def loads(data: bytes) -> Any:
@@ -329,6 +329,12 @@ def no_grace() -> None:
     _with_settings(node_grace_s=0.0)
 
 
+@lie("a_node_refuses_what_its_environment_does_not_allow")
+def environment_ignored() -> None:
+    """a node runs hooks that its environment does not allow"""
+    patch(cluster_module, "run_task", lambda run: lambda *args, environ, **kwargs: run(*args, **kwargs))
+
+
 # -- faults -----------------------------------------------------------------------------------------------------------
 
 
@@ -371,7 +377,7 @@ def lost_node_is_some_error() -> None:
 @lie("a_worker_process_dies_before_its_download")
 def lost_nodes_come_back() -> None:
     """a lost node answers"""
-    put(cluster_module, "packed_death", lambda point: node_module.PackedHook("-", "on_before_init", b""))
+    put(cluster_module, "packed_death", lambda point: node_module.PackedHook("-", "on_before_init", "", b""))
 
 
 @lie("a_group_that_cannot_be_scheduled")

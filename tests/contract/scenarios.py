@@ -376,6 +376,59 @@ def what_a_sync_hook_returns_is_awaited(told: Told) -> None:
     assert notes(told) == {"awaited": True}
 
 
+# -- who may run code -------------------------------------------------------------------------------------------------
+
+ALLOW, DISABLE = "SERVE_LLM_HOOKS_ALLOW", "SERVE_LLM_HOOKS_DISABLE"
+
+
+@scenario(
+    Model(h.EVERY_POINT),
+    environ={
+        ALLOW: "tests.contract.*",
+        DISABLE: "before_download, tests.contract.hooks:before_node_second, *:after_node, of_another_model",
+    },
+)
+def disabled_hooks_leave_a_mark_and_the_others_run(told: Told) -> None:
+    went_well(told)
+    assert told["replica"][1] == f"on_before_download before_download disabled: 'before_download' in {DISABLE}"
+    assert [line.split()[2] for line in told["replica"]] == ["ok", "disabled:", "ok", "ok", "ok", "ok", "ok"]
+    for node in NODES:
+        assert [line.split()[1:3] for line in told["on nodes"][node]["hooks"]] == [
+            ["before_node_second", "disabled:"],
+            ["before_node_first", "ok"],
+            ["after_node", "disabled:"],
+        ]
+        assert list(notes(told, node)) == ["at the start", "mode at the start", "first"]
+    assert told["in order"]
+
+
+@scenario(Model([h.before_node_second, h.after_node]), group=2, environ={DISABLE: "*:before_node_* after_node"})
+def nodes_whose_hooks_are_all_disabled_are_not_touched(told: Told) -> None:
+    went_well(told)
+    for node in NODES[:2]:
+        assert ran(told, node) == ["before_node_second", "after_node"]
+        assert all(" disabled: " in line for line in told["on nodes"][node]["hooks"])
+        assert not told["nodes"][node]["worked"]
+
+
+@scenario(Model([h.before_init, "tests.contract.no_such_hooks"]), environ={ALLOW: "tests.contract.hooks *.strikes"})
+def a_path_that_is_not_allowed_is_refused_before_it_is_looked_for(told: Told) -> None:
+    failed(told, "HookNotAllowedError")
+    assert "'tests.contract.no_such_hooks' in hooks=[...] may not run in this process" in told["error"]["message"]
+    assert "replica" not in told
+
+
+@scenario(
+    Model([h.before_node_first, h.send, h.failure], runtime_env={"env_vars": {ALLOW: "another_company.*"}}),
+    group=2,
+)
+def a_node_refuses_what_its_environment_does_not_allow(told: Told) -> None:
+    errors = node_errors(told, "HookNotAllowedError", "node-0", "node-1")
+    assert f"may not run on node node-1: {ALLOW}='another_company.*'" in errors[1]["message"]
+    assert told["on nodes"] == {}
+    assert notes(told)["failed nodes"] == list(NODES[:2])
+
+
 # -- what crosses -----------------------------------------------------------------------------------------------------
 
 

@@ -144,7 +144,8 @@ def _told_trace(events: Sequence[HookEvent], ctx: CallbackCtx, names: Names) -> 
             in_replica.append(event)
         else:
             on_nodes.setdefault(event.node_id, []).append(event)
-    processes = [{event.process_id for event in of_node} for of_node in on_nodes.values()]
+    ids = [{event.process_id for event in of_node if event.ran} for of_node in on_nodes.values()]
+    processes = [of_node for of_node in ids if of_node]  # a disabled hook has no process
     return {
         "replica": [_told_event(event, names) for event in in_replica],
         "on nodes": {

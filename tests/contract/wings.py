@@ -10,9 +10,12 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, FakePlacementGroup
 from serve_llm_hooks_testing import faults as f
@@ -36,16 +39,29 @@ _ELSEWHERE = "/elsewhere"
 
 
 @contextmanager
-def _replica(make_group: Callable[[Sequence[int]], Any]) -> Iterator[None]:
+def _replica(scenario: Scenario, make_group: Callable[[Sequence[int]], Any]) -> Iterator[None]:
     """What both wings' replica, which is this process, has."""
     wing.make_group = make_group
     sys.path.insert(0, str(PARTLY_INSTALLED))
     try:
-        yield
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in scenario.environ.items():
+                patch.setenv(name, value)
+            yield
     finally:
         sys.path.remove(str(PARTLY_INSTALLED))
         sys.modules.pop("only_on_some_nodes", None)
         del wing.make_group
+
+
+def _models(scenario: Scenario) -> list[Model]:
+    """A scenario's models, which take its environment to their nodes, as a deployment's does."""
+    if not scenario.environ:
+        return list(scenario.models)
+    return [
+        replace(model, runtime_env={"env_vars": {**(model.runtime_env or {}).get("env_vars", {}), **scenario.environ}})
+        for model in scenario.models
+    ]
 
 
 def _numbered(hooks: Any, node_ids: Sequence[str]) -> Any:
@@ -96,9 +112,9 @@ def run_fake(scenario: Scenario, make_config: Callable[[Model, Any], Any] = fake
     def make_group(numbers: Sequence[int]) -> FakePlacementGroup:
         return FakePlacementGroup([cluster.node_names[number] for number in numbers])
 
-    with _replica(make_group), warnings.catch_warnings(), ThreadPoolExecutor(len(scenario.models)) as threads:
+    with _replica(scenario, make_group), warnings.catch_warnings(), ThreadPoolExecutor() as threads:
         warnings.simplefilter("ignore")
-        told = threads.map(partial(_start_fake, cluster, make_config), scenario.models)
+        told = threads.map(partial(_start_fake, cluster, make_config), _models(scenario))
         return {model.model_id: each for model, each in zip(scenario.models, told, strict=True)}
 
 
@@ -182,10 +198,10 @@ class RealWing:
 
             async def start_all() -> list[Told]:
                 return await asyncio.gather(
-                    *(self._start(scenario, model, names, node_ids, groups, raylet_pid) for model in scenario.models)
+                    *(self._start(scenario, model, names, node_ids, groups, raylet_pid) for model in _models(scenario))
                 )
 
-            with _replica(groups.make):
+            with _replica(scenario, groups.make):
                 told = asyncio.run(start_all())
         return {model.model_id: each for model, each in zip(scenario.models, told, strict=True)}
 

@@ -157,3 +157,27 @@ def test_assertions_that_assert_nothing(run: FakeRun) -> None:
         assert_order(run, "begin")
     with pytest.raises(HarnessError, match="one name"):
         assert_not_run(run)
+
+
+def test_a_disabled_hook_did_not_run(hooks: HookRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    @hooks.hook("on_before_init")
+    def begin(ctx: CallbackCtx) -> None: ...
+
+    @hooks.hook("on_before_node_download")
+    def fetch(ctx: NodeCtx) -> None: ...
+
+    monkeypatch.setenv("SERVE_LLM_HOOKS_DISABLE", "fetch")
+    run = FakeCluster(nodes=2).run(FakeLLMConfig("m", hooks=[hooks]))
+    assert_not_run(run, "fetch")
+    assert_not_run(run, "on_before_node_download")
+    assert_ran_on(run, "fetch", node_count=0)
+    with pytest.raises(AssertionError) as failure:
+        assert_ran_on(run, "fetch", node_ids=["node-0"])
+    lines = str(failure.value).splitlines()
+    why = "disabled: 'fetch' in SERVE_LLM_HOOKS_DISABLE"
+    assert lines[0] == f"'fetch' should have run on node-0, and ran on 0, because it is {why}:"
+    assert lines[1].startswith("- node-0")
+    assert lines[1].endswith(why)
+    with pytest.raises(AssertionError, match=f"'fetch' did not run, because it is {why}"):
+        assert_order(run, "begin", "fetch")
+    assert why in str(run)
