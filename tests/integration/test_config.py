@@ -11,6 +11,7 @@ import pytest
 from serve_llm_hooks import (
     CallbackCtx,
     HookLoadError,
+    HookNotAllowedError,
     HookOrderError,
     HookPickleError,
     HookSignatureError,
@@ -190,3 +191,46 @@ def test_native_use_lets_our_errors_through(make_config: Callable[..., Any]) -> 
     callback = native([hook("on_before_node_download")(broken)], make_config).get_or_create_callback()
     with pytest.raises(NodeInitializationError, match="3 nodes of model 'm' could not be initialized"):
         asyncio.run(callback.run_callback("on_before_node_init"))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"hooks": ["vendor_hooks"]},
+        {"callback": "vendor_hooks:Style"},
+        {"callbacks": ["vendor_hooks.phase"]},
+        {"initialization_class": "vendor_hooks.Initialization"},
+        {"callback_config": {"callback_class": "vendor_hooks.OfRays"}},
+        {
+            "callback_config": {
+                "callback_class": "serve_llm_hooks.ray.HooksCallback",
+                "callback_kwargs": {"hooks": ["vendor_hooks"]},
+            }
+        },
+    ],
+    ids=["hooks", "callback", "callbacks", "initialization_class", "callback_config", "HooksCallback"],
+)
+def test_what_is_not_allowed_is_not_imported_whichever_field_names_it(
+    fields: dict[str, Any],
+    three_nodes: list[str],
+    hidden_module: Callable[[str, str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    hidden_module("vendor_hooks", "raise AssertionError('it was imported')")
+    monkeypatch.setenv("SERVE_LLM_HOOKS_ALLOW", "my_company.*")
+    with pytest.raises(HookNotAllowedError, match="no pattern in it matches the module 'vendor_hooks'"):
+        LLMConfig(model_id="m", **fields, **CPU)
+
+
+def test_where_nothing_is_allowed_a_config_without_hooks_is(
+    three_nodes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cloudpickle
+
+    from serve_llm_hooks.ray import LLMConfig
+
+    monkeypatch.setenv("SERVE_LLM_HOOKS_ALLOW", "")
+    config = cloudpickle.loads(cloudpickle.dumps(LLMConfig(model_id="m", **CPU)))
+    assert config.callback_hooks() == []
