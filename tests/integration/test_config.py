@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -232,5 +233,5 @@ def test_where_nothing_is_allowed_a_config_without_hooks_is(
     from serve_llm_hooks.ray import LLMConfig
 
     monkeypatch.setenv("SERVE_LLM_HOOKS_ALLOW", "")
-    config = cloudpickle.loads(cloudpickle.dumps(LLMConfig(model_id="m", **CPU)))
+    config = pickle.loads(cloudpickle.dumps(LLMConfig(model_id="m", **CPU)))
     assert config.callback_hooks() == []
