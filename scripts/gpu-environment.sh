@@ -14,6 +14,10 @@ PYTHON=${PYTHON:-python3}
 PYTHON_VERSION=${PYTHON_VERSION:-3.12}
 PIECE_MB=${PIECE_MB:-55}
 
+show() {
+  .venv-gpu/bin/python -c 'import ray, torch, vllm; print("ray", ray.__version__, "vllm", vllm.__version__, "torch",
+    torch.__version__, "CUDA device:", torch.cuda.is_available())'
+}
 usage() { sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 
 case "${1:-}" in
@@ -21,17 +25,19 @@ online)
   $PYTHON -m venv .venv-gpu
   .venv-gpu/bin/pip install "ray[llm]==${RAY:-2.60.0}" "ray[serve]==${RAY:-2.60.0}" -r requirements/dev.txt
   .venv-gpu/bin/pip install --no-deps --no-build-isolation -e .
+  show
   ;;
 download)
   folder=${2:?a folder}
   mkdir -p "$folder"
-  # torch and what belongs to it stay behind: the machine has its own.
+  # torch and what belongs to it stay behind, since the machine has its own; and torchcodec, whose newest is for
+  # another torch, and which only reads videos.
   platforms=(--platform manylinux2014_x86_64 --platform manylinux1_x86_64 --platform any)
   for minor in $(seq 5 35); do platforms+=(--platform "manylinux_2_${minor}_x86_64"); done # glibc 2.35: Ubuntu 22.04
   $PYTHON -m pip download -d "$folder" --only-binary=:all: --python-version "$PYTHON_VERSION" --implementation cp \
     "${platforms[@]}" \
     "ray[serve]==${RAY:-2.58.1}" "vllm==${VLLM:-0.26.0}" pyarrow jsonref typer cloudpickle pytest pytest-asyncio pyyaml
-  rm -f "$folder"/torch-*.whl "$folder"/nvidia_*.whl "$folder"/triton-*.whl
+  rm -f "$folder"/torch-*.whl "$folder"/nvidia_*.whl "$folder"/triton-*.whl "$folder"/torchcodec-*.whl
   $PYTHON -m pip wheel --no-deps -w "$folder" .
   find "$folder" -name '*.whl' -size "+${PIECE_MB}M" | while read -r wheel; do
     split --bytes="${PIECE_MB}M" --numeric-suffixes "$wheel" "$wheel.piece-"
@@ -44,10 +50,8 @@ offline)
     cat "${first%-00}"-* > "${first%.piece-00}"
   done
   $PYTHON -m venv --system-site-packages .venv-gpu # its torch is the system's
-  .venv-gpu/bin/pip install --no-index --no-deps "$folder"/*.whl
-  .venv-gpu/bin/pip install --no-deps --no-build-isolation --no-index -e . || echo "$PWD" > \
-    "$(.venv-gpu/bin/python -c 'import site; print(site.getsitepackages()[0])')/serve_llm_hooks_checkout.pth"
+  .venv-gpu/bin/pip install --no-index --no-deps "$folder"/*.whl # this package's among them
+  show
   ;;
 *) usage ;;
 esac
-.venv-gpu/bin/python -c 'import ray, torch, vllm; print("ray", ray.__version__, "vllm", vllm.__version__, "torch", torch.__version__, "CUDA device:", torch.cuda.is_available())' 2>/dev/null || true
