@@ -22,11 +22,12 @@ from .loading import select_hooks
 from .node import NodeReport, NodeTask, pack_custom_data, pack_hooks, wants_download
 from .points import HOOK_NAMES, did_you_mean
 from .policy import DISABLE, Switches, source_of
+from .progress import Progress
 from .registry import HookRegistry, registry
 from .trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from .cluster import Cluster, ReplicaDefaults
     from .context import Skip
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Initialization", "initialization", "initialize_node"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
-
-PROGRESS_S = 30.0
-"""While something is waited for, a line this often says for what."""
 
 _CANCEL_S = 10.0  # how long a cluster may take to cancel a node's task
 
@@ -103,7 +101,7 @@ async def initialization(
     ctx = run.ctx
     if on_begin is not None:
         on_begin(run)
-    async with run.dispatcher:
+    async with run:
         try:
             if await run.point("on_before_init"):
                 ctx.run_init_node = False
@@ -121,7 +119,8 @@ async def initialization(
             group = ctx.placement_group
             await run.point("on_before_engine_init")
             await run.configure_engine(group)
-            yield run
+            with run.progress.of("its engine to start"):
+                yield run
             set_read_only(ctx, engine=run.engine)
             await run.point("on_after_engine_init")
             await run.point("on_after_init")
@@ -146,6 +145,9 @@ class Initialization:
         engine: the engine, once whoever starts it has set it.
         trace: the hook calls so far.
         dispatcher: runs the hooks.
+        progress: says in the log what is waited for.
+
+    Use as an async context manager, around all of the start.
     """
 
     def __init__(self, llm_config: Any, cluster: Cluster, hooks: HookRegistry) -> None:
@@ -175,11 +177,21 @@ class Initialization:
                 self._disabled[hook.point].append((hook, f"{entry!r} in {DISABLE}"))
         self._sources: tuple[str, ...] = tuple(sorted({source_of(hook) for hook in hooks}))
         self._nodes: dict[str, NodeResult] = {}
+        self._default_group: Any = defaults.placement_group
         self._touch_nodes: bool | None = None
         self._downloaded_path: str | None = None
         self.dispatcher: Dispatcher = Dispatcher(self.model_id, trace=self.trace, on_error=defaults.on_error)
+        self.progress: Progress = Progress(self.model_id)
         self._say_what_runs(hooks)
         self._say_what_does_not(switches)
+
+    async def __aenter__(self) -> Initialization:
+        self.progress.__enter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.dispatcher.__aexit__(*exc_info)
+        self.progress.__exit__(*exc_info)
 
     @property
     def output(self) -> InitializeNodeOutput:
@@ -191,14 +203,24 @@ class Initialization:
         """Run a point's hooks; gives the veto, if there was one."""
         hooks = self._hooks[name]
         self._note_disabled(name)
-        return await self.dispatcher.run_point(hooks, self.ctx) if hooks else None
+        if not hooks:
+            return None
+        with self.progress.of(lambda: f"{self.trace.running or 'hooks'} at {name}"):
+            return await self.dispatcher.run_point(hooks, self.ctx)
 
     async def ensure_placement_group(self) -> None:
         """Acquire the default group, unless the replica is in one or a hook has brought its own."""
-        if self.ctx.placement_group is None:
-            self.ctx.placement_group = await self._with_progress(
-                self.cluster.acquire_placement_group(self.llm_config), "its placement group"
+        shared = self.defaults.own_bundles
+        if shared is not None and self.ctx.placement_group is not self._default_group:
+            raise PlacementGroupError(
+                f"model {self.model_id!r}: a hook replaced ctx.placement_group, but this replica is one of several "
+                f"data-parallel ranks that share a group, of which bundles {', '.join(map(str, shared))} are its own. "
+                "Size and place that group in the config (placement_group_config)."
             )
+        if self.ctx.placement_group is None:
+            with self.progress.of("its placement group"):
+                self._default_group = await self.cluster.acquire_placement_group(self.llm_config)
+            self.ctx.placement_group = self._default_group
 
     async def initialize_nodes(self) -> None:
         """Run hooks and downloads on the group's nodes, on each node once.
@@ -210,9 +232,8 @@ class Initialization:
             self._touch_nodes = self.ctx.run_init_node
         if not self._touch_nodes:
             return
-        node_ids = await self._with_progress(
-            self.cluster.node_ids(self.ctx.placement_group), "its placement group to be scheduled"
-        )
+        with self.progress.of("its placement group to be scheduled"):
+            node_ids = await self.cluster.node_ids(self.ctx.placement_group, self.defaults.own_bundles)
         new = [node_id for node_id in node_ids if node_id not in self._nodes]
         if not new:
             return
@@ -273,7 +294,8 @@ class Initialization:
         self._note_disabled("on_failure")
         for hook in self._hooks["on_failure"]:  # one by one: a failing one must not keep the next from its clean-up
             try:
-                await self.dispatcher.run_point([hook], self.ctx)
+                with self.progress.of(f"{hook.ref} at on_failure"):
+                    await self.dispatcher.run_point([hook], self.ctx)
             except Exception as other:
                 logger.error("%s (the first error is raised)", other, exc_info=other)
 
@@ -349,24 +371,19 @@ class Initialization:
         timeout_s = self.cluster.node_timeout_s
         deadline_s = loop.time() + timeout_s
         timed_out = False
+
+        def what() -> str:
+            return f"{len(waiting)} of {len(tasks)} nodes: {', '.join(sorted(waiting)[:8])}"
+
         try:
             while waiting:
-                left_s = deadline_s - loop.time()
                 try:
-                    async with asyncio.timeout(min(left_s, PROGRESS_S)):
-                        node_id = await answers.get()
+                    with self.progress.of(what):
+                        async with asyncio.timeout_at(deadline_s):
+                            node_id = await answers.get()
                 except TimeoutError:
-                    if loop.time() >= deadline_s:
-                        timed_out = not failures
-                        break
-                    logger.info(
-                        "model %r: waiting for %d of %d nodes: %s",
-                        self.model_id,
-                        len(waiting),
-                        len(tasks),
-                        ", ".join(sorted(waiting)[:8]),
-                    )
-                    continue
+                    timed_out = not failures
+                    break
                 waiting.discard(node_id)
                 if node_id in failures:
                     deadline_s = min(deadline_s, loop.time() + self.cluster.node_grace_s)
@@ -457,14 +474,3 @@ class Initialization:
                     self.model_id,
                     ", ".join(others),
                 )
-
-    async def _with_progress(self, awaitable: Coroutine[Any, Any, Any], what: str) -> Any:
-        task = asyncio.ensure_future(awaitable)
-        try:
-            while True:
-                done, _ = await asyncio.wait({task}, timeout=PROGRESS_S)
-                if done:
-                    return task.result()
-                logger.info("model %r: waiting for %s", self.model_id, what)
-        finally:
-            task.cancel()

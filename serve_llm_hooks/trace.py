@@ -115,6 +115,14 @@ class Trace:
         self._parts.append(HookEvent(hook.point, hook.ref, at, self.process_id, now_s, now_s, "disabled", why))
 
     @property
+    def running(self) -> str | None:
+        """The hook that runs right now in this process, as ``module:qualname``; ``None`` when none does."""
+        part = self._parts[-1] if self._parts else None
+        if not isinstance(part, Batch) or not 0 < len(part.times) <= len(part.hooks):
+            return None
+        return part.hooks[len(part.times) - 1].ref
+
+    @property
     def events(self) -> tuple[HookEvent, ...]:
         """All events so far."""
         return tuple(self)

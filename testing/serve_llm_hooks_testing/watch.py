@@ -127,8 +127,8 @@ def _put_guards() -> None:
 
     def watched_start(self: threading.Thread) -> None:
         start(self)
-        # The core's own worker threads end by themselves, and one that hangs is reported as what it is: blocked.
-        if self.name != "serve-llm-hooks":
+        # The core's own threads end by themselves, and a worker that hangs is reported as what it is: blocked.
+        if not self.name.startswith("serve-llm-hooks"):
             _thread_started(self)
 
     # Full collections go through all that is alive, which during a run on many nodes is much and no garbage: with

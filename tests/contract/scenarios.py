@@ -302,6 +302,20 @@ def a_group_that_is_replaced_too_late_is_refused(told: Told) -> None:
     assert notes(told)["failure"] == ["PlacementGroupError", False]
 
 
+@scenario(Model([h.before_node_second, h.after_download]), own_bundles=[2, 1])
+def a_data_parallel_rank_initializes_the_nodes_of_its_own_bundles(told: Told) -> None:
+    went_well(told)
+    assert list(told["nodes"]) == ["node-2", "node-1"]
+    assert ran(told, "node-1") == ["before_node_second"]
+    assert told["output"]["group"] == list(NODES)
+
+
+@scenario(Model([h.group_on_all, h.failure]), own_bundles=[0])
+def a_data_parallel_rank_cannot_replace_the_group_of_all(told: Told) -> None:
+    failed(told, "PlacementGroupError")
+    assert notes(told)["failure"] == ["PlacementGroupError", False]
+
+
 # An hour's worth of patience is not needed: this cluster can never hold it, and says so.
 @scenario(Model([h.before_init, h.before_download, h.failure]), faults=[unschedulable()])
 def a_group_that_cannot_be_scheduled(told: Told) -> None:

@@ -103,6 +103,7 @@ def run_fake(scenario: Scenario, make_config: Callable[[Model, Any], Any] = fake
     cluster = _OrderedCluster(
         3,
         group_nodes=scenario.group,
+        own_bundles=scenario.own_bundles,
         faults=list(scenario.faults),
         node_timeout_s=scenario.node_timeout_s,
         node_grace_s=scenario.node_grace_s,
@@ -201,7 +202,9 @@ class RealWing:
                     *(self._start(scenario, model, names, node_ids, groups, raylet_pid) for model in _models(scenario))
                 )
 
-            with _replica(scenario, groups.make):
+            with _replica(scenario, groups.make), pytest.MonkeyPatch.context() as patch:
+                if scenario.own_bundles is not None:  # as Ray's data-parallel server does
+                    patch.setenv("VLLM_RAY_BUNDLE_INDICES", ",".join(map(str, scenario.own_bundles)))
                 told = asyncio.run(start_all())
         return {model.model_id: each for model, each in zip(scenario.models, told, strict=True)}
 

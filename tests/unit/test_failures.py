@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import pickle
 import sys
 import threading
@@ -340,16 +339,6 @@ def test_a_group_that_is_replaced_too_late() -> None:
     )
 
 
-def test_while_waiting_for_the_group_a_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    async def acquire() -> tuple[str, ...]:
-        await asyncio.sleep(70)
-        return ("n0",)
-
-    caplog.set_level(logging.INFO, "serve_llm_hooks")
-    assert start(cluster=StubCluster(acquire=acquire)).took_s == 70
-    assert caplog.messages[1:] == ["model 'm': waiting for its placement group"] * 2
-
-
 # -- nodes that do not answer -------------------------------------------------------------------------------------
 
 
@@ -358,22 +347,8 @@ async def silence(task: NodeTask) -> NodeReport:
     raise AssertionError
 
 
-def test_while_waiting_for_nodes_a_line_says_for_which(caplog: pytest.LogCaptureFixture) -> None:
-    cluster = StubCluster()
-
-    async def slow(task: NodeTask) -> NodeReport:
-        await asyncio.sleep(35)
-        return await cluster.work(task)
-
-    cluster.answers = {"n1": slow, "n2": slow}
-    caplog.set_level(logging.INFO, "serve_llm_hooks")
-    assert start(cluster=cluster).took_s == 35
-    assert caplog.messages[1:] == ["model 'm': waiting for 2 of 3 nodes: n1, n2"]
-
-
-def test_a_node_that_never_answers_ends_in_an_error_that_names_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_node_that_never_answers_ends_in_an_error_that_names_it() -> None:
     cluster = StubCluster(answers={"n0": silence, "n2": silence}, node_timeout_s=100)
-    caplog.set_level(logging.INFO, "serve_llm_hooks")
     failed = Failed()
     with pytest.raises(NodeInitializationError) as caught:
         start(failed.hook(), cluster=cluster)
@@ -388,7 +363,6 @@ def test_a_node_that_never_answers_ends_in_an_error_that_names_it(caplog: pytest
     ]
     assert failed.nodes["n0"] == NodeResult("n0", is_local=True, error=f"NodeLostError: node n0 {why}")
     assert failed.nodes["n1"].error is None
-    assert caplog.messages[1:4] == ["model 'm': waiting for 2 of 3 nodes: n0, n2"] * 3
 
 
 def test_when_a_node_has_failed_the_others_get_their_grace_and_are_cancelled() -> None:

@@ -1,0 +1,65 @@
+"""While a start waits for something, a line every half minute says for what."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["Progress"]
+
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+PROGRESS_S = 30.0
+"""A line this often."""
+
+
+class Progress:
+    """Says what one start waits for.
+
+    A thread of its own, and not a task of the event loop: an engine that starts may block the loop, and on a fake
+    cluster the loop's clock jumps over every wait.
+
+    Args:
+        model_id: whose start it is.
+
+    Example:
+        >>> with Progress("llama-2-7b") as progress, progress.of("its placement group"):
+        ...     pass
+    """
+
+    def __init__(self, model_id: str) -> None:
+        self._model_id = model_id
+        self._waits: list[tuple[float, str | Callable[[], str]]] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._say, name="serve-llm-hooks progress", daemon=True)
+
+    def __enter__(self) -> Progress:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @contextmanager
+    def of(self, what: str | Callable[[], str]) -> Iterator[None]:
+        """What is waited for inside the ``with``; a function is asked each time a line is written."""
+        self._waits.append((time.monotonic(), what))
+        try:
+            yield
+        finally:
+            self._waits.pop()
+
+    def _say(self) -> None:
+        while not self._over.wait(PROGRESS_S):
+            for since_s, what in self._waits[-1:]:
+                shown = what if isinstance(what, str) else what()
+                logger.info(
+                    "model %r: waiting for %s (%.0f s so far)", self._model_id, shown, time.monotonic() - since_s
+                )

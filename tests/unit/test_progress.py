@@ -1,0 +1,130 @@
+"""While a start waits for something, the log says for what."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import serve_llm_hooks.progress
+from serve_llm_hooks import CallbackCtx, NodeCtx, hook, initialization
+
+from .stub import Config, StubCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from serve_llm_hooks.node import NodeReport, NodeTask
+
+WAITED_S = 30
+
+
+class Said(logging.Handler):
+    """Lets a test wait until the log has a line with certain words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.news = threading.Condition()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self.news:
+            self.lines.append(record.getMessage())
+            self.news.notify_all()
+
+    def wait_for(self, words: str) -> None:
+        """Block until they are said."""
+        with self.news:
+            assert self.news.wait_for(lambda: any(words in line for line in self.lines), WAITED_S), self.lines
+
+    async def await_(self, words: str) -> None:
+        """The same, for a coroutine."""
+        await asyncio.to_thread(self.wait_for, words)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[Said]:
+    """The log of a start that is impatient."""
+    monkeypatch.setattr(serve_llm_hooks.progress, "PROGRESS_S", 0.005)
+    logger, handler = logging.getLogger("serve_llm_hooks"), Said()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler
+    logger.setLevel(level)
+    logger.removeHandler(handler)
+
+
+def start(*hooks: Callable[..., Any], cluster: StubCluster | None = None, engine: Any = None) -> None:
+    """On the system's own clock."""
+
+    async def main() -> None:
+        async with initialization(Config(hooks=hooks), cluster=cluster or StubCluster()):
+            if engine is not None:
+                await engine()
+
+    asyncio.run(main())
+
+
+def test_which_hook_it_waits_for_sync_and_async(said: Said) -> None:
+    where = f"{__name__}:test_which_hook_it_waits_for_sync_and_async.<locals>"
+
+    @hook("on_before_init")
+    def quick(ctx: CallbackCtx) -> None: ...
+
+    @hook("on_before_init")
+    def slow(ctx: CallbackCtx) -> None:
+        said.wait_for(f"model 'm': waiting for {where}.slow at on_before_init (0 s so far)")
+
+    @hook("on_before_download")
+    async def later(ctx: CallbackCtx) -> None:
+        await said.await_(f"model 'm': waiting for {where}.later at on_before_download (")
+
+    start(quick, slow, later)
+
+
+def test_the_hooks_that_clean_up_after_a_failure(said: Said) -> None:
+    @hook("on_before_init")
+    def broken(ctx: CallbackCtx) -> None:
+        raise OSError
+
+    @hook("on_failure")
+    def clean(ctx: CallbackCtx) -> None:
+        said.wait_for("clean at on_failure (")
+
+    with pytest.raises(Exception, match="broken failed"):
+        start(broken, clean)
+
+
+def test_the_placement_group_and_then_its_nodes(said: Said) -> None:
+    async def acquire() -> tuple[str, ...]:
+        await said.await_("model 'm': waiting for its placement group (")
+        return ("n0", "n1", "n2")
+
+    cluster = StubCluster(acquire=acquire)
+
+    async def slow(task: NodeTask) -> NodeReport:
+        await said.await_("model 'm': waiting for 2 of 3 nodes: n1, n2 (")
+        return await cluster.work(task)
+
+    @hook("on_before_node_download")
+    def anything(ctx: NodeCtx) -> None: ...
+
+    cluster.answers = {"n1": slow, "n2": slow}
+    start(anything, cluster=cluster)
+
+
+def test_the_engine_also_while_it_blocks_the_event_loop(said: Said) -> None:
+    async def engine() -> None:
+        said.wait_for("model 'm': waiting for its engine to start (")
+
+    start(engine=engine)
+
+
+def test_nothing_is_said_of_a_start_that_is_over(said: Said) -> None:
+    before = threading.active_count()
+    start()
+    assert threading.active_count() == before
