@@ -212,7 +212,7 @@ def _lost(task: NodeTask, error: RayError) -> NodeLostError:
     elif isinstance(error, TaskUnschedulableError):
         where = f"node {task.node_id} is gone, so model {task.model_id!r} cannot be initialized there"
     elif isinstance(error, WorkerCrashedError | OutOfMemoryError):
-        where = f"the process that initialized model {task.model_id!r} on node {task.node_id} was killed (out of memory?)"
+        where = f"the process of model {task.model_id!r} on node {task.node_id} was killed (out of memory?)"
     elif isinstance(error, RayTaskError):
         where = (
             f"the task of model {task.model_id!r} could not run on node {task.node_id}; is the same version of "
