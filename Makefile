@@ -2,6 +2,7 @@
 # A machine needs Python 3.11 or newer and make; for the engine, pip must find a CPU torch (requirements/engine-cpu.txt).
 
 PYTHON ?= python3
+REPEAT ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 # -qq: one line of ours instead of pip's hundreds; errors still show.
@@ -9,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help bench bench-harness demo mutants test test-fast test-gpu lint types clean
+.PHONY: help bench bench-harness demo mutants test test-fast test-faults test-gpu lint types clean
 
 help: ## show this list (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +23,10 @@ test: $(VENV)/.engine ## all tests, the real Ray and vLLM ones included (minutes
 
 test-gpu: ## the deployment tests on a GPU; fails where there is none (scripts/gpu-environment.sh makes .venv-gpu)
 	@SERVE_LLM_HOOKS_REQUIRE_GPU=1 $(if $(wildcard .venv-gpu),.venv-gpu,$(VENV))/bin/python -m pytest tests/gpu -rA
+
+test-faults: $(VENV)/.engine ## the tests behind docs/reliability.md, REPEAT times or until one fails (4 minutes each)
+	@for run in $$(seq $(REPEAT)); do echo "run $$run of $(REPEAT)"; \
+		$(BIN)/python -m pytest tests -m fault -q || exit 1; done
 
 test-fast: $(VENV)/.dev ## the tests without Ray and without an engine (seconds)
 	@$(BIN)/python -m pytest $(wildcard tests/unit tests/harness tests/contract tests/typing) -m "not ray" \

@@ -10,17 +10,20 @@ A table stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`; what is be
 from __future__ import annotations
 
 import argparse
+import ast
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serve_llm_hooks import HOOK_POINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("README.md", "docs/customization.md", "docs/hooks.md")
+TESTS = ROOT / "tests"
+FILES = ("README.md", "docs/customization.md", "docs/hooks.md", "docs/reliability.md")
 
 
 def hook_points() -> str:
@@ -39,7 +42,66 @@ def phases() -> str:
     return "\n".join(rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"hook-points": hook_points, "phases": phases}
+@dataclass
+class Fault:
+    """A row of docs/reliability.md: what breaks, what is promised, and the tests that show it."""
+
+    what: str
+    promise: str = ""
+    tests: list[str] = field(default_factory=list)
+
+
+def faults(tests: Path = TESTS) -> str:
+    """The table of faults, from the markers of the tests that show them.
+
+    Args:
+        tests: the folder of the tests. They are read, not imported: that would need Ray.
+
+    Raises:
+        ValueError: a marker that cannot be read, a fault without a promise, or with two.
+    """
+    rows = ["| what breaks | what is promised | shown by |", "|---|---|---|"]
+    for fault in _faults(tests).values():
+        if not fault.promise:
+            raise ValueError(f"no test of the fault {fault.what!r} says promise=...")
+        rows.append(f"| {fault.what} | {fault.promise} | {', '.join(fault.tests)} |")
+    return "\n".join(rows)
+
+
+def _faults(tests: Path) -> dict[str, Fault]:
+    found: dict[str, Fault] = {}
+    # The suite of faults first, so that the table is in its order.
+    files = sorted(tests.rglob("test_*.py"), key=lambda file: (file.name != "test_faults.py", file))
+    for file in files:
+        for test, what, promise in _markers(file):
+            fault = found.setdefault(what, Fault(what))
+            if promise and fault.promise:
+                raise ValueError(f"{file}: {test} promises once more what is promised of {what!r}; leave promise= out")
+            fault.promise = fault.promise or promise
+            fault.tests.append(f"[`{test}`](../{file.relative_to(tests.parent).as_posix()})")
+    return found
+
+
+def _markers(file: Path) -> Iterator[tuple[str, str, str]]:
+    """A file's tests with `@pytest.mark.fault`: name, fault and promise."""
+    text = file.read_text(encoding="utf-8")
+    if "pytest.mark.fault(" not in text:
+        return
+    for test in ast.walk(ast.parse(text)):
+        if not isinstance(test, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for mark in test.decorator_list:
+            if not (isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.fault"):
+                continue
+            try:
+                (what,) = [ast.literal_eval(argument) for argument in mark.args]
+                given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in mark.keywords}
+            except ValueError:
+                raise ValueError(f"{file}:{mark.lineno}: the marker fault takes one text, and promise=a text") from None
+            yield test.name, what, given.get("promise", "")
+
+
+TABLES: dict[str, Callable[[], str]] = {"hook-points": hook_points, "phases": phases, "faults": faults}
 
 
 def renew(text: str, tables: Mapping[str, Callable[[], str]] = TABLES) -> str:

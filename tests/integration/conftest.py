@@ -9,13 +9,25 @@ import pytest
 
 from serve_llm_hooks import initialization
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, FakePlacementGroup
+from tests.deployed import start_serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from serve_llm_hooks import CallbackCtx, HookEvent, InitializeNodeOutput
 
 FOLDER = "/models/m"
+
+
+@pytest.fixture(scope="module")
+def serve_url(three_nodes: list[str]) -> Iterator[str]:
+    """Ray Serve on the three nodes; its address."""
+    from ray import serve
+
+    try:
+        yield start_serve()
+    finally:
+        serve.shutdown()
 
 
 class Served:

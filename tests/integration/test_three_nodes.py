@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +17,6 @@ from serve_llm_hooks import (
     HookError,
     HookLoadError,
     HookPickleError,
-    HookTimeoutError,
     NodeCtx,
     NodeInitializationError,
     PlacementGroupError,
@@ -220,33 +218,6 @@ def test_a_hook_that_cannot_travel_is_told_before_any_node_is_touched(make_confi
         start(make_config(hook("on_before_node_download")(guarded)))
 
 
-def test_a_blocking_hook_on_a_node_times_out_and_its_process_ends(make_config: Callable[..., Any]) -> None:
-    import psutil
-
-    def hang(ctx: NodeCtx) -> None:
-        ctx.custom_data["pid"] = os.getpid()
-        time.sleep(600)
-
-    begun = time.monotonic()
-    with pytest.raises(NodeInitializationError) as caught:
-        start(make_config(hook("on_before_node_download", timeout_s=1)(hang), nodes=1))
-    assert time.monotonic() - begun < 60
-    (error,) = caught.value.exceptions
-    assert isinstance(error, HookTimeoutError)
-    assert "still running after timeout_s=1" in str(error)
-
-    def alive() -> bool:
-        return any(
-            "serve_llm_hooks:m" in " ".join(process.info["cmdline"] or ())
-            for process in psutil.process_iter(["cmdline"])
-        )
-
-    deadline = time.monotonic() + 30
-    while alive() and time.monotonic() < deadline:
-        time.sleep(0.1)  # polling: the process is Ray's, and tells nobody
-    assert not alive()
-
-
 def test_a_module_that_a_node_does_not_have(
     make_config: Callable[..., Any], hidden_module: Callable[[str, str], str], three_nodes: list[str]
 ) -> None:
@@ -340,6 +311,10 @@ def test_llm_config_on_a_node(make_config: Callable[..., Any]) -> None:
     assert [node.custom_data["strategy"] for node in run.ctx.nodes.values()] == ["STRICT_SPREAD"]
 
 
+@pytest.mark.fault(
+    "a placement group that this cluster can never hold",
+    promise="`PlacementGroupError` at once: what was asked, what there is; with an autoscaler, after the timeout",
+)
 def test_a_group_that_this_cluster_can_never_hold(make_config: Callable[..., Any]) -> None:
     config = make_config(placement_group_config={"bundles": [{"CPU": 1000}], "strategy": "PACK"})
     with pytest.raises(PlacementGroupError) as caught:
@@ -374,6 +349,7 @@ def test_downloads_with_rays_own_code_as_each_node_is_told(
     assert config.get_engine_config().hf_model_id == run.ctx.model_path
 
 
+@pytest.mark.fault("a download fails: no such bucket, access denied, connection cut half-way, no space left")
 def test_a_download_that_fails_names_node_source_and_cause(
     make_config: Callable[..., Any], s3: str, bucket: str, three_nodes: list[str]
 ) -> None:

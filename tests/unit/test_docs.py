@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import serve_llm_hooks
+from scripts.docs_tables import faults
 from serve_llm_hooks import HOOK_POINTS, CallbackCtx, NodeCtx, NodeResult, ServeLLMHooksError
 from tests.docs_blocks import PAGES, ROOT, blocks_of, run_page
 
@@ -44,6 +45,30 @@ def test_a_stale_table_is_told_and_written_anew(tmp_path: Path) -> None:
     assert [lines[0], lines[-1]] == ["before", "after"]
     assert [line.split("`")[1] for line in lines if line.startswith("| `")] == list(HOOK_POINTS)
     assert docs_tables("--check", page).returncode == 0
+
+
+def test_a_row_for_each_fault_with_all_its_tests(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_a.py").write_text(
+        '@pytest.mark.fault("no space", promise="`DownloadError`")\ndef test_one(): ...\n'
+    )
+    other = tmp_path / "tests" / "test_b.py"
+    other.write_text(
+        '@pytest.mark.fault("no space")\n@pytest.mark.fault("a cut", promise="the same")\ndef test_two(): ...'
+    )
+    one, two = "[`test_one`](../tests/test_a.py)", "[`test_two`](../tests/test_b.py)"
+    rows = faults(tmp_path / "tests").splitlines()
+    assert rows[2:] == [f"| no space | `DownloadError` | {one}, {two} |", f"| a cut | the same | {two} |"]
+
+    for marker, complaint in (
+        ('"a cut"', "no test of the fault 'a cut' says promise"),
+        ('"no space", promise="more"', "promises once more what is promised of 'no space'"),
+        ("NO_SPACE", r"test_b.py:1: the marker fault takes one text"),
+        ("", r"test_b.py:1: the marker fault takes one text"),
+    ):
+        other.write_text(f"@pytest.mark.fault({marker})\ndef test_two(): ...")
+        with pytest.raises(ValueError, match=complaint):
+            faults(tmp_path / "tests")
 
 
 def test_half_a_marker_is_told(tmp_path: Path) -> None:
