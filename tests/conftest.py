@@ -78,6 +78,7 @@ def ray_cluster(s3: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
     os.environ["HF_HOME"] = str(tmp_path_factory.mktemp("hf"))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # Ray's half minute is too short on a busy machine
     # Importing Ray Serve LLM takes pytest's handlers from the root logger. Here, and not in the middle of a test.
     import ray.serve.llm
     from ray.cluster_utils import Cluster
