@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,10 +101,21 @@ def ray_cluster(s3: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
             cluster.add_node(**node(slot))
         ray.init(address=cluster.address, log_to_driver=False)
         cluster.wait_for_nodes()
+        _wait_for_autoscaler()
         yield cluster
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def _wait_for_autoscaler() -> None:
+    """Until it has reported for the first time, nothing can be called impossible: it might add nodes."""
+    from serve_llm_hooks.ray.supply import autoscales
+
+    deadline = time.monotonic() + 60
+    while autoscales():
+        assert time.monotonic() < deadline, "Ray's autoscaler says nothing"
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")

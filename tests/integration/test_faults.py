@@ -299,6 +299,7 @@ def test_a_group_that_does_not_get_its_turn(make_config: Callable[..., Any]) -> 
         (CUT, "Failed to download m/model.safetensors: .*2048 read, but total bytes expected is 4096"),
         ("full-disk", "Failed to download m/model.safetensors: .*No space left on device"),
     ],
+    ids=["no such bucket", "access denied", "access to one file denied", "connection cut half-way", "no space left"],
 )
 def test_a_download_fails(
     bucket: str, cause: str, make_config: Callable[..., Any], s3: str, three_nodes: list[str], tmp_path: Path
