@@ -6,15 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.deployed import check, deploy, good_application, look, start_serve
+from tests.deployed import check, deploy, good_application, look
 from tests.engine_models import make_tiny_llama
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.ray, pytest.mark.engine]
 
@@ -25,17 +21,6 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model that loads in no time and makes no sense."""
     return make_tiny_llama(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def serve_url(three_nodes: list[str]) -> Iterator[str]:
-    """Ray Serve on the three nodes; its address."""
-    from ray import serve
-
-    try:
-        yield start_serve()
-    finally:
-        serve.shutdown()
 
 
 def test_all_points_run_around_a_real_engine_that_then_answers(serve_url: str, tiny_model: Path) -> None:

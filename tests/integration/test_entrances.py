@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import stub_engine
-from tests.deployed import chat, deploy, start_serve
+from tests.deployed import chat, deploy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,17 +19,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.ray
 
 HOOKS = "tests.integration.hooks.entrance"
-
-
-@pytest.fixture(scope="module")
-def serve_url(three_nodes: list[str]) -> Iterator[str]:
-    """Ray Serve on the three nodes; its address."""
-    from ray import serve
-
-    try:
-        yield start_serve()
-    finally:
-        serve.shutdown()
 
 
 @pytest.fixture
