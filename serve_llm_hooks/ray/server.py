@@ -42,13 +42,14 @@ def hooked_server(base: type[ServerT]) -> type[ServerT]:
     Example:
         >>> LLMConfig(..., server_cls=hooked_server(MyServer))  # doctest: +SKIP
     """
-    given: Any = base
-    hooked: type[ServerT] = given if is_hooked(given) else _hooked(given)
-    return hooked
+    if is_hooked(base):
+        return base
+    given: Any = base  # for a checker, a type variable cannot be hashed
+    return _hooked(given)
 
 
 @cache  # Ray's own class comes by often: one subclass of it is enough
-def _hooked(base: type[Any]) -> type[Any]:
+def _hooked(base: type[Any]) -> Any:
     if not callable(getattr(base, "start", None)):
         raise TypeError(
             "hooked_server() takes a server class with `async start()`, as Ray's LLMServer and SGLangServer have it, "
