@@ -213,9 +213,9 @@ class Initialization:
         shared = self.defaults.own_bundles
         if shared is not None and self.ctx.placement_group is not self._default_group:
             raise PlacementGroupError(
-                f"model {self.model_id!r}: a hook replaced ctx.placement_group, but this replica is one of several "
-                f"data-parallel ranks that share a group, of which bundles {', '.join(map(str, shared))} are its own. "
-                "Size and place that group in the config (placement_group_config)."
+                f"model {self.model_id!r}: a hook replaced ctx.placement_group, but this replica's place is in bundles "
+                f"{', '.join(map(str, shared))} of the group that it is in, as a data-parallel rank's is. Size and "
+                "place that group in the config (placement_group_config)."
             )
         if self.ctx.placement_group is None:
             with self.progress.of("its placement group"):
@@ -376,17 +376,17 @@ class Initialization:
             return f"{len(waiting)} of {len(tasks)} nodes: {', '.join(sorted(waiting)[:8])}"
 
         try:
-            while waiting:
-                try:
-                    with self.progress.of(what):
+            with self.progress.of(what):
+                while waiting:
+                    try:
                         async with asyncio.timeout_at(deadline_s):
                             node_id = await answers.get()
-                except TimeoutError:
-                    timed_out = not failures
-                    break
-                waiting.discard(node_id)
-                if node_id in failures:
-                    deadline_s = min(deadline_s, loop.time() + self.cluster.node_grace_s)
+                    except TimeoutError:
+                        timed_out = not failures
+                        break
+                    waiting.discard(node_id)
+                    if node_id in failures:
+                        deadline_s = min(deadline_s, loop.time() + self.cluster.node_grace_s)
         finally:
             unfinished = [task for task in running.values() if not task.done()]
             for unfinished_task in unfinished:

@@ -60,6 +60,5 @@ class Progress:
         while not self._over.wait(PROGRESS_S):
             for since_s, what in self._waits[-1:]:
                 shown = what if isinstance(what, str) else what()
-                logger.info(
-                    "model %r: waiting for %s (%.0f s so far)", self._model_id, shown, time.monotonic() - since_s
-                )
+                waited_s = time.monotonic() - since_s
+                logger.info("model %r: waiting for %s (%.0f s so far)", self._model_id, shown, waited_s)

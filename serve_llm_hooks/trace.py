@@ -118,9 +118,10 @@ class Trace:
     def running(self) -> str | None:
         """The hook that runs right now in this process, as ``module:qualname``; ``None`` when none does."""
         part = self._parts[-1] if self._parts else None
-        if not isinstance(part, Batch) or not 0 < len(part.times) <= len(part.hooks):
+        if not isinstance(part, Batch):
             return None
-        return part.hooks[len(part.times) - 1].ref
+        begun = len(part.times)  # once: the hooks' thread may append any moment
+        return part.hooks[begun - 1].ref if 0 < begun <= len(part.hooks) else None
 
     @property
     def events(self) -> tuple[HookEvent, ...]:

@@ -122,12 +122,18 @@ def _with_configs(given: Any, *names: str) -> dict[str, Any]:
 def _arguments(given: Any) -> dict[str, Any]:
     if isinstance(given, dict):
         return dict(given)
+    if not hasattr(given, "model_fields_set"):
+        raise TypeError(
+            f"a builder takes a dict, as in {{'llm_configs': [...]}}, or Ray's LLMServingArgs, not {given!r}"
+        )
     return _fields(given)
 
 
 def _hooked(config: Any, where: str) -> LLMConfig:
     """A config, a dict or a file as our config."""
     if isinstance(config, LLMConfig):
+        if config.server_cls is not None:  # which may have been assigned since the config was made
+            config.server_cls = hooked_server(config.server_cls)
         return config
     if isinstance(config, str | Path):
         if not Path(config).is_file():
@@ -168,7 +174,6 @@ def _parts(found: Any) -> Iterator[Any]:
     if isinstance(found, Application):
         yield found
         deployment = found._bound_deployment
-        # The router first: it is bound to the application itself.
         found = [*deployment.init_args, *deployment.init_kwargs.values()]
     if isinstance(found, dict):
         found = list(found.values())
@@ -186,7 +191,12 @@ def _warn_of_group(deployment: Any) -> None:
     if gang is not None:
         bundles *= gang.gang_size
     strategy = asked.placement_group_strategy or "PACK"
-    if bundles and never_fits(bundles, strategy):
+    try:
+        hopeless = bool(bundles) and never_fits(bundles, strategy)
+    except Exception:  # a warning must not keep anybody from building an app
+        logger.debug("cannot tell whether the cluster can hold %r", deployment.name, exc_info=True)
+        return
+    if hopeless:
         logger.warning(
             "deployment %r: no replica can start on this cluster, and Serve will wait for ever: asked for %s of %s; %s",
             deployment.name,

@@ -10,12 +10,15 @@ from ..context import NodeCtx
 from ..errors import HookLoadError
 from ..initialize import initialization
 from ..loading import HookRef, load_callback, load_hooks, select_hooks
+from ..points import did_you_mean
 from ..registry import Hook, HookOptions, HookRegistry
 from .cluster import RayCluster
 from .internals import CallbackBase, CallbackCtx, NodeModelDownloadable
 from .log import show_log
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..context import CallbackCtx as HooksCtx
     from ..points import HookName
     from ..registry import OnError
@@ -79,8 +82,19 @@ class HooksCallback(HandedOver):
         HookLoadError: hooks that cannot be loaded, or that Ray never reaches this way.
     """
 
-    def __init__(self, *, hooks: list[HookRef] | None = None, llm_config: Any, **kwargs: Any) -> None:
-        super().__init__(llm_config=llm_config, **kwargs)
+    def __init__(
+        self,
+        *,
+        hooks: list[HookRef] | None = None,
+        llm_config: Any,
+        raise_error_on_callback: bool = True,
+        ctx_kwargs: dict[str, Any] | None = None,
+        **unknown: Any,
+    ) -> None:
+        super().__init__(
+            llm_config=llm_config, raise_error_on_callback=raise_error_on_callback, ctx_kwargs=ctx_kwargs or {}
+        )
+        hooks = named_hooks({"hooks": hooks, **unknown})
         selected = select_hooks(llm_config) if hooks is None else load_hooks(*hooks)
         self._hooks: HookRegistry = selected.for_model(llm_config.model_id)
         lost = [hook for point in _OUT_OF_REACH for hook in self._hooks.hooks(point)]
@@ -109,6 +123,26 @@ def names_hooks_callback(callback_class: Any) -> bool:
     return callback_class is HooksCallback
 
 
+def named_hooks(callback_kwargs: Mapping[str, Any]) -> list[HookRef] | None:
+    """The hooks in the ``callback_kwargs`` of :class:`HooksCallback`; ``None``: none are named.
+
+    Raises:
+        HookLoadError: anything else is in there. Ray would let it pass, and the hooks would be silently absent.
+    """
+    for key in callback_kwargs:
+        if key != "hooks":
+            raise HookLoadError(
+                f"callback_kwargs of HooksCallback has the key 'hooks' and no other, so not {key!r}"
+                f"{did_you_mean(key, ['hooks'])}"
+            )
+    hooks = callback_kwargs.get("hooks")
+    if hooks is not None and not isinstance(hooks, list | tuple):
+        raise HookLoadError(
+            f"hooks in callback_kwargs of HooksCallback is a list, as in hooks: [my_company.llm_hooks], not {hooks!r}"
+        )
+    return None if hooks is None else list(hooks)
+
+
 def native_hooks(llm_config: Any) -> HookRegistry | None:
     """What a config of Ray's own names in its ``callback_config``; ``None``: nothing, or it is a config of ours.
 
@@ -119,7 +153,7 @@ def native_hooks(llm_config: Any) -> HookRegistry | None:
         return None
     chosen = llm_config.callback_config
     if names_hooks_callback(chosen.callback_class):
-        hooks = chosen.callback_kwargs.get("hooks")
+        hooks = named_hooks(chosen.callback_kwargs)
         return select_hooks(llm_config) if hooks is None else load_hooks(*hooks)
     return HookRegistry([*ray_callback_hooks(chosen), *select_hooks(llm_config)])
 

@@ -40,6 +40,7 @@ __all__ = ["RayCluster"]
 
 _POLITE_CANCEL_S = 3.0  # how long a cancelled node task may take to stop by itself
 _FORCED_END_S = 10.0  # so long after the timeout a node's process that could not be cancelled ends by itself
+_INDICES = "VLLM_RAY_BUNDLE_INDICES"
 _POLL_S = 0.1  # how often a placement group's state is asked for
 
 # Not retried: a hook that half ran must not run again behind our back. One call: the process ends with its task, and
@@ -111,6 +112,11 @@ class RayCluster:
         """The nodes of a group's bundles, each once, in the order of the bundles, once it is scheduled."""
         table = await self._scheduled(placement_group)
         nodes: dict[int, str] = table["bundles_to_node_id"]
+        if missing := [index for index in own_bundles or () if index not in nodes]:
+            raise PlacementGroupError(
+                f"{_INDICES} names the bundles {missing}, but placement group {table['placement_group_id']} has "
+                f"{len(nodes)}, from 0 on"
+            )
         return list(dict.fromkeys(nodes[index] for index in own_bundles or sorted(nodes)))
 
     async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
@@ -177,8 +183,11 @@ class RayCluster:
 def _own_bundles() -> tuple[int, ...] | None:
     """Which bundles of the replica's group are its own. Ray's data-parallel server tells vLLM so: all ranks share the
     group."""
-    indices = os.environ.get("VLLM_RAY_BUNDLE_INDICES", "")
-    return tuple(int(index) for index in indices.split(",")) if indices else None
+    indices = os.environ.get(_INDICES, "")
+    try:
+        return tuple(int(index) for index in indices.split(",")) if indices else None
+    except ValueError:
+        raise PlacementGroupError(f"{_INDICES} is a list of numbers, as in '0,1', not {indices!r}") from None
 
 
 def _seconds(variable: str, default: float, given: float | None) -> float:

@@ -13,9 +13,9 @@ from ..errors import HookLoadError
 from ..loading import callback_field_hooks, load_hooks, script_hooks, warn_of_old_ways
 from ..node import pack_hooks
 from ..registry import Hook  # noqa: TC001  # pydantic looks it up when the class is made
-from .callback import HooksCallback, names_hooks_callback, ray_callback_hooks
+from .callback import HooksCallback, named_hooks, names_hooks_callback, ray_callback_hooks
 from .internals import CallbackConfig
-from .server import LLMServer, hooked_server
+from .server import LLMServer, hooked_server, is_hooked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +119,7 @@ class LLMConfig(_RayLLMConfig):
                 raise ValueError(
                     "hooks=[...] and HooksCallback in callback_config: give the hooks once, in hooks=[...]"
                 )
-            self.hooks = chosen.callback_kwargs.get("hooks")
+            self.hooks = named_hooks(chosen.callback_kwargs)
             self.callback_config = CallbackConfig(raise_error_on_callback=chosen.raise_error_on_callback)
         return self
 
@@ -170,6 +170,11 @@ class LLMConfig(_RayLLMConfig):
 
     def __getstate__(self) -> dict[Any, Any]:
         self.check_hooks()  # `config.hooks = [...]` is not validated where it is written
+        if not is_hooked(self.server_cls):  # nor is this
+            raise HookLoadError(
+                f"model {self.model_id!r}: server_cls was set to {self.server_cls!r} after the config was made, so no "
+                "hook would run. Give it when the config is made, or assign hooked_server(...) of it."
+            )
         state = super().__getstate__()
         if self.hooks is None and self._script_hooks is None:
             travelling = tuple(hook for hook in script_hooks() if hook.options.matches(self.model_id))

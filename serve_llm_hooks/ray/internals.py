@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ray.llm._internal.common.callbacks.base import CallbackBase, CallbackConfig, CallbackCtx
-    from ray.llm._internal.common.utils.cloud_utils import CloudMirrorConfig
+    from ray.llm._internal.common.utils.cloud_utils import CloudMirrorConfig, is_remote_path
     from ray.llm._internal.common.utils.download_utils import (
         STREAMING_LOAD_FORMATS,
         NodeModelDownloadable,
         download_model_files,
     )
+    from ray.llm._internal.serve.constants import ENV_VARS_TO_PROPAGATE
     from ray.llm._internal.serve.core.server.llm_server import LLMServer
     from ray.llm._internal.serve.engines.vllm.vllm_models import AsyncEngineArgs, FrontendArgs
 
 __all__ = [
+    "ENV_VARS_TO_PROPAGATE",
     "STREAMING_LOAD_FORMATS",
     "SUPPORTED",
     "AsyncEngineArgs",
@@ -32,11 +34,13 @@ __all__ = [
     "LLMServer",
     "NodeModelDownloadable",
     "download_model_files",
+    "is_remote_path",
 ]
 
 SUPPORTED = ">=2.58,<2.61"
 
 _WHERE = {
+    "ENV_VARS_TO_PROPAGATE": "serve.constants",
     "STREAMING_LOAD_FORMATS": "common.utils.download_utils",
     "AsyncEngineArgs": "serve.engines.vllm.vllm_models",
     "CallbackBase": "common.callbacks.base",
@@ -47,6 +51,7 @@ _WHERE = {
     "LLMServer": "serve.core.server.llm_server",
     "NodeModelDownloadable": "common.utils.download_utils",
     "download_model_files": "common.utils.download_utils",
+    "is_remote_path": "common.utils.cloud_utils",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray.serve.llm.deployment import LLMServer as _RayLLMServer
@@ -41,10 +42,19 @@ def hooked_server(base: type[ServerT]) -> type[ServerT]:
     Example:
         >>> LLMConfig(..., server_cls=hooked_server(MyServer))  # doctest: +SKIP
     """
-    if getattr(base, _HOOKED, False):
+    if is_hooked(base):
         return base
+    given: Any = base  # for a checker, a type variable cannot be hashed
+    return _hooked(given)
+
+
+@cache  # Ray's own class comes by often: one subclass of it is enough
+def _hooked(base: type[Any]) -> Any:
     if not callable(getattr(base, "start", None)):
-        raise TypeError(f"hooked_server() takes a server class with `async start()`, as Ray's LLMServer, not {base!r}")
+        raise TypeError(
+            "hooked_server() takes a server class with `async start()`, as Ray's LLMServer and SGLangServer have it, "
+            f"not {base!r}"
+        )
     # Not by the constructor alone: what Ray has deprecated (2.58: `ray.serve.llm.LLMServer`) has a plain one around it.
     by_start = issubclass(base, internals.LLMServer) or inspect.iscoroutinefunction(base.__init__)
     parent: Any = base  # a base class that is a variable: no checker follows it
@@ -69,7 +79,9 @@ def hooked_server(base: type[ServerT]) -> type[ServerT]:
             """Start the replica: hooks around placement group, downloads and engine."""
             async with _initialization(llm_config, OtherEngineCluster()) as run:
                 self._hook_trace = run.trace
-                super().__init__(llm_config, *args, **kwargs)
+                made = super().__init__(llm_config, *args, **kwargs)
+                if inspect.isawaitable(made):  # an async constructor, in a wrapper that is not
+                    await made
                 run.engine = self.engine
 
     hooked: type[Any] = StartedByStart if by_start else StartedByConstructor
@@ -78,6 +90,11 @@ def hooked_server(base: type[ServerT]) -> type[ServerT]:
     hooked.__doc__ = base.__doc__
     setattr(hooked, _HOOKED, True)
     return hooked
+
+
+def is_hooked(server_cls: Any) -> bool:
+    """Whether a server class's start runs hooks."""
+    return bool(getattr(server_cls, _HOOKED, False))
 
 
 def _initialization(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextManager[Initialization]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["autoscales", "never_fits", "supply"]
 
+_RESOLUTION = 1e-4  # Ray's own for fractions of a resource; sums of floats are less exact
+
 
 def autoscales() -> bool:
     """Whether an autoscaler may still add the nodes that are missing; also while that cannot be told yet.
@@ -24,7 +26,7 @@ def autoscales() -> bool:
 
     status = json.loads(_internal_kv_get("__autoscaling_status") or b"{}")
     report = status.get("autoscaler_report")
-    if report is None:
+    if not (report and report["active_nodes"]):  # it has not reported yet, or has not heard of any node yet
         return True
     unmanaged = {f"node_{node['NodeID']}" for node in ray.nodes()}
     return not set(report["active_nodes"]) <= unmanaged
@@ -59,7 +61,7 @@ def never_fits(bundles: Sequence[Mapping[str, float]], strategy: str) -> bool:
 
 
 def _fits(asked: Mapping[str, float], there: Mapping[str, float]) -> bool:
-    return all(there.get(name, 0) >= amount for name, amount in asked.items())
+    return all(there.get(name, 0) >= amount - _RESOLUTION for name, amount in asked.items())
 
 
 def _sum(resources: Iterable[Mapping[str, Any]]) -> Counter[str]:

@@ -26,7 +26,7 @@ def test_a_rank_has_the_group_from_the_start_and_initializes_its_own_part() -> N
 
 
 def test_a_rank_cannot_replace_the_group() -> None:
-    with pytest.raises(PlacementGroupError, match="data-parallel ranks that share a group, of which bundles 0 are"):
+    with pytest.raises(PlacementGroupError, match="this replica's place is in bundles 0 of the group that it is in"):
         FakeCluster(nodes=1, own_bundles=[0]).run(FakeLLMConfig("m", [own_group]))
 
 

@@ -185,6 +185,27 @@ def test_native_use_refuses_hooks_that_ray_never_reaches(make_config: Callable[.
     assert "import_path: serve_llm_hooks.ray:build_openai_app" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "says"),
+    [
+        ({"hook": ["x"]}, r"the key 'hooks' and no other, so not 'hook'.*hooks"),
+        ({"hooks": "my_company.llm_hooks"}, r"is a list, as in hooks: \[my_company.llm_hooks\], not 'my_company"),
+    ],
+)
+def test_a_slip_in_callback_kwargs_does_not_make_hooks_absent(
+    kwargs: dict[str, Any], says: str, make_config: Callable[..., Any]
+) -> None:
+    from ray.serve.llm import LLMConfig as RayLLMConfig
+
+    from serve_llm_hooks.ray import LLMConfig
+
+    chosen = {"callback_class": "serve_llm_hooks.ray.HooksCallback", "callback_kwargs": kwargs}
+    with pytest.raises(HookLoadError, match=says):
+        make_config(cls=RayLLMConfig, callback_config=chosen).get_or_create_callback()
+    with pytest.raises(HookLoadError, match=says):
+        LLMConfig(model_id="m", callback_config=chosen, **CPU)
+
+
 def test_native_use_lets_our_errors_through(make_config: Callable[..., Any]) -> None:
     def broken(ctx: NodeCtx) -> None:
         raise OSError("disk")

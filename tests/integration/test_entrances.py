@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from serve_llm_hooks import HookLoadError
 from tests import stub_engine
 from tests.deployed import chat, deploy
 
@@ -120,7 +124,7 @@ def test_a_data_parallel_rank_cannot_replace_the_group(run: Callable[..., str], 
         run(build_dp_openai_app({"llm_config": fields}))
     message = serve.status().applications["app"].deployments["DPServer:replaced"].message
     assert (
-        "PlacementGroupError: model 'replaced': a hook replaced ctx.placement_group, but this replica is one of"
+        "PlacementGroupError: model 'replaced': a hook replaced ctx.placement_group, but this replica's place is"
         in message
     )
 
@@ -271,11 +275,111 @@ def test_sglang_whose_server_knows_no_callbacks_runs_all_points(
     assert names(events) == ["before_init", "on_node", "after_download", "before_engine", "last"]
 
 
+WITHOUT_VLLM = """
+import sys
+
+from serve_llm_hooks.ray import LLMConfig
+from serve_llm_hooks.ray.other_engine import OtherEngineCluster
+
+config = LLMConfig(
+    model_id="m",
+    hooks=[],
+    server_cls="ray.llm._internal.serve.engines.sglang.SGLangServer",
+    model_loading_config={"model_source": "/models/m"},
+    engine_kwargs={"tp_size": 2, "mem_fraction_static": 0.5},
+    # Ray's SGLang server wants its placement so, and Ray's vLLM config refuses it.
+    placement_group_config={"placement_group_bundles": [{"CPU": 1}] * 2, "placement_group_strategy": "SPREAD"},
+)
+defaults = OtherEngineCluster().defaults(config)
+print(defaults.source_id, defaults.engine_workers, "vllm" in sys.modules)
+"""
+PROTOCOL = """
+from pydantic import BaseModel
+
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return type(name, (BaseModel,), {})
+"""
+
+
+def test_sglang_needs_no_vllm(three_nodes: list[str], ray_cluster: Any, tmp_path: Path) -> None:
+    protocol = tmp_path / "sglang" / "srt" / "entrypoints" / "openai" / "protocol.py"
+    protocol.parent.mkdir(parents=True)
+    protocol.write_text(PROTOCOL)
+    (tmp_path / "vllm.py").write_text("raise ModuleNotFoundError('no vllm', name='vllm')")
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_VLLM],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "RAY_ADDRESS": ray_cluster.address},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["/models/m 2 False"], done.stderr[-3000:]
+
+
 def test_a_class_that_starts_nothing_is_no_server() -> None:
     from serve_llm_hooks.ray import hooked_server
 
     with pytest.raises(TypeError, match=r"hooked_server\(\) takes a server class with `async start\(\)`"):
         hooked_server(dict)
+
+
+def test_a_server_class_that_is_assigned_later_is_hooked_by_the_builder_or_refused(
+    fields: dict[str, Any], three_nodes: list[str]
+) -> None:
+    import cloudpickle
+    from ray.serve.llm.deployment import LLMServer
+
+    from serve_llm_hooks.ray import LLMConfig, build_openai_app, hooked_server
+
+    class Mine(LLMServer):
+        pass
+
+    config = LLMConfig(**fields)
+    config.server_cls = Mine
+    with pytest.raises(HookLoadError, match=r"model 'm': server_cls was set to .*Mine.* so no hook would run"):
+        cloudpickle.dumps(config)
+    build_openai_app({"llm_configs": [config]})
+    assert config.server_cls is hooked_server(Mine)
+    cloudpickle.dumps(config)
+
+
+DIRECT = """
+import sys
+
+import serve_llm_hooks.ray as ours
+from serve_llm_hooks.ray.server import is_hooked
+
+kv = {"kv_transfer_config": {"kv_connector": "NixlConnector", "kv_role": "kv_both"}}
+fields = {"model_id": "m", "hooks": [], "accelerator_config": {"kind": "cpu"}, "engine_kwargs": kv}
+for name, args in {
+    "build_openai_app": {"llm_configs": [fields]},
+    "build_dp_openai_app": {"llm_config": fields},
+    "build_pd_openai_app": {"prefill_config": fields, "decode_config": fields},
+}.items():
+    app = getattr(ours, name)(args)
+    router = app._ingress_request_router
+    server = app._bound_deployment
+    print(name, is_hooked(server.func_or_class), router._bound_deployment.init_kwargs["server"] is app)
+"""
+
+
+def test_direct_streaming_whose_ingress_is_the_server_itself(three_nodes: list[str], ray_cluster: Any) -> None:
+    streaming = {"RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1", "RAY_ADDRESS": ray_cluster.address}
+    done = subprocess.run(
+        [sys.executable, "-c", DIRECT],
+        env={**os.environ, **streaming},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    builders = ["build_openai_app", "build_dp_openai_app", "build_pd_openai_app"]
+    said = [line for line in done.stdout.splitlines() if line.startswith("build_")]
+    assert said == [f"{name} True True" for name in builders], done.stderr[-3000:]
 
 
 # -- what the builders see at once ------------------------------------------------------------------------------------
@@ -331,6 +435,23 @@ def test_a_server_class_that_rays_builder_does_not_use_is_told(
     build_dp_openai_app({"llm_config": {**fields, "server_cls": Mine, "engine_kwargs": {"data_parallel_size": 1}}})
     (message,) = warnings_of(caplog)
     assert message.startswith("model 'm': server_cls='Mine' of llm_config is not used: Ray's builder for this kind of")
+
+
+def test_what_fits_exactly_is_no_cause_for_a_warning(ray_cluster: Any, three_nodes: list[str]) -> None:
+    from serve_llm_hooks.ray.supply import never_fits
+
+    tenths = [{"CPU": 0.1}] * 120  # on three nodes of 4 CPUs; as floats, a little more than 12
+    assert sum(bundle["CPU"] for bundle in tenths) > 12 or sum(bundle["CPU"] for bundle in [{"CPU": 0.3}] * 40) > 12
+    assert not never_fits(tenths, "PACK")
+    assert not never_fits([{"CPU": 0.3}] * 40, "PACK")
+    assert not never_fits([{"CPU": 4}] * 3, "STRICT_SPREAD")
+
+
+def test_what_is_no_dict_and_no_model_is_no_argument_of_a_builder(three_nodes: list[str]) -> None:
+    from serve_llm_hooks.ray import build_openai_app
+
+    with pytest.raises(TypeError, match=r"a builder takes a dict, as in \{'llm_configs': \[...\]\}"):
+        build_openai_app([])
 
 
 def test_a_config_file_that_is_not_there(three_nodes: list[str]) -> None:

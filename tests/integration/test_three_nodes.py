@@ -385,3 +385,15 @@ def test_without_hooks_the_end_state_is_that_of_rays_own(
     assert output.extra_init_kwargs == {}
     assert output.runtime_env == theirs.get_or_create_callback().ctx.runtime_env
     assert output.placement_group.bundle_specs == theirs.get_or_create_callback().ctx.placement_group.bundle_specs
+
+
+@pytest.mark.parametrize(
+    ("indices", "says"),
+    [("0,5", r"VLLM_RAY_BUNDLE_INDICES names the bundles \[5\], but placement group \w+ has 1"), ("0;1", "not '0;1'")],
+)
+def test_bundle_indices_that_the_group_does_not_have(
+    indices: str, says: str, make_config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_RAY_BUNDLE_INDICES", indices)
+    with pytest.raises(PlacementGroupError, match=says):
+        start(make_config(nodes=1))

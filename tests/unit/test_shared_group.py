@@ -30,7 +30,6 @@ def test_a_rank_cannot_replace_the_group(point: str, in_a_group: bool) -> None:
     with pytest.raises(PlacementGroupError) as caught:
         start(replace, cluster=cluster)
     assert str(caught.value) == (
-        "model 'm': a hook replaced ctx.placement_group, but this replica is one of several data-parallel ranks that "
-        "share a group, of which bundles 0, 1 are its own. Size and place that group in the config "
-        "(placement_group_config)."
+        "model 'm': a hook replaced ctx.placement_group, but this replica's place is in bundles 0, 1 of the group that "
+        "it is in, as a data-parallel rank's is. Size and place that group in the config (placement_group_config)."
     )

@@ -1,0 +1,1 @@
+ENV_VARS_TO_PROPAGATE: set[str]
