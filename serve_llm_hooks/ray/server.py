@@ -45,7 +45,8 @@ def hooked_server(base: type[ServerT]) -> type[ServerT]:
     if is_hooked(base):
         return base
     given: Any = base  # for a checker, a type variable cannot be hashed
-    return _hooked(given)
+    hooked: type[ServerT] = _hooked(given)
+    return hooked
 
 
 @cache  # Ray's own class comes by often: one subclass of it is enough
