@@ -84,3 +84,16 @@ def test_as_a_table() -> None:
     assert second.split() == f"{call} failed: ValueError: no disk".split()
     assert str(Trace()) == "(no hook ran)"
     assert repr(written_trace()) == "<Trace of 2 hook calls>"
+
+
+def test_which_hook_runs_right_now() -> None:
+    trace = Trace()
+    assert trace.running is None
+    batch = trace.batch([HOOK])
+    assert trace.running is None
+    batch.times.append(1.0)
+    assert trace.running == HOOK.ref
+    batch.times.append(2.0)
+    assert trace.running is None
+    trace.extend(trace.events)  # from another process
+    assert trace.running is None
