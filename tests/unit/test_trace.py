@@ -88,12 +88,12 @@ def test_as_a_table() -> None:
 
 def test_which_hook_runs_right_now() -> None:
     trace = Trace()
-    assert trace.running is None
+    seen = [trace.running]
     batch = trace.batch([HOOK])
-    assert trace.running is None
-    batch.times.append(1.0)
-    assert trace.running == HOOK.ref
-    batch.times.append(2.0)
-    assert trace.running is None
+    for reading in (1.0, 2.0):
+        seen.append(trace.running)
+        batch.times.append(reading)
+    seen.append(trace.running)
+    assert seen == [None, None, HOOK.ref, None]
     trace.extend(trace.events)  # from another process
     assert trace.running is None
