@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,9 +133,6 @@ def three_nodes(ray_cluster: Any) -> list[str]:
 @pytest.fixture
 def make_config(three_nodes: list[str], tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """A factory of our ``LLMConfig`` on all three nodes; the groups that are made for it are removed."""
-    import ray
-    from ray.util.placement_group import PlacementGroup, remove_placement_group
-
     from serve_llm_hooks.ray import LLMConfig
 
     model = tmp_path / "model"
@@ -151,11 +149,23 @@ def make_config(three_nodes: list[str], tmp_path: Path) -> Iterator[Callable[...
             given["hooks"] = list(hooks)
         return cls(**given)
 
+    with no_groups_left():
+        yield make
+
+
+@contextmanager
+def no_groups_left() -> Iterator[None]:
+    """Remove the placement groups that were made inside the ``with``."""
+    import ray
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
     before = set(ray.util.placement_group_table())
-    yield make
-    for group_id, row in ray.util.placement_group_table().items():
-        if group_id not in before and row["state"] != "REMOVED":
-            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group_id))))
+    try:
+        yield
+    finally:
+        for group_id, row in ray.util.placement_group_table().items():
+            if group_id not in before and row["state"] != "REMOVED":
+                remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group_id))))
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import no_groups_left
 from tests.docs_blocks import PAGES, ROOT, blocks_of, run_page
 
 if TYPE_CHECKING:
@@ -16,12 +18,14 @@ WITH_RAY = [page for page in PAGES if any(block.needs == "ray" for block in bloc
 
 
 @pytest.fixture(autouse=True)
-def _no_ray_is_left() -> Iterator[None]:
-    """Building an application makes Ray start itself; other tests start one of their own."""
+def _nothing_is_left() -> Iterator[None]:
+    """Building an application makes Ray start itself, and making a callback makes a placement group; other tests have a
+    Ray of their own, whose resources such a group would take."""
     import ray
 
     before = ray.is_initialized()
-    yield
+    with no_groups_left() if before else nullcontext():
+        yield
     if not before:
         ray.shutdown()
 

@@ -247,6 +247,10 @@ class RayEngine:
 @pytest.fixture
 def node_with_a_gpu(ray_cluster: Any) -> Iterator[None]:
     """A node that says that it has a GPU, for Ray's SGLang server asks for one."""
+    import ray
+
+    waiting = [row for row in ray.util.placement_group_table().values() if row["state"] in ("PENDING", "RESCHEDULING")]
+    assert waiting == [], "a placement group that another test has left would take the GPU, and Serve wait for ever"
     node = ray_cluster.add_node(num_cpus=4, num_gpus=1)
     try:
         yield
