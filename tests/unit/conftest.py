@@ -28,7 +28,10 @@ def _own_registry() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Log levels as in a process of its own; tests with a real Ray, run before in this one, have made it talk."""
+    """Log levels as in a process of its own. Tests with a real Ray, run before in this one, have made it talk; starting
+    a vLLM engine has let the root logger and its handlers, pytest's among them, through nothing below an error."""
+    for handler in logging.getLogger().handlers:
+        monkeypatch.setattr(handler, "level", logging.NOTSET)
     monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
     monkeypatch.setattr(logging.getLogger("serve_llm_hooks"), "level", logging.NOTSET)
     logging.getLogger("serve_llm_hooks").manager._clear_cache()  # type: ignore[attr-defined]  # levels are cached
