@@ -27,14 +27,19 @@ def _own_registry() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fresh_log() -> Iterator[None]:
     """Log levels as in a process of its own. Tests with a real Ray, run before in this one, have made it talk; starting
     a vLLM engine has let the root logger and its handlers, pytest's among them, through nothing below an error."""
-    for handler in logging.getLogger().handlers:
-        monkeypatch.setattr(handler, "level", logging.NOTSET)
-    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
-    monkeypatch.setattr(logging.getLogger("serve_llm_hooks"), "level", logging.NOTSET)
-    logging.getLogger("serve_llm_hooks").manager._clear_cache()  # type: ignore[attr-defined]  # levels are cached
+    root, ours = logging.getLogger(), logging.getLogger("serve_llm_hooks")
+    logs: list[logging.Logger | logging.Handler] = [root, ours, *root.handlers]
+    before = [(each, each.level) for each in logs]
+    for handler in root.handlers:
+        handler.setLevel(logging.NOTSET)
+    root.setLevel(logging.WARNING)
+    ours.setLevel(logging.NOTSET)
+    yield
+    for each, level in before:
+        each.setLevel(level)
 
 
 @pytest.fixture
