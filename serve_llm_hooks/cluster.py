@@ -84,6 +84,10 @@ class Cluster(Protocol):
         """
         ...
 
+    async def remove_placement_group(self, placement_group: Any) -> None:
+        """Give back a group that :meth:`acquire_placement_group` gave: the start has failed."""
+        ...
+
     async def node_ids(self, placement_group: Any, own_bundles: Sequence[int] | None = None) -> Sequence[str]:
         """The nodes of a group's bundles, each once, in the order of the bundles, once it is scheduled.
 

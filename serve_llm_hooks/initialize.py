@@ -12,7 +12,6 @@ from .context import CallbackCtx, InitializeNodeOutput, NodeResult, close, set_r
 from .dispatch import Dispatcher, one_line
 from .errors import (
     HookLoadError,
-    HookPickleError,
     NodeInitializationError,
     NodeLostError,
     PlacementGroupError,
@@ -94,10 +93,10 @@ async def initialization(
         ...     run.engine = await my_engine(**run.output.extra_init_kwargs)
     """
     if cluster is None:
-        from .ray.cluster import RayCluster
+        from .ray import RayCluster  # from there, and not from its module: without Ray, the error says what is missing
 
         cluster = RayCluster()
-    run = Initialization(llm_config, cluster, _selected(llm_config, cluster) if hooks is None else hooks)
+    run = _begin(llm_config, cluster, hooks)
     ctx = run.ctx
     if on_begin is not None:
         on_begin(run)
@@ -107,6 +106,7 @@ async def initialization(
                 ctx.run_init_node = False
                 await run.point("on_custom_init")
                 await run.ensure_placement_group()
+                await run.wait_for_default_group()
             else:
                 await run.ensure_placement_group()
                 if await run.point("on_before_download"):
@@ -114,7 +114,6 @@ async def initialization(
                 await run.initialize_nodes()
                 await run.point("on_after_download")
                 await run.point("on_after_placement_group")
-                await run.ensure_placement_group()
                 await run.initialize_nodes()  # those that a replaced group added
             group = ctx.placement_group
             await run.point("on_before_engine_init")
@@ -127,6 +126,17 @@ async def initialization(
         except Exception as error:
             await run.failed(error)
             raise
+
+
+def _begin(llm_config: Any, cluster: Cluster, hooks: HookRegistry | None) -> Initialization:
+    """Import what the config names, and ask what would be done without it: seconds that belong to the start too."""
+    with Progress(str(llm_config.model_id)) as progress, progress.of("its hooks and its engine to be imported"):
+        return Initialization(llm_config, cluster, _selected(llm_config, cluster) if hooks is None else hooks)
+
+
+def _same_group(one: Any, other: Any) -> bool:
+    """Whether it is one group. Ray gives another handle of it each time it is asked."""
+    return one is other or (hasattr(one, "id") and one == other)
 
 
 def _selected(llm_config: Any, cluster: Cluster) -> HookRegistry:
@@ -178,6 +188,7 @@ class Initialization:
         self._sources: tuple[str, ...] = tuple(sorted({source_of(hook) for hook in hooks}))
         self._nodes: dict[str, NodeResult] = {}
         self._default_group: Any = defaults.placement_group
+        self._acquired: bool = False
         self._touch_nodes: bool | None = None
         self._downloaded_path: str | None = None
         self.dispatcher: Dispatcher = Dispatcher(self.model_id, trace=self.trace, on_error=defaults.on_error)
@@ -189,9 +200,11 @@ class Initialization:
         self.progress.__enter__()
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.dispatcher.__aexit__(*exc_info)
-        self.progress.__exit__(*exc_info)
+    async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        await self.dispatcher.__aexit__(kind, *exc_info)
+        self.progress.__exit__(kind, *exc_info)
+        if kind is not None and self._acquired and not issubclass(kind, GeneratorExit):
+            await self._give_back_default_group()
 
     @property
     def output(self) -> InitializeNodeOutput:
@@ -211,7 +224,7 @@ class Initialization:
     async def ensure_placement_group(self) -> None:
         """Acquire the default group, unless the replica is in one or a hook has brought its own."""
         shared = self.defaults.own_bundles
-        if shared is not None and self.ctx.placement_group is not self._default_group:
+        if shared is not None and not _same_group(self.ctx.placement_group, self._default_group):
             raise PlacementGroupError(
                 f"model {self.model_id!r}: a hook replaced ctx.placement_group, but this replica's place is in bundles "
                 f"{', '.join(map(str, shared))} of the group that it is in, as a data-parallel rank's is. Size and "
@@ -220,7 +233,21 @@ class Initialization:
         if self.ctx.placement_group is None:
             with self.progress.of("its placement group"):
                 self._default_group = await self.cluster.acquire_placement_group(self.llm_config)
+            self._acquired = True
             self.ctx.placement_group = self._default_group
+
+    async def wait_for_default_group(self) -> None:
+        """Where no node is touched, see that the group that we acquired can be had: the engine would wait for it in
+        silence. A group of a hook's own is the hook's affair.
+        """
+        if _same_group(self.ctx.placement_group, self._default_group):
+            await self._node_ids()
+
+    async def _give_back_default_group(self) -> None:
+        try:
+            await self.cluster.remove_placement_group(self._default_group)
+        except Exception as error:  # it must not take the place of what ended the start
+            logger.warning("model %r: its placement group may be left: %s", self.model_id, one_line(error))
 
     async def initialize_nodes(self) -> None:
         """Run hooks and downloads on the group's nodes, on each node once.
@@ -228,12 +255,13 @@ class Initialization:
         Raises:
             NodeInitializationError: a node failed.
         """
+        await self.ensure_placement_group()
         if self._touch_nodes is None:  # decided once: a hook after the downloads can neither veto them nor take it back
             self._touch_nodes = self.ctx.run_init_node
         if not self._touch_nodes:
+            await self.wait_for_default_group()
             return
-        with self.progress.of("its placement group to be scheduled"):
-            node_ids = await self.cluster.node_ids(self.ctx.placement_group, self.defaults.own_bundles)
+        node_ids = await self._node_ids()
         new = [node_id for node_id in node_ids if node_id not in self._nodes]
         if not new:
             return
@@ -276,7 +304,7 @@ class Initialization:
             PlacementGroupError: a hook has replaced it since.
             EngineArgumentError: an argument that the engine cannot be given.
         """
-        if self.ctx.placement_group is not group:
+        if not _same_group(self.ctx.placement_group, group):
             raise PlacementGroupError(
                 f"model {self.model_id!r}: ctx.placement_group was replaced at on_before_engine_init, too late for its "
                 "nodes to be initialized; replace it at on_after_placement_group or before"
@@ -301,6 +329,10 @@ class Initialization:
 
     # -- nodes ------------------------------------------------------------------------------------------------------
 
+    async def _node_ids(self) -> Sequence[str]:
+        with self.progress.of("its placement group to be scheduled"):
+            return await self.cluster.node_ids(self.ctx.placement_group, self.defaults.own_bundles)
+
     def _mode(self, node_id: str) -> Any:
         local = self.ctx.local_node_download_model
         if local is not None and node_id == self.cluster.local_node_id:
@@ -315,7 +347,7 @@ class Initialization:
             return dict.fromkeys(node_ids)
         packed_hooks = pack_hooks(hooks)
         custom_data = pack_custom_data(self.ctx.custom_data, where="the replica") if hooks else ()
-        llm_config = self._pack_config() if hooks else None
+        llm_config, config_failure = self._pack_config() if hooks else (None, "")
         for node_id in node_ids:
             mode = self._mode(node_id)
             tasks[node_id] = (
@@ -331,22 +363,22 @@ class Initialization:
                     llm_config=llm_config,
                     on_error=self.defaults.on_error,
                     config_sources=self._sources if hooks else (),
+                    config_failure=config_failure,
                 )
                 if hooks or wants_download(self.defaults.mirror, mode)
                 else None
             )
         return tasks
 
-    def _pack_config(self) -> bytes:
+    def _pack_config(self) -> tuple[bytes | None, str]:
+        """The config, or why it cannot be sent: an object in it may have changed since it came here, and few hooks on
+        nodes ask for it."""
         import cloudpickle
 
         try:
-            data: bytes = cloudpickle.dumps(self.llm_config)
+            return cloudpickle.dumps(self.llm_config), ""
         except Exception as error:
-            raise HookPickleError(
-                f"the config of model {self.model_id!r} cannot be sent to another process: {one_line(error)}"
-            ) from error
-        return data
+            return None, f"the config of model {self.model_id!r} cannot be sent to another process: {one_line(error)}"
 
     async def _run_on_nodes(self, tasks: Sequence[NodeTask]) -> tuple[dict[str, NodeReport], dict[str, Exception]]:
         """Send all tasks, then wait: for all, or until a failure's grace or the timeout is over."""
@@ -392,7 +424,8 @@ class Initialization:
             for unfinished_task in unfinished:
                 unfinished_task.cancel()
             if unfinished:
-                await asyncio.wait(unfinished, timeout=_CANCEL_S)
+                with self.progress.of(f"the tasks of {len(unfinished)} nodes to be cancelled"):
+                    await asyncio.wait(unfinished, timeout=_CANCEL_S)
         if timed_out:
             for node_id in waiting:
                 failures.setdefault(

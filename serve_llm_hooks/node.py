@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import time
 import traceback
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from .context import Skip
     from .points import HookName
+    from .progress import Progress
     from .registry import Hook, OnError
 
     Download = Callable[["NodeTask", DownloadMode], Awaitable[str | None]]
@@ -71,6 +73,7 @@ class NodeTask:
     llm_config: bytes | None
     on_error: OnError
     config_sources: tuple[str, ...] = ()  # of all hooks that the config brings: unpacking it may import them
+    config_failure: str = ""  # why it could not be packed; told to whoever asks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +251,7 @@ async def run_task(
     clock: Callable[[], float] = time.perf_counter,
     epoch_s: float | None = None,
     environ: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
 ) -> NodeReport:
     """Do a node's work. Never raises (being cancelled aside): a failure is part of the report.
 
@@ -256,6 +260,7 @@ async def run_task(
         download: fetches what the mode says; gives the path.
         clock, epoch_s: as :class:`~serve_llm_hooks.trace.Trace`.
         environ: whose ``SERVE_LLM_HOOKS_ALLOW`` decides; left out, this process's environment.
+        progress: says in this process's log what is waited for; left out, nothing does.
     """
     trace = Trace(node_id=task.node_id, clock=clock, epoch_s=epoch_s)
     work = _Work(task, download, trace, environ)
@@ -263,7 +268,8 @@ async def run_task(
     failure = None
     packed: tuple[tuple[str, bytes], ...] = ()
     try:
-        await work.run()
+        with nullcontext() if progress is None else progress.of(work.what):
+            await work.run()
     except Exception as error:
         failure = _as_text(error)
     try:
@@ -297,6 +303,7 @@ class _Work:
         self.trace = trace
         self.environ = environ
         self.skipped: str | None = None
+        self.downloading = False
         self.download_s = 0.0
         self.ctx = NodeCtx(
             model_id=task.model_id,
@@ -305,6 +312,12 @@ class _Work:
             download_model=task.download_model,
             load_llm_config=self._load_llm_config,
         )
+
+    def what(self) -> str:
+        """What takes so long, for the log."""
+        if self.downloading:
+            return f"the download from {_source(self.task)}"
+        return self.trace.running or "its hooks to be imported"
 
     async def run(self) -> None:
         ctx, task = self.ctx, self.task
@@ -329,11 +342,13 @@ class _Work:
             path = None  # whoever vetoed knows where the model is; we do not
         elif wants_download(task.mirror, ctx.download_model):
             start_s = self.trace.clock()
+            self.downloading = True
             try:
                 path = await self.download(task, ctx.download_model)
             except Exception as error:
                 raise _download_error(task, one_line(error)) from error
             finally:
+                self.downloading = False
                 self.download_s = self.trace.clock() - start_s
             if task.mirror and task.mirror.get("bucket_uri") and ctx.download_model and path == task.source_id:
                 raise _download_error(task, "nothing arrived, and the downloader did not say why; its log may")
@@ -364,6 +379,8 @@ class _Work:
         return hooks
 
     def _load_llm_config(self) -> Any:
+        if self.task.config_failure:
+            raise HookPickleError(self.task.config_failure)
         for source in self.task.config_sources:
             self._check(source, f"the config of model {self.task.model_id!r}, which has hooks from there,")
         return None if self.task.llm_config is None else pickle.loads(self.task.llm_config)
@@ -372,15 +389,18 @@ class _Work:
         policy.check(source, what, where=f"on node {self.task.node_id}", environ=self.environ)
 
 
-def _download_error(task: NodeTask, cause: str) -> DownloadError:
+def _source(task: NodeTask) -> str:
     mirror = task.mirror or {}
     sources = [
         mirror.get("bucket_uri"),
         *(file.get("bucket_uri") for file in mirror.get("extra_files") or ()),
     ]
-    source = ", ".join(str(source) for source in sources if source)
+    return ", ".join(str(source) for source in sources if source)
+
+
+def _download_error(task: NodeTask, cause: str) -> DownloadError:
     return DownloadError(
-        f"model {task.model_id!r} could not be downloaded to node {task.node_id} from {source}: {cause}",
+        f"model {task.model_id!r} could not be downloaded to node {task.node_id} from {_source(task)}: {cause}",
         node_id=task.node_id,
     )
 

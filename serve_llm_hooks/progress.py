@@ -27,14 +27,15 @@ class Progress:
 
     Args:
         model_id: whose start it is.
+        node_id: the node whose part of it this is; ``None``: the replica's.
 
     Example:
         >>> with Progress("llama-2-7b") as progress, progress.of("its placement group"):
         ...     pass
     """
 
-    def __init__(self, model_id: str) -> None:
-        self._model_id = model_id
+    def __init__(self, model_id: str, *, node_id: str | None = None) -> None:
+        self._who = f"model {model_id!r}" + ("" if node_id is None else f" on node {node_id}")
         self._waits: list[tuple[float, str | Callable[[], str]]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._say, name="serve-llm-hooks progress", daemon=True)
@@ -61,4 +62,4 @@ class Progress:
             for since_s, what in self._waits[-1:]:
                 shown = what if isinstance(what, str) else what()
                 waited_s = time.monotonic() - since_s
-                logger.info("model %r: waiting for %s (%.0f s so far)", self._model_id, shown, waited_s)
+                logger.info("%s: waiting for %s (%.0f s so far)", self._who, shown, waited_s)

@@ -41,7 +41,7 @@ __all__ = ["RayCluster"]
 _POLITE_CANCEL_S = 3.0  # how long a cancelled node task may take to stop by itself
 _FORCED_END_S = 10.0  # so long after the timeout a node's process that could not be cancelled ends by itself
 _INDICES = "VLLM_RAY_BUNDLE_INDICES"
-_POLL_S = 0.1  # how often a placement group's state is asked for
+_POLL_S = 0.1  # how often a placement group's state is asked for; more often at first
 
 # Not retried: a hook that half ran must not run again behind our back. One call: the process ends with its task, and
 # with it whatever the task's hooks left there.
@@ -108,6 +108,10 @@ class RayCluster:
         """The group that the replica runs in, or a new one as Ray would make it."""
         return llm_config.get_engine_config().get_or_create_pg()
 
+    async def remove_placement_group(self, placement_group: Any) -> None:
+        """Remove it, so that it does not hold, or wait for, what others could use."""
+        ray.util.remove_placement_group(placement_group)
+
     async def node_ids(self, placement_group: Any, own_bundles: Sequence[int] | None = None) -> list[str]:
         """The nodes of a group's bundles, each once, in the order of the bundles, once it is scheduled."""
         table = await self._scheduled(placement_group)
@@ -160,12 +164,14 @@ class RayCluster:
         """The group's table, once it is scheduled."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self.placement_group_timeout_s
+        poll_s = _POLL_S / 32
         while True:
             table: dict[str, Any] = ray.util.placement_group_table(placement_group)
-            if table["state"] == "CREATED":
+            state = table.get("state", "REMOVED")  # Ray forgets removed ones after a while
+            if state == "CREATED":
                 return table
-            if table["state"] == "REMOVED":
-                raise PlacementGroupError(f"placement group {table['placement_group_id']} has been removed")
+            if state == "REMOVED":
+                raise PlacementGroupError(f"placement group {placement_group.id.hex()} has been removed")
             infeasible = table["stats"]["scheduling_state"] == "INFEASIBLE" and not autoscales()
             if infeasible or loop.time() >= deadline_s:
                 why = "can never be scheduled" if infeasible else f"was not scheduled within {self._limit()}"
@@ -174,7 +180,8 @@ class RayCluster:
                     f"placement group {table['placement_group_id']} {why}: asked for {table['strategy']} of {bundles}; "
                     f"{supply()}"
                 )
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(poll_s)
+            poll_s = min(2 * poll_s, _POLL_S)
 
     def _limit(self) -> str:
         return f"{self.placement_group_timeout_s:g} s (SERVE_LLM_HOOKS_PLACEMENT_GROUP_TIMEOUT_S)"
@@ -203,7 +210,8 @@ def _seconds(variable: str, default: float, given: float | None) -> float:
 
 async def _cancel(ref: Any) -> None:
     for force in (False, True):
-        ray.cancel(ref, force=force)
+        with contextlib.suppress(RayError):  # a raylet that is gone has nothing left to cancel
+            ray.cancel(ref, force=force)
         done, _ = await asyncio.wait({asyncio.ensure_future(_settled(ref))}, timeout=_POLITE_CANCEL_S)
         if done:
             return

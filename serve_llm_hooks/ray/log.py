@@ -1,18 +1,36 @@
-"""Make the library's log visible in processes that Ray starts for us, as Ray Serve LLM does with its own."""
+"""What this library logs is seen, also where nobody has configured logging."""
 
 from __future__ import annotations
 
 import logging
+import sys
 
 __all__ = ["show_log"]
 
 
 def show_log() -> None:
-    """Send the library's log to stderr (Ray collects it), unless somebody has configured logging."""
+    """Let our lines through to Ray's log of this process (it collects what a process prints), unless somebody has
+    configured this library's logger.
+
+    In a process that Ray has started the logger gets a handler of its own, as Ray's loggers have it, and does not rely
+    on the root logger: importing Ray Serve LLM gives that one a handler, and starting a vLLM engine lets all that it
+    has through nothing below an error.
+    """
     logger = logging.getLogger("serve_llm_hooks")
-    if logger.hasHandlers():
+    own_process = _ray_started_this_process()
+    if logger.handlers or (logger.hasHandlers() and not own_process):
         return
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(asctime)s %(name)s -- %(message)s"))
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.propagate = not own_process
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+
+
+def _ray_started_this_process() -> bool:
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return False
+    context = ray.get_runtime_context()
+    return context.get_task_id() is not None or context.get_actor_id() is not None  # a driver has neither

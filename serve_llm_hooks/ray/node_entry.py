@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..dispatch import WorkerThread, one_line
 from ..node import run_task
+from ..progress import Progress
 from .log import show_log
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run_packed_task"]
 
+_CANCEL_S = 1.0  # what hooks have left running, and is cancelled, is given this long to clean up
+_LEFT_OVER_S = 10.0  # and the process this long to end, once its report is there
 _SHOWN_FILES = 3  # of those that could not be fetched, so many are named
 
 
@@ -28,11 +31,31 @@ def run_packed_task(data: bytes, limit_s: float) -> bytes:
 
     After ``limit_s`` the process ends, its threads' tracebacks in its log. Nobody waits for it any longer by then, and
     cancelling has not reached it: its raylet is stopped, or a hook blocks in C code that keeps the GIL. For that, the
-    timer is one that needs no GIL.
+    timer is one that needs no GIL. It is set once more, for what hooks have left behind: Python would wait for their
+    threads before it lets the process end.
     """
     show_log()
-    faulthandler.dump_traceback_later(min(limit_s, threading.TIMEOUT_MAX), exit=True, file=2)
-    return pickle.dumps(asyncio.run(run_task(pickle.loads(data), download)))
+    _end_process_after(limit_s)
+    # Never closed, as `asyncio.run` would: that waits for tasks and threads without a limit, and the report would too.
+    report = asyncio.Runner().run(_run(pickle.loads(data)))
+    _end_process_after(_LEFT_OVER_S)
+    return report
+
+
+def _end_process_after(seconds: float) -> None:
+    faulthandler.dump_traceback_later(min(seconds, threading.TIMEOUT_MAX), exit=True, file=2)
+
+
+async def _run(task: NodeTask) -> bytes:
+    """The task's report, packed; what its hooks have left running is cancelled, and not waited for for long."""
+    with Progress(task.model_id, node_id=task.node_id) as progress:
+        report = await run_task(task, download, progress=progress)
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for each in left:
+        each.cancel()
+    if left:
+        await asyncio.wait(left, timeout=_CANCEL_S)
+    return pickle.dumps(report)
 
 
 async def download(task: NodeTask, mode: DownloadMode) -> str | None:

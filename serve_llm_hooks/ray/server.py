@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray.serve.llm.deployment import LLMServer as _RayLLMServer
 
+from ..errors import HookLoadError
 from ..initialize import initialization
 from . import internals
 from .callback import hand_over, native_hooks
@@ -66,6 +67,18 @@ def _hooked(base: type[Any]) -> Any:
             return tuple(self._hook_trace)
 
     class StartedByStart(Traced):
+        async def __init__(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+            """As it is, which calls ``start()``."""
+            made = super().__init__(*args, **kwargs)
+            if inspect.isawaitable(made):  # else it is plain, as in Ray 2.58, around an async one
+                await made
+            if not hasattr(self, "_hook_trace"):
+                raise HookLoadError(
+                    f"{base!r} starts its engine in its constructor and never calls start(), so no hook has run. Start "
+                    "it in `async def start(self)`, and let the constructor `await self.start()`, as Ray's LLMServer "
+                    "does."
+                )
+
         async def start(self) -> None:
             """Start the replica: hooks around placement group, downloads and engine."""
             config = self._llm_config

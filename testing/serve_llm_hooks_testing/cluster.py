@@ -212,6 +212,9 @@ class FakeCluster:
         """The default group, on the first ``group_nodes`` nodes."""
         return self.default_group
 
+    async def remove_placement_group(self, placement_group: Any) -> None:
+        """There is nothing to give back: each start has a group of its own."""
+
     async def node_ids(self, placement_group: Any, own_bundles: Sequence[int] | None = None) -> Sequence[str]:
         """The nodes of a group, or of some of its bundles."""
         self.start.reach("on_before_download")

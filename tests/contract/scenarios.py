@@ -323,6 +323,19 @@ def a_group_that_cannot_be_scheduled(told: Told) -> None:
     assert ran(told) == ["before_init", "before_download", "failure"]
 
 
+# Where hooks leave the nodes alone, the engine would be the one that waits.
+@scenario(Model([h.no_download, h.before_engine_init, h.failure]), faults=[unschedulable()])
+def a_group_that_cannot_be_scheduled_where_no_node_is_touched(told: Told) -> None:
+    failed(told, "PlacementGroupError")
+    assert ran(told) == ["no_download", "failure"]
+
+
+@scenario(Model([h.skip_defaults, h.custom_init, h.before_engine_init, h.failure]), faults=[unschedulable()])
+def a_group_that_cannot_be_scheduled_where_the_defaults_are_skipped(told: Told) -> None:
+    failed(told, "PlacementGroupError")
+    assert ran(told) == ["skip_defaults", "custom_init", "failure"]
+
+
 # -- order, models, parameters ----------------------------------------------------------------------------------------
 
 

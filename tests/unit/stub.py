@@ -97,6 +97,9 @@ class StubCluster:
         self.calls.append("acquire")
         return self.nodes if self.acquire is None else await self.acquire()
 
+    async def remove_placement_group(self, placement_group: Any) -> None:
+        self.calls.append("remove")
+
     async def node_ids(
         self, placement_group: tuple[str, ...], own_bundles: Sequence[int] | None = None
     ) -> Sequence[str]:

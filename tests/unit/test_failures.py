@@ -326,6 +326,71 @@ def test_a_start_that_is_cancelled_does_not_go_on_acquiring_its_group() -> None:
     run(main())
 
 
+@hook("on_before_engine_init")
+def breaks(ctx: CallbackCtx) -> None:
+    raise OSError("disk full")
+
+
+def test_the_group_of_a_failed_start_is_given_back_after_the_clean_up() -> None:
+    cluster = StubCluster()
+
+    @hook("on_failure")
+    def clean_up(ctx: CallbackCtx) -> None:
+        cluster.calls.append("clean up")
+
+    with pytest.raises(HookError, match="disk full"):
+        start(breaks, clean_up, cluster=cluster)
+    assert cluster.calls[-2:] == ["clean up", "remove"]
+
+
+def test_the_group_that_the_replica_is_in_is_not_ours_to_give_back() -> None:
+    cluster = StubCluster(placement_group=("n0",))
+    with pytest.raises(HookError, match="disk full"):
+        start(breaks, cluster=cluster)
+    assert "remove" not in cluster.calls
+
+
+def test_a_group_that_cannot_be_given_back_is_logged_and_the_first_error_is_raised(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Stuck(StubCluster):
+        async def remove_placement_group(self, placement_group: Any) -> None:
+            raise ConnectionError("no GCS")
+
+    with pytest.raises(HookError, match="disk full"):
+        start(breaks, cluster=Stuck())
+    assert caplog.messages[-1] == "model 'm': its placement group may be left: ConnectionError: no GCS"
+
+
+@pytest.mark.parametrize("skip_defaults", [True, False])
+def test_where_no_node_is_touched_a_group_that_cannot_be_had_is_told_before_the_engine(skip_defaults: bool) -> None:
+    class Full(StubCluster):
+        async def node_ids(self, placement_group: Any, own_bundles: Any = None) -> Any:
+            raise PlacementGroupError("8 GPUs asked, 4 there")
+
+    def veto(ctx: CallbackCtx) -> bool:
+        return False
+
+    cluster = Full()
+    hook("on_before_init" if skip_defaults else "on_before_download")(veto)
+    with pytest.raises(PlacementGroupError, match="8 GPUs asked, 4 there"):
+        start(veto, cluster=cluster)
+    assert cluster.calls == ["acquire", "remove"]
+
+
+def test_a_group_of_a_hooks_own_is_not_looked_at_where_no_node_is_touched() -> None:
+    class OfNobody(StubCluster):
+        async def node_ids(self, placement_group: Any, own_bundles: Any = None) -> Any:
+            raise AssertionError
+
+    @hook("on_before_init")
+    def skip_defaults(ctx: CallbackCtx) -> bool:
+        ctx.placement_group = "a group that is none of ours"
+        return False
+
+    assert start(skip_defaults, cluster=OfNobody()).output.placement_group == "a group that is none of ours"
+
+
 def test_a_group_that_is_replaced_too_late() -> None:
     @hook("on_before_engine_init")
     def replace(ctx: CallbackCtx) -> None:
@@ -451,6 +516,24 @@ def test_a_start_that_is_cancelled_cancels_its_nodes_tasks() -> None:
     assert cancelled == ["n0", "n1"]
 
 
+def test_a_start_that_is_cancelled_gives_its_group_back() -> None:
+    cluster = StubCluster()
+
+    async def body() -> None:
+        async with initialization(Config(), cluster=cluster):
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        task = asyncio.create_task(body())
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+    assert cluster.calls[-1] == "remove"
+
+
 # -- downloads ----------------------------------------------------------------------------------------------------
 
 
@@ -520,7 +603,7 @@ def test_a_hook_that_captured_what_cannot_be_pickled() -> None:
         "(lock) cannot be pickled: TypeError: cannot pickle '_thread.lock' object. Make what it needs inside the hook, "
         "or pass plain data in ctx.custom_data."
     )
-    assert cluster.calls == ["acquire"]
+    assert cluster.calls == ["acquire", "remove"]
 
 
 class Guarded:
@@ -671,16 +754,23 @@ def test_custom_data_of_a_node_that_cannot_be_unpacked_in_the_replica() -> None:
     assert str(caught.value).startswith("ctx.custom_data['theirs'] cannot be unpacked in the replica, from node n0: ")
 
 
-def test_a_config_that_cannot_be_sent() -> None:
+def test_a_config_that_cannot_be_sent_is_told_to_the_hook_that_asks_for_it() -> None:
     @hook("on_before_node_download")
     def work(ctx: NodeCtx) -> None: ...
 
+    @hook("on_before_node_download")
+    def ask(ctx: NodeCtx) -> None:
+        assert ctx.llm_config.model_id
+
     config = Config(hooks=[work])
     config.lock = threading.Lock()  # type: ignore[attr-defined]  # what a user keeps on a config of his own
-    with pytest.raises(HookPickleError) as caught:
+    assert start(config=config).names == ["work"] * 3
+    config.hooks = [ask]
+    with pytest.raises(NodeInitializationError) as caught:
         start(config=config)
-    assert str(caught.value) == (
+    assert (
         "the config of model 'm' cannot be sent to another process: TypeError: cannot pickle '_thread.lock' object"
+        in str(caught.value)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -10,14 +11,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import serve_llm_hooks.progress
-from serve_llm_hooks import CallbackCtx, NodeCtx, hook, initialization
+from serve_llm_hooks import (
+    CallbackCtx,
+    DownloadMode,
+    NodeCtx,
+    NodeInitializationError,
+    hook,
+    initialization,
+    load_hooks,
+)
+from serve_llm_hooks.node import NodeTask, pack_hooks, run_task
+from serve_llm_hooks.progress import Progress
 
-from .stub import Config, StubCluster
+from .stub import MIRROR, Config, StubCluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from serve_llm_hooks.node import NodeReport, NodeTask
+    from serve_llm_hooks.node import NodeReport
 
 WAITED_S = 30
 
@@ -62,7 +73,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[Said]:
     logger.removeHandler(handler)
 
 
-def start(*hooks: Callable[..., Any], cluster: StubCluster | None = None, engine: Any = None) -> None:
+def start(*hooks: Callable[..., Any] | str, cluster: StubCluster | None = None, engine: Any = None) -> None:
     """On the system's own clock."""
 
     async def main() -> None:
@@ -119,6 +130,81 @@ def test_the_placement_group_and_then_its_nodes(said: Said) -> None:
 
     cluster.answers = {"n1": slow, "n2": slow}
     start(anything, cluster=cluster)
+
+
+def test_the_tasks_that_are_cancelled(said: Said) -> None:
+    async def will_not_be_cancelled(task: NodeTask) -> NodeReport:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await said.await_("waiting for the tasks of 1 nodes to be cancelled (")
+                raise
+
+    cluster = StubCluster(nodes=("n0", "n1"), node_grace_s=0.01, answers={"n1": will_not_be_cancelled})
+
+    @hook("on_before_node_download")
+    def broken(ctx: NodeCtx) -> None:
+        raise OSError
+
+    with pytest.raises(NodeInitializationError):
+        start(broken, cluster=cluster)
+
+
+SLOW_TO_IMPORT = """
+import builtins
+
+builtins.wait_for("model 'm': waiting for its hooks and its engine to be imported (")
+
+@hook("on_before_init")
+def anything(ctx): ...
+"""
+
+
+def test_the_hooks_module(said: Said, write_module: Callable[[str, str], object]) -> None:
+    write_module("slow_to_import", SLOW_TO_IMPORT)
+    builtins.wait_for = said.wait_for  # type: ignore[attr-defined]  # for the module, which must not import this one
+    try:
+        start("slow_to_import")
+    finally:
+        del builtins.wait_for  # type: ignore[attr-defined]  # as above
+
+
+heard: list[Said] = []
+
+
+@hook("on_before_node_download")
+async def slow_on_its_node(ctx: NodeCtx) -> None:  # of the module, so that it travels by reference
+    await heard[0].await_(f"model 'm' on node n0: waiting for {__name__}:slow_on_its_node (")
+
+
+def test_on_a_node_which_hook_and_which_download(said: Said) -> None:
+    heard[:] = [said]
+
+    async def download(task: NodeTask, mode: DownloadMode) -> str:
+        await said.await_("model 'm' on node n0: waiting for the download from s3://models/m (")
+        return "/models/m"
+
+    task = NodeTask(
+        node_id="n0",
+        is_local=True,
+        model_id="m",
+        source_id="org/m",
+        mirror=MIRROR,
+        download_model=DownloadMode.MODEL_AND_TOKENIZER,
+        hooks=pack_hooks(load_hooks(slow_on_its_node)),
+        custom_data=(),
+        llm_config=None,
+        on_error="raise",
+    )
+
+    async def main() -> None:
+        with Progress("m", node_id="n0") as progress:
+            report = await run_task(task, download, progress=progress)
+        assert report.failure is None
+        assert report.path == "/models/m"
+
+    asyncio.run(main())
 
 
 def test_the_engine_also_while_it_blocks_the_event_loop(said: Said) -> None:

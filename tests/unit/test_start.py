@@ -160,10 +160,9 @@ def test_who_is_given_the_start_at_its_beginning_has_its_trace_when_it_fails() -
 
 def test_left_out_the_cluster_is_rays(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = StubCluster()
-    module: Any = ModuleType("serve_llm_hooks.ray.cluster")
+    module: Any = ModuleType("serve_llm_hooks.ray")
     module.RayCluster = lambda: cluster
-    monkeypatch.setitem(sys.modules, "serve_llm_hooks.ray", ModuleType("serve_llm_hooks.ray"))
-    monkeypatch.setitem(sys.modules, "serve_llm_hooks.ray.cluster", module)
+    monkeypatch.setitem(sys.modules, "serve_llm_hooks.ray", module)
     run(initialize_node(Config()))
     assert cluster.calls[0] == "acquire"
 

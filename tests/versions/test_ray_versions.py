@@ -432,7 +432,7 @@ OVERRIDDEN: list[tuple[tuple[str, str], list[str], set[str]]] = [
         {"__init__", "on_before_node_init"},
     ),
     (("ray/server.py", "Traced"), [*SERVERS, SGLANG], set()),
-    (("ray/server.py", "StartedByStart"), SERVERS, {"start"}),
+    (("ray/server.py", "StartedByStart"), SERVERS, {"__init__", "start"}),
     (("ray/server.py", "StartedByConstructor"), [SGLANG], {"__init__"}),
 ]
 
