@@ -77,7 +77,7 @@ BAD = {
         "one .*really blocks",
     ),
     "blocks the loop": (
-        '@hook("on_before_init")\nasync def one(ctx):\n    import time; time.sleep(0.2)',
+        '@hook("on_before_init")\nasync def one(ctx):\n    import time; time.sleep(1)',
         "one .*blocks the event loop",
     ),
     "written on a node, read in the replica": (

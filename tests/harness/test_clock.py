@@ -29,7 +29,7 @@ def test_a_year_takes_no_time(loop: VirtualLoop) -> None:
     started_s = time.perf_counter()
     loop.run_until_complete(asyncio.sleep(365 * 86400))
     assert loop.time() == 365 * 86400
-    assert time.perf_counter() - started_s < 1
+    assert time.perf_counter() - started_s < 60  # on whatever machine
 
 
 def test_timers_fire_in_their_order(loop: VirtualLoop) -> None:
@@ -121,7 +121,7 @@ def test_a_job_that_blocks_is_reported_and_then_the_clock_goes_on() -> None:
     started_s = time.perf_counter()
     with pytest.raises(TimeoutError):
         loop.run_until_complete(main())
-    assert time.perf_counter() - started_s < 1
+    assert time.perf_counter() - started_s < 4  # it would block for 5
     assert loop.time() == 7
     assert len(told) == 1
     free.set()

