@@ -36,8 +36,12 @@ download)
   for minor in $(seq 5 35); do platforms+=(--platform "manylinux_2_${minor}_x86_64"); done # glibc 2.35: Ubuntu 22.04
   $PYTHON -m pip download -d "$folder" --only-binary=:all: --python-version "$PYTHON_VERSION" --implementation cp \
     "${platforms[@]}" \
-    "ray[serve]==${RAY:-2.58.1}" "vllm==${VLLM:-0.26.0}" pyarrow jsonref typer cloudpickle pytest pytest-asyncio pyyaml
-  rm -f "$folder"/torch-*.whl "$folder"/nvidia_*.whl "$folder"/triton-*.whl "$folder"/torchcodec-*.whl
+    "ray[serve]==${RAY:-2.58.1}" "vllm==${VLLM:-0.26.0}" pyarrow jsonref typer cloudpickle pyyaml \
+    $(grep -oE '^pytest(-asyncio)?==[^ ]+' requirements/dev.txt)
+  rm -f "$folder"/torch-*.whl "$folder"/triton-*.whl "$folder"/torchcodec-*.whl
+  # Those of torch alone: flashinfer needs others of NVIDIA's (nvidia-ml-py, which is pynvml, and more).
+  rm -f "$folder"/nvidia_{cublas,cuda_*,cudnn_cu13,cufft,cufile,curand,cusolver,cusparse,cusparselt*,nccl_cu13}-*.whl \
+    "$folder"/nvidia_{nvjitlink,nvshmem_cu13,nvtx}-*.whl
   $PYTHON -m pip wheel --no-deps -w "$folder" .
   find "$folder" -name '*.whl' -size "+${PIECE_MB}M" | while read -r wheel; do
     split --bytes="${PIECE_MB}M" --numeric-suffixes "$wheel" "$wheel.piece-"
@@ -49,8 +53,14 @@ offline)
   find "$folder" -name '*.whl.piece-00' | while read -r first; do
     cat "${first%-00}"-* > "${first%.piece-00}"
   done
-  $PYTHON -m venv --system-site-packages .venv-gpu # its torch is the system's
+  $PYTHON -m venv --system-site-packages .venv-gpu # its torch is the machine's
   .venv-gpu/bin/pip install --no-index --no-deps "$folder"/*.whl # this package's among them
+  # Where $PYTHON is itself in a virtual environment, --system-site-packages shows the packages of the interpreter under
+  # it, not of that environment. So the folder of its torch is named; what is in .venv-gpu goes before it.
+  $PYTHON -c 'import importlib.util, pathlib, sys
+found = importlib.util.find_spec("torch")
+sys.exit(f"{sys.executable} has no torch") if found is None else print(pathlib.Path(found.origin).parents[1])' \
+    > "$(.venv-gpu/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch-of-the-machine.pth"
   show
   ;;
 *) usage ;;
