@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import serve_llm_hooks
+from serve_llm_hooks import DownloadMode, load_hooks
+from serve_llm_hooks.node import NodeTask, pack_custom_data, pack_hooks
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_a_bare_import_is_cheap() -> None:
@@ -20,6 +26,44 @@ def test_a_bare_import_is_cheap() -> None:
         "serve_llm_hooks.points",
         "serve_llm_hooks.registry",
     }
+
+
+# In a process of its own: running a node's task arms a timer that ends the process by force. What is unpickled there
+# is packed here, so that packing imports nothing there.
+A_NODE = """
+import json, pickle, sys
+from serve_llm_hooks.ray.node_entry import run_packed_task
+report = pickle.loads(run_packed_task(sys.stdin.buffer.read(), 60))
+print(json.dumps({
+    "failure": report.failure and report.failure.message,
+    "ran": [(event.name, event.outcome) for event in report.events],
+    "imported": sorted(sys.modules),
+}))
+"""
+
+
+def test_a_node_without_a_download_imports_nothing_heavy() -> None:
+    registry = load_hooks("tests.unit.node_hook")
+    task = NodeTask(
+        node_id="node-1",
+        is_local=False,
+        model_id="of-the-import-test",
+        source_id="/models/m",
+        mirror=None,
+        download_model=DownloadMode.MODEL_AND_TOKENIZER,
+        hooks=pack_hooks(registry),
+        custom_data=pack_custom_data({"free_gb": 1}, where="the test"),
+        llm_config=b"not to be unpickled unless a hook asks for it",
+        on_error="raise",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", A_NODE], input=pickle.dumps(task), cwd=REPOSITORY, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    seen = json.loads(done.stdout)
+    assert seen["failure"] is None
+    assert seen["ran"] == [["look", "ok"]]
+    assert not set(seen["imported"]) & {"torch", "vllm", "ray.serve", "ray.llm", "pydantic"}
 
 
 @pytest.mark.parametrize("name", serve_llm_hooks.__all__)
