@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from typing import Any
 
 from serve_llm_hooks import CallbackCtx, NodeCtx, Skip, hook, skip
 
@@ -24,6 +26,8 @@ def before_node_download(ctx: NodeCtx) -> Skip:
 
 @hook("on_after_node_download")
 def after_node_download(ctx: NodeCtx) -> None:
+    # Nothing was downloaded here, so nothing has imported what takes ten seconds.
+    assert not {"torch", "vllm", "ray.serve"} & set(sys.modules)
     ctx.custom_data["config_is_there"] = os.path.exists(os.path.join(ctx.custom_data["model"], "config.json"))
 
 
@@ -47,9 +51,35 @@ def before_engine_init(ctx: CallbackCtx) -> None:
 async def after_engine_init(ctx: CallbackCtx) -> None:
     from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
-    request = ChatCompletionRequest(model=ctx.model_id, messages=[{"role": "user", "content": "Hi"}], max_tokens=2)
+    check_compilation(ctx.engine, os.environ["ACCELERATOR"])
+    # Greedy, so that no luck ends the answer early.
+    request = ChatCompletionRequest(
+        model=ctx.model_id, messages=[{"role": "user", "content": "Hi"}], max_tokens=2, temperature=0
+    )
     answers = [answer async for answer in ctx.engine.chat(request)]
     ctx.custom_data["warm_up_tokens"] = answers[0].usage.completion_tokens
+
+
+def check_compilation(engine: Any, accelerator: str) -> None:
+    """CUDA graphs and torch.compile are on on a GPU, and off on the CPU, in the engine's own final config."""
+    # The engine's config under the names that vLLM 0.26 and 0.29 have for it, and its client those of Ray 2.58 and 2.60.
+    client = next(
+        (found for name in ("_engine_client", "engine_client") if (found := getattr(engine, name, None))), None
+    )
+    config = getattr(client, "vllm_config", None)
+    assert config is not None, f"no vllm_config is found on {engine!r}"
+    compilation = config.compilation_config
+    eager = config.model_config.enforce_eager
+    graphs, mode = (getattr(value, "name", str(value)) for value in (compilation.cudagraph_mode, compilation.mode))
+    seen = f"enforce_eager={eager}, cudagraph_mode={graphs}, mode={mode}"
+    if accelerator == "gpu":
+        assert not eager, seen
+        assert graphs not in ("NONE", "None"), seen
+        assert mode not in ("NONE", "None"), seen
+        assert compilation.cudagraph_capture_sizes, seen
+    else:
+        assert eager, seen
+        assert (graphs, mode) == ("NONE", "NONE"), seen
 
 
 @hook("on_after_init")
