@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 import time
 from importlib import import_module
 from typing import Any
+
+ACCELERATOR = os.environ.get("BENCH_ACCELERATOR", "cpu")
+BUNDLE: dict[str, float] = {"CPU": 1, "GPU": 1} if ACCELERATOR == "gpu" else {"CPU": 1}
+NODE: dict[str, Any] = {"num_cpus": 4, "num_gpus": int(ACCELERATOR == "gpu")}
+GONE_S = 60.0  # how long a removed group may take to give back what it held
 
 
 def main(nodes: int, pairs: int) -> dict[str, list[float]]:
@@ -25,11 +31,11 @@ def main(nodes: int, pairs: int) -> dict[str, list[float]]:
 
     rays_initialize_node = import_module("ray.llm._internal.serve.utils.node_initialization_utils").initialize_node
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
     samples: dict[str, list[float]] = {"ours": [], "theirs": []}
     try:
         for _ in range(nodes - 1):
-            cluster.add_node(num_cpus=4)
+            cluster.add_node(**NODE)
         ray.init(address=cluster.address, log_to_driver=False)
         with tempfile.TemporaryDirectory() as model:
             for turn in range(pairs + 1):
@@ -37,8 +43,8 @@ def main(nodes: int, pairs: int) -> dict[str, list[float]]:
                     fields: dict[str, Any] = {"hooks": ["benchmarks.hooks"]} if side == "ours" else {}
                     config = cls(
                         model_loading_config={"model_id": "m", "model_source": model},
-                        accelerator_config={"kind": "cpu"},
-                        placement_group_config={"bundles": [{"CPU": 1}] * nodes, "strategy": "STRICT_SPREAD"},
+                        accelerator_config={"kind": ACCELERATOR},
+                        placement_group_config={"bundles": [BUNDLE] * nodes, "strategy": "STRICT_SPREAD"},
                         # A runtime environment that nobody had before: workers are fresh on both sides.
                         runtime_env={"env_vars": {"BENCH_TURN": f"{side}-{turn}"}},
                         **fields,
@@ -65,12 +71,31 @@ def main(nodes: int, pairs: int) -> dict[str, list[float]]:
 
 
 def _remove_groups() -> None:
+    """Remove all placement groups, and wait until they are gone: the next one would wait for what they hold."""
     import ray
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
     for group_id, row in ray.util.placement_group_table().items():
         if row["state"] != "REMOVED":
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group_id))))
+    deadline_s = time.monotonic() + GONE_S
+    while not (_removed() and _all_free()):
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"a removed placement group still holds something: {ray.available_resources()}")
+        time.sleep(0.05)
+
+
+def _removed() -> bool:
+    import ray
+
+    return all(row["state"] == "REMOVED" for row in ray.util.placement_group_table().values())
+
+
+def _all_free() -> bool:
+    import ray
+
+    free, there = ray.available_resources(), ray.cluster_resources()
+    return all(free.get(name, 0) == there.get(name, 0) for name in BUNDLE)
 
 
 if __name__ == "__main__":
