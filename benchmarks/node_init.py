@@ -72,30 +72,21 @@ def main(nodes: int, pairs: int) -> dict[str, list[float]]:
 
 def _remove_groups() -> None:
     """Remove all placement groups, and wait until they are gone: the next one would wait for what they hold."""
-    import ray
-    from ray.util.placement_group import PlacementGroup, remove_placement_group
+    from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
-    for group_id, row in ray.util.placement_group_table().items():
+    ray: Any = import_module("ray")
+    for group_id, row in placement_group_table().items():
         if row["state"] != "REMOVED":
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group_id))))
     deadline_s = time.monotonic() + GONE_S
-    while not (_removed() and _all_free()):
+    while True:
+        states = {row["state"] for row in placement_group_table().values()}
+        free, there = ray.available_resources(), ray.cluster_resources()
+        if states <= {"REMOVED"} and all(free.get(name, 0) == there[name] for name in BUNDLE):
+            return
         if time.monotonic() > deadline_s:
-            raise TimeoutError(f"a removed placement group still holds something: {ray.available_resources()}")
+            raise TimeoutError(f"the placement groups are {states}; free is {free} of {there}")
         time.sleep(0.05)
-
-
-def _removed() -> bool:
-    import ray
-
-    return all(row["state"] == "REMOVED" for row in ray.util.placement_group_table().values())
-
-
-def _all_free() -> bool:
-    import ray
-
-    free, there = ray.available_resources(), ray.cluster_resources()
-    return all(free.get(name, 0) == there.get(name, 0) for name in BUNDLE)
 
 
 if __name__ == "__main__":

@@ -42,8 +42,8 @@ ENGINE = {"cpu": "enforce_eager: true", "gpu": "gpu_memory_utilization: 0.3"}
 # FlashInfer compiles its sampler when it is first used, and that needs nvcc, which a machine that only runs has not.
 ENVIRONMENT = {"cpu": 'VLLM_CPU_KVCACHE_SPACE: "1"', "gpu": 'VLLM_USE_FLASHINFER_SAMPLER: "0"'}
 
-# What ran, in order, as [point, hook, outcome, "replica" or "node"]; `python -m tests.deployed cpu MODEL_FOLDER --record`
-# writes it, on the CPU, and every accelerator is held to it.
+# What ran, in order, as [point, hook, outcome, "replica" or "node"]. Every accelerator is held to it, and it was
+# recorded on the CPU, by `python -m tests.deployed cpu MODEL_FOLDER --record`.
 RECORDED = Path(__file__).with_suffix(".json")
 
 

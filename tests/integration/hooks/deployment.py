@@ -62,10 +62,9 @@ async def after_engine_init(ctx: CallbackCtx) -> None:
 
 def check_compilation(engine: Any, accelerator: str) -> None:
     """CUDA graphs and torch.compile are on on a GPU, and off on the CPU, in the engine's own final config."""
-    # The engine's config under the names that vLLM 0.26 and 0.29 have for it, and its client those of Ray 2.58 and 2.60.
-    client = next(
-        (found for name in ("_engine_client", "engine_client") if (found := getattr(engine, name, None))), None
-    )
+    client: Any = None
+    for name in ("_engine_client", "engine_client"):  # Ray's engine keeps it to itself
+        client = client or getattr(engine, name, None)
     config = getattr(client, "vllm_config", None)
     assert config is not None, f"no vllm_config is found on {engine!r}"
     compilation = config.compilation_config
