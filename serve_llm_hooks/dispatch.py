@@ -118,8 +118,8 @@ class Dispatcher:
         start = 0
         while start < len(hooks):
             end = start + 1
-            if not _alone(hooks[start]):
-                while end < len(hooks) and not _alone(hooks[end]):
+            if not hooks[start].alone:
+                while end < len(hooks) and not hooks[end].alone:
                     end += 1
             batch = hooks[start:end]
             run = _Run(batch, ctx, self._trace)
@@ -241,11 +241,6 @@ class Dispatcher:
 
     def _where(self) -> str:
         return f"model {self._model_id!r}" + (f", node {self._node_id}" if self._node_id else "")
-
-
-def _alone(hook: Hook) -> bool:
-    """Whether a hook cannot share a hop to the worker thread with its neighbours."""
-    return hook.is_async or hook.options.timeout_s is not None
 
 
 class _Run:

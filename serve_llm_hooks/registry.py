@@ -103,9 +103,10 @@ class Hook:
         ref: ``module:qualname``; with its parameters, where there are any.
         call: takes ``ctx``, and nothing else.
         is_async: whether calling it gives an awaitable.
+        alone: whether it cannot share a hop to the worker thread with its neighbours.
     """
 
-    __slots__ = ("call", "fn", "is_async", "kwargs", "name", "options", "path", "ref")
+    __slots__ = ("alone", "call", "fn", "is_async", "kwargs", "name", "options", "path", "ref")
 
     def __init__(self, fn: Callable[..., Any], options: HookOptions, kwargs: Mapping[str, Any] | None = None) -> None:
         self.fn: Callable[..., Any] = fn
@@ -118,6 +119,7 @@ class Hook:
         self.ref: str = f"{self.path}({shown})" if shown else self.path
         self.call: Callable[[Any], Any] = partial(fn, **self.kwargs) if self.kwargs else fn
         self.is_async: bool = _is_async(fn)
+        self.alone: bool = self.is_async or options.timeout_s is not None
 
     @property
     def point(self) -> HookName:
