@@ -1,6 +1,7 @@
-"""A whole cold start: `serve.run` to the first answered request, with a real vLLM engine on the CPU.
+"""A whole cold start: `serve.run` to the first answered request, with a real vLLM engine.
 
 Run as a program, once for each start: `python -m benchmarks.deploy ours|theirs|timed MODEL_FOLDER` prints its moments.
+BENCH_ACCELERATOR=gpu runs it on a GPU.
 """
 
 from __future__ import annotations
@@ -12,30 +13,33 @@ import sys
 import tempfile
 import time
 import urllib.request
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from . import marks
+from .steps import durations
 
 REPOSITORY = Path(__file__).parents[1]
 ACCELERATOR = os.environ.get("BENCH_ACCELERATOR", "cpu")
 ENGINE: dict[str, dict[str, Any]] = {"cpu": {"enforce_eager": True}, "gpu": {"gpu_memory_utilization": 0.3}}
+# FlashInfer compiles its sampler when it is first used, and that needs nvcc, which a machine that only runs has not.
+ENVIRONMENT = {"cpu": {"VLLM_CPU_KVCACHE_SPACE": "1"}, "gpu": {"VLLM_USE_FLASHINFER_SAMPLER": "0"}}
 
 
 def main(side: str, model: str) -> dict[str, Any]:
-    """The moments of one start, in seconds since `serve.run` was called."""
-    marks = Path(tempfile.mkdtemp()) / "marks"
+    """The moments of one start, in seconds since `serve.run` was called; for `timed`, what is our own in it as well."""
+    file = Path(tempfile.mkdtemp()) / "marks"
     import ray
     from ray import serve
-    from ray.serve.llm import LLMConfig as RayLLMConfig
-    from ray.serve.llm import build_openai_app as rays_build_openai_app
 
-    from serve_llm_hooks.ray import LLMConfig, build_openai_app
-
+    import_module("ray.serve.llm")  # as long as it takes, and on both sides before the clock runs
     ray.init(
         address="local",
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": str(REPOSITORY), "BENCH_MARKS": str(marks)}},
+        runtime_env={"env_vars": {"PYTHONPATH": str(REPOSITORY), marks.VARIABLE: str(file)}},
     )
     try:
         with socket.socket() as probe:
@@ -47,31 +51,77 @@ def main(side: str, model: str) -> dict[str, Any]:
             "accelerator_config": {"kind": ACCELERATOR},
             "engine_kwargs": {"max_model_len": 256, "dtype": "bfloat16", "max_num_seqs": 2, **ENGINE[ACCELERATOR]},
             "log_engine_metrics": False,
-            "runtime_env": {"env_vars": {"VLLM_CPU_KVCACHE_SPACE": "1"}},
+            "runtime_env": {"env_vars": ENVIRONMENT[ACCELERATOR]},
         }
+        driver = Driver(side, fields)
         begun_s = time.time()
-        if side != "theirs":
-            if side == "timed":
-                fields["server_cls"] = "benchmarks.timed.LLMServer"
-            app = build_openai_app({"llm_configs": [LLMConfig(hooks=["benchmarks.hooks"], **fields)]})
-        else:
-            callback = {"callback_class": "benchmarks.rays.Marks"}
-            app = rays_build_openai_app({"llm_configs": [RayLLMConfig(callback_config=callback, **fields)]})
+        app = driver.build()
+        built_s = time.time()
         serve.run(app, name="bench", route_prefix="/")
         ready_s = time.time()
         _ask(port)
-        moments = {"ready": ready_s - begun_s, "first token": time.time() - begun_s}
-        result: dict[str, Any] = {"moments": moments}
-        for line in marks.read_text().splitlines():
-            name, at_s = json.loads(line)
-            if name.startswith("own:"):
-                result["own_s"] = float(name.removeprefix("own:"))
-            else:
-                moments[name] = at_s - begun_s
-        return result
+        ends = {"built": built_s, "ready": ready_s, "first token": time.time()}
+        noted, parts = marks.read(file)
+        moments = {name: at_s - begun_s for name, at_s in {**noted, **ends}.items()}
+        if side != "timed":
+            return {"moments": moments}
+        parts = driver.parts | parts
+        return {
+            "moments": moments,
+            "steps": durations(moments, 0.0),
+            "parts": parts,
+            "own_s": sum(parts.values()),
+        }
     finally:
         serve.shutdown()
         ray.shutdown()
+
+
+class Driver:
+    """Makes the app of a side. `parts`: what of that, and of pickling it later, is this library's own."""
+
+    def __init__(self, side: str, fields: dict[str, Any]) -> None:
+        self.parts: dict[str, float] = {}
+        self._side = side
+        self._fields = fields
+        if side != "theirs":
+            begun_s = time.perf_counter()
+            self._ours = import_module("serve_llm_hooks.ray.app")
+            self.parts["driver: imports"] = time.perf_counter() - begun_s
+        if side == "timed":
+            self._fields = {**fields, "server_cls": "benchmarks.timed.LLMServer"}
+            import_module("benchmarks.timed")  # the stopwatch is no part of what it measures
+
+    def build(self) -> Any:
+        """The app, as somebody who serves this model makes it."""
+        if self._side == "theirs":
+            llm = import_module("ray.serve.llm")
+            config = llm.LLMConfig(callback_config={"callback_class": "benchmarks.rays.Marks"}, **self._fields)
+            return llm.build_openai_app({"llm_configs": [config]})
+        if self._side == "timed":
+            return self._build_timed()
+        config = self._ours.LLMConfig(hooks=["benchmarks.hooks"], **self._fields)
+        return self._ours.build_openai_app({"llm_configs": [config]})
+
+    def _build_timed(self) -> Any:
+        """The same. Of what both sides do (Ray's validation, Ray's builder), Ray's part is taken off."""
+        self.parts |= {"driver: config": 0.0, "driver: app": 0.0, "driver: pickling": 0.0}
+        rays_config = import_module("ray.serve.llm").LLMConfig
+        rays_config(**self._fields)  # what only the first one pays for is Ray's
+        marks.timed(self._ours.LLMConfig, "__getstate__", lambda took_s: self._add("driver: pickling", took_s))
+        marks.timed(self._ours, "_ray_build_openai_app", lambda took_s: self._add("driver: app", -took_s))
+        begun_s = time.perf_counter()
+        rays_config(**self._fields)
+        made_s = time.perf_counter()
+        config = self._ours.LLMConfig(hooks=["benchmarks.hooks"], **self._fields)
+        ours_s = time.perf_counter()
+        app = self._ours.build_openai_app({"llm_configs": [config]})
+        self._add("driver: app", time.perf_counter() - ours_s)
+        self._add("driver: config", max((ours_s - made_s) - (made_s - begun_s), 0.0))
+        return app
+
+    def _add(self, name: str, took_s: float) -> None:
+        self.parts[name] += took_s
 
 
 def _ask(port: int) -> None:

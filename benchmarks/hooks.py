@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import time
 
 from serve_llm_hooks import CallbackCtx, NodeCtx, hook
+
+from .marks import mark
 
 
 @hook("on_before_node_download")
@@ -22,12 +22,6 @@ async def choose_mirror(ctx: NodeCtx) -> None:
 @hook("on_after_node_download")
 def verify(ctx: NodeCtx) -> None:
     ctx.custom_data["verified"] = True
-
-
-def mark(name: str) -> None:
-    """Append a moment to the file that the benchmark reads."""
-    with open(os.environ["BENCH_MARKS"], "a") as file:
-        file.write(json.dumps([name, time.time()]) + "\n")
 
 
 @hook("on_before_init", model_id="deployed")
