@@ -29,7 +29,7 @@ test-faults: $(VENV)/.engine ## the tests behind docs/reliability.md, REPEAT tim
 		$(BIN)/python -m pytest tests -m fault -q || exit 1; done
 
 test-fast: $(VENV)/.dev ## the tests without Ray and without an engine (seconds)
-	@$(BIN)/python -m pytest $(wildcard tests/unit tests/harness tests/contract tests/typing) -m "not ray" \
+	@$(BIN)/python -m pytest $(wildcard tests/unit tests/harness tests/contract tests/typing tests/benchmarks/test_report.py) -m "not ray" \
 		-n auto --maxprocesses=4 --benchmark-disable
 
 mutants: $(VENV)/.dev ## tell the fake cluster lies, each of which the contract suite must catch (a minute)
@@ -45,7 +45,7 @@ types: $(VENV)/.dev ## mypy --strict on everything, pyright on the public types
 	@for package in serve_llm_hooks serve_llm_hooks_testing; do \
 		PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=typings pyright --ignoreexternal --verifytypes $$package || exit 1; done
 
-bench: $(VENV)/.engine ## measure everything, write benchmarks/results.json and docs/performance.md (15 minutes)
+bench: $(VENV)/.engine ## measure everything, write benchmarks/results.json and docs/performance.md (20 minutes)
 	@$(BIN)/python -m benchmarks.run
 
 bench-harness: $(VENV)/.engine ## what the fake cluster costs, beside a local Ray (two minutes)

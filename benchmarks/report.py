@@ -86,8 +86,9 @@ def tables(results: dict[str, Any]) -> str:
             ours, theirs = (median(row[moment] for row in found[side]) for side in ("ours", "theirs"))
             lines.append(f"| `serve.run` to {moment} | {ours:.1f} | {theirs:.1f} |")
     if found := samples.get("timed"):
-        lines += _steps(found)
-        lines += _parts(found)
+        lines += [*_steps(found), *_parts(found)]
+    else:
+        lines += ["", "The steps of a cold start, and what `hook_share` counts: not yet measured."]
     lines += _sentences(samples)
     return "\n".join(lines)
 
