@@ -43,7 +43,8 @@ types: $(VENV)/.dev ## mypy --strict on everything, pyright on the public types
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@for package in serve_llm_hooks serve_llm_hooks_testing; do \
-		PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=typings pyright --ignoreexternal --verifytypes $$package || exit 1; done
+		report=$$(PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=typings pyright --ignoreexternal --verifytypes $$package) \
+			|| { echo "$$report"; exit 1; }; done  # eighty lines that say that all is well are not shown
 
 bench: $(VENV)/.engine ## measure everything, write benchmarks/results.json and docs/performance.md (20 minutes)
 	@$(BIN)/python -m benchmarks.run
