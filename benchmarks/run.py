@@ -64,9 +64,10 @@ def main() -> int:
         results = json.loads(RESULTS.read_text())
     results["reach"] = REACH
     compile_once()
+    now = stamp(quick=options.quick)
     for name in options.only or PARTS:
         say(f"measuring: {name}")
-        results["stamps"][name] = stamp(quick=options.quick)
+        results["stamps"][name] = now
         PARTS[name](results, quick=options.quick)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     write_report(results, REPOSITORY)
@@ -82,7 +83,8 @@ def stamp(*, quick: bool) -> dict[str, Any]:
     """When, of what, and on what."""
     cpu = next((line for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ":" + platform.machine())
     memory = next((line for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), "0 0")
-    changed = _git("status", "--porcelain", "--", "serve_llm_hooks", "benchmarks", "tests/benchmarks")
+    code = ("serve_llm_hooks", "benchmarks/*.py", "tests/benchmarks")  # and not what is measured here itself
+    changed = _git("status", "--porcelain", "--", *code)
     return {
         "date": date.today().isoformat(),
         "commit": (_git("rev-parse", "--short=12", "HEAD") or "unknown") + ("+changes" if changed else ""),
