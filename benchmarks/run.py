@@ -60,17 +60,17 @@ def main() -> int:
     parser.add_argument("--only", choices=[*PARTS], action="append", help="of the parts, this one; may be repeated")
     options = parser.parse_args()
     results: dict[str, Any] = {"keys": {}, "samples": {}, "stamps": {}}
-    if options.only and RESULTS.exists():
+    if RESULTS.exists():  # what is not measured now, or fails, stays what it was, with its own stamp
         results = json.loads(RESULTS.read_text())
     results["reach"] = REACH
     compile_once()
     now = stamp(quick=options.quick)
     for name in options.only or PARTS:
         say(f"measuring: {name}")
-        results["stamps"][name] = now
         PARTS[name](results, quick=options.quick)
+        results["stamps"][name] = now
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    write_report(results, REPOSITORY)
+        write_report(results, REPOSITORY)
     rows = verdicts(results)
     for row in rows:
         say(f"{row.key:32s} {row.shown:>40s}   reach {row.reach:g}   {row.verdict}")
