@@ -101,7 +101,7 @@ def ray_cluster(s3: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
         for slot in (1, 2):
             cluster.add_node(**node(slot))
         ray.init(address=cluster.address, log_to_driver=False)
-        cluster.wait_for_nodes()
+        cluster.wait_for_nodes(timeout=120)
         _wait_for_autoscaler()
         yield cluster
     finally:
@@ -113,7 +113,7 @@ def _wait_for_autoscaler() -> None:
     """Until it has reported for the first time, nothing can be called impossible: it might add nodes."""
     from serve_llm_hooks.ray.supply import autoscales
 
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while autoscales():
         assert time.monotonic() < deadline, "Ray's autoscaler says nothing"
         time.sleep(0.1)

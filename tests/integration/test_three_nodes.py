@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -317,8 +318,10 @@ def test_llm_config_on_a_node(make_config: Callable[..., Any]) -> None:
 )
 def test_a_group_that_this_cluster_can_never_hold(make_config: Callable[..., Any]) -> None:
     config = make_config(placement_group_config={"bundles": [{"CPU": 1000}], "strategy": "PACK"})
+    begin = time.monotonic()
     with pytest.raises(PlacementGroupError) as caught:
-        start(config)
+        start(config, placement_group_timeout_s=300)
+    assert time.monotonic() - begin < 60
     assert "can never be scheduled: asked for PACK of {'CPU': 1000.0}" in str(caught.value)
     assert "'CPU': 4.0" in str(caught.value)
 
@@ -356,8 +359,11 @@ def test_a_download_that_fails_names_node_source_and_cause(
     config = make_config(
         model_loading_config={"model_id": "absent", "model_source": {"bucket_uri": "s3://no-such-bucket/m"}},
     )
+    begin = time.monotonic()
     with pytest.raises(NodeInitializationError) as caught:
-        start(config)
+        start(config, node_timeout_s=120)
+    assert time.monotonic() - begin < 120
+    assert len(caught.value.exceptions) == len(three_nodes)
     for error in caught.value.exceptions:
         assert isinstance(error, DownloadError)
         assert "model 'absent' could not be downloaded to node" in str(error)

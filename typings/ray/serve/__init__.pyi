@@ -4,6 +4,7 @@ class Application:
     _bound_deployment: Any
 
 class RunTarget:
+    name: str
     def __init__(self, target: Application, name: str = ..., route_prefix: str | None = ...) -> None: ...
 
 def start(*, http_options: Any = ..., **kwargs: Any) -> None: ...
