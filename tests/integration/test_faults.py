@@ -730,9 +730,9 @@ def test_the_replica_is_killed(model_id: str, restarted: Deployed) -> None:
     for lock in folder.glob("home/*.lock"):
         with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    if model_id == "e":
-        assert [path.name for path in folder.glob("home/*.lock")] != []
-    assert [path for path in folder.rglob("*") if "serve_llm_hooks" in path.name.replace("-", "_")] == []
+    # Its home is also where its temporary files go. What begins with a dot is torch's, or vLLM's.
+    left = {path.name for path in folder.glob("home/*") if not path.name.startswith(".")}
+    assert left == ({"hub", "e-full.lock"} if "download" in deaths else set())  # Ray's downloader's
 
 
 @pytest.mark.fault("the replica is killed between any two points")
