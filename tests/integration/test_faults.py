@@ -78,12 +78,17 @@ def start(config: Any, on_begin: Callable[[Initialization], object] | None = Non
 
 
 def fail(config: Any, **cluster: Any) -> Told:
-    """One start, which fails."""
+    """One start, which fails, and leaves no placement group."""
+    import ray
+
     begun: list[Initialization] = []
     begin = time.monotonic()
     with pytest.raises(Exception) as caught:  # each test says which
         start(config, begun.append, **cluster)
-    return Told(caught.value, begun[0], time.monotonic() - begin)
+    told = Told(caught.value, begun[0], time.monotonic() - begin)
+    group = told.run.ctx.placement_group
+    wait_until(lambda: ray.util.placement_group_table(group).get("state", "REMOVED") == "REMOVED")
+    return told
 
 
 def settled(name: str) -> Any:
