@@ -24,7 +24,7 @@ test: $(VENV)/.engine ## all tests, the real Ray and vLLM ones included (minutes
 test-gpu: ## the deployment tests on a GPU; fails where there is none (scripts/gpu-environment.sh makes .venv-gpu)
 	@SERVE_LLM_HOOKS_REQUIRE_GPU=1 $(if $(wildcard .venv-gpu),.venv-gpu,$(VENV))/bin/python -m pytest tests/gpu -rA
 
-test-faults: $(VENV)/.engine ## the tests behind docs/reliability.md, REPEAT times or until one fails (4 minutes each)
+test-faults: $(VENV)/.engine ## the tests behind docs/reliability.md, REPEAT times or until one fails (6 minutes each)
 	@for run in $$(seq $(REPEAT)); do echo "run $$run of $(REPEAT)"; \
 		$(BIN)/python -m pytest tests -m fault -q || exit 1; done
 
