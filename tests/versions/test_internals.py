@@ -28,12 +28,14 @@ def test_only_one_file_imports_rays_internals() -> None:
     assert [place for place in places if not place.startswith("ray/internals.py:")] == []
 
 
-def test_the_checked_versions_are_the_first_and_the_last_supported_and_the_extra_names_the_same() -> None:
+def test_the_checked_versions_are_all_the_supported_ones_and_the_extra_names_the_same() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     [ray] = [one for one in map(Requirement, extras["ray"]) if one.name == "ray"]
     assert ray.specifier == SpecifierSet(SUPPORTED)
-    first, last = (version.rpartition(".")[0] for version in VERSIONS)
-    before, after = (f"2.{int(first.split('.')[1]) - 1}.9", f"2.{int(last.split('.')[1]) + 1}.0")
+    first, *_, last = (version.rpartition(".")[0] for version in VERSIONS)
+    oldest, newest = (int(version.split(".")[1]) for version in (first, last))
+    assert [version.rpartition(".")[0] for version in VERSIONS] == [f"2.{n}" for n in range(oldest, newest + 1)]
+    before, after = f"2.{oldest - 1}.9", f"2.{newest + 1}.0"
     assert list(SpecifierSet(SUPPORTED).filter([before, *VERSIONS, after])) == list(VERSIONS)
     assert f"| Ray | {first} to {last};" in (ROOT / "README.md").read_text()
 

@@ -35,7 +35,7 @@ class LLMConfig:  # ray/config.py: ours is a subclass; ray/callback.py, ray/clus
     engine_kwargs: ...
     server_cls: ...
     callback_config: CallbackConfig
-    _engine_config = PrivateAttr(None)  # ray/other_engine.py empties it
+    _engine_config = PrivateAttr(None)  # where get_engine_config() keeps what it has made
     _callback_instance = PrivateAttr(None)
 
     @property
