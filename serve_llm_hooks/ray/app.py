@@ -146,8 +146,17 @@ def _hooked(config: Any, where: str) -> LLMConfig:
 
 
 def _fields(model: Any) -> dict[str, Any]:
-    """What was set on a pydantic model, as it is (``model_dump`` would turn classes and enums into plain data)."""
-    return {name: getattr(model, name) for name in model.model_fields_set}
+    """What was set on a pydantic model, as it is (``model_dump`` would turn classes and enums into plain data).
+
+    What was changed in place (``config.deployment_config["num_replicas"] = 3``) does not count as set there.
+    """
+    values = {name: getattr(model, name) for name in type(model).model_fields}
+    return {
+        name: value
+        for name, value in values.items()
+        if name in model.model_fields_set
+        or value != type(model).model_fields[name].get_default(call_default_factory=True)
+    }
 
 
 # -- what Ray has built ---------------------------------------------------------------------------------------------
@@ -160,12 +169,12 @@ def _with_hooks(app: Application) -> Application:
     """
     for part in _parts(app):
         deployment = part._bound_deployment
+        _warn_of_group(deployment)
         if not (isinstance(deployment.func_or_class, type) and issubclass(deployment.func_or_class, _RayLLMServer)):
             continue
         hooked = hooked_server(deployment.func_or_class)
         if hooked is not deployment.func_or_class:
             part._bound_deployment = deployment.options(func_or_class=hooked)
-        _warn_of_group(deployment)
     return app
 
 
