@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from ..callbacks import HeldCall, Holder
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HandedOver", "HooksCallback", "hand_over"]
 
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
 # Ray calls a callback before its engine starts, and never again.
 _OUT_OF_REACH: tuple[HookName, ...] = ("on_after_engine_init", "on_after_init")
 
@@ -36,6 +40,8 @@ class HandedOver(CallbackBase):
     config, with this on it, to another process.
     """
 
+    taken: bool = False  # what hooks decided: from then on whoever unpickles the config needs no hooks
+
     def take(self, ctx: HooksCtx) -> None:
         """Take over what hooks decided."""
         self.ctx: CallbackCtx = CallbackCtx(
@@ -44,6 +50,7 @@ class HandedOver(CallbackBase):
             runtime_env=ctx.runtime_env,
             run_init_node=False,
         )
+        self.taken = True
 
     def _handle_callback_error(self, method_name: str, e: Exception) -> None:
         raise e  # ours say what, where and what to do; Ray's wrapping would hide their type
@@ -55,6 +62,7 @@ class HandedOver(CallbackBase):
 def _rebuild(ctx: CallbackCtx) -> HandedOver:
     callback = HandedOver(llm_config=None)
     callback.ctx = ctx
+    callback.taken = True
     return callback
 
 
@@ -79,7 +87,7 @@ class HooksCallback(HandedOver):
     ``serve_llm_hooks.ray.LLMConfig``, or ``serve_llm_hooks.ray:build_openai_app`` in YAML.
 
     Raises:
-        HookLoadError: hooks that cannot be loaded, or that Ray never reaches this way.
+        HookLoadError: hooks that cannot be loaded, or that Ray never reaches this way; none named, and none there.
     """
 
     def __init__(
@@ -94,8 +102,7 @@ class HooksCallback(HandedOver):
         super().__init__(
             llm_config=llm_config, raise_error_on_callback=raise_error_on_callback, ctx_kwargs=ctx_kwargs or {}
         )
-        hooks = named_hooks({"hooks": hooks, **unknown})
-        selected = select_hooks(llm_config) if hooks is None else load_hooks(*hooks)
+        selected = _selected(llm_config, {"hooks": hooks, **unknown})
         self._hooks: HookRegistry = selected.for_model(llm_config.model_id)
         lost = [hook for point in _OUT_OF_REACH for hook in self._hooks.hooks(point)]
         if lost:
@@ -111,6 +118,10 @@ class HooksCallback(HandedOver):
         show_log()
         async with initialization(self.llm_config, cluster=RayCluster(), hooks=self._hooks) as run:
             self.take(run.ctx)
+            if not hasattr(self.llm_config, "hooks"):
+                # An object that is given there may by now hold what cannot follow Ray's config to another process.
+                chosen = self.llm_config.callback_config
+                self.llm_config.callback_config = replace(chosen, callback_kwargs={"hooks": []})
 
 
 def names_hooks_callback(callback_class: Any) -> bool:
@@ -153,9 +164,35 @@ def native_hooks(llm_config: Any) -> HookRegistry | None:
         return None
     chosen = llm_config.callback_config
     if names_hooks_callback(chosen.callback_class):
-        hooks = named_hooks(chosen.callback_kwargs)
-        return select_hooks(llm_config) if hooks is None else load_hooks(*hooks)
-    return HookRegistry([*ray_callback_hooks(chosen), *select_hooks(llm_config)])
+        return _selected(llm_config, chosen.callback_kwargs)
+    found = HookRegistry([*ray_callback_hooks(chosen), *select_hooks(llm_config)])
+    if not len(found):
+        logger.warning(
+            "model %r: no hook will run: its config, which is Ray's, names none, and none is registered for it in the "
+            "replica. Make it with `from serve_llm_hooks.ray import LLMConfig`, with hooks=['my_company.llm_hooks'], "
+            "or with hooks=[] for none.",
+            llm_config.model_id,
+        )
+    return found
+
+
+def _selected(llm_config: Any, callback_kwargs: Mapping[str, Any]) -> HookRegistry:
+    """The hooks that the ``callback_kwargs`` of :class:`HooksCallback` name; where they name none, those of the config.
+
+    Raises:
+        HookLoadError: they cannot be loaded; or nothing is named, and nothing is here.
+    """
+    hooks = named_hooks(callback_kwargs)
+    if hooks is not None:
+        return load_hooks(*hooks)
+    selected = select_hooks(llm_config)
+    if not len(selected) and not hasattr(llm_config, "hooks"):
+        raise HookLoadError(
+            f"model {str(llm_config.model_id)!r}: HooksCallback in callback_config is given no hooks, and none is "
+            "registered for the model in this process, which has imported no module of yours. Write callback_kwargs: "
+            "{hooks: [my_company.llm_hooks]}, or {hooks: []} for none."
+        )
+    return selected
 
 
 # -- Ray's own callbacks, as hooks ----------------------------------------------------------------------------------
@@ -173,7 +210,7 @@ def ray_callback_hooks(callback_config: Any) -> list[Hook]:
 
     Raises:
         ValueError, ImportError, AttributeError, TypeError: as :func:`serve_llm_hooks.load_callback`.
-        HookLoadError: not a subclass of Ray's ``CallbackBase``.
+        HookLoadError: not a subclass of Ray's ``CallbackBase``, or one of :class:`HooksCallback`.
     """
     if callback_config.callback_class is CallbackBase:
         return []  # Ray's default: nothing
@@ -185,6 +222,12 @@ def ray_callback_hooks(callback_config: Any) -> list[Hook]:
         )
     if cls is CallbackBase:
         return []  # the same, by its path
+    if issubclass(cls, HandedOver):
+        raise HookLoadError(
+            f"callback_config names {cls.__module__}.{cls.__qualname__}, which is a HooksCallback: it would run an "
+            "initialization of its own inside this one. Name its hooks in hooks=[...] of serve_llm_hooks.ray.LLMConfig "
+            "instead, or write callback_class: serve_llm_hooks.ray.HooksCallback."
+        )
     raises = callback_config.raise_error_on_callback
     holder = _RayHolder(cls, {"raise_error_on_callback": raises, **callback_config.callback_kwargs})
     # The first in any case: Ray makes the object in the replica, and sends it from there to the nodes.

@@ -12,7 +12,8 @@ from ..callbacks import listed
 from ..errors import HookLoadError
 from ..loading import callback_field_hooks, load_hooks, script_hooks, warn_of_old_ways
 from ..node import pack_hooks
-from ..registry import Hook  # noqa: TC001  # pydantic looks it up when the class is made
+from ..policy import source_of
+from ..registry import Hook, registry
 from .callback import HooksCallback, named_hooks, names_hooks_callback, ray_callback_hooks
 from .internals import CallbackConfig
 from .server import LLMServer, hooked_server, is_hooked
@@ -26,6 +27,19 @@ if TYPE_CHECKING:
 __all__ = ["LLMConfig"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+# What of a runtime_env may bring a module that this process does not have.
+_BRINGS_CODE = ("working_dir", "py_modules", "pip", "uv", "conda", "image_uri", "container")
+
+# The fields that bring hooks, as they are without any.
+_NO_HOOKS: dict[str, Any] = {
+    "hooks": [],
+    "callback": None,
+    "callback_kwargs": {},
+    "callbacks": None,
+    "initialization_class": None,
+    "initialization_kwargs": {},
+}
 
 
 class LLMConfig(_RayLLMConfig):
@@ -47,7 +61,7 @@ class LLMConfig(_RayLLMConfig):
 
     Raises:
         HookLoadError: hooks that cannot be loaded. A module that this process does not have is let through when
-            ``runtime_env`` ships code (``working_dir``, ``py_modules``); the replica then says so.
+            ``runtime_env`` brings code (``working_dir``, ``pip``, ``image_uri``, …); the replica then says so.
 
     Example:
         >>> LLMConfig(model_id="llama-2-7b", hooks=["my_company.llm_hooks"])  # doctest: +SKIP
@@ -79,6 +93,7 @@ class LLMConfig(_RayLLMConfig):
 
     # What the script had decorated when the config left its process; None while it is still there.
     _script_hooks: tuple[Hook, ...] | None = PrivateAttr(None)
+    _others_told: bool = PrivateAttr(False)
 
     @model_validator(mode="before")
     @classmethod
@@ -145,11 +160,11 @@ class LLMConfig(_RayLLMConfig):
 
     def _sees(self, load: Callable[..., object], *args: Any) -> bool:
         """Whether something can be loaded here. Where not: an error, unless it may be there in the replica."""
-        ships_code = self.runtime_env and (self.runtime_env.get("working_dir") or self.runtime_env.get("py_modules"))
+        brings_code = any((self.runtime_env or {}).get(key) for key in _BRINGS_CODE)
         try:
             load(*args)
         except (HookLoadError, ImportError) as error:
-            if not (ships_code and isinstance(error.__cause__, ModuleNotFoundError | FileNotFoundError)):
+            if not (brings_code and isinstance(error.__cause__, ModuleNotFoundError | FileNotFoundError)):
                 raise
             logger.info("model %r: left to the replica, which may have what is shipped: %s", self.model_id, error)
             return False
@@ -169,23 +184,44 @@ class LLMConfig(_RayLLMConfig):
         return self._callback_instance
 
     def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        if getattr(self._callback_instance, "taken", False):
+            # Ray's engine sends its config to tasks of its own, which run no hook. What hooks have put into objects
+            # that were given, or into their script's globals, need not be fit to follow.
+            return {**state, "__dict__": {**state["__dict__"], **_NO_HOOKS, "callback_config": CallbackConfig()}}
         self.check_hooks()  # `config.hooks = [...]` is not validated where it is written
         if not is_hooked(self.server_cls):  # nor is this
             raise HookLoadError(
                 f"model {self.model_id!r}: server_cls was set to {self.server_cls!r} after the config was made, so no "
                 "hook would run. Give it when the config is made, or assign hooked_server(...) of it."
             )
-        state = super().__getstate__()
-        if self.hooks is None and self._script_hooks is None:
-            travelling = tuple(hook for hook in script_hooks() if hook.options.matches(self.model_id))
-            state["__pydantic_private__"] = {**state["__pydantic_private__"], "_script_hooks": travelling}
+        if self.hooks is not None:
+            travelling = tuple(load_hooks(*(ref for ref in self.hooks if not isinstance(_target(ref), str))))
+        elif self._script_hooks is not None:
+            travelling = self._script_hooks
         else:
-            travelling = tuple(load_hooks(*(ref for ref in self.hooks or () if not isinstance(_target(ref), str))))
+            travelling = tuple(hook for hook in script_hooks() if hook.options.matches(self.model_id))
+            self._tell_of_others(travelling)
+            state["__pydantic_private__"] = {**state["__pydantic_private__"], "_script_hooks": travelling}
         # Says which one cannot travel, and why; the pickling around us would not.
         pack_hooks(travelling)
         if self._sees(self.callback_hooks):
             pack_hooks(self.callback_hooks())
         return state
+
+    def _tell_of_others(self, taken: Sequence[Hook]) -> None:
+        """Hooks that are registered here and stay here: the replica, which has none of them, could not tell."""
+        others = [hook for hook in registry.for_model(self.model_id) if hook not in taken]
+        if not others or self._others_told:
+            return
+        self._others_told = True
+        logger.warning(
+            "model %r: hooks=[...] is left out of its config, so only hooks of the running script (__main__) run, and "
+            "not %s. To run them, add hooks=%r; hooks=[] runs none.",
+            self.model_id,
+            ", ".join(hook.ref for hook in others),
+            sorted({source_of(hook) for hook in others}),
+        )
 
 
 def _target(ref: Any) -> Any:

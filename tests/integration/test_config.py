@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import pickle
 import threading
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,14 @@ from serve_llm_hooks import (
     NodeCtx,
     NodeInitializationError,
     hook,
+    registry,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from serve_llm_hooks import HookRegistry
 
 pytestmark = pytest.mark.ray
 
@@ -46,6 +50,11 @@ def too_late(ctx: CallbackCtx) -> None: ...
 
 @hook("on_before_init", before="setup", after="setup")
 def impossible(ctx: CallbackCtx) -> None: ...
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Our warnings, among all that Ray logs."""
+    return [r.getMessage() for r in caplog.records if r.name == "serve_llm_hooks" and r.levelname == "WARNING"]
 
 
 def test_model_id_is_a_shorthand(three_nodes: list[str]) -> None:
@@ -80,6 +89,29 @@ def test_hooks_that_cannot_be_used_are_refused_when_the_config_is_made(
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "brings",
+    [
+        {"working_dir": "s3://code/app.zip"},
+        {"py_modules": ["s3://code/hooks.zip"]},
+        {"pip": ["shipped-hooks"]},
+        {"uv": ["shipped-hooks"]},
+        {"conda": {"dependencies": ["shipped-hooks"]}},
+        {"image_uri": "registry/with:hooks"},
+        {"container": {"image": "registry/with:hooks"}},
+    ],
+    ids=lambda brings: next(iter(brings)),
+)
+def test_a_module_that_this_process_lacks_may_come_with_the_runtime_env(
+    brings: dict[str, Any], three_nodes: list[str]
+) -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    assert LLMConfig(model_id="m", hooks=["shipped.hooks"], runtime_env=brings, **CPU).hooks == ["shipped.hooks"]
+    with pytest.raises(HookLoadError, match=r"hooks module 'shipped\.hooks' cannot be found"):
+        LLMConfig(model_id="m", hooks=["shipped.hooks"], runtime_env={"env_vars": {"A": "1"}}, **CPU)
+
+
 def test_a_module_that_is_shipped_is_looked_for_in_the_replica(three_nodes: list[str]) -> None:
     from serve_llm_hooks import initialize_node
     from serve_llm_hooks.ray import LLMConfig
@@ -107,6 +139,51 @@ def test_a_hook_that_cannot_leave_is_told_by_name_when_the_config_is_sent(three_
     config = LLMConfig(model_id="m", hooks=[{"hook": hook("on_before_init")(guarded)}], **CPU)
     with pytest.raises(HookPickleError, match=r"guarded at on_before_init .* the variable 'lock' it captured"):
         cloudpickle.dumps(config)
+
+
+def test_hooks_that_stay_behind_are_told_once_when_the_config_is_sent(
+    three_nodes: list[str], hook_registry: HookRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As under `serve run app:app`, which imports the module of the user's hooks as `app`, and not as the script."""
+    import cloudpickle
+
+    from serve_llm_hooks.ray import LLMConfig
+
+    registry.clear()
+    hook("on_before_init", model_id="left-out")(lambda ctx: None)
+    left_out = LLMConfig(model_id="left-out", **CPU)
+    there = pickle.loads(cloudpickle.dumps(left_out))
+    for config in (
+        left_out,
+        there,
+        LLMConfig(model_id="left-out", hooks=[], **CPU),
+        LLMConfig(model_id="another", **CPU),
+    ):
+        cloudpickle.dumps(config)
+    (message,) = warnings_of(caplog)
+    assert message.startswith("model 'left-out': hooks=[...] is left out of its config, so only hooks of the running")
+    assert "<lambda>" in message
+    assert f"add hooks=[{__name__!r}]" in message
+
+
+def test_what_was_changed_in_place_on_rays_config_is_not_lost_by_the_builder(
+    three_nodes: list[str],
+) -> None:
+    from ray.serve.llm import LLMConfig as RayLLMConfig
+
+    from serve_llm_hooks.ray import build_openai_app
+
+    config: Any = RayLLMConfig(model_loading_config={"model_id": "m"}, **CPU)
+    config.update_engine_kwargs(max_model_len=99)
+    config.deployment_config["num_replicas"] = 3
+    config.callback_config.callback_class = "serve_llm_hooks.ray.HooksCallback"
+    config.callback_config.callback_kwargs["hooks"] = [too_late]
+    app = build_openai_app({"llm_configs": [config]})
+    (server,) = app._bound_deployment.init_kwargs["llm_deployments"].values()
+    built = server._bound_deployment.init_kwargs["llm_config"]
+    assert built.engine_kwargs["max_model_len"] == 99
+    assert server._bound_deployment.num_replicas == 3
+    assert built.hooks == [too_late]
 
 
 def test_the_builder_takes_configs_dicts_and_files(three_nodes: list[str], tmp_path: Path) -> None:
@@ -183,6 +260,48 @@ def test_native_use_refuses_hooks_that_ray_never_reaches(make_config: Callable[.
         native([too_late], make_config).get_or_create_callback()
     assert "too_late at on_after_engine_init can never run" in str(caught.value)
     assert "import_path: serve_llm_hooks.ray:build_openai_app" in str(caught.value)
+
+
+def test_native_use_that_names_no_hooks_says_which_line_to_write(
+    make_config: Callable[..., Any], hook_registry: HookRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ray.serve.llm import LLMConfig as RayLLMConfig
+
+    from serve_llm_hooks.ray.callback import native_hooks
+
+    def config(**kwargs: Any) -> Any:
+        chosen = {"callback_class": "serve_llm_hooks.ray.HooksCallback", "callback_kwargs": kwargs}
+        return make_config(cls=RayLLMConfig, callback_config=chosen)
+
+    registry.clear()  # as in a replica, where nobody has imported anything
+    for refused in (lambda: config().get_or_create_callback(), lambda: native_hooks(config())):
+        with pytest.raises(HookLoadError, match="HooksCallback in callback_config is given no hooks") as caught:
+            refused()
+        assert "Write callback_kwargs: {hooks: [my_company.llm_hooks]}, or {hooks: []} for none." in str(caught.value)
+    config(hooks=[]).get_or_create_callback()
+    assert native_hooks(config(hooks=[])) is not None
+    assert warnings_of(caplog) == []
+
+    # Without HooksCallback, behind hooked_server(): no hooks may be meant.
+    assert list(native_hooks(make_config(cls=RayLLMConfig)) or ()) == []
+    (message,) = warnings_of(caplog)
+    assert message.startswith("model 'm': no hook will run: its config, which is Ray's, names none")
+    assert "or with hooks=[] for none" in message
+
+    hook("on_before_init", model_id="m")(lambda ctx: None)
+    config().get_or_create_callback()  # all that is registered for the model
+    assert len(native_hooks(make_config(cls=RayLLMConfig)) or ()) == 1
+
+
+def test_a_hooks_callback_of_ones_own_runs_no_initialization_inside_ours(
+    three_nodes: list[str], hidden_module: Callable[[str, str], str]
+) -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    name = hidden_module("ones", "from serve_llm_hooks.ray import HooksCallback\nclass Own(HooksCallback): ...")
+    for named in (f"{name}.Own", importlib.import_module(name).Own):
+        with pytest.raises(HookLoadError, match=r"Own, which is a HooksCallback: it would run an initialization of"):
+            LLMConfig(model_id="m", callback_config={"callback_class": named}, **CPU)
 
 
 @pytest.mark.parametrize(
