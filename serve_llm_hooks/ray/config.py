@@ -188,7 +188,9 @@ class LLMConfig(_RayLLMConfig):
         if getattr(self._callback_instance, "taken", False):
             # Ray's engine sends its config to tasks of its own, which run no hook. What hooks have put into objects
             # that were given, or into their script's globals, need not be fit to follow.
-            return {**state, "__dict__": {**state["__dict__"], **_NO_HOOKS, "callback_config": CallbackConfig()}}
+            fields = {**state["__dict__"], **_NO_HOOKS, "callback_config": CallbackConfig()}
+            private = {**state["__pydantic_private__"], "_script_hooks": ()}
+            return {**state, "__dict__": fields, "__pydantic_private__": private}
         self.check_hooks()  # `config.hooks = [...]` is not validated where it is written
         if not is_hooked(self.server_cls):  # nor is this
             raise HookLoadError(
