@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import HookLoadError
+from serve_llm_hooks import HookLoadError, HookRegistry
 from tests import stub_engine
 from tests.deployed import chat, deploy
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+from .hooks.entrance import KeepsALock, KeepsALockThroughPhases
 
-    from serve_llm_hooks import HookEvent
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator
+
+    from serve_llm_hooks import CallbackCtx, HookEvent
 
 pytestmark = pytest.mark.ray
 
 HOOKS = "tests.integration.hooks.entrance"
+TELLING = "tests.integration.hooks.telling"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -65,19 +72,28 @@ def started(says: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in says.read_text().splitlines()]
 
 
-def traces(deployment: str, *, count: int) -> list[tuple[HookEvent, ...]]:
-    """What ran at the start of each of a deployment's replicas."""
+def traces(deployment: str, *, count: int, besides: Container[int] = ()) -> list[tuple[HookEvent, ...]]:
+    """What ran at the start of each of a deployment's replicas, besides those of some processes."""
     from ray import serve
 
     handle = serve.get_deployment_handle(deployment, "app")
     found: dict[int, tuple[HookEvent, ...]] = {}
-    for _ in range(100):  # Serve chooses which replica answers
-        events = handle.hook_trace.remote().result(timeout_s=60)
-        found[events[0].process_id] = events
-        if len(found) == count:
-            break
-    assert len(found) == count
+
+    def all_found() -> bool:
+        events = handle.hook_trace.remote().result(timeout_s=60)  # Serve chooses which replica answers
+        if events[0].process_id not in besides:
+            found[events[0].process_id] = events
+        return len(found) == count
+
+    wait_until(all_found)
     return list(found.values())
+
+
+def status(deployment: str) -> Any:
+    """What Serve says of a deployment."""
+    from ray import serve
+
+    return serve.status().applications["app"].deployments[deployment]
 
 
 def names(events: tuple[HookEvent, ...]) -> list[str]:
@@ -85,14 +101,31 @@ def names(events: tuple[HookEvent, ...]) -> list[str]:
     return [event.name for event in events]
 
 
-ALL = ["before_init", "on_node", "after_download", "before_engine", "after_engine", "last"]
+def touched(traces: list[tuple[HookEvent, ...]]) -> dict[int, set[str]]:
+    """The nodes that each replica, by its process, has initialized."""
+    return {events[0].process_id: {event.node_id for event in events if event.name == "on_node"} for events in traces}
+
+
+def wait_until(what: Callable[[], object], within_s: float = 60) -> None:
+    """Ask again and again: Serve tells nobody what it does."""
+    deadline = time.monotonic() + within_s
+    while not what():
+        assert time.monotonic() < deadline, f"not within {within_s} s"
+        time.sleep(0.1)
+
+
+BEFORE_ENGINE = ["before_init", "before_download", "on_node", "after_download", "after_group", "before_engine"]
+ALL = [*BEFORE_ENGINE, "after_engine", "last"]
 
 
 def test_data_parallel_ranks_share_a_group_and_initialize_the_nodes_of_their_own_bundles(
-    run: Callable[..., str], fields: dict[str, Any], says: Path, three_nodes: list[str]
+    run: Callable[..., str], fields: dict[str, Any], says: Path
 ) -> None:
+    import ray
+
     from serve_llm_hooks.ray import build_dp_openai_app
 
+    fields["deployment_config"] |= {"health_check_period_s": 1}
     fields["engine_kwargs"] = {"data_parallel_size": 2, "tensor_parallel_size": 2}
     # Two bundles fill a node, so that each rank has one of its own.
     fields["placement_group_config"] = {"bundles": [{"CPU": 1.5}, {"CPU": 1.5}]}
@@ -108,18 +141,29 @@ def test_data_parallel_ranks_share_a_group_and_initialize_the_nodes_of_their_own
     assert [rank["run_init_node"] for rank in ranks] == [False, False]  # so that Ray leaves the nodes alone
     both = traces("DPServer:m", count=2)
     assert [names(events) for events in both] == [ALL, ALL]
-    touched = [{event.node_id for event in events if event.name == "on_node"} for events in both]
-    assert all(len(nodes) == 1 for nodes in touched)
-    assert touched[0] != touched[1]
+    where = ray.util.placement_group_table()[ranks[0]["placement_group"]]["bundles_to_node_id"]
+    own = {rank["pid"]: {where[int(index)] for index in rank["bundles"].split(",")} for rank in ranks}
+    assert touched(both) == own
+    assert all(len(nodes) == 1 for nodes in own.values())
+
+    # Serve restarts the ranks of a group together; each begins anew, with nothing left (`before_init` sees to it).
+    os.kill(ranks[0]["pid"], signal.SIGKILL)
+    wait_until(lambda: len(started(says)) == 4, within_s=180)
+    again = traces("DPServer:m", count=2, besides=own)
+    assert [names(events) for events in again] == [ALL, ALL]
+    assert set(touched(again)) == {rank["pid"] for rank in started(says)[2:]}
 
 
-def test_a_data_parallel_rank_cannot_replace_the_group(run: Callable[..., str], fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize("at", ["replace_group", "replace_group_late"])
+def test_a_data_parallel_rank_cannot_replace_the_group(
+    at: str, run: Callable[..., str], fields: dict[str, Any], says: Path
+) -> None:
     from ray import serve
 
     from serve_llm_hooks.ray import build_dp_openai_app
 
     fields["engine_kwargs"] = {"data_parallel_size": 2}
-    fields |= {"model_id": "replaced", "hooks": [f"{HOOKS}:replace_group"]}
+    fields |= {"model_id": "replaced", "hooks": [f"{HOOKS}:{at}", f"{HOOKS}:touch"]}
     with pytest.raises(RuntimeError):
         run(build_dp_openai_app({"llm_config": fields}))
     message = serve.status().applications["app"].deployments["DPServer:replaced"].message
@@ -127,6 +171,7 @@ def test_a_data_parallel_rank_cannot_replace_the_group(run: Callable[..., str], 
         "PlacementGroupError: model 'replaced': a hook replaced ctx.placement_group, but this replica's place is"
         in message
     )
+    assert not says.exists()  # no node was touched
 
 
 def test_prefill_and_decode_each_run_their_own_hooks(
@@ -143,14 +188,18 @@ def test_prefill_and_decode_each_run_their_own_hooks(
     assert names(of_decode) == ALL
 
 
-def test_prefill_and_decode_with_data_parallel_ranks(run: Callable[..., str], fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize("role", ["prefill", "decode"])
+def test_prefill_and_decode_with_data_parallel_ranks(
+    role: str, run: Callable[..., str], fields: dict[str, Any]
+) -> None:
     from serve_llm_hooks.ray import build_pd_openai_app
 
     fields["engine_kwargs"] = {"kv_transfer_config": {"kv_connector": "NixlConnector", "kv_role": "kv_both"}}
-    decode = {**fields, "engine_kwargs": {**fields["engine_kwargs"], "data_parallel_size": 2}}
-    run(build_pd_openai_app({"prefill_config": fields, "decode_config": decode}))
-    assert [names(events) for events in traces("Decode:m", count=2)] == [ALL, ALL]
-    assert [names(events) for events in traces("Prefill:m", count=1)] == [ALL]
+    ranks = {**fields, "engine_kwargs": {**fields["engine_kwargs"], "data_parallel_size": 2}}
+    run(build_pd_openai_app({"prefill_config": fields, "decode_config": fields, f"{role}_config": ranks}))
+    for name in ("prefill", "decode"):
+        count = 2 if name == role else 1
+        assert [names(events) for events in traces(f"{name.title()}:m", count=count)] == [ALL] * count
 
 
 def test_several_models_and_several_replicas_of_one_each_with_their_hooks_once(
@@ -160,11 +209,68 @@ def test_several_models_and_several_replicas_of_one_each_with_their_hooks_once(
 
     two = {**fields, "deployment_config": {**fields["deployment_config"], "num_replicas": 2}}
     other = {**fields, "model_id": "other", "hooks": [f"{HOOKS}:last", f"{HOOKS}:before_engine"]}
-    url = run(build_openai_app({"llm_configs": [two, other]}))
+    off = {"SERVE_LLM_HOOKS_DISABLE": f"on_node {HOOKS}:last"}
+    quiet = {
+        **fields,
+        "model_id": "quiet",
+        "hooks": [f"{HOOKS}:{name}" for name in ("before_init", "on_node", "last")],
+        "runtime_env": {"env_vars": {**fields["runtime_env"]["env_vars"], **off}},
+    }
+    url = run(build_openai_app({"llm_configs": [two, other, quiet]}))
     assert chat(url, "m")[0] == chat(url, "other")[0] == 200
-    assert len(started(says)) == 3
+    assert len(started(says)) == 4
     assert [names(events) for events in traces("LLMServer:m", count=2)] == [ALL, ALL]
     assert [names(events) for events in traces("LLMServer:other", count=1)] == [["before_engine", "last"]]
+    (events,) = traces("LLMServer:quiet", count=1)
+    assert [(event.name, event.outcome) for event in events] == [
+        ("before_init", "ok"),
+        ("on_node", "disabled"),
+        ("last", "disabled"),
+    ]
+
+
+def test_your_own_server_class_runs_all_points_whether_or_not_it_is_one_of_rays(
+    run: Callable[..., str], fields: dict[str, Any], says: Path
+) -> None:
+    from ray import serve
+
+    from serve_llm_hooks.ray import build_openai_app
+    from tests.integration.servers import Greeting, Plain
+
+    models = {"greeting": Greeting, "plain": Plain}
+    configs = [{**fields, "model_id": model_id, "server_cls": cls} for model_id, cls in models.items()]
+    url = run(build_openai_app({"llm_configs": configs}))
+    for model_id, cls in models.items():
+        assert chat(url, model_id)[0] == 200
+        assert [names(events) for events in traces(f"{cls.__name__}:{model_id}", count=1)] == [ALL]
+    assert serve.get_deployment_handle("Greeting:greeting", "app").greet.remote().result(timeout_s=60) == "hello"
+    assert {engine["model"] for engine in started(says)} == {"/set/by/a/hook"}
+
+
+def test_what_hooks_keep_need_not_follow_the_config_to_the_engines_tasks(
+    run: Callable[..., str], fields: dict[str, Any], says: Path
+) -> None:
+    """For a GPU Ray sends its config, with a run in progress, to another process; so does the engine here."""
+    from serve_llm_hooks.ray import build_openai_app
+
+    kept: list[object] = []
+
+    def keep(ctx: CallbackCtx) -> None:
+        kept.append(threading.Lock())
+
+    ways: dict[str, dict[str, Any]] = {
+        "object": {"callback": KeepsALock()},
+        "phases": {"callbacks": [KeepsALockThroughPhases()]},
+        "by-value": {"hooks": [HookRegistry().hook("on_before_init")(keep)]},
+    }
+    configs = [{**fields, "model_id": model_id, "hooks": [], **way} for model_id, way in ways.items()]
+    run(build_openai_app({"llm_configs": configs}))
+    assert len(started(says)) == len(ways)
+    assert {names(events)[0] for way in ways for events in traces(f"LLMServer:{way}", count=1)} == {
+        "on_before_init",
+        "KeepsALockThroughPhases",
+        "keep",
+    }
 
 
 NATIVE = """
@@ -194,7 +300,7 @@ def native(hooks: str, says: Path) -> str:
 def test_rays_own_yaml_with_our_callback_runs_all_hooks_up_to_the_engine(
     run: Callable[..., str], serve_url: str, says: Path
 ) -> None:
-    names_of = [f"{HOOKS}:{name}" for name in ("before_init", "on_node", "after_download", "before_engine")]
+    names_of = [f"{HOOKS}:{name}" for name in BEFORE_ENGINE]
     deploy(native(json.dumps(names_of), says))
     assert chat(f"{serve_url}/app", "m")[0] == 200
     (engine,) = started(says)
@@ -216,6 +322,63 @@ def test_rays_own_yaml_with_hooks_that_it_never_reaches_says_which_line_to_chang
     assert not says.exists()
 
 
+def test_rays_own_config_in_python_with_what_is_given_in_it(
+    run: Callable[..., str], fields: dict[str, Any], says: Path
+) -> None:
+    from ray.serve.llm import build_openai_app
+
+    def given(ctx: CallbackCtx) -> None:
+        ctx.model_path = "/given"
+
+    hooks = [HookRegistry().hook("on_before_engine_init")(given), KeepsALock()]
+    run(build_openai_app({"llm_configs": [native_config(fields, hooks=hooks)]}))
+    (engine,) = started(says)
+    assert engine["model"] == "/given"
+    assert engine["run_init_node"] is False
+
+
+def native_config(fields: dict[str, Any], **kwargs: Any) -> Any:
+    """Ray's own config, with our callback given as it is."""
+    from ray.serve.llm import LLMConfig
+
+    from serve_llm_hooks.ray import HooksCallback
+    from serve_llm_hooks.ray.internals import CallbackConfig
+
+    rays = {name: value for name, value in fields.items() if name not in ("model_id", "hooks")}
+    rays["model_loading_config"] = {**rays["model_loading_config"], "model_id": fields["model_id"]}
+    return LLMConfig(**rays, callback_config=CallbackConfig(HooksCallback, kwargs))
+
+
+def test_what_would_run_no_hooks_or_others_than_allowed_does_not_start(
+    run: Callable[..., str], fields: dict[str, Any], says: Path, tmp_path: Path
+) -> None:
+    """What counts is the replica: its registry is empty, and its environment is not the driver's."""
+    from ray.serve.llm import build_openai_app
+
+    from serve_llm_hooks.ray import LLMConfig
+
+    of_the_replica = {"SERVE_LLM_HOOKS_ALLOW": f"{HOOKS} my_company.*", "TELL_TALE": str(tmp_path / "imported")}
+    not_allowed = {
+        **fields,
+        "model_id": "not-allowed",
+        "hooks": [TELLING],
+        "runtime_env": {"env_vars": {**fields["runtime_env"]["env_vars"], **of_the_replica}},
+    }
+    none_named = native_config({**fields, "model_id": "none-named"})
+    says_why = {
+        "LLMServer:not-allowed": f"{TELLING!r} in hooks=[...] may not run in this process: SERVE_LLM_HOOKS_ALLOW="
+        f"'{HOOKS} my_company.*', and no pattern in it matches the module",
+        "LLMServer:none-named": "Write callback_kwargs: {hooks: [my_company.llm_hooks]}, or {hooks: []} for none.",
+    }
+    with pytest.raises(RuntimeError):
+        run(build_openai_app({"llm_configs": [LLMConfig(**not_allowed), none_named]}))
+    for name, why in says_why.items():
+        wait_until(lambda name=name: status(name).status == "DEPLOY_FAILED")  # type: ignore[misc]
+        assert why in status(name).message
+    assert not says.exists()
+    assert not (tmp_path / "imported").exists()
+
+
 def test_our_config_under_rays_own_data_parallel_builder_says_which_builder_to_use(
     run: Callable[..., str], fields: dict[str, Any]
 ) -> None:
@@ -232,6 +395,60 @@ def test_our_config_under_rays_own_data_parallel_builder_says_which_builder_to_u
     assert "build_dp_openai_app" in message
 
 
+# -- scripts ----------------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import json, os, threading
+from serve_llm_hooks import hook
+from serve_llm_hooks.ray import build_openai_app
+
+client = None
+
+@hook("on_before_init")
+def connect(ctx):
+    global client
+    client = threading.Lock()  # which could not follow the config to another process
+
+@hook("on_after_init")
+def say(ctx):
+    assert not client.locked()
+
+app = build_openai_app({"llm_configs": [json.loads(os.environ["FIELDS"])]})
+
+if __name__ == "__main__":
+    from ray import serve
+
+    serve.run(app, name="app", route_prefix="/app")
+"""
+SERVE_RUN = ["-c", "from ray.serve.scripts import cli; cli()", "run", "app:app", "--non-blocking", "--name=app"]
+
+
+@pytest.mark.parametrize("entrance", ["the script itself", "serve run app:app"])
+def test_with_hooks_left_out_a_script_runs_its_hooks_and_its_module_says_that_it_does_not(
+    entrance: str, run: Callable[..., str], fields: dict[str, Any], says: Path, tmp_path: Path, ray_cluster: Any
+) -> None:
+    from ray import serve
+
+    (tmp_path / "app.py").write_text(SCRIPT)
+    of_the_script = entrance == "the script itself"
+    del fields["hooks"]
+    done = subprocess.run(
+        [sys.executable, *([str(tmp_path / "app.py")] if of_the_script else [*SERVE_RUN, f"--app-dir={tmp_path}"])],
+        env={**os.environ, "RAY_ADDRESS": ray_cluster.address, "FIELDS": json.dumps(fields)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(started(says)) == 1
+    events = serve.get_deployment_handle("LLMServer:m", "app").hook_trace.remote().result(timeout_s=60)
+    assert names(events) == (["connect", "say"] if of_the_script else [])
+    told = "running script (__main__) run, and not app:connect, app:say. To run them, add hooks=['app']"
+    assert done.stderr.count(told) == (0 if of_the_script else 1)
+
+
 # -- SGLang -----------------------------------------------------------------------------------------------------------
 
 SGLANG = """
@@ -239,9 +456,29 @@ import json, os
 
 class RayEngine:
     def __init__(self, **kwargs):
+        if text := os.environ.get("STUB_ENGINE_FAILS"):
+            raise RuntimeError(text)
         with open(os.environ["STUB_ENGINE_SAYS"], "a") as file:
             file.write(json.dumps(kwargs) + "\\n")
+
+    async def check_health(self):
+        pass
 """
+
+
+@pytest.fixture
+def sglang(fields: dict[str, Any], tmp_path: Path, node_with_a_gpu: None) -> dict[str, Any]:
+    """The fields of a config for SGLang, which itself needs a GPU: its engine's module is replaced where Ray imports
+    it."""
+    package = tmp_path / "site" / "sglang" / "srt" / "ray"
+    package.mkdir(parents=True)
+    (package / "engine.py").write_text(SGLANG)
+    fields |= {
+        "server_cls": "ray.llm._internal.serve.engines.sglang.SGLangServer",
+        "engine_kwargs": {"model_path": "/nowhere", "tp_size": 1, "mem_fraction_static": 0.5},
+    }
+    fields["runtime_env"]["env_vars"]["PYTHONPATH"] = str(tmp_path / "site")
+    return fields
 
 
 @pytest.fixture
@@ -259,24 +496,28 @@ def node_with_a_gpu(ray_cluster: Any) -> Iterator[None]:
 
 
 def test_sglang_whose_server_knows_no_callbacks_runs_all_points(
-    run: Callable[..., str], fields: dict[str, Any], says: Path, tmp_path: Path, node_with_a_gpu: None
+    run: Callable[..., str], sglang: dict[str, Any], says: Path
 ) -> None:
-    """SGLang itself needs a GPU: its engine's module is replaced where Ray imports it."""
     from serve_llm_hooks.ray import build_openai_app
 
-    package = tmp_path / "site" / "sglang" / "srt" / "ray"
-    package.mkdir(parents=True)
-    (package / "engine.py").write_text(SGLANG)
-    fields |= {
-        "server_cls": "ray.llm._internal.serve.engines.sglang.SGLangServer",
-        "engine_kwargs": {"model_path": "/nowhere", "tp_size": 1, "mem_fraction_static": 0.5},
-        "hooks": [f"{HOOKS}:{name}" for name in ("before_init", "on_node", "after_download", "before_engine", "last")],
-    }
-    fields["runtime_env"]["env_vars"]["PYTHONPATH"] = str(tmp_path / "site")
-    run(build_openai_app({"llm_configs": [fields]}))
+    run(build_openai_app({"llm_configs": [sglang]}))
     assert started(says) == [{"model_path": "/set/by/a/hook", "tp_size": 1, "mem_fraction_static": 0.5, "seed": 7}]
     (events,) = traces("SGLangServer:m", count=1)
-    assert names(events) == ["before_init", "on_node", "after_download", "before_engine", "last"]
+    assert names(events) == ALL
+
+
+def test_sglang_whose_engine_does_not_start_runs_on_failure(
+    run: Callable[..., str], sglang: dict[str, Any], says: Path, tmp_path: Path
+) -> None:
+    from serve_llm_hooks.ray import build_openai_app
+
+    failure = tmp_path / "failure"
+    sglang["runtime_env"]["env_vars"] |= {"STUB_ENGINE_FAILS": "out of memory", "FAILURE_SAYS": str(failure)}
+    with pytest.raises(RuntimeError):
+        run(build_openai_app({"llm_configs": [sglang]}))
+    assert failure.read_text() == "m: out of memory"
+    assert "RuntimeError: out of memory" in status("SGLangServer:m").message
+    assert not says.exists()
 
 
 WITHOUT_VLLM = """
@@ -398,32 +639,43 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     "the replica's own placement group, which Serve makes before any of our code runs, can never be scheduled",
     promise="a warning when the app is built: what is asked, what there is",
 )
-@pytest.mark.parametrize("builder", ["build_openai_app", "build_dp_openai_app"])
+@pytest.mark.parametrize("kind", ["plain", "dp", "pd", "sglang"])
 def test_a_replica_that_can_never_start_is_told_when_the_app_is_built(
-    builder: str, fields: dict[str, Any], three_nodes: list[str], caplog: pytest.LogCaptureFixture
+    kind: str, fields: dict[str, Any], three_nodes: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     import serve_llm_hooks.ray as ours
 
-    build = getattr(ours, builder)
-    data_parallel = builder == "build_dp_openai_app"
-    name, key = ("DPServer:m", "llm_config") if data_parallel else ("LLMServer:m", "llm_configs")
+    sglang = "ray.llm._internal.serve.engines.sglang.SGLangServer"
+    kv_transfer = {"kv_transfer_config": {"kv_connector": "NixlConnector", "kv_role": "kv_both"}}
+    kinds: dict[str, tuple[Callable[..., Any], list[str], list[str], dict[str, Any]]] = {
+        "plain": (ours.build_openai_app, ["llm_configs"], ["LLMServer:m"], {}),
+        "dp": (ours.build_dp_openai_app, ["llm_config"], ["DPServer:m"], {"engine_kwargs": {"data_parallel_size": 5}}),
+        "pd": (
+            ours.build_pd_openai_app,
+            ["prefill_config", "decode_config"],
+            ["Decode:m", "Prefill:m"],
+            {"engine_kwargs": kv_transfer},
+        ),
+        "sglang": (ours.build_openai_app, ["llm_configs"], ["SGLangServer:m"], {"server_cls": sglang}),
+    }
+    build, keys, deployments, more = kinds[kind]
 
     def config(cpus: float) -> Any:
-        one = {**fields, "placement_group_config": {"bundles": [{"CPU": cpus}]}}
-        if data_parallel:
-            one["engine_kwargs"] = {"data_parallel_size": 5}
-        return {key: one if data_parallel else [one]}
+        # Ray's SGLang server has a name of its own for it.
+        bundles = {"placement_group_bundles" if kind == "sglang" else "bundles": [{"CPU": cpus}]}
+        one = {**fields, **more, "placement_group_config": bundles}
+        return {key: [one] if key == "llm_configs" else one for key in keys}
 
     build(config(1))
     assert warnings_of(caplog) == []
     # 5 ranks of 4 CPUs (and of one for each replica itself) do not fit on 3 nodes of 4, though each rank would.
-    build(config(2.9 if data_parallel else 1000))
-    (message,) = warnings_of(caplog)
-    assert message.startswith(
-        f"deployment '{name}': no replica can start on this cluster, and Serve will wait for ever: asked for PACK of "
-    )
-    assert f"node {three_nodes[1][:8]}: {{" in message
-    assert "'CPU': 4.0" in message
+    build(config(2.9 if kind == "dp" else 1000))
+    messages = warnings_of(caplog)
+    assert [message.split("'")[1] for message in messages] == deployments
+    for message in messages:
+        assert "': no replica can start on this cluster, and Serve will wait for ever: asked for PACK of {" in message
+        assert f"node {three_nodes[1][:8]}: {{" in message
+        assert "'CPU': 4.0" in message
 
 
 def test_a_server_class_that_rays_builder_does_not_use_is_told(
