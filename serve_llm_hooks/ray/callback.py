@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +15,7 @@ from ..errors import HookLoadError
 from ..initialize import initialization
 from ..loading import HookRef, load_callback, load_hooks, select_hooks
 from ..points import did_you_mean
+from ..progress import Progress
 from ..registry import Hook, HookOptions, HookRegistry
 from .cluster import RayCluster
 from .internals import CallbackBase, CallbackCtx, NodeModelDownloadable
@@ -122,6 +125,17 @@ class HooksCallback(HandedOver):
                 # An object that is given there may by now hold what cannot follow Ray's config to another process.
                 chosen = self.llm_config.callback_config
                 self.llm_config.callback_config = replace(chosen, callback_kwargs={"hooks": []})
+        self._say_that_the_engine_starts()
+
+    def _say_that_the_engine_starts(self) -> None:
+        """Ray starts its engine next, in this task, and never tells us when that is over; the task does."""
+        task = asyncio.current_task()
+        if task is None:
+            return
+        waiting = ExitStack()
+        progress = waiting.enter_context(Progress(str(self.llm_config.model_id)))
+        waiting.enter_context(progress.of("its engine to start"))
+        task.add_done_callback(lambda _: waiting.close())
 
 
 def names_hooks_callback(callback_class: Any) -> bool:

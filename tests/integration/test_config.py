@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import pickle
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import serve_llm_hooks.progress
 from serve_llm_hooks import (
     CallbackCtx,
     HookLoadError,
@@ -253,6 +255,30 @@ def test_native_use_runs_hooks_instead_of_rays_node_initialization(
     assert there.ctx.run_init_node is False
     assert there.ctx.placement_group == callback.ctx.placement_group
     assert not hasattr(there, "_hooks")
+
+
+def test_native_use_says_that_the_engine_starts_until_its_start_is_over(
+    make_config: Callable[..., Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve_llm_hooks.progress, "PROGRESS_S", 0.01)
+    caplog.set_level(logging.INFO, "serve_llm_hooks")
+    said = threading.Event()
+
+    def listen(record: logging.LogRecord) -> bool:
+        if "model 'm': waiting for its engine to start (" in record.getMessage():
+            said.set()
+        return True
+
+    async def start() -> None:
+        await native([], make_config).get_or_create_callback().run_callback("on_before_node_init")
+        assert await asyncio.to_thread(said.wait, 60)  # here Ray's engine starts
+
+    caplog.handler.addFilter(listen)
+    try:
+        asyncio.run(start())
+    finally:
+        caplog.handler.removeFilter(listen)
+    assert "serve-llm-hooks progress" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_native_use_refuses_hooks_that_ray_never_reaches(make_config: Callable[..., Any]) -> None:
