@@ -82,7 +82,7 @@ def chat(url: str, model: str, **fields: Any) -> tuple[int, Any]:
         f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=120) as response:
+        with urllib.request.urlopen(request, timeout=300) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -95,7 +95,7 @@ def look(serve_url: str) -> dict[str, Any]:
 
     url = f"{serve_url}/good"
     long_question = [{"role": "user", "content": "very " * 1000}]
-    events = serve.get_deployment_handle("LLMServer:tiny", "good").hook_trace.remote().result(timeout_s=60)
+    events = serve.get_deployment_handle("LLMServer:tiny", "good").hook_trace.remote().result(timeout_s=300)
     return {
         "events": [event._asdict() | {"name": event.name} for event in events],
         "answer": chat(url, "tiny", max_tokens=5),

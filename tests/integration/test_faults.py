@@ -719,7 +719,7 @@ def test_the_replica_is_killed(model_id: str, restarted: Deployed) -> None:
         assert after[0].at_s - float((folder / death).read_text()) < DEPLOYED_S / 2
     assert sorted(path.name for path in folder.iterdir() if path.is_file()) == sorted([*deaths, "passed"])
 
-    events = serve.get_deployment_handle(f"LLMServer:{model_id}", "dying").hook_trace.remote().result(timeout_s=60)
+    events = serve.get_deployment_handle(f"LLMServer:{model_id}", "dying").hook_trace.remote().result(timeout_s=300)
     assert list(dict.fromkeys(event.point for event in events)) == whole
     assert chat(restarted.url, model_id)[1]["choices"][0]["message"]["content"] == "ok"
 
