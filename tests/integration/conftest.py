@@ -90,7 +90,7 @@ class Serve:
 
         async def start() -> Served:
             async with initialization(
-                config, cluster=RayCluster(), on_begin=lambda run: setattr(self, "ctx", run.ctx)
+                config, cluster=RayCluster(node_grace_s=60), on_begin=lambda run: setattr(self, "ctx", run.ctx)
             ) as run:
                 run.engine = "the engine"
             return Served(run.ctx, run.output, config)
