@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,11 @@ def status(deployment: str) -> Any:
     from ray import serve
 
     return serve.status().applications["app"].deployments[deployment]
+
+
+def has_failed(deployment: str) -> bool:
+    """Whether Serve has given a deployment up."""
+    return bool(status(deployment).status == "DEPLOY_FAILED")
 
 
 def names(events: tuple[HookEvent, ...]) -> list[str]:
@@ -373,7 +379,7 @@ def test_what_would_run_no_hooks_or_others_than_allowed_does_not_start(
     with pytest.raises(RuntimeError):
         run(build_openai_app({"llm_configs": [LLMConfig(**not_allowed), none_named]}))
     for name, why in says_why.items():
-        wait_until(lambda name=name: status(name).status == "DEPLOY_FAILED")  # type: ignore[misc]
+        wait_until(partial(has_failed, name))
         assert why in status(name).message
     assert not says.exists()
     assert not (tmp_path / "imported").exists()

@@ -19,6 +19,7 @@ import re
 import signal
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -727,7 +728,7 @@ def test_the_replica_is_killed(model_id: str, restarted: Deployed) -> None:
         killed = next(each for each in starts.values() if each[-1].point == "on_before_node_download")
         assert len({start.node_id for start in killed}) == 2
     for process in {start.process for start in passed(folder)} - {living}:
-        wait_until(lambda process=process: ended(process), otherwise=f"process {process} has not ended")  # type: ignore[misc]
+        wait_until(partial(ended, process), otherwise=f"process {process} has not ended")
     assert not ended(living)
     for lock in folder.glob("home/*.lock"):
         with lock.open() as file:

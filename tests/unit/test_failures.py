@@ -35,7 +35,7 @@ from serve_llm_hooks import (
 from tests.unit.stub import Config, StubCluster, run, start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from serve_llm_hooks.node import NodeReport, NodeTask
@@ -301,6 +301,20 @@ def test_a_group_that_cannot_be_had() -> None:
     assert isinstance(failed.error, PlacementGroupError)
 
 
+def cancel(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Let a start be cancelled when it has come to wait for something."""
+
+    async def main() -> None:
+        task = asyncio.create_task(start())
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+
+    run(main())
+
+
 def test_a_start_that_is_cancelled_does_not_go_on_acquiring_its_group() -> None:
     cancelled: list[bool] = []
 
@@ -314,16 +328,8 @@ def test_a_start_that_is_cancelled_does_not_go_on_acquiring_its_group() -> None:
         async with initialization(Config(), cluster=StubCluster(acquire=acquire)):
             raise AssertionError
 
-    async def main() -> None:
-        task = asyncio.create_task(body())
-        await asyncio.sleep(1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await asyncio.sleep(0)
-        assert cancelled == [True]
-
-    run(main())
+    cancel(body)
+    assert cancelled == [True]
 
 
 @hook("on_before_engine_init")
@@ -505,14 +511,7 @@ def test_a_start_that_is_cancelled_cancels_its_nodes_tasks() -> None:
         async with initialization(Config(), cluster=StubCluster(("n0", "n1"), answers={"n0": waits, "n1": waits})):
             raise AssertionError
 
-    async def main() -> None:
-        task = asyncio.create_task(body())
-        await asyncio.sleep(1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    run(main())
+    cancel(body)
     assert cancelled == ["n0", "n1"]
 
 
@@ -523,14 +522,7 @@ def test_a_start_that_is_cancelled_gives_its_group_back() -> None:
         async with initialization(Config(), cluster=cluster):
             await asyncio.Event().wait()
 
-    async def main() -> None:
-        task = asyncio.create_task(body())
-        await asyncio.sleep(1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    run(main())
+    cancel(body)
     assert cluster.calls[-1] == "remove"
 
 

@@ -47,8 +47,6 @@ class Handle:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Handle) and other.id == self.id
 
-    __hash__ = None  # type: ignore[assignment]  # nobody needs it
-
 
 def test_another_handle_of_the_same_group_replaces_nothing() -> None:
     class OneGroup(StubCluster):
