@@ -23,7 +23,8 @@ def show_log() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(asctime)s %(name)s -- %(message)s"))
     logger.addHandler(handler)
-    logger.propagate = not own_process
+    if own_process:
+        logger.propagate = False
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
 
