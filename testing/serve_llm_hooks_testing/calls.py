@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from serve_llm_hooks import HOOK_POINTS, CallbackCtx, DownloadMode, Hook, NodeCtx, NodeResult
 from serve_llm_hooks.context import set_read_only
 from serve_llm_hooks.dispatch import Dispatcher
+from serve_llm_hooks.points import hook_point
 from serve_llm_hooks.registry import HookOptions, marked_hooks
 
 from .clock import VirtualLoop
 from .config import FakeLLMConfig
 from .errors import HarnessError
-from .start import tell
+from .start import in_event_loop, tell
 from .watch import Watch, watching
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def call_hook(
     Raises:
         HookError: it failed; what it raised is the ``__cause__``. Kinds of it: a timeout, a meaningless result.
         HarnessError: it is no hook, or none for this kind of ``ctx``.
+        UnknownHookError: there is no such ``point``.
 
     Example:
         >>> from serve_llm_hooks import HookRegistry, skip
@@ -111,11 +113,9 @@ def call_hook(
         >>> ctx.model_path
         '/opt/model'
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return _call(_hook_for(fn, ctx, point, kwargs), ctx)
-    raise HarnessError("call_hook() was called inside a running event loop: write `await acall_hook(...)` there")
+    if in_event_loop():
+        raise HarnessError("call_hook() was called inside a running event loop: write `await acall_hook(...)` there")
+    return _call(_hook_for(fn, ctx, point, kwargs), ctx)
 
 
 async def acall_hook(
@@ -142,13 +142,22 @@ def _call(hook: Hook, ctx: CallbackCtx | NodeCtx) -> Skip | None:
         async with Dispatcher(ctx.model_id, trace=None, node_id=node_id) as dispatcher:
             return await dispatcher.run_point([hook], ctx)
 
+    error: Exception | None = None
+    veto: Skip | None = None
     with watching(watch):
         loop = watch.loop = VirtualLoop(real_sleep_limit_s=watch.limit_s, on_block=watch.blocked)
         try:
             veto = loop.run_until_complete(call())
+        except Exception as failure:
+            error = failure
+            watch.failed()
         finally:
             loop.finish()
-    tell(watch.notes)
+    try:
+        tell(watch.notes)
+    finally:  # a warning may have been made an error: the hook's own comes first
+        if error is not None:
+            raise error
     return veto
 
 
@@ -161,6 +170,7 @@ def _hook_for(
     if not hooks and point is None:
         raise HarnessError(f'{name} is no hook: decorate it with @hook("on_..."), or say point="on_..." here')
     if point is not None:
+        hook_point(point)
         hooks = [hook for hook in hooks if hook.point == point] or [Hook(fn, HookOptions(point))]
     on_node = isinstance(ctx, NodeCtx)
     fitting = [hook for hook in hooks if HOOK_POINTS[hook.point].on_node == on_node]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
+import string
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import (
@@ -98,9 +101,10 @@ def check_hooks(
         found.add(str(error))
     else:
         models = [model_id] if isinstance(model_id, str) else list(model_id or _models(hooks))
+        _add_untried(hooks, models, model_id is not None, found)
         if _travel(hooks, found):
             for model in models:
-                _run_scenarios(model, hooks, found, real_sleep_limit_s)
+                _run_scenarios(model, refs, hooks, found, real_sleep_limit_s)
     if check and found.problems:
         raise AssertionError(str(found))
     return found
@@ -109,8 +113,34 @@ def check_hooks(
 def _models(hooks: HookRegistry) -> list[str]:
     """A model for every group of hooks that run together."""
     named = [model for hook in hooks for model in hook.options.model_ids]
-    plain = [model.replace("*", "x").replace("?", "x") for model in named]
-    return list(dict.fromkeys(model for model in plain if "[" not in model)) or ["test-model"]
+    return list(dict.fromkeys(re.sub(r"\[(!?)(\]?[^]]*)\]|[*?]", _a_match, model) for model in named)) or ["test-model"]
+
+
+def _a_match(wildcard: re.Match[str]) -> str:
+    """A character for a glob's wildcard: of ``[...]`` the first, and for ``[!...]`` one that is not in it."""
+    unlike, characters = wildcard.groups()
+    if characters and not unlike:
+        return str(characters[0])
+    return next((char for char in f"x{string.ascii_letters}{string.digits}" if fnmatchcase(char, wildcard[0])), "x")
+
+
+def _add_untried(hooks: HookRegistry, models: Sequence[str], chosen: bool, found: HookCheck) -> None:
+    """What would run in no scenario is not checked, and nothing that is not checked may look as if it were well."""
+    if not len(hooks):
+        found.add("there are no hooks, so nothing is checked: name them, as in check_hooks('my_company.llm_hooks')")
+        return
+    if chosen:
+        for model in models:
+            if not len(hooks.for_model(model)):
+                names = ", ".join(dict.fromkeys(name for hook in hooks for name in hook.options.model_ids))
+                found.add(f"no hook runs for model_id={model!r}, so nothing is checked for it: they are for {names}")
+        return
+    for hook in hooks:
+        if not any(hook.options.matches(model) for model in models):
+            found.add(
+                f"hook {hook.ref} at {hook.point} is not checked: no model is known that its "
+                f"model_id={list(hook.options.model_ids)} matches. Name one, in check_hooks(..., model_id=...)"
+            )
 
 
 def _travel(hooks: HookRegistry, found: HookCheck) -> bool:
@@ -157,14 +187,21 @@ def _nothing(error: Exception) -> bool:
     return False
 
 
-def _run_scenarios(model_id: str, hooks: HookRegistry, found: HookCheck, limit_s: float) -> None:
+def _run_scenarios(
+    model_id: str, refs: Sequence[HookRef], hooks: HookRegistry, found: HookCheck, limit_s: float
+) -> None:
     mine = hooks.for_model(model_id)
     sides = {name: _users(mine, name) for hook in mine for name in globals_of(hook)}
     shared = {name: users for name, users in sides.items() if len({on_node for _, on_node in users}) == 2}
 
     def run(scenario: str, cluster: FakeCluster, expected: Callable[[Exception], bool], *more: Any) -> None:
         before = fingerprints(shared)
-        result = run_alone(cluster, FakeLLMConfig(model_id, hooks=[hooks, *more]))
+        # As they are named, for what is named need not travel to the replica.
+        try:
+            result = run_alone(cluster, FakeLLMConfig(model_id, hooks=[*refs, *more]))
+        except HookPickleError as error:
+            found.add(str(error))
+            return
         found.runs[f"{scenario}, model {model_id}"] = result
         _judge(scenario, result, expected, found)
         after = fingerprints(shared)

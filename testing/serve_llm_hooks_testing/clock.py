@@ -72,8 +72,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     ``time()`` starts at 0 and stands still while anything is at work; when nothing is ready it jumps to the next
     timer. It never jumps over a job in a worker thread (``run_in_executor``), a thread that was started from within
-    or a socket that is waited for, unless they take longer than ``real_sleep_limit_s`` of real time: that is
-    reported, and the clock goes on, so that a hook's ``timeout_s`` fires as in production.
+    or a socket that is waited for, unless they take longer than ``real_sleep_limit_s`` of real time: then the clock
+    goes on, so that a hook's ``timeout_s`` fires as in production. A job that takes longer is reported at once; of
+    sockets and threads, which may be idle, ``given_up`` tells, for whoever asks why a start failed.
 
     Args:
         real_sleep_limit_s: seconds of real time after which a blocking call is reported.
@@ -110,7 +111,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         # What other threads tell this one: a job that has ended, or only (None) to look at what is ready. asyncio
         # is woken through a socket; a queue takes a quarter of the time, and there are two wakings per hook point.
         self._news: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._patience_s = real_sleep_limit_s  # for threads and sockets of others, per run
+        # For sockets and threads that no job stands for: since they were last heard of, and all in all.
+        self._patience_s = real_sleep_limit_s
+        self._all_patience_s = _PATIENCE * real_sleep_limit_s
+        self.given_up: list[str] = []
+        """Where real input and output was waited for when the clock went on without it."""
         self._jumping = _JumpingSelector(self)
         super().__init__(self._jumping)
         self._clock_resolution = _RESOLUTION_S
@@ -223,21 +228,32 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if not news.empty():
             while not news.empty():
                 self._take_news(news.get())
+            self._patience_s = self._limit_s
             return poll(0)
         if timeout_s == 0:
             return poll(0) if self._others() else []
         if self._jobs:
             if not self._wait_for_jobs(may_jump=timeout_s is not None):
                 return poll(0)
-        elif self._patience_s > 0 and (timeout_s is None or self._others()):
-            started_s = time.perf_counter()
-            events = poll(self._patience_s)
-            self._patience_s -= time.perf_counter() - started_s
-            if events:
-                return events
+        elif (timeout_s is None or self._others()) and (events := self._wait_for_others()):
+            return events
         if timeout_s is None:
             raise DeadlockError(self._who_waits())
         self.now_s = round(self.now_s + timeout_s, 9)
+        return []
+
+    def _wait_for_others(self) -> _Events:
+        """Wait in real time for what no job stands for. Nothing: it is waited for no longer, or there is nothing."""
+        while self._patience_s > 0 and self._all_patience_s > 0:
+            slice_s = self._limit_s / _SLICES  # charged as it was meant to be: see `_wait_in_slices`
+            events = self._jumping.real.select(slice_s)
+            self._all_patience_s -= slice_s
+            if events:
+                self._patience_s = self._limit_s
+                return events
+            self._patience_s -= slice_s
+            if self._patience_s <= 0 and self._others():
+                self.given_up.append(self._waiting())
         return []
 
     def _wait_for_jobs(self, *, may_jump: bool) -> bool:
@@ -303,14 +319,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._sockets() or any(thread.is_alive() for thread in self.threads)
 
     def _who_waits(self) -> str:
+        if self._jobs:
+            why = f"what is at work in a thread has not ended after {_PATIENCE} times real_sleep_limit_s"
+        elif self._others():
+            why = "no socket, subprocess or thread that is waited for has answered within real_sleep_limit_s"
+        else:
+            why = "nothing is at work, so in production this start would hang for ever"
+        if self._jobs or self._others():
+            why += f" ({self._limit_s:g} s of real time), so the test waits no longer"
+        return f"nothing is scheduled and {why}. Waiting: {self._waiting()}"
+
+    def _waiting(self) -> str:
         waiting = [place_of_awaiting(task.get_coro()) for task in asyncio.all_tasks(self)]
         waiting += [place_of_awaiting(generator) for generator in self._asyncgens]  # type: ignore[attr-defined]
         waiting += [place_of_thread(job.thread_id) for job in self._jobs]
         places = [str(place) for place in waiting if place is not None] or ["the run itself"]
-        return (
-            "nothing is scheduled and nothing is at work, so in production this start would hang for ever. "
-            f"Waiting: {'; '.join(sorted(set(places)))}"
-        )
+        return "; ".join(sorted(set(places)))
 
 
 class _JumpingSelector(selectors.BaseSelector):

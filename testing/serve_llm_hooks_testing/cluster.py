@@ -25,7 +25,7 @@ from .config import defaults_of
 from .engine import argument_names
 from .errors import HarnessError
 from .run import FakeRun, recent
-from .start import Start, process_id, run_alone, tell
+from .start import Start, in_event_loop, process_id, run_alone, tell
 from .strikes import ProcessDied, packed_death, packed_missing_module
 
 if TYPE_CHECKING:
@@ -152,14 +152,12 @@ class FakeCluster:
             >>> run.error
             RuntimeError('out of memory')
         """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return _told(run_alone(self, config), check)
-        raise HarnessError(
-            "FakeCluster.run() was called inside a running event loop, which it would block: "
-            "write `await cluster.arun(config)` there"
-        )
+        if in_event_loop():
+            raise HarnessError(
+                "FakeCluster.run() was called inside a running event loop, which it would block: "
+                "write `await cluster.arun(config)` there"
+            )
+        return _told(run_alone(self, config), check)
 
     async def arun(self, config: Any, *, check: bool = True) -> FakeRun:
         """The same from an async test. The run has its own event loop, with its own clock, in another thread.
@@ -230,7 +228,9 @@ class FakeCluster:
                     f"the placement group was not scheduled within {fault.after_s:g} s: asked for "
                     f"{len(placement_group.node_ids)} bundles; the {len(self.node_names)} nodes are full"
                 )
-            await asyncio.sleep(self.placement_group_s)
+            if not self.start.scheduled:  # it is asked for again once hooks have had their last word on it
+                await asyncio.sleep(self.placement_group_s)
+                self.start.scheduled = True
         missing = [node_id for node_id in placement_group.node_ids if node_id not in self.start.nodes]
         if missing or not placement_group.node_ids:
             raise PlacementGroupError(
@@ -324,7 +324,9 @@ class FakeCluster:
 def _told(run: FakeRun, check: bool) -> FakeRun:
     """Tell whoever wants to know, in the test's own thread."""
     recent.append(run)
-    tell((*run.notes, *(f"{fault} never struck: the run did not come to it" for fault in run.unstruck)))
-    if check and run.error is not None:
-        raise run.error
+    try:
+        tell((*run.notes, *(f"{fault} never struck: the run did not come to it" for fault in run.unstruck)))
+    finally:  # a warning may have been made an error: the start's own comes first
+        if check and run.error is not None:
+            raise run.error
     return run

@@ -43,8 +43,12 @@ def place_of_frame(frame: FrameType | None) -> Place | None:
     inner: list[FrameType] = []
     while frame is not None:
         # A hook is what the dispatcher calls, or a task that a hook made, which the event loop calls.
-        if inner and frame.f_globals.get("__name__") in (*_DISPATCH, "asyncio.events"):
+        name = frame.f_globals.get("__name__")
+        if inner and name in _DISPATCH:
             return _place(inner)
+        if inner and name == "asyncio.events":
+            task = next((outer for outer in reversed(inner) if _top(outer) not in _MACHINERY), None)
+            return None if task is None or _top(task) in _OURS else _place(inner)  # ours, between hooks
         inner.append(frame)
         frame = frame.f_back
     return None

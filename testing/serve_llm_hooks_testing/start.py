@@ -6,6 +6,7 @@ import asyncio
 import copy
 import os
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -49,6 +50,7 @@ class Start:
     engine: FakeEngine | None = None
     engine_kwargs: dict[str, Any] = field(default_factory=dict)
     frontend_kwargs: dict[str, Any] = field(default_factory=dict)
+    scheduled: bool = False  # its default placement group
 
     def reach(self, point: HookName) -> None:
         """Note that the start has come to a point."""
@@ -96,6 +98,8 @@ def run_alone(cluster: FakeCluster, config: Any) -> FakeRun:
             run = cluster.start.result(str(config.model_id), error, cluster.clock())
         finally:
             cluster.loop.finish()
+    if run.error is not None:
+        watch.failed()
     run.notes = tuple(watch.notes)
     run.unstruck = tuple(fault for fault in cluster.faults if fault not in cluster.struck)
     return run
@@ -103,7 +107,10 @@ def run_alone(cluster: FakeCluster, config: Any) -> FakeRun:
 
 async def _start_until_one_lives(cluster: FakeCluster, config: Any) -> FakeRun:
     """Start the replica, and start it again, as Serve does, when its process dies."""
-    deaths = {fault: fault.times for fault in cluster.faults if isinstance(fault, ReplicaDiesFault)}
+    deaths: Counter[ReplicaDiesFault] = Counter()
+    for fault in cluster.faults:
+        if isinstance(fault, ReplicaDiesFault):
+            deaths[fault] += fault.times  # the same fault given twice strikes twice as often
     dead: list[FakeRun] = []
     while True:
         cluster.start = Start({node_id: FakeNode(node_id) for node_id in cluster.node_names})
@@ -130,7 +137,7 @@ async def _start(cluster: FakeCluster, config: Any, dying: Sequence[ReplicaDiesF
     try:
         start.hooks = hooks = select_hooks(own)
         named = getattr(own, "hooks", None)
-        start.known_hooks = partial(load_hooks, *named) if named else lambda: registry
+        start.known_hooks = (lambda: registry) if named is None else partial(load_hooks, *named)
         if dying:
             hooks = HookRegistry((*hooks, *(death_hook(fault.at) for fault in dying)))
         async with initialization(own, cluster=cluster, hooks=hooks, on_begin=start.begin) as begun:
@@ -163,6 +170,15 @@ async def _start_engine(cluster: FakeCluster, ctx: CallbackCtx) -> FakeEngine:
 def process_id(node_index: int) -> int:
     """A process id for a node's task, unlike the replica's, which is this process."""
     return os.getpid() + 1 + node_index
+
+
+def in_event_loop() -> bool:
+    """Whether this is called from within a running event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def tell(notes: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ import sys
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from serve_llm_hooks.callbacks import HeldCall
 from serve_llm_hooks.registry import MARK
 
 if TYPE_CHECKING:
@@ -24,11 +25,20 @@ _IMMUTABLE = (str, bytes, int, float, complex, bool, type(None), range)
 
 
 def globals_of(hook: Hook) -> set[GlobalName]:
-    """The module globals that a hook uses, or what it calls in its own module."""
+    """The module globals that a hook uses, or what it calls in its own module or class."""
     found: set[GlobalName] = set()
-    fn = getattr(hook.fn, "__wrapped__", hook.fn)
+    if isinstance(hook.fn, HeldCall):
+        held = hook.fn.holder
+        owner = held.made if held.recipe is None else held.recipe
+        cls = owner if isinstance(owner, type) else type(owner)
+        fn = getattr(cls, hook.fn.method or "__call__", None)  # the latter: an object that serves as a phase function
+        if isinstance(owner, FunctionType):
+            fn, cls = owner, None
+    else:
+        fn, cls = hook.fn, None
+    fn = getattr(fn, "__wrapped__", fn)
     if isinstance(fn, FunctionType):
-        _collect(fn, found, set())
+        _collect(fn, cls, found, set())
     return found
 
 
@@ -37,7 +47,7 @@ def fingerprints(names: Iterable[GlobalName]) -> dict[GlobalName, object]:
     return {name: _fingerprint(_value(name)) for name in names}
 
 
-def _collect(fn: FunctionType, found: set[GlobalName], seen: set[int]) -> None:
+def _collect(fn: FunctionType, cls: type | None, found: set[GlobalName], seen: set[int]) -> None:
     if id(fn) in seen:
         return
     seen.add(id(fn))
@@ -45,10 +55,15 @@ def _collect(fn: FunctionType, found: set[GlobalName], seen: set[int]) -> None:
     for name in _names(fn.__code__):
         if name in ("environ", "getenv", "putenv"):
             found.add(_ENVIRON)
+        held = getattr(cls, name, _Nothing)
+        if isinstance(held, FunctionType):
+            _collect(held, cls, found, seen)
+        elif cls is not None and held is not _Nothing:  # what all its objects share is the class's, and so a process's
+            found.add((cls.__module__, cls.__qualname__))
         value = fn.__globals__.get(name, _Nothing)
         if isinstance(value, FunctionType):
             if value.__globals__ is fn.__globals__:
-                _collect(value, found, seen)
+                _collect(value, None, found, seen)
             if set(vars(value)) - {MARK}:
                 found.add((module, name))
         elif not isinstance(value, ModuleType):

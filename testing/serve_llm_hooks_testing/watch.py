@@ -54,6 +54,16 @@ class Watch:
             "here (real_sleep_limit_s= of FakeCluster is the limit)"
         )
 
+    def failed(self) -> None:
+        """The run has failed: perhaps because the clock went on without an answer that was only slow."""
+        for waiting in self.loop.given_up if self.loop is not None else ():
+            self.note(
+                f"{waiting}: the clock went on without an answer from a socket, a subprocess or a thread that took "
+                f"more than {self.limit_s:g} s of real time, so a timeout may have fired that would not have in "
+                "production. In a test, put something quick in its place (real_sleep_limit_s= of FakeCluster is the "
+                "limit)"
+            )
+
     def look(self) -> None:
         """From the watcher's thread: is the loop held up, by one call of an async hook?"""
         now_s = time.perf_counter()

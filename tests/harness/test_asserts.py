@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest
@@ -83,6 +84,13 @@ def test_a_step_that_did_not_run(run: FakeRun) -> None:
 def test_an_unknown_name_is_an_error_and_not_a_pass(run: FakeRun, check: Callable[[FakeRun], None]) -> None:
     with pytest.raises(HarnessError, match="did you mean 'unpack'"):
         check(run)
+
+
+def test_a_config_without_hooks_knows_none(module: Callable[[str, str], str]) -> None:
+    import_module(module("unrelated_hooks", '@hook("on_before_init")\ndef unrelated(ctx): pass'))
+    run = FakeCluster().run(FakeLLMConfig("m", hooks=[]))
+    with pytest.raises(HarnessError, match="unrelated"):
+        assert_not_run(run, "unrelated")
 
 
 def test_an_ambiguous_name(module: Callable[[str, str], str]) -> None:

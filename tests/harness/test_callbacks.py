@@ -61,12 +61,12 @@ def test_check_hooks_tells_that_self_is_another_on_a_node() -> None:
 
 class Sleeps(RayServeLLMCallback):
     def on_after_init(self, ctx: CallbackCtx) -> None:
-        time.sleep(0.2)
+        time.sleep(1)  # long enough to be seen on a busy machine
 
 
 def test_a_method_that_really_sleeps_is_named() -> None:
     with pytest.warns(HarnessWarning, match=r"hook .*test_callbacks:Sleeps\.on_after_init .* really blocks"):
-        FakeCluster(real_sleep_limit_s=0.03).run(FakeLLMConfig("m", callback=Sleeps))
+        FakeCluster(real_sleep_limit_s=0.2).run(FakeLLMConfig("m", callback=Sleeps))
 
 
 @pytest.mark.parametrize("callbacks", ["pkg.mod:fn", print])

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from serve_llm_hooks import CallbackCtx, HookError, HookRegistry, HookResultError, HookTimeoutError, NodeCtx, skip
+from serve_llm_hooks import (
+    CallbackCtx,
+    HookError,
+    HookRegistry,
+    HookResultError,
+    HookTimeoutError,
+    NodeCtx,
+    UnknownHookError,
+    skip,
+)
 from serve_llm_hooks_testing import HarnessError, acall_hook, call_hook, callback_ctx, node_ctx
 
 
@@ -70,6 +79,8 @@ def test_the_wrong_kind_of_ctx_and_no_hook_at_all(hooks: HookRegistry) -> None:
     call_hook(twice, node_ctx(), point="on_after_node_download")
     with pytest.raises(HarnessError, match="is no hook"):
         call_hook(lambda ctx: None, callback_ctx())
+    with pytest.raises(UnknownHookError, match="did you mean 'on_before_download'"):
+        call_hook(lambda ctx: None, callback_ctx(), point="on_before_downlod")  # type: ignore[arg-type]  # a misspelling
 
 
 def test_in_an_async_test(hooks: HookRegistry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,7 +74,7 @@ BAD = {
         "after a restart of the replica: .*FileExistsError",
     ),
     "blocks its thread": (
-        '@hook("on_before_init")\ndef one(ctx):\n    import time; time.sleep(0.1)',
+        '@hook("on_before_init")\ndef one(ctx):\n    import time; time.sleep(0.3)',
         "one .*really blocks",
     ),
     "blocks the loop": (
@@ -103,6 +104,29 @@ BAD = {
         """,
         "token changes during a start",
     ),
+    "written in one method, read in another": (
+        """
+        STATE = {}
+        class one:
+            def remember(self, ctx): STATE[ctx.node_id] = True
+            def on_before_node_download(self, ctx): self.remember(ctx)
+            def on_after_download(self, ctx): print(STATE)
+        """,
+        r"STATE changes during a start.*in the replica \(.*one\.on_after_download\)",
+    ),
+    "shared by the objects of a class": (
+        """
+        class one:
+            found = []
+            def on_before_node_download(self, ctx): self.found.append(ctx.node_id)
+            def on_after_download(self, ctx): print(self.found)
+        """,
+        r"one changes during a start",
+    ),
+    "for models of a glob": (
+        '@hook("on_before_init", model_id="llama-[!x78]b")\ndef one(ctx): 1 / 0',
+        "one failed",
+    ),
     "passed on in a class": (
         """
         class State: bucket = None
@@ -127,7 +151,7 @@ def test_bad_hooks_do_not(module: Callable[[str, str], str], what: str) -> None:
     source, says = BAD[what]
     name = module(f"bad_{what.replace(' ', '_').replace(',', '')}_hooks", source)
     with pytest.raises(AssertionError, match=says):
-        check_hooks(name, real_sleep_limit_s=0.05)
+        check_hooks(f"{name}:one" if "class one" in source else name, real_sleep_limit_s=0.05)
 
 
 def test_the_environment_is_a_processs_own(module: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +197,38 @@ def test_a_missing_module_and_one_that_cannot_travel(hooks: HookRegistry) -> Non
         check_hooks("no_such_hooks")
     with pytest.raises(AssertionError, match="'lock'"):
         check_hooks(hooks)
+
+
+def test_what_is_named_need_not_travel_to_the_replica(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "locked_hooks",
+        """
+        import threading
+        def make():
+            lock = threading.Lock()
+            @hook("on_before_init")
+            def locked(ctx):
+                with lock: pass
+            return locked
+        locked = make()
+        class Locked:
+            def __init__(self): self.lock = threading.Lock()
+            def on_before_init(self, ctx): pass
+        """,
+    )
+    assert check_hooks(name).problems == []
+    locked = import_module(name).Locked()
+    with pytest.raises(AssertionError, match="'lock'"):
+        check_hooks(locked)
+
+
+def test_what_is_not_checked_is_a_problem(module: Callable[[str, str], str], hooks: HookRegistry) -> None:
+    name = module("llama_hooks", '@hook("on_before_init", model_id="llama-*")\ndef one(ctx): pass')
+    with pytest.raises(AssertionError, match=r"no hook runs for model_id='qwen'.*they are for llama-\*"):
+        check_hooks(name, model_id="qwen")
+    for none in ((), (hooks,)):
+        with pytest.raises(AssertionError, match="there are no hooks"):
+            check_hooks(*none)
 
 
 def test_all_problems_come_at_once_and_check_false_raises_none(module: Callable[[str, str], str]) -> None:

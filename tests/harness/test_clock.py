@@ -152,7 +152,17 @@ def test_a_deadlock_is_an_error_that_says_who_waits(loop: VirtualLoop) -> None:
         loop.run_until_complete(waits_for_godot())
 
 
-def test_threads_that_answer_late_are_waited_for(loop: VirtualLoop) -> None:
+@pytest.fixture
+def patient_loop() -> Iterator[VirtualLoop]:
+    """One whose real waiting is not cut short on a busy machine."""
+    loop = VirtualLoop(real_sleep_limit_s=30)
+    yield loop
+    loop.finish()
+
+
+def test_threads_that_answer_late_are_waited_for(patient_loop: VirtualLoop) -> None:
+    loop = patient_loop
+
     async def main() -> str:
         answer: asyncio.Future[str] = loop.create_future()
         thread = threading.Timer(0.01, lambda: loop.call_soon_threadsafe(answer.set_result, "late"))
@@ -162,7 +172,9 @@ def test_threads_that_answer_late_are_waited_for(loop: VirtualLoop) -> None:
     assert loop.run_until_complete(main()) == "late"
 
 
-def test_sockets_are_waited_for(loop: VirtualLoop) -> None:
+def test_sockets_are_waited_for(patient_loop: VirtualLoop) -> None:
+    loop = patient_loop
+
     async def main() -> bytes:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -173,6 +185,50 @@ def test_sockets_are_waited_for(loop: VirtualLoop) -> None:
 
     assert loop.run_until_complete(main()) == b"hello"
     assert loop.time() == 0
+
+
+def test_each_real_wait_has_the_limit_to_itself(loop: VirtualLoop) -> None:
+    """Ten answers of a fifth of the limit each: together twice the limit, one by one well within it."""
+
+    async def main() -> int:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        answered = 0
+        with ours, theirs:
+            async with asyncio.timeout(3600):
+                for _ in range(10):
+                    threading.Timer(0.2, lambda: theirs.send(b"x")).start()
+                    answered += len(await loop.sock_recv(ours, 1))
+        return answered
+
+    loop = VirtualLoop(real_sleep_limit_s=1)
+    assert loop.run_until_complete(main()) == 10
+    assert loop.time() == 0
+    loop.finish()
+
+
+def test_a_socket_that_never_answers_is_no_deadlock_of_the_hooks(loop: VirtualLoop) -> None:
+    async def listens() -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with ours, theirs:
+            await loop.sock_recv(ours, 1)
+
+    with pytest.raises(DeadlockError, match=r"has answered within real_sleep_limit_s \(0\.05 s.*Waiting: .*listens"):
+        loop.run_until_complete(listens())
+
+
+def test_a_thread_that_never_ends_is_told_as_that(loop: VirtualLoop) -> None:
+    release = threading.Event()
+
+    async def main() -> None:
+        await loop.run_in_executor(WorkerThread(), release.wait)
+
+    try:
+        with pytest.raises(DeadlockError, match="at work in a thread has not ended"):
+            loop.run_until_complete(main())
+    finally:
+        release.set()
 
 
 def test_times_far_out_do_not_hang(loop: VirtualLoop) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
+import sys
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,6 +36,7 @@ from serve_llm_hooks_testing import (
     HarnessError,
     HarnessWarning,
     RayInFakeRunError,
+    engine_fails,
 )
 
 if TYPE_CHECKING:
@@ -387,10 +391,10 @@ def test_clusters_that_make_no_sense(arguments: dict[str, Any], says: str) -> No
 def test_a_hook_that_really_sleeps_is_named(hooks: HookRegistry) -> None:
     @hooks.hook("on_before_init")
     def sleeper(ctx: CallbackCtx) -> None:
-        time.sleep(0.1)
+        time.sleep(1)  # long enough to be seen on a busy machine
 
     with pytest.warns(HarnessWarning, match="sleeper.*really blocks"):
-        run = FakeCluster(real_sleep_limit_s=0.03).run(FakeLLMConfig("m", hooks=[hooks]))
+        run = FakeCluster(real_sleep_limit_s=0.2).run(FakeLLMConfig("m", hooks=[hooks]))
     assert run.error is None
     assert "sleeper" in run.notes[0]
 
@@ -398,7 +402,7 @@ def test_a_hook_that_really_sleeps_is_named(hooks: HookRegistry) -> None:
 def test_its_timeout_fires_as_in_production(hooks: HookRegistry) -> None:
     @hooks.hook("on_before_init", timeout_s=3)
     def hangs(ctx: CallbackCtx) -> None:
-        time.sleep(0.3)
+        time.sleep(1)
 
     with pytest.warns(HarnessWarning, match="hangs"), pytest.raises(HookTimeoutError, match="timeout_s=3"):
         FakeCluster(real_sleep_limit_s=0.02).run(FakeLLMConfig("m", hooks=[hooks]))
@@ -411,6 +415,55 @@ def test_an_async_hook_that_blocks_the_loop_is_named(hooks: HookRegistry) -> Non
 
     with pytest.warns(HarnessWarning, match="blocker.*blocks the event loop"):
         FakeCluster(real_sleep_limit_s=0.05).run(FakeLLMConfig("m", hooks=[hooks]))
+
+
+def test_an_answer_that_is_only_slow_is_no_timeout_without_a_word(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init", timeout_s=30)
+    async def asks(ctx: CallbackCtx) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with ours, theirs:
+            await asyncio.get_running_loop().sock_recv(ours, 1)
+
+    run_it = partial(FakeCluster(real_sleep_limit_s=0.05).run, FakeLLMConfig("m", hooks=[hooks]))
+    with (
+        pytest.raises(HookTimeoutError, match="timeout_s=30"),
+        pytest.warns(HarnessWarning, match=r"asks .*: the clock went on without an answer"),
+    ):
+        run_it()
+
+
+def test_an_error_is_the_hooks_own_and_nothing_before_it(hooks: HookRegistry) -> None:
+    seen: list[BaseException | None] = []
+
+    @hooks.hook("on_before_init")
+    async def look(ctx: CallbackCtx) -> None:
+        seen.append(sys.exc_info()[1])
+
+    @hooks.hook("on_before_node_download")
+    async def full(ctx: NodeCtx) -> None:
+        raise OSError("disk is full")
+
+    run = FakeCluster(1).run(FakeLLMConfig("m", hooks=[hooks]), check=False)
+    assert seen == [None]
+    assert isinstance(run.error, NodeInitializationError)
+    (error,) = run.error.exceptions
+    assert not any("no running event loop" in note for note in error.__notes__)
+
+
+@pytest.mark.filterwarnings("error::serve_llm_hooks_testing.HarnessWarning")
+def test_a_warning_that_is_an_error_does_not_replace_the_starts_own(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init")
+    def fails(ctx: CallbackCtx) -> None:
+        raise OSError("disk is full")
+
+    with pytest.raises(HookError, match="disk is full"):
+        FakeCluster(faults=[engine_fails()]).run(FakeLLMConfig("m", hooks=[hooks]))
+
+
+def test_the_placement_group_is_waited_for_once(hooks: HookRegistry) -> None:
+    run = FakeCluster(placement_group_s=10, download_s=20, engine_start_s=30).run(FakeLLMConfig("m", hooks=[hooks]))
+    assert run.elapsed_s == 10 + 20 + 30
 
 
 def test_many_quick_hooks_are_no_slow_one(module: Callable[[str, str], str]) -> None:

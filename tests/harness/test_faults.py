@@ -192,6 +192,8 @@ def test_a_replica_that_dies_again_and_again() -> None:
     run = FakeCluster(faults=[replica_dies(at="on_after_init", times=3)]).run(FakeLLMConfig("m"))
     assert len(run.earlier_starts) == 3
     assert run.elapsed_s == 4 * 50
+    run = FakeCluster(faults=[replica_dies(at="on_after_init")] * 3).run(FakeLLMConfig("m"))
+    assert len(run.earlier_starts) == 3
 
 
 def test_a_fault_that_never_strikes_is_told() -> None:
