@@ -222,7 +222,9 @@ class Initialization:
             return await self.dispatcher.run_point(hooks, self.ctx)
 
     async def ensure_placement_group(self) -> None:
-        """Acquire the default group, unless the replica is in one or a hook has brought its own."""
+        """Acquire the default group, unless the replica is in one or a hook has brought its own; give back one that we
+        acquired and a hook has replaced.
+        """
         shared = self.defaults.own_bundles
         if shared is not None and not _same_group(self.ctx.placement_group, self._default_group):
             raise PlacementGroupError(
@@ -230,11 +232,14 @@ class Initialization:
                 f"{', '.join(map(str, shared))} of the group that it is in, as a data-parallel rank's is. Size and "
                 "place that group in the config (placement_group_config)."
             )
-        if self.ctx.placement_group is None:
-            with self.progress.of("its placement group"):
-                self._default_group = await self.cluster.acquire_placement_group(self.llm_config)
-            self._acquired = True
+        if self.ctx.placement_group is None:  # also where a hook wrote that: it means the default
+            if self._default_group is None:
+                with self.progress.of("its placement group"):
+                    self._default_group = await self.cluster.acquire_placement_group(self.llm_config)
+                self._acquired = True
             self.ctx.placement_group = self._default_group
+        elif self._acquired and not _same_group(self.ctx.placement_group, self._default_group):
+            await self._give_back_default_group()  # the one that has replaced it may be waiting for what it holds
 
     async def wait_for_default_group(self) -> None:
         """Where no node is touched, see that the group that we acquired can be had: the engine would wait for it in
@@ -244,9 +249,10 @@ class Initialization:
             await self._node_ids()
 
     async def _give_back_default_group(self) -> None:
+        group, self._default_group, self._acquired = self._default_group, None, False
         try:
-            await self.cluster.remove_placement_group(self._default_group)
-        except Exception as error:  # it must not take the place of what ended the start
+            await self.cluster.remove_placement_group(group)
+        except Exception as error:  # it must neither end the start nor take the place of what ended it
             logger.warning("model %r: its placement group may be left: %s", self.model_id, one_line(error))
 
     async def initialize_nodes(self) -> None:

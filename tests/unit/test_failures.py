@@ -356,6 +356,41 @@ def test_the_group_that_the_replica_is_in_is_not_ours_to_give_back() -> None:
     assert "remove" not in cluster.calls
 
 
+@pytest.mark.parametrize("point", ["on_before_init", "on_before_download", "on_after_placement_group"])
+def test_none_is_the_group_that_the_replica_is_in(point: Any) -> None:
+    """Older callbacks return one dict for all, with ``placement_group=None`` in it."""
+
+    @hook(point)
+    def none(ctx: CallbackCtx) -> None:
+        ctx.placement_group = None
+
+    cluster = StubCluster(placement_group=("n0",))
+    with pytest.raises(HookError, match="disk full"):
+        start(none, breaks, cluster=cluster)
+    assert not {"acquire", "remove"} & set(cluster.calls)
+
+    cluster = StubCluster()
+    assert start(none, cluster=cluster).output.placement_group == cluster.nodes
+    assert cluster.calls.count("acquire") == 1
+
+
+@pytest.mark.parametrize("point", ["on_before_download", "on_after_download", "on_after_placement_group"])
+def test_a_group_that_we_acquired_and_a_hook_replaced_is_given_back_before_its_own_is_waited_for(point: Any) -> None:
+    class Small(StubCluster):
+        async def node_ids(self, placement_group: Any, own_bundles: Any = None) -> Any:
+            self.calls.append(f"wait for {'ours' if placement_group is self.nodes else 'the hook’s'}")
+            return await super().node_ids(placement_group, own_bundles)
+
+    @hook(point)
+    def replace(ctx: CallbackCtx) -> None:
+        ctx.placement_group = ("n0",)
+
+    cluster = Small()
+    assert start(replace, cluster=cluster).output.placement_group == ("n0",)
+    assert cluster.calls.count("remove") == 1
+    assert cluster.calls.index("remove") < cluster.calls.index("wait for the hook’s")
+
+
 def test_a_group_that_cannot_be_given_back_is_logged_and_the_first_error_is_raised(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

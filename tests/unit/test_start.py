@@ -464,7 +464,7 @@ def test_a_group_that_is_taken_away_is_the_default_one_again() -> None:
         ctx.placement_group = None
 
     started = start(take_away)
-    assert started.cluster.calls.count("acquire") == 2
+    assert started.cluster.calls.count("acquire") == 1
     assert started.output.placement_group == ("n0", "n1", "n2")
 
 
