@@ -27,6 +27,7 @@ _IMMUTABLE = (str, bytes, int, float, complex, bool, type(None), range)
 def globals_of(hook: Hook) -> set[GlobalName]:
     """The module globals that a hook uses, or what it calls in its own module or class."""
     found: set[GlobalName] = set()
+    cls: type | None = None
     if isinstance(hook.fn, HeldCall):
         held = hook.fn.holder
         owner = held.made if held.recipe is None else held.recipe
@@ -35,7 +36,7 @@ def globals_of(hook: Hook) -> set[GlobalName]:
         if isinstance(owner, FunctionType):
             fn, cls = owner, None
     else:
-        fn, cls = hook.fn, None
+        fn = hook.fn
     fn = getattr(fn, "__wrapped__", fn)
     if isinstance(fn, FunctionType):
         _collect(fn, cls, found, set())
