@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..callbacks import HeldCall, Holder
 from ..context import NodeCtx
-from ..errors import HookLoadError
+from ..errors import HookLoadError, NodeInitializationError, PlacementGroupError
 from ..initialize import initialization
 from ..loading import HookRef, load_callback, load_hooks, select_hooks
 from ..points import did_you_mean
 from ..progress import Progress
 from ..registry import Hook, HookOptions, HookRegistry
+from . import internals
 from .cluster import RayCluster
 from .internals import CallbackBase, CallbackCtx, NodeModelDownloadable
 from .log import show_log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ..context import CallbackCtx as HooksCtx
     from ..points import HookName
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["HandedOver", "HooksCallback", "hand_over"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+_SHARE_OF_RAYS_LIMIT = 0.9  # of it so much is ours at most, to run on_failure in what is left
 
 # Ray calls a callback before its engine starts, and never again.
 _OUT_OF_REACH: tuple[HookName, ...] = ("on_after_engine_init", "on_after_init")
@@ -74,6 +77,7 @@ def hand_over(llm_config: Any, ctx: HooksCtx) -> None:
     callback = HandedOver(llm_config=llm_config)
     callback.take(ctx)
     llm_config._callback_instance = callback
+    _forget_given_hooks(llm_config)
 
 
 class HooksCallback(HandedOver):
@@ -119,12 +123,15 @@ class HooksCallback(HandedOver):
     async def on_before_node_init(self) -> None:
         """Run all hooks up to the engine's start, instead of Ray's node initialization."""
         show_log()
-        async with initialization(self.llm_config, cluster=RayCluster(), hooks=self._hooks) as run:
-            self.take(run.ctx)
-            if not hasattr(self.llm_config, "hooks"):
-                # An object that is given there may by now hold what cannot follow Ray's config to another process.
-                chosen = self.llm_config.callback_config
-                self.llm_config.callback_config = replace(chosen, callback_kwargs={"hooks": []})
+        cluster = _ClusterOfRaysStart(self.ctx.placement_group)
+        try:
+            async with initialization(self.llm_config, cluster=cluster, hooks=self._hooks) as run:
+                self.take(run.ctx)
+                _forget_given_hooks(self.llm_config)
+        except (NodeInitializationError, PlacementGroupError) as error:
+            if cluster.cut_short:
+                error.add_note(cluster.cut_short)
+            raise
         self._say_that_the_engine_starts()
 
     def _say_that_the_engine_starts(self) -> None:
@@ -136,6 +143,52 @@ class HooksCallback(HandedOver):
         progress = waiting.enter_context(Progress(str(self.llm_config.model_id)))
         waiting.enter_context(progress.of("its engine to start"))
         task.add_done_callback(lambda _: waiting.close())
+
+
+class _ClusterOfRaysStart(RayCluster):
+    """The cluster of a start that runs inside Ray's own: Ray has asked for a group already, and ends all of it without
+    a word when its limit is over. Our limits, which say what was waited for, come before that.
+
+    Attributes:
+        cut_short: why a limit is not the one that was set; empty: it is.
+    """
+
+    def __init__(self, placement_group: Any) -> None:
+        super().__init__()
+        self.cut_short = ""
+        self._asked_for = placement_group
+        self._end_s: float = self.clock() + _SHARE_OF_RAYS_LIMIT * internals.ENGINE_START_TIMEOUT_S
+
+    async def acquire_placement_group(self, llm_config: Any) -> Any:
+        """The group that Ray has asked for. It is as ours as one that we ask for."""
+        group, self._asked_for = self._asked_for, None
+        return group or await super().acquire_placement_group(llm_config)
+
+    async def node_ids(self, placement_group: Any, own_bundles: Sequence[int] | None = None) -> list[str]:
+        """The nodes of a group's bundles; as long as there is time, and then the nodes have what is left of it."""
+        self.placement_group_timeout_s = self._cut(self.placement_group_timeout_s)
+        node_ids = await super().node_ids(placement_group, own_bundles)
+        self.node_timeout_s = self._cut(self.node_timeout_s)
+        return node_ids
+
+    def _cut(self, timeout_s: float) -> float:
+        left_s = max(self._end_s - self.clock(), 1.0)
+        if timeout_s > left_s:
+            self.cut_short = (
+                f"With HooksCallback, all of this happens within Ray's limit for the start of its engine "
+                f"({internals.ENGINE_START_TIMEOUT_S} s, RAYLLM_ENGINE_START_TIMEOUT_S), so what is waited for has "
+                "less time than its own limit. Raise Ray's limit, or use serve_llm_hooks.ray.LLMConfig, whose hooks "
+                "run before it counts."
+            )
+        return min(timeout_s, left_s)
+
+
+def _forget_given_hooks(llm_config: Any) -> None:
+    """Ray's engine sends its config on, to tasks that run no hook: an object that is given in Ray's own may by now hold
+    what cannot follow."""
+    chosen = llm_config.callback_config
+    if not hasattr(llm_config, "hooks") and names_hooks_callback(chosen.callback_class):
+        llm_config.callback_config = replace(chosen, callback_kwargs={"hooks": []})
 
 
 def names_hooks_callback(callback_class: Any) -> bool:
@@ -201,12 +254,17 @@ def _selected(llm_config: Any, callback_kwargs: Mapping[str, Any]) -> HookRegist
         return load_hooks(*hooks)
     selected = select_hooks(llm_config)
     if not len(selected) and not hasattr(llm_config, "hooks"):
-        raise HookLoadError(
-            f"model {str(llm_config.model_id)!r}: HooksCallback in callback_config is given no hooks, and none is "
-            "registered for the model in this process, which has imported no module of yours. Write callback_kwargs: "
-            "{hooks: [my_company.llm_hooks]}, or {hooks: []} for none."
-        )
+        raise no_hooks_named(llm_config.model_id)
     return selected
+
+
+def no_hooks_named(model_id: object) -> HookLoadError:
+    """The error for :class:`HooksCallback` without hooks, where there are none that could be meant."""
+    return HookLoadError(
+        f"model {str(model_id)!r}: HooksCallback in callback_config is given no hooks, and none is registered for the "
+        "model in this process, which has imported no module of yours. Write callback_kwargs: "
+        "{hooks: [my_company.llm_hooks]}, or {hooks: []} for none."
+    )
 
 
 # -- Ray's own callbacks, as hooks ----------------------------------------------------------------------------------

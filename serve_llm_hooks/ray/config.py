@@ -14,12 +14,12 @@ from ..loading import callback_field_hooks, load_hooks, script_hooks, warn_of_ol
 from ..node import pack_hooks
 from ..policy import source_of
 from ..registry import Hook, registry
-from .callback import HooksCallback, named_hooks, names_hooks_callback, ray_callback_hooks
+from .callback import HooksCallback, named_hooks, names_hooks_callback, no_hooks_named, ray_callback_hooks
 from .internals import CallbackConfig
 from .server import LLMServer, hooked_server, is_hooked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ..callbacks import Callback
     from ..loading import HookRef
@@ -135,6 +135,8 @@ class LLMConfig(_RayLLMConfig):
                     "hooks=[...] and HooksCallback in callback_config: give the hooks once, in hooks=[...]"
                 )
             self.hooks = named_hooks(chosen.callback_kwargs)
+            if self.hooks is None and not any(hook.options.matches(self.model_id) for hook in script_hooks()):
+                raise no_hooks_named(self.model_id)
             self.callback_config = CallbackConfig(raise_error_on_callback=chosen.raise_error_on_callback)
         return self
 
@@ -210,6 +212,21 @@ class LLMConfig(_RayLLMConfig):
         if self._sees(self.callback_hooks):
             pack_hooks(self.callback_hooks())
         return state
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> LLMConfig:
+        """A copy with the same hooks: what is given in there, and what hooks keep on it, need not be fit for copying.
+        Ray copies a config for some of the connectors between prefill and decode."""
+        memo = {} if memo is None else memo
+        memo.update((id(given), given) for given in self._given())
+        copied: LLMConfig = super().__deepcopy__(memo)
+        return copied
+
+    def _given(self) -> Iterator[Any]:
+        for name in _NO_HOOKS:
+            held = getattr(self, name)
+            yield from held.values() if isinstance(held, dict) else held if isinstance(held, list) else [held]
+        yield from self._script_hooks or ()
+        yield self._callback_instance
 
     def _tell_of_others(self, taken: Sequence[Hook]) -> None:
         """Hooks that are registered here and stay here: the replica, which has none of them, could not tell."""

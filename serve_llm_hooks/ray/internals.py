@@ -17,11 +17,12 @@ if TYPE_CHECKING:
         NodeModelDownloadable,
         download_model_files,
     )
-    from ray.llm._internal.serve.constants import ENV_VARS_TO_PROPAGATE
+    from ray.llm._internal.serve.constants import ENGINE_START_TIMEOUT_S, ENV_VARS_TO_PROPAGATE
     from ray.llm._internal.serve.core.server.llm_server import LLMServer
     from ray.llm._internal.serve.engines.vllm.vllm_models import AsyncEngineArgs, FrontendArgs
 
 __all__ = [
+    "ENGINE_START_TIMEOUT_S",
     "ENV_VARS_TO_PROPAGATE",
     "STREAMING_LOAD_FORMATS",
     "SUPPORTED",
@@ -40,6 +41,7 @@ __all__ = [
 SUPPORTED = ">=2.58,<2.61"
 
 _WHERE = {
+    "ENGINE_START_TIMEOUT_S": "serve.constants",
     "ENV_VARS_TO_PROPAGATE": "serve.constants",
     "STREAMING_LOAD_FORMATS": "common.utils.download_utils",
     "AsyncEngineArgs": "serve.engines.vllm.vllm_models",

@@ -26,7 +26,7 @@ __all__ = ["LLMServer", "hooked_server"]
 
 ServerT = TypeVar("ServerT")
 
-_HOOKED = "__serve_llm_hooks_server__"
+_HOOKED = "__serve_llm_hooks_server__"  # what of it starts the engine; the subclasses of a hooked class inherit it
 
 
 def hooked_server(base: type[ServerT]) -> type[ServerT]:
@@ -59,6 +59,7 @@ def _hooked(base: type[Any]) -> Any:
         )
     # Not by the constructor alone: what Ray has deprecated (2.58: `ray.serve.llm.LLMServer`) has a plain one around it.
     by_start = issubclass(base, internals.LLMServer) or inspect.iscoroutinefunction(base.__init__)
+    starts = getattr(base, _HOOKED, "start" if by_start else "constructor")
     parent: Any = base  # a base class that is a variable: no checker follows it
 
     class Traced(parent):  # type: ignore[misc]  # so this is a subclass of Any
@@ -81,6 +82,9 @@ def _hooked(base: type[Any]) -> Any:
 
         async def start(self) -> None:
             """Start the replica: hooks around placement group, downloads and engine."""
+            if hasattr(self, "_hook_trace"):  # inside that of a class which is based on this one
+                await super().start()
+                return
             config = self._llm_config
             async with _initialization(config, RayCluster()) as run:
                 self._hook_trace = run.trace
@@ -91,24 +95,30 @@ def _hooked(base: type[Any]) -> Any:
     class StartedByConstructor(Traced):
         async def __init__(self, llm_config: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # Serve awaits it
             """Start the replica: hooks around placement group, downloads and engine."""
+            if hasattr(self, "_hook_trace"):  # as above
+                await self._construct(llm_config, *args, **kwargs)
+                return
             async with _initialization(llm_config, OtherEngineCluster()) as run:
                 self._hook_trace = run.trace
-                made = super().__init__(llm_config, *args, **kwargs)
-                if inspect.isawaitable(made):  # an async constructor, in a wrapper that is not
-                    await made
+                await self._construct(llm_config, *args, **kwargs)
                 run.engine = self.engine
 
-    hooked: type[Any] = StartedByStart if by_start else StartedByConstructor
+        async def _construct(self, *args: Any, **kwargs: Any) -> None:
+            made = super().__init__(*args, **kwargs)
+            if inspect.isawaitable(made):  # an async constructor, perhaps in a wrapper that is not
+                await made
+
+    hooked: type[Any] = StartedByStart if starts == "start" else StartedByConstructor
     hooked.__name__ = base.__name__  # Ray names deployments after it: `LLMServer:<model>` stays what it was
     hooked.__qualname__ = base.__qualname__
     hooked.__doc__ = base.__doc__
-    setattr(hooked, _HOOKED, True)
+    setattr(hooked, _HOOKED, starts)
     return hooked
 
 
 def is_hooked(server_cls: Any) -> bool:
-    """Whether a server class's start runs hooks."""
-    return bool(getattr(server_cls, _HOOKED, False))
+    """Whether a server class's start runs hooks; a class that is based on such a one may have a start of its own."""
+    return _HOOKED in vars(server_cls)
 
 
 def _initialization(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextManager[Initialization]:
@@ -117,5 +127,13 @@ def _initialization(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContex
     return initialization(llm_config, cluster=cluster, hooks=native_hooks(llm_config))
 
 
-LLMServer: type[_RayLLMServer] = hooked_server(_RayLLMServer)
-LLMServer.__module__ = __name__  # so that it travels by reference
+if TYPE_CHECKING:
+
+    class LLMServer(_RayLLMServer):
+        """Ray's server, hooked; a class, so that one can be based on it."""
+
+        async def hook_trace(self) -> tuple[HookEvent, ...]: ...
+
+else:
+    LLMServer = hooked_server(_RayLLMServer)
+    LLMServer.__module__ = __name__  # so that it travels by reference

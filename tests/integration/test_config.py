@@ -14,6 +14,7 @@ import pytest
 import serve_llm_hooks.progress
 from serve_llm_hooks import (
     CallbackCtx,
+    HookError,
     HookLoadError,
     HookNotAllowedError,
     HookOrderError,
@@ -21,6 +22,7 @@ from serve_llm_hooks import (
     HookSignatureError,
     NodeCtx,
     NodeInitializationError,
+    RayServeLLMCallback,
     hook,
     registry,
 )
@@ -257,6 +259,74 @@ def test_native_use_runs_hooks_instead_of_rays_node_initialization(
     assert not hasattr(there, "_hooks")
 
 
+def test_native_use_takes_the_group_that_ray_has_made(make_config: Callable[..., Any], three_nodes: list[str]) -> None:
+    import ray
+
+    def groups() -> set[str]:
+        return {id_ for id_, row in ray.util.placement_group_table().items() if row["state"] != "REMOVED"}
+
+    def fail(ctx: CallbackCtx) -> None:
+        raise OSError("disk")
+
+    before = groups()
+    callback = native([], make_config).get_or_create_callback()
+    made = callback.ctx.placement_group
+    asyncio.run(callback.run_callback("on_before_node_init"))
+    assert callback.ctx.placement_group == made
+    assert groups() - before == {made.id.hex()}
+    ray.util.remove_placement_group(made)
+
+    callback = native([hook("on_before_engine_init")(fail)], make_config).get_or_create_callback()
+    with pytest.raises(HookError, match="disk"):
+        asyncio.run(callback.run_callback("on_before_node_init"))
+    assert groups() == before
+
+
+def test_native_use_tells_who_was_waited_for_before_rays_own_limit_ends_it(
+    make_config: Callable[..., Any], three_nodes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from serve_llm_hooks.ray import internals
+
+    async def hangs(ctx: NodeCtx) -> None:
+        if not ctx.is_local:
+            await asyncio.Event().wait()
+
+    failed: list[str] = []
+
+    def failure(ctx: CallbackCtx) -> None:
+        failed.append(str(ctx.error))
+
+    monkeypatch.setattr(internals, "ENGINE_START_TIMEOUT_S", 15)
+    callback = native(
+        [hook("on_after_node_download")(hangs), hook("on_failure")(failure)], make_config
+    ).get_or_create_callback()
+    with pytest.raises(NodeInitializationError, match="did not answer within") as caught:
+        asyncio.run(callback.run_callback("on_before_node_init"))
+    assert "Raise Ray's limit" in caught.value.__notes__[0]
+    assert len(failed) == 1
+
+
+def test_a_copy_shares_what_hooks_are_given_and_keep(three_nodes: list[str]) -> None:
+    """Ray copies the config for the connectors between prefill and decode, when hooks have run."""
+    import copy
+
+    from serve_llm_hooks.ray import LLMConfig
+
+    class Keeps(RayServeLLMCallback):
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def on_before_init(self, ctx: CallbackCtx) -> None: ...
+
+    keeps, module = Keeps(), importlib.import_module("tests.integration.hooks.every_point")
+    config = LLMConfig(model_id="m", hooks=[module, keeps], engine_kwargs={"seed": {"a": 1}}, **CPU)
+    copied = copy.deepcopy(config)
+    assert copied.hooks == [module, keeps]
+    assert copied.hooks is not config.hooks
+    copied.engine_kwargs["seed"]["a"] = 2
+    assert config.engine_kwargs["seed"] == {"a": 1}
+
+
 def test_native_use_says_that_the_engine_starts_until_its_start_is_over(
     make_config: Callable[..., Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,6 +363,7 @@ def test_native_use_that_names_no_hooks_says_which_line_to_write(
 ) -> None:
     from ray.serve.llm import LLMConfig as RayLLMConfig
 
+    from serve_llm_hooks.ray import LLMConfig
     from serve_llm_hooks.ray.callback import native_hooks
 
     def config(**kwargs: Any) -> Any:
@@ -304,6 +375,8 @@ def test_native_use_that_names_no_hooks_says_which_line_to_write(
         with pytest.raises(HookLoadError, match="HooksCallback in callback_config is given no hooks") as caught:
             refused()
         assert "Write callback_kwargs: {hooks: [my_company.llm_hooks]}, or {hooks: []} for none." in str(caught.value)
+    with pytest.raises(HookLoadError, match="HooksCallback in callback_config is given no hooks"):
+        LLMConfig(model_id="m", callback_config={"callback_class": "serve_llm_hooks.ray.HooksCallback"}, **CPU)
     config(hooks=[]).get_or_create_callback()
     assert native_hooks(config(hooks=[])) is not None
     assert warnings_of(caplog) == []

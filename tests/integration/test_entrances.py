@@ -512,6 +512,25 @@ def test_sglang_whose_server_knows_no_callbacks_runs_all_points(
     assert names(events) == ALL
 
 
+def test_a_server_based_on_a_hooked_sglang_runs_them_once(
+    run: Callable[..., str], sglang: dict[str, Any], says: Path
+) -> None:
+    from ray.llm._internal.serve.engines.sglang import SGLangServer
+
+    from serve_llm_hooks.ray import build_openai_app, hooked_server
+
+    base: Any = hooked_server(SGLangServer)
+
+    class Mine(base):  # type: ignore[misc]  # a base class that is a variable
+        async def __init__(self, llm_config: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+            await super().__init__(llm_config)
+
+    run(build_openai_app({"llm_configs": [sglang | {"server_cls": Mine}]}))
+    assert len(started(says)) == 1
+    (events,) = traces("Mine:m", count=1)
+    assert names(events) == ALL
+
+
 def test_sglang_whose_engine_does_not_start_runs_on_failure(
     run: Callable[..., str], sglang: dict[str, Any], says: Path, tmp_path: Path
 ) -> None:

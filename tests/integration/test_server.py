@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serve_llm_hooks import CallbackCtx, HookLoadError, hook
+from serve_llm_hooks import CallbackCtx, HookError, HookLoadError, hook
 from tests.conftest import require_engine
 
 pytestmark = pytest.mark.ray
@@ -23,11 +23,11 @@ def never(ctx: CallbackCtx) -> None:
     raise AssertionError
 
 
-def construct(server_cls: Any) -> Any:
+def construct(server_cls: Any, hook: Any = never) -> Any:
     """As Serve makes it."""
     from serve_llm_hooks.ray import LLMConfig
 
-    config = LLMConfig(model_id="m", hooks=[never], accelerator_config={"kind": "cpu"})
+    config = LLMConfig(model_id="m", hooks=[hook], accelerator_config={"kind": "cpu"})
 
     async def make() -> Any:
         server = server_cls.__new__(server_cls)
@@ -61,3 +61,58 @@ def test_so_is_that_of_a_subclass_of_rays() -> None:
 
     with pytest.raises(HookLoadError, match=r"let the constructor `await self\.start\(\)`, as Ray's LLMServer does"):
         construct(hooked_server(Eager))
+
+
+def test_one_based_on_ours_is_hooked_around_what_it_overrides(three_nodes: list[str]) -> None:
+    from serve_llm_hooks.ray import LLMConfig, LLMServer, hooked_server
+
+    class Eager(LLMServer):
+        async def __init__(self, llm_config: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+            self.engine = "up"
+
+    class OwnStart(LLMServer):
+        async def __init__(self, llm_config: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+            self._llm_config = llm_config
+            await self.start()
+
+        async def start(self) -> None:
+            raise AssertionError
+
+    for base in (Eager, OwnStart):
+        config = LLMConfig(model_id="m", hooks=[never], server_cls=base, accelerator_config={"kind": "cpu"})
+        assert config.server_cls is hooked_server(base) is not base
+    with pytest.raises(HookLoadError, match=r"Eager'> starts its engine in its constructor"):
+        construct(hooked_server(Eager))
+    with pytest.raises(HookError, match=r"hook .*never failed at on_before_init"):
+        construct(hooked_server(OwnStart))
+
+
+def test_one_based_on_a_hooked_one_runs_hooks_once(three_nodes: list[str]) -> None:
+    import ray
+
+    from serve_llm_hooks.ray import hooked_server
+
+    class Plain:
+        async def __init__(self, llm_config: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+            self._llm_config = llm_config
+            await self.start()
+
+        async def start(self) -> None:
+            self.engine = "up"
+
+    base: Any = hooked_server(Plain)
+
+    class More(base):  # type: ignore[misc]  # a base class that is a variable
+        async def start(self) -> None:
+            await super().start()
+            self.more = True
+
+    seen: list[CallbackCtx] = []
+
+    def look(ctx: CallbackCtx) -> None:
+        seen.append(ctx)
+
+    server = construct(hooked_server(More), hook("on_after_init")(look))
+    ray.util.remove_placement_group(seen[0].placement_group)
+    assert (server.engine, server.more, len(seen)) == ("up", True, 1)
+    assert len(asyncio.run(server.hook_trace())) == 1
