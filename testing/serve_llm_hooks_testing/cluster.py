@@ -66,6 +66,8 @@ class FakeCluster:
     Args:
         nodes: how many nodes: ``"node-0"``, the replica's own, ``"node-1"``, …
         group_nodes: how many of them the default placement group spans, from ``"node-0"`` on; left out, all.
+        in_group: the replica is in its placement group from the beginning, as Serve starts it; ``False``: the group is
+            acquired after ``on_before_init``, as where you call ``initialize_node`` yourself.
         own_bundles: the replica is one of several data-parallel ranks that share the group, and these of its bundles
             (one on each of its nodes) are its own; left out, all are.
         download_s: how long a download takes, in virtual seconds.
@@ -97,6 +99,7 @@ class FakeCluster:
         nodes: int = 3,
         *,
         group_nodes: int | None = None,
+        in_group: bool = True,
         own_bundles: Sequence[int] | None = None,
         download_s: float = 20.0,
         engine_start_s: float = 30.0,
@@ -113,6 +116,7 @@ class FakeCluster:
         )
         if group_nodes is not None and group_nodes > nodes:
             raise HarnessError(f"group_nodes={group_nodes} does not fit on nodes={nodes}")
+        self.in_group: bool = in_group
         self.own_bundles: tuple[int, ...] | None = None if own_bundles is None else tuple(own_bundles)
         if self.own_bundles is not None and not set(self.own_bundles) <= set(range(len(self.default_group.node_ids))):
             raise HarnessError(
@@ -202,7 +206,7 @@ class FakeCluster:
                 if key not in known:
                     raise ValueError(f"Unknown engine argument: {key}")
         defaults = defaults_of(llm_config)
-        if self.own_bundles is None:
+        if not self.in_group and self.own_bundles is None:
             return defaults
         return replace(defaults, placement_group=self.default_group, own_bundles=self.own_bundles)
 

@@ -103,6 +103,7 @@ def run_fake(scenario: Scenario, make_config: Callable[[Model, Any], Any] = fake
     cluster = _OrderedCluster(
         3,
         group_nodes=scenario.group,
+        in_group=False,  # the real wing starts outside of Serve
         own_bundles=scenario.own_bundles,
         faults=list(scenario.faults),
         node_timeout_s=scenario.node_timeout_s,

@@ -461,6 +461,17 @@ def test_a_warning_that_is_an_error_does_not_replace_the_starts_own(hooks: HookR
         FakeCluster(faults=[engine_fails()]).run(FakeLLMConfig("m", hooks=[hooks]))
 
 
+@pytest.mark.parametrize("in_group", [True, False])
+def test_the_replica_is_in_its_group_as_under_serve_or_not(in_group: bool, hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init")
+    def look(ctx: CallbackCtx) -> None:
+        assert (ctx.placement_group is not None) == in_group
+
+    run = FakeCluster(nodes=2, in_group=in_group).run(FakeLLMConfig("m", hooks=[hooks]))
+    assert run.output is not None
+    assert run.output.placement_group.node_ids == ("node-0", "node-1")
+
+
 def test_the_placement_group_is_waited_for_once(hooks: HookRegistry) -> None:
     run = FakeCluster(placement_group_s=10, download_s=20, engine_start_s=30).run(FakeLLMConfig("m", hooks=[hooks]))
     assert run.elapsed_s == 10 + 20 + 30

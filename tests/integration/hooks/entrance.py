@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @hook("on_before_init")
 def before_init(ctx: CallbackCtx) -> None:
     assert ctx.custom_data == {}  # nothing is left over from another start
+    assert ctx.placement_group is not None  # Serve makes it, and starts the replica in it
     ctx.custom_data["model"] = ctx.model_id
 
 
