@@ -162,7 +162,7 @@ class _ClusterOfRaysStart(RayCluster):
     async def acquire_placement_group(self, llm_config: Any) -> Any:
         """The group that Ray has asked for. It is as ours as one that we ask for."""
         group, self._asked_for = self._asked_for, None
-        return group or await super().acquire_placement_group(llm_config)
+        return await super().acquire_placement_group(llm_config) if group is None else group
 
     async def node_ids(self, placement_group: Any, own_bundles: Sequence[int] | None = None) -> list[str]:
         """The nodes of a group's bundles; as long as there is time, and then the nodes have what is left of it."""
