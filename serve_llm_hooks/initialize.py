@@ -130,8 +130,13 @@ async def initialization(
 
 def _begin(llm_config: Any, cluster: Cluster, hooks: HookRegistry | None) -> Initialization:
     """Import what the config names, and ask what would be done without it: seconds that belong to the start too."""
-    with Progress(str(llm_config.model_id)) as progress, progress.of("its hooks and its engine to be imported"):
-        return Initialization(llm_config, cluster, _selected(llm_config, cluster) if hooks is None else hooks)
+    try:
+        with Progress(str(llm_config.model_id)) as progress, progress.of("its hooks and its engine to be imported"):
+            return Initialization(llm_config, cluster, _selected(llm_config, cluster) if hooks is None else hooks)
+    except SystemExit as error:  # let through, it would end Serve's event loop, and the replica would hang
+        raise ServeLLMHooksError(
+            f"{_replica(llm_config, cluster)}: a module that was imported for the start called sys.exit({error.code!r})"
+        ) from error
 
 
 def _same_group(one: Any, other: Any) -> bool:
@@ -143,8 +148,11 @@ def _selected(llm_config: Any, cluster: Cluster) -> HookRegistry:
     try:
         return select_hooks(llm_config)
     except HookLoadError as error:  # it names the module; where it is missing is known here
-        where = f"in the replica of model {str(llm_config.model_id)!r} on node {cluster.local_node_id}"
-        raise type(error)(f"{where}: {error}") from error.__cause__
+        raise type(error)(f"{_replica(llm_config, cluster)}: {error}") from error.__cause__
+
+
+def _replica(llm_config: Any, cluster: Cluster) -> str:
+    return f"in the replica of model {str(llm_config.model_id)!r} on node {cluster.local_node_id}"
 
 
 class Initialization:

@@ -165,8 +165,8 @@ def load_callback(spec: Any) -> Any:
     policy.check(path, f"callback {spec!r}")
     try:
         module = importlib.import_module(path)
-    except Exception as error:
-        why, help_ = f"{type(error).__name__}: {error}", "It fails while it is imported."
+    except (Exception, SystemExit) as error:
+        why, help_ = _why(error), "It fails while it is imported."
         if isinstance(error, ModuleNotFoundError):
             why, help_ = str(error), _SHIP_IT
         raise ImportError(f"callback {spec!r}: module {path!r} cannot be imported ({why}). {help_}") from error
@@ -313,16 +313,22 @@ def _import(path: str, ref: str) -> ModuleType:
         if path == missing or path.startswith(f"{missing}."):
             raise HookLoadError(f"hooks module {path!r} cannot be found (no module {missing!r}). {_SHIP_IT}") from error
         raise _failed_import(path, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed_import(path, error) from error
 
 
-def _failed_import(path: str, error: Exception) -> HookLoadError:
+def _failed_import(path: str, error: BaseException) -> HookLoadError:
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     at = f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame is not None else ""
-    return HookLoadError(f"hooks module {path!r} fails while it is imported: {type(error).__name__}: {error}{at}")
+    return HookLoadError(f"hooks module {path!r} fails while it is imported: {_why(error)}{at}")
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, SystemExit):  # let through, it would end Serve's event loop, and the replica would hang
+        return f"it called sys.exit({error.code!r})"
+    return f"{type(error).__name__}: {error}"
 
 
 def _load_file(path: Path, ref: str) -> ModuleType:
@@ -343,7 +349,7 @@ def _load_file(path: Path, ref: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _failed_import(ref, error) from error
     cloudpickle.register_pickle_by_value(module)

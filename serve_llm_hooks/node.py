@@ -236,12 +236,17 @@ def unpack_custom_data(packed: Iterable[tuple[str, bytes]], *, where: str) -> di
     for key, data in packed:
         try:
             custom_data[key] = pickle.loads(data)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise HookPickleError(
-                f"ctx.custom_data[{key!r}] cannot be unpacked {where}: {one_line(error)}. "
+                f"ctx.custom_data[{key!r}] cannot be unpacked {where}: {_why(error)}. "
                 "Is the same version of its module on every node?"
             ) from error
     return custom_data
+
+
+def _why(error: BaseException) -> str:
+    """Why something cannot be unpacked, which may import its module."""
+    return f"its module called sys.exit({error.code!r})" if isinstance(error, SystemExit) else one_line(error)
 
 
 async def run_task(
@@ -270,7 +275,7 @@ async def run_task(
     try:
         with nullcontext() if progress is None else progress.of(work.what):
             await work.run()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # SystemExit too: it would end the process, and be a lost node
         failure = _as_text(error)
     try:
         packed = pack_custom_data(work.ctx.custom_data, where=f"node {task.node_id}")
@@ -368,9 +373,9 @@ class _Work:
                     "deployment: runtime_env={'working_dir': ...} or {'py_modules': [...]}, or install it on "
                     "every node."
                 ) from error
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise HookLoadError(
-                    f"hook {packed.ref} cannot be unpacked on node {self.task.node_id}: {one_line(error)}. "
+                    f"hook {packed.ref} cannot be unpacked on node {self.task.node_id}: {_why(error)}. "
                     "Is the same version of its module on every node?"
                 ) from error
             if hook.path.partition(":")[0] != policy.module_of(packed.source):
@@ -405,7 +410,7 @@ def _download_error(task: NodeTask, cause: str) -> DownloadError:
     )
 
 
-def _as_text(error: Exception) -> Failure:
+def _as_text(error: BaseException) -> Failure:
     kind = type(error).__name__ if type(error).__name__ in _KINDS else "NodeLostError"
     message = str(error) if type(error).__name__ in _KINDS else one_line(error)
     fields = {}

@@ -28,6 +28,7 @@ from serve_llm_hooks import (
     NodeLostError,
     NodeResult,
     PlacementGroupError,
+    ServeLLMHooksError,
     hook,
     initialization,
     load_hooks,
@@ -741,16 +742,19 @@ def test_a_hooks_failure_is_told_before_its_custom_datas() -> None:
         start(work)
 
 
-def vanish() -> None:
+def vanish(error: BaseException) -> None:
     """What an object that cannot be made again says when it is unpickled."""
-    raise ImportError("no module named 'theirs'")
+    raise error
 
 
 class NotThere:
     """An object whose module is not where it arrives."""
 
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error or ImportError("no module named 'theirs'")
+
     def __reduce__(self) -> Any:
-        return (vanish, ())
+        return (vanish, (self.error,))
 
 
 def test_custom_data_that_cannot_be_unpacked_on_a_node() -> None:
@@ -845,6 +849,35 @@ def test_a_module_of_another_version(write_module: Callable[[str, str], Path]) -
     assert message.endswith(". Is the same version of its module on every node?")
 
 
+def test_a_module_that_exits_on_a_node(write_module: Callable[[str, str], Path]) -> None:
+    write_module("exits", "@hook('on_before_node_download')\ndef work(ctx):\n    pass\n")
+    cluster = StubCluster(("n1",))
+    hooks = load_hooks("exits")
+    on_a_node_without("exits", cluster, then=lambda: write_module("exits", "import sys\nsys.exit('no BUCKET here')"))
+    with pytest.raises(NodeInitializationError) as caught:
+        start(hooks, cluster=cluster)
+    (error,) = caught.value.exceptions
+    assert isinstance(error, HookLoadError)
+    assert str(error).startswith(
+        "hook exits:work cannot be unpacked on node n1: its module called sys.exit('no BUCKET here'). "
+    )
+
+
+def test_custom_data_whose_module_exits() -> None:
+    @hook("on_before_init")
+    def prepare(ctx: CallbackCtx) -> None:
+        ctx.custom_data["theirs"] = NotThere(SystemExit(3))
+
+    @hook("on_before_node_download")
+    def work(ctx: NodeCtx) -> None: ...
+
+    with pytest.raises(NodeInitializationError) as caught:
+        start(prepare, work, cluster=StubCluster(("n1",)))
+    (error,) = caught.value.exceptions
+    assert isinstance(error, HookPickleError)
+    assert "cannot be unpacked on node n1: its module called sys.exit(3). " in str(error)
+
+
 # -- what is not a hook's fault -----------------------------------------------------------------------------------
 
 
@@ -864,6 +897,26 @@ def test_whatever_else_goes_wrong_on_a_node_is_named_with_it(monkeypatch: pytest
     assert isinstance(error, NodeLostError)
     assert str(error) == "AttributeError: 'list' object has no attribute 'get'"
     assert error.node_id == "n1"
+
+
+def test_a_download_that_exits_is_named_with_its_node() -> None:
+    async def download(task: NodeTask, mode: DownloadMode) -> str:
+        sys.exit("no torch")
+
+    with pytest.raises(NodeInitializationError, match="node n1: NodeLostError: SystemExit: no torch"):
+        start(cluster=StubCluster(("n1",), download=download))
+
+
+def test_an_engine_that_exits_while_it_is_imported_does_not_end_the_event_loop() -> None:
+    class Exits(StubCluster):
+        def defaults(self, llm_config: Any) -> Any:
+            sys.exit("no CUDA")
+
+    with pytest.raises(ServeLLMHooksError) as caught:
+        start(cluster=Exits())
+    assert str(caught.value) == (
+        "in the replica of model 'm' on node n0: a module that was imported for the start called sys.exit('no CUDA')"
+    )
 
 
 def test_a_partial_of_a_hook_that_cannot_travel_is_told_by_its_name() -> None:

@@ -15,6 +15,7 @@ from serve_llm_hooks import (
     HookRegistry,
     HookSignatureError,
     hook,
+    load_callback,
     load_hooks,
     registry,
 )
@@ -200,6 +201,25 @@ def test_a_module_that_misses_another(write_module: WriteModule) -> None:
 def test_a_module_that_fails(write_module: WriteModule) -> None:
     file = write_module("broken", "def check():\n    raise RuntimeError('no token')\n\ncheck()\n")
     assert refuse("broken") == (f"hooks module 'broken' fails while it is imported: RuntimeError: no token ({file}:3)")
+
+
+@pytest.mark.parametrize("by", ["module", "file", "callback"])
+def test_a_module_that_exits_says_so_and_can_be_mended(by: str, write_module: WriteModule) -> None:
+    file = write_module("exits", "import sys\nsys.exit('BUCKET is not set')\n")
+    ref = str(file) if by == "file" else "exits"
+    if by == "callback":
+        with pytest.raises(ImportError) as caught:
+            load_callback("exits:phase")
+        assert str(caught.value) == (
+            "callback 'exits:phase': module 'exits' cannot be imported (it called sys.exit('BUCKET is not set')). "
+            "It fails while it is imported."
+        )
+    else:
+        assert refuse(ref) == (
+            f"hooks module {ref!r} fails while it is imported: it called sys.exit('BUCKET is not set') ({file}:3)"
+        )
+    write_module("exits", SHOP)
+    assert len(load_hooks(ref)) == 3
 
 
 def test_a_module_with_a_wrong_hook_says_which(write_module: WriteModule) -> None:
