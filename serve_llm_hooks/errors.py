@@ -160,24 +160,30 @@ class NodeInitializationError(ExceptionGroup[Exception], ServeLLMHooksError):
 
     node_ids: tuple[str, ...]
 
-    def __new__(cls, message: str, errors: Sequence[Exception]) -> NodeInitializationError:
+    def __new__(
+        cls, message: str, errors: Sequence[Exception], node_ids: Sequence[str] | None = None
+    ) -> NodeInitializationError:
         self = super().__new__(cls, message, list(errors))
-        self.node_ids = tuple(str(getattr(error, "node_id", "?")) for error in errors)
+        # Left out: what the errors know. One from elsewhere (of a task that could not be sent) knows nothing.
+        known = (str(getattr(error, "node_id", "?")) for error in errors)
+        self.node_ids = tuple(known if node_ids is None else node_ids)
         return self
 
-    def __init__(self, message: str, errors: Sequence[Exception]) -> None:
+    def __init__(self, message: str, errors: Sequence[Exception], node_ids: Sequence[str] | None = None) -> None:
         # BaseExceptionGroup takes its arguments in __new__; the other base would otherwise be given them twice.
         super().__init__(message, list(errors))
 
     def derive(self, errors: Sequence[Exception]) -> NodeInitializationError:  # type: ignore[override]
         # typeshed lets derive() return any group of any exceptions; ours holds Exceptions only.
-        return NodeInitializationError(self.message, errors)
+        nodes = {id(error): node_id for error, node_id in zip(self.exceptions, self.node_ids, strict=True)}
+        node_ids = [nodes.get(id(error), str(getattr(error, "node_id", "?"))) for error in errors]
+        return NodeInitializationError(self.message, errors, node_ids)
 
     def __str__(self) -> str:
         return self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (NodeInitializationError, (self.message, list(self.exceptions)))
+        return (NodeInitializationError, (self.message, list(self.exceptions), self.node_ids))
 
 
 def _rebuild_hook_error(cls: type[HookError], message: str, fields: dict[str, Any]) -> HookError:

@@ -456,7 +456,7 @@ class Initialization:
         lines = [f"  node {node_id}: {one_line(error)}" for node_id, error in failures]
         count = "1 node" if len(failures) == 1 else f"{len(failures)} nodes"
         message = f"{count} of model {self.model_id!r} could not be initialized:\n" + "\n".join(lines)
-        return NodeInitializationError(message, [error for _, error in failures])
+        return NodeInitializationError(message, [error for _, error in failures], [node_id for node_id, _ in failures])
 
     def _choose_path(self, node_ids: Sequence[str]) -> None:
         """Our node's path is the engine's, unless a hook has set one; vLLM takes one path for all nodes."""

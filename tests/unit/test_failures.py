@@ -899,6 +899,21 @@ def test_whatever_else_goes_wrong_on_a_node_is_named_with_it(monkeypatch: pytest
     assert error.node_id == "n1"
 
 
+def test_a_task_that_cannot_be_sent_is_named_with_its_node() -> None:
+    class Wrong(StubCluster):
+        async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
+            if task.node_id == "n1":
+                return await super().run_on_node(task, runtime_env=runtime_env)
+            raise (ValueError if task.node_id == "n0" else TypeError)("the runtime_env is wrong")
+
+    with pytest.raises(NodeInitializationError) as caught:
+        start(cluster=Wrong())
+    there = pickle.loads(pickle.dumps(caught.value))
+    assert there.node_ids == caught.value.node_ids == ("n0", "n2")
+    part, rest = there.split(TypeError)
+    assert (part.node_ids, rest.node_ids) == (("n2",), ("n0",))
+
+
 def test_a_download_that_exits_is_named_with_its_node() -> None:
     async def download(task: NodeTask, mode: DownloadMode) -> str:
         sys.exit("no torch")
