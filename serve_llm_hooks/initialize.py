@@ -12,6 +12,7 @@ from .context import CallbackCtx, InitializeNodeOutput, NodeResult, close, set_r
 from .dispatch import Dispatcher, one_line
 from .errors import (
     HookLoadError,
+    HookPickleError,
     NodeInitializationError,
     NodeLostError,
     PlacementGroupError,
@@ -286,12 +287,17 @@ class Initialization:
         for node_id in new:
             is_local = node_id == self.cluster.local_node_id
             report = reports.get(node_id)
+            result: NodeResult | None = None
             if report is not None:
                 self.trace.extend(report.events)
-            if node_id in failures and (report is None or report.failure is None):
+                try:
+                    result = report.result()
+                except HookPickleError as error:  # this node's failure, which must not hide those of others
+                    failures.setdefault(node_id, error)
+            if node_id in failures and (result is None or result.error is None):
                 self._nodes[node_id] = NodeResult(node_id, is_local, error=one_line(failures[node_id]))
-            elif report is not None:
-                self._nodes[node_id] = report.result()
+            elif result is not None:
+                self._nodes[node_id] = result
             elif tasks[node_id] is None:  # nothing to do there
                 self._nodes[node_id] = NodeResult(
                     node_id,

@@ -779,10 +779,19 @@ def test_custom_data_of_a_node_that_cannot_be_unpacked_in_the_replica() -> None:
     @hook("on_before_node_download")
     def work(ctx: NodeCtx) -> None:
         ctx.custom_data["theirs"] = NotThere()
+        if ctx.node_id != "n0":
+            raise OSError("disk full")
 
-    with pytest.raises(HookPickleError) as caught:
-        start(work)
-    assert str(caught.value).startswith("ctx.custom_data['theirs'] cannot be unpacked in the replica, from node n0: ")
+    failed = Failed()
+    with pytest.raises(NodeInitializationError) as caught:
+        start(work, failed.hook())
+    assert caught.value.node_ids == ("n0", "n1", "n2")
+    kinds = [type(error) for error in caught.value.exceptions]
+    assert kinds == [HookPickleError, HookError, HookError], "each node's own failure, and the hook's before its data's"
+    why = "ctx.custom_data['theirs'] cannot be unpacked in the replica, from node n0: "
+    assert str(caught.value.exceptions[0]).startswith(why)
+    assert f"HookPickleError: {why}" in str(failed.nodes["n0"].error)
+    assert "OSError: disk full" in str(failed.nodes["n1"].error)
 
 
 def test_a_config_that_cannot_be_sent_is_told_to_the_hook_that_asks_for_it() -> None:
