@@ -21,7 +21,7 @@ from .errors import (
 from .loading import select_hooks
 from .node import NodeReport, NodeTask, pack_custom_data, pack_hooks, wants_download
 from .points import HOOK_NAMES, did_you_mean
-from .policy import DISABLE, Switches, source_of
+from .policy import DISABLE, Switches, names_of, source_of
 from .progress import Progress
 from .registry import HookRegistry, registry
 from .trace import Trace
@@ -503,7 +503,7 @@ class Initialization:
                 len(off),
                 ", ".join(off),
             )
-        names = [name for hooks in self._hooks.values() for hook in hooks for name in (hook.name, hook.path)]
+        names = [name for hooks in self._hooks.values() for hook in hooks for name in names_of(hook)]
         for entry in switches.unused:  # perhaps another model's: the environment may serve several
             logger.info(
                 "model %r: %r in %s is no hook of this model%s",

@@ -25,6 +25,7 @@ __all__ = [
     "check_object",
     "file_module",
     "module_of",
+    "names_of",
     "source_of",
 ]
 
@@ -169,11 +170,17 @@ class Switches:
         return tuple(entry for entry in self._entries if entry not in self._used)
 
 
+def names_of(hook: Hook) -> tuple[str, ...]:
+    """What a hook may be called in the variable: its bare name, its path, and with the file that it was loaded from."""
+    in_source = f"{source_of(hook)}:{hook.path.partition(':')[2]}"
+    return tuple(dict.fromkeys((hook.name, hook.path, in_source)))
+
+
 def _names(entry: str, hook: Hook) -> bool:
     from fnmatch import fnmatchcase
 
-    name = hook.path if ":" in entry else hook.name
-    return name == entry or fnmatchcase(name, entry)
+    bare, *paths = names_of(hook)
+    return any(name == entry or fnmatchcase(name, entry) for name in (paths if ":" in entry else (bare,)))
 
 
 def _listed(variable: str, environ: Mapping[str, str] | None) -> tuple[str, ...] | None:

@@ -465,6 +465,18 @@ def test_a_disabled_hook_does_not_run_and_leaves_a_mark(entry: str, monkeypatch:
     assert "disabled: " in str(started.ctx.trace)
 
 
+@pytest.mark.parametrize("entry", ["{folder}/file_hooks.py:check", "{folder}/*.py:ch*", "*/file_hooks.py:*"])
+def test_a_hook_of_a_file_is_turned_off_by_the_name_that_the_config_and_the_allowance_have_for_it(
+    entry: str, write_module: WriteModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_module("file_hooks", '@hook("on_before_init")\ndef check(ctx): raise AssertionError("it ran")')
+    folder = file.parent.as_posix()
+    monkeypatch.setenv(ALLOW, f"{folder}/*.py")
+    monkeypatch.setenv(DISABLE, entry.format(folder=folder))
+    started = start(f"{folder}/file_hooks.py:check")
+    assert outcomes(started.ctx.trace) == [("check", "n0", "disabled")]
+
+
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["setup", "choose", "ours:choose_again", "mount", "ours:unp*", "add_up", "warm_up"])))
 def test_whatever_is_disabled_the_others_run_as_before(entries: list[str]) -> None:
