@@ -18,7 +18,7 @@ from .errors import (
     PlacementGroupError,
     ServeLLMHooksError,
 )
-from .loading import select_hooks
+from .loading import config_hooks
 from .node import NodeReport, NodeTask, pack_custom_data, pack_hooks, wants_download
 from .points import HOOK_NAMES, did_you_mean
 from .policy import DISABLE, Switches, names_of, source_of
@@ -86,7 +86,7 @@ async def initialization(
     Args:
         llm_config: the deployment's config.
         cluster: where; left out, the Ray cluster that this process is connected to.
-        hooks: the hooks to run; left out, those that the config selects.
+        hooks: the hooks to run, as far as they are for the model; left out, those that the config selects.
         on_begin: given the start before anything of it happens, so that its trace is there when it fails.
 
     Example:
@@ -147,7 +147,7 @@ def _same_group(one: Any, other: Any) -> bool:
 
 def _selected(llm_config: Any, cluster: Cluster) -> HookRegistry:
     try:
-        return select_hooks(llm_config)
+        return config_hooks(llm_config)
     except HookLoadError as error:  # it names the module; where it is missing is known here
         raise type(error)(f"{_replica(llm_config, cluster)}: {error}") from error.__cause__
 
@@ -194,6 +194,7 @@ class Initialization:
                 self._hooks[hook.point].append(hook)
             else:
                 self._disabled[hook.point].append((hook, f"{entry!r} in {DISABLE}"))
+        # Of the hooks for other models too: they are in the config that is sent to the nodes.
         self._sources: tuple[str, ...] = tuple(sorted({source_of(hook) for hook in hooks}))
         self._nodes: dict[str, NodeResult] = {}
         self._default_group: Any = defaults.placement_group

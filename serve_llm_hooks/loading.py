@@ -26,7 +26,15 @@ from .registry import Hook, HookRegistry, marked_hooks, registry
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["HookRef", "callback_field_hooks", "load_callback", "load_hooks", "select_hooks", "warn_of_old_ways"]
+__all__ = [
+    "HookRef",
+    "callback_field_hooks",
+    "config_hooks",
+    "load_callback",
+    "load_hooks",
+    "select_hooks",
+    "warn_of_old_ways",
+]
 
 HookRef = str | Mapping[str, Any] | Callable[..., Any] | ModuleType | HookRegistry | RayServeLLMCallback
 """What an entry of ``hooks=[...]`` may be."""
@@ -77,6 +85,15 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
 def select_hooks(llm_config: Any) -> HookRegistry:
     """The hooks that a run with this config takes: "Which hooks run" in ``docs/hooks.md``.
 
+    Raises:
+        HookLoadError: as :func:`load_hooks`.
+    """
+    return config_hooks(llm_config).for_model(str(llm_config.model_id))
+
+
+def config_hooks(llm_config: Any) -> HookRegistry:
+    """The same with the hooks for other models that the config names: they travel with it too.
+
     A config with a ``hooks`` field decides: those it names; those of the running script when it says nothing. A
     config without one (Ray's own) takes all that are registered for its model in this process.
 
@@ -85,20 +102,20 @@ def select_hooks(llm_config: Any) -> HookRegistry:
     """
     model_id = str(llm_config.model_id)
     if not hasattr(llm_config, "hooks"):
-        selected = registry.for_model(model_id)
-        policy.check_hooks(selected)
-        return selected
+        registered = registry.for_model(model_id)
+        policy.check_hooks(registered)
+        return registered
     if llm_config.hooks is None:
-        # A config that has left its process carries what the script there had decorated.
+        # A config that has left its process carries what the script there had decorated for the model.
         travelled = getattr(llm_config, "_script_hooks", None)
-        named = HookRegistry(script_hooks() if travelled is None else travelled)
+        named = HookRegistry(script_hooks() if travelled is None else travelled).for_model(model_id)
     else:
         named = load_hooks(*llm_config.hooks)
     # The other ways come first, in the order of the fields.
     others = llm_config.callback_hooks() if hasattr(llm_config, "callback_hooks") else ()
-    selected = HookRegistry(own_instances([*others, *named])).for_model(model_id)
-    policy.check_hooks(selected)  # those that arrived in the config as objects, with its pickle
-    return selected
+    found = HookRegistry(own_instances([*others, *named]))
+    policy.check_hooks(found)  # those that arrived in the config as objects, with its pickle
+    return found
 
 
 def callback_field_hooks(config: Any) -> list[Hook]:

@@ -13,7 +13,7 @@ from ..callbacks import HeldCall, Holder
 from ..context import NodeCtx
 from ..errors import HookLoadError, NodeInitializationError, PlacementGroupError
 from ..initialize import initialization
-from ..loading import HookRef, load_callback, load_hooks, select_hooks
+from ..loading import HookRef, config_hooks, load_callback, load_hooks, select_hooks
 from ..points import did_you_mean
 from ..progress import Progress
 from ..registry import Hook, HookOptions, HookRegistry
@@ -109,9 +109,8 @@ class HooksCallback(HandedOver):
         super().__init__(
             llm_config=llm_config, raise_error_on_callback=raise_error_on_callback, ctx_kwargs=ctx_kwargs or {}
         )
-        selected = _selected(llm_config, {"hooks": hooks, **unknown})
-        self._hooks: HookRegistry = selected.for_model(llm_config.model_id)
-        lost = [hook for point in _OUT_OF_REACH for hook in self._hooks.hooks(point)]
+        self._hooks: HookRegistry = _selected(llm_config, {"hooks": hooks, **unknown})
+        lost = [hook for point in _OUT_OF_REACH for hook in self._hooks.hooks(point, llm_config.model_id)]
         if lost:
             raise HookLoadError(
                 f"{lost[0].ref} at {lost[0].point} can never run: Ray's callback_config has no step after the engine's "
@@ -252,7 +251,7 @@ def _selected(llm_config: Any, callback_kwargs: Mapping[str, Any]) -> HookRegist
     hooks = named_hooks(callback_kwargs)
     if hooks is not None:
         return load_hooks(*hooks)
-    selected = select_hooks(llm_config)
+    selected = config_hooks(llm_config)
     if not len(selected) and not hasattr(llm_config, "hooks"):
         raise no_hooks_named(llm_config.model_id)
     return selected

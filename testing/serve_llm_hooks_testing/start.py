@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from serve_llm_hooks import HookPickleError, HookRegistry, Trace, load_hooks, registry
 from serve_llm_hooks.dispatch import one_line
 from serve_llm_hooks.initialize import initialization
-from serve_llm_hooks.loading import select_hooks
+from serve_llm_hooks.loading import config_hooks
 from serve_llm_hooks.node import pack_hooks
 
 from .clock import VirtualLoop
@@ -135,7 +135,8 @@ async def _start(cluster: FakeCluster, config: Any, dying: Sequence[ReplicaDiesF
     start = cluster.start
     failure: Exception | None = None
     try:
-        start.hooks = hooks = select_hooks(own)
+        hooks = config_hooks(own)
+        start.hooks = hooks.for_model(str(own.model_id))
         named = getattr(own, "hooks", None)
         start.known_hooks = (lambda: registry) if named is None else partial(load_hooks, *named)
         if dying:

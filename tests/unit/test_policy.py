@@ -419,6 +419,10 @@ def test_the_config_is_unpacked_on_a_node_only_where_all_its_hooks_are_allowed()
     some = StubCluster(nodes=("n0",), answers=on_nodes_with("ours"))
     with pytest.raises(NodeInitializationError, match=r"config of model 'm', which has hooks from there, may not run"):
         start(hooks, cluster=some)
+    for_another = HookRegistry()  # it will not run, and is unpacked with the config all the same
+    for_another.hook("on_after_init", model_id="another")(fn_of("of_another"))
+    with pytest.raises(NodeInitializationError, match="add 'of_another' to it"):
+        start(hooks, for_another, cluster=allowing)
 
 
 # -- turning hooks off ------------------------------------------------------------------------------------------------
