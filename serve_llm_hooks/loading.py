@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HookRef",
     "callback_field_hooks",
+    "check_together",
     "config_hooks",
     "load_callback",
     "load_hooks",
@@ -99,11 +100,13 @@ def config_hooks(llm_config: Any) -> HookRegistry:
 
     Raises:
         HookLoadError: as :func:`load_hooks`.
+        HookOrderError: as :func:`check_together`.
     """
     model_id = str(llm_config.model_id)
     if not hasattr(llm_config, "hooks"):
         registered = registry.for_model(model_id)
         policy.check_hooks(registered)
+        check_together(registered, model_id)
         return registered
     if llm_config.hooks is None:
         # A config that has left its process carries what the script there had decorated for the model.
@@ -115,7 +118,22 @@ def config_hooks(llm_config: Any) -> HookRegistry:
     others = llm_config.callback_hooks() if hasattr(llm_config, "callback_hooks") else ()
     found = HookRegistry(own_instances([*others, *named]))
     policy.check_hooks(found)  # those that arrived in the config as objects, with its pickle
+    check_together(found, model_id)
     return found
+
+
+def check_together(hooks: Iterable[Hook], model_id: str) -> None:
+    """See that the hooks of all of a config's fields can run together: a model's order is that of them all. Each for
+    itself, too: what a script decorated has come through no :func:`load_hooks`.
+
+    Raises:
+        HookSignatureError: parameters are missing.
+        HookOrderError: an order that is impossible, or ambiguous.
+    """
+    together = HookRegistry(hooks).for_model(model_id)
+    for hook in together:
+        hook.check_kwargs()
+    together.hooks()
 
 
 def callback_field_hooks(config: Any) -> list[Hook]:

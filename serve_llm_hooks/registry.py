@@ -170,7 +170,9 @@ class Hook:
         try:
             signature.bind(None, **self.kwargs)
         except TypeError as error:
-            example = f'{{"hook": "{self.path}", "kwargs": {{...}}}}'
+            # A script's function is given itself: no other process can find it by its path.
+            named = self.name if self.path.startswith("__main__:") else f'"{self.path}"'
+            example = f'{{"hook": {named}, "kwargs": {{...}}}}'
             raise _signature_error(
                 f"hook {self.path}{signature} cannot be called with parameters {self.kwargs}: "
                 f"{error}. Parameters are given in the config: hooks=[{example}]."

@@ -10,7 +10,7 @@ from ray.serve.llm import LLMConfig as _RayLLMConfig
 
 from ..callbacks import listed
 from ..errors import HookLoadError
-from ..loading import callback_field_hooks, load_hooks, script_hooks, warn_of_old_ways
+from ..loading import callback_field_hooks, check_together, load_hooks, script_hooks, warn_of_old_ways
 from ..node import pack_hooks
 from ..policy import source_of
 from ..registry import Hook, registry
@@ -155,10 +155,12 @@ class LLMConfig(_RayLLMConfig):
 
         Raises:
             HookLoadError: they cannot be loaded.
+            HookOrderError: an order that is impossible, or ambiguous.
         """
         seen = [ref for ref in self.hooks or () if self._sees(load_hooks, ref)]
-        load_hooks(*seen)  # together: a circle between modules, parameters given for another entry's hook
-        self._sees(self.callback_hooks)
+        loaded = load_hooks(*seen)  # together: a circle between modules, parameters given for another entry's hook
+        if self._sees(self.callback_hooks):
+            check_together([*self.callback_hooks(), *loaded], self.model_id)
 
     def _sees(self, load: Callable[..., object], *args: Any) -> bool:
         """Whether something can be loaded here. Where not: an error, unless it may be there in the replica."""
@@ -207,10 +209,10 @@ class LLMConfig(_RayLLMConfig):
             travelling = tuple(hook for hook in script_hooks() if hook.options.matches(self.model_id))
             self._tell_of_others(travelling)
             state["__pydantic_private__"] = {**state["__pydantic_private__"], "_script_hooks": travelling}
+        others = self.callback_hooks() if self._sees(self.callback_hooks) else []
+        check_together([*others, *travelling], self.model_id)  # now a script has decorated what it will
         # Says which one cannot travel, and why; the pickling around us would not.
-        pack_hooks(travelling)
-        if self._sees(self.callback_hooks):
-            pack_hooks(self.callback_hooks())
+        pack_hooks([*travelling, *others])
         return state
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> LLMConfig:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from serve_llm_hooks import DownloadMode, HookLoadError, load_hooks
 from serve_llm_hooks.callbacks import listed
 from serve_llm_hooks.cluster import ReplicaDefaults
-from serve_llm_hooks.loading import callback_field_hooks, warn_of_old_ways
+from serve_llm_hooks.loading import callback_field_hooks, check_together, warn_of_old_ways
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +46,7 @@ class FakeLLMConfig:
 
     Raises:
         HookLoadError: hooks that cannot be loaded; told here, as ``LLMConfig`` tells it.
+        HookOrderError: an order that is impossible, or ambiguous.
         TypeError, ValueError: a field of the wrong kind.
 
     Example:
@@ -98,8 +99,8 @@ class FakeLLMConfig:
         self.engine_kwargs = dict(engine_kwargs or {})
         self.runtime_env = None if runtime_env is None else dict(runtime_env)
         self.on_error = on_error
-        load_hooks(*(self.hooks or ()))
-        self.callback_hooks()
+        loaded = load_hooks(*(self.hooks or ()))
+        check_together([*self.callback_hooks(), *loaded], model_id)
         warn_of_old_ways(self, stacklevel=2)
 
     def callback_hooks(self) -> list[Hook]:

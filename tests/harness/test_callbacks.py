@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import HookLoadError, HookPickleError, RayServeLLMCallback
+from serve_llm_hooks import HookLoadError, HookOrderError, HookPickleError, HookRegistry, RayServeLLMCallback
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, HarnessWarning, check_hooks, replica_dies
 
 if TYPE_CHECKING:
@@ -37,6 +37,26 @@ class Counts(RayServeLLMCallback):
 
     def on_after_init(self, ctx: CallbackCtx) -> None:
         ctx.custom_data["count"] = self.count
+
+
+class First(RayServeLLMCallback):
+    def on_before_download(self, ctx: CallbackCtx) -> None: ...
+
+
+class Second(RayServeLLMCallback):
+    def on_before_download(self, ctx: CallbackCtx) -> None: ...
+
+
+def test_an_order_across_fields_is_told_when_the_config_is_made() -> None:
+    hooks = HookRegistry()
+
+    @hooks.hook("on_before_download", after="on_before_download", model_id="m")
+    def last(ctx: CallbackCtx) -> None: ...
+
+    FakeLLMConfig("m", hooks=[Second, hooks])
+    FakeLLMConfig("another", callback=First, hooks=[Second, hooks])
+    with pytest.raises(HookOrderError, match=r"is ambiguous: .*:First\.on_before_download, .*:Second\.on_before_down"):
+        FakeLLMConfig("m", callback=First, hooks=[Second, hooks])
 
 
 def test_a_replica_that_is_started_again_has_another_object() -> None:

@@ -145,6 +145,47 @@ def test_a_hook_that_cannot_leave_is_told_by_name_when_the_config_is_sent(three_
         cloudpickle.dumps(config)
 
 
+class First:
+    def on_before_init(self, ctx: CallbackCtx) -> None: ...
+
+
+class Second:
+    def on_before_init(self, ctx: CallbackCtx) -> None: ...
+
+
+def test_an_order_across_fields_is_told_when_the_config_is_made(three_nodes: list[str]) -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    def last(ctx: CallbackCtx) -> None: ...
+
+    hook("on_before_init", after="on_before_init")(last)
+    LLMConfig(model_id="m", hooks=[Second, last], **CPU)
+    with pytest.raises(HookOrderError, match=r"is ambiguous: .*:First\.on_before_init, .*:Second\.on_before_init"):
+        LLMConfig(model_id="m", callback=First, hooks=[Second, last], **CPU)
+
+
+def test_what_a_script_decorated_is_checked_when_the_config_is_sent(
+    three_nodes: list[str], hook_registry: HookRegistry
+) -> None:
+    import cloudpickle
+
+    from serve_llm_hooks.ray import LLMConfig
+
+    def script(source: str) -> None:
+        exec(source, {"__name__": "__main__", "hook": hook})
+
+    registry.clear()
+    config = LLMConfig(model_id="m", callback=First, **CPU)
+    script("@hook('on_before_init', after='on_before_init', before='on_before_init')\ndef f(ctx): ...")
+    with pytest.raises(HookOrderError, match="form a circle at on_before_init"):
+        cloudpickle.dumps(config)
+    config = LLMConfig(model_id="m", **CPU)
+    cloudpickle.dumps(config)
+    script("@hook('on_before_node_download')\ndef fetch(ctx, *, bucket): ...")
+    with pytest.raises(HookSignatureError, match=r"missing a required argument: 'bucket'.* hooks=\[{\"hook\": fetch,"):
+        cloudpickle.dumps(config)
+
+
 def test_hooks_that_stay_behind_are_told_once_when_the_config_is_sent(
     three_nodes: list[str], hook_registry: HookRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,7 +20,7 @@ from serve_llm_hooks import (
     registry,
 )
 from serve_llm_hooks.loading import select_hooks
-from tests.unit.stub import Config, RayConfig
+from tests.unit.stub import Config, FullConfig, RayConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -402,7 +402,34 @@ def test_two_models_hooks_never_meet(write_module: WriteModule) -> None:
     assert [each.path for each in found.hooks("on_before_init", "llama")] == ["one:setup", "two:check"]
 
 
+def test_the_order_of_what_the_script_decorated_and_a_callback_brings_is_told_when_it_is_selected() -> None:
+    class Style:
+        def on_before_init(self, ctx: Any) -> None: ...
+
+    in_the_script("@hook('on_before_init', after='on_before_init', before='on_before_init')\ndef f(ctx): ...")
+    assert names(select_hooks(FullConfig("m", None))) == ["f"]
+    with pytest.raises(HookOrderError, match="form a circle at on_before_init"):
+        select_hooks(FullConfig("m", None, callback=Style))
+
+
 # -- what a config selects ----------------------------------------------------------------------------------------
+
+
+def in_the_script(source: str) -> None:
+    """Run what a script has in it."""
+    exec(source, {"__name__": "__main__", "hook": hook})
+
+
+def test_parameters_that_a_hook_of_the_script_needs_are_told_before_it_runs() -> None:
+    in_the_script("@hook('on_before_node_download', model_id='llama')\ndef fetch(ctx, *, bucket): ...")
+    assert names(select_hooks(Config("qwen", None))) == []
+    for config in (Config("llama", None), RayConfig("llama")):
+        with pytest.raises(HookSignatureError) as caught:
+            select_hooks(config)
+        assert str(caught.value) == (
+            "hook __main__:fetch(ctx, *, bucket) cannot be called with parameters {}: missing a required argument: "
+            '\'bucket\'. Parameters are given in the config: hooks=[{"hook": fetch, "kwargs": {...}}].'
+        )
 
 
 @pytest.fixture
