@@ -44,9 +44,13 @@ def build_openai_app(llm_serving_args: Any) -> Application:
     Raises:
         HookLoadError: hooks that cannot be loaded.
         FileNotFoundError: a config file that is not there.
+        TypeError: ``llm_configs`` is no list.
     """
     args = _arguments(llm_serving_args)
-    configs = [_hooked(config, "llm_configs") for config in args.get("llm_configs") or ()]
+    given = args.get("llm_configs") or ()  # Ray says that they are missing
+    if not isinstance(given, list | tuple):
+        raise TypeError(f"llm_configs is a list, as in llm_configs: [model.yaml], not {given!r}")
+    configs = [_hooked(config, "llm_configs") for config in given]
     return _with_hooks(_ray_build_openai_app({**args, "llm_configs": configs}))
 
 

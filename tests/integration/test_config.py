@@ -262,6 +262,15 @@ def test_the_builder_takes_configs_dicts_and_files(three_nodes: list[str], tmp_p
         build_openai_app({"llm_configs": [{"model_id": "m", "hooks": ["absent"], **CPU}]})
 
 
+@pytest.mark.parametrize("given", ["model.yaml", {"model_id": "m", "hooks": []}], ids=["a path", "a dash forgotten"])
+def test_the_builder_wants_a_list_of_configs(given: Any, three_nodes: list[str]) -> None:
+    from serve_llm_hooks.ray import build_openai_app
+
+    with pytest.raises(TypeError) as caught:
+        build_openai_app({"llm_configs": given})
+    assert str(caught.value) == f"llm_configs is a list, as in llm_configs: [model.yaml], not {given!r}"
+
+
 def native(hooks: list[Any], make_config: Callable[..., Any]) -> Any:
     """Ray's own config, as somebody has it who changes only ``callback_config``."""
     from ray.serve.llm import LLMConfig as RayLLMConfig
