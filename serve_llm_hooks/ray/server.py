@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import AsyncExitStack
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -95,18 +96,16 @@ def _hooked(base: type[Any]) -> Any:
     class StartedByConstructor(Traced):
         async def __init__(self, llm_config: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # Serve awaits it
             """Start the replica: hooks around placement group, downloads and engine."""
-            if hasattr(self, "_hook_trace"):  # as above
-                await self._construct(llm_config, *args, **kwargs)
-                return
-            async with _initialization(llm_config, OtherEngineCluster()) as run:
-                self._hook_trace = run.trace
-                await self._construct(llm_config, *args, **kwargs)
-                run.engine = self.engine
-
-        async def _construct(self, *args: Any, **kwargs: Any) -> None:
-            made = super().__init__(*args, **kwargs)
-            if inspect.isawaitable(made):  # an async constructor, perhaps in a wrapper that is not
-                await made
+            async with AsyncExitStack() as start:
+                run = None
+                if not hasattr(self, "_hook_trace"):  # else: as above
+                    run = await start.enter_async_context(_initialization(llm_config, OtherEngineCluster()))
+                    self._hook_trace = run.trace
+                made = super().__init__(llm_config, *args, **kwargs)
+                if inspect.isawaitable(made):  # an async constructor, perhaps in a wrapper that is not
+                    await made
+                if run is not None:
+                    run.engine = self.engine
 
     hooked: type[Any] = StartedByStart if starts == "start" else StartedByConstructor
     hooked.__name__ = base.__name__  # Ray names deployments after it: `LLMServer:<model>` stays what it was
