@@ -69,7 +69,7 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
         Traceback (most recent call last):
         serve_llm_hooks.errors.HookLoadError: hooks module 'no_such_module' ...
     """
-    found = [hook for ref in refs for hook in _load(ref)]
+    found = find_hooks(*refs)
     # Parameters given for one function replace its entry without any, that came with its module.
     given = {(hook.path, hook.point) for hook in found if hook.kwargs}
     chosen = HookRegistry(hook for hook in found if hook.kwargs or (hook.path, hook.point) not in given)
@@ -81,6 +81,16 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
     for model_id in {"", *(model_id for hook in chosen for model_id in hook.options.model_ids)}:
         chosen.hooks(model_id=model_id)
     return chosen
+
+
+def find_hooks(*refs: HookRef) -> list[Hook]:
+    """What they lead to, one by one: whether their parameters are given and their order is possible shows only when all
+    of them are there.
+
+    Raises:
+        HookLoadError: as :func:`load_hooks`.
+    """
+    return [hook for ref in refs for hook in _load(ref)]
 
 
 def select_hooks(llm_config: Any) -> HookRegistry:

@@ -350,7 +350,7 @@ class _Work:
             self.downloading = True
             try:
                 path = await self.download(task, ctx.download_model)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise _download_error(task, one_line(error)) from error
             finally:
                 self.downloading = False

@@ -10,7 +10,14 @@ from ray.serve.llm import LLMConfig as _RayLLMConfig
 
 from ..callbacks import listed
 from ..errors import HookLoadError
-from ..loading import callback_field_hooks, check_together, load_hooks, script_hooks, warn_of_old_ways
+from ..loading import (
+    callback_field_hooks,
+    check_together,
+    find_hooks,
+    load_hooks,
+    script_hooks,
+    warn_of_old_ways,
+)
 from ..node import pack_hooks
 from ..policy import source_of
 from ..registry import Hook, registry
@@ -157,7 +164,7 @@ class LLMConfig(_RayLLMConfig):
             HookLoadError: they cannot be loaded.
             HookOrderError: an order that is impossible, or ambiguous.
         """
-        seen = [ref for ref in self.hooks or () if self._sees(load_hooks, ref)]
+        seen = [ref for ref in self.hooks or () if self._sees(find_hooks, ref)]
         loaded = load_hooks(*seen)  # together: a circle between modules, parameters given for another entry's hook
         if self._sees(self.callback_hooks):
             check_together([*self.callback_hooks(), *loaded], self.model_id)
@@ -202,7 +209,7 @@ class LLMConfig(_RayLLMConfig):
                 "hook would run. Give it when the config is made, or assign hooked_server(...) of it."
             )
         if self.hooks is not None:
-            travelling = tuple(load_hooks(*(ref for ref in self.hooks if not isinstance(_target(ref), str))))
+            travelling = tuple(find_hooks(*(ref for ref in self.hooks if not isinstance(_target(ref), str))))
         elif self._script_hooks is not None:
             travelling = self._script_hooks
         else:
@@ -210,7 +217,8 @@ class LLMConfig(_RayLLMConfig):
             self._tell_of_others(travelling)
             state["__pydantic_private__"] = {**state["__pydantic_private__"], "_script_hooks": travelling}
         others = self.callback_hooks() if self._sees(self.callback_hooks) else []
-        check_together([*others, *travelling], self.model_id)  # now a script has decorated what it will
+        if self.hooks is None:
+            check_together([*others, *travelling], self.model_id)  # now a script has decorated what it will
         # Says which one cannot travel, and why; the pickling around us would not.
         pack_hooks([*travelling, *others])
         return state

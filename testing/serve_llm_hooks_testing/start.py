@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from serve_llm_hooks import HookPickleError, HookRegistry, Trace, load_hooks, registry
 from serve_llm_hooks.dispatch import one_line
 from serve_llm_hooks.initialize import initialization
-from serve_llm_hooks.loading import config_hooks
+from serve_llm_hooks.loading import config_hooks, find_hooks
 from serve_llm_hooks.node import pack_hooks
 
 from .clock import VirtualLoop
@@ -193,7 +193,7 @@ def _check_travels(config: Any) -> None:
     import cloudpickle
 
     hooks = getattr(config, "hooks", None) or ()
-    given = load_hooks(*(ref for ref in hooks if not isinstance(ref, str | dict)))
+    given = find_hooks(*(ref for ref in hooks if not isinstance(ref, str | dict)))
     others = config.callback_hooks() if hasattr(config, "callback_hooks") else ()
     pack_hooks([*given, *others])  # says which one cannot, and why
     try:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -156,6 +157,13 @@ def test_a_hook_that_cannot_travel_fails_as_in_production(hooks: HookRegistry) -
 def test_the_config_is_checked_to_travel() -> None:
     with pytest.raises(HookPickleError, match="config of model 'm' cannot be sent"):
         FakeCluster().run(FakeLLMConfig("m", engine_kwargs={"x": threading.Lock()}))
+
+
+def test_parameters_may_be_given_beside_the_hooks_module(module: Callable[[str, str], str]) -> None:
+    name = module("shop_hooks", '@hook("on_before_init")\ndef fetch(ctx, *, bucket): ctx.custom_data["b"] = bucket')
+    given: dict[str, Any] = {"hook": f"{name}:fetch", "kwargs": {"bucket": "s3://b"}}
+    run = FakeCluster().run(FakeLLMConfig("m", hooks=[import_module(name), given]))
+    assert [event.outcome for event in run.trace] == ["ok"]
 
 
 def test_the_tests_config_stays_as_it_was(hooks: HookRegistry) -> None:
@@ -526,8 +534,6 @@ def test_a_start_that_would_hang_for_ever(hooks: HookRegistry) -> None:
 
 
 def test_ray_init_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hooks: HookRegistry) -> None:
-    import sys
-
     monkeypatch.syspath_prepend(tmp_path)
     for name in [name for name in sys.modules if name.partition(".")[0] == "ray"]:
         monkeypatch.delitem(sys.modules, name)
@@ -545,7 +551,7 @@ def test_ray_init_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ho
         assert isinstance(run.error.__cause__, RayInFakeRunError)
         assert "starts_ray" in str(run.error.__cause__)
     assert sys.modules["ray"].init() == "started"
-    monkeypatch.delitem(sys.modules, "ray")
+    del sys.modules["ray"]  # not by monkeypatch, which would put it back
 
 
 def test_errors_of_nodes_come_as_one_group(hooks: HookRegistry) -> None:

@@ -164,6 +164,23 @@ def test_an_order_across_fields_is_told_when_the_config_is_made(three_nodes: lis
         LLMConfig(model_id="m", callback=First, hooks=[Second, last], **CPU)
 
 
+def test_parameters_may_be_given_beside_the_hooks_module(
+    three_nodes: list[str], hidden_module: Callable[[str, str], str]
+) -> None:
+    import cloudpickle
+
+    from serve_llm_hooks.ray import LLMConfig
+
+    name = hidden_module(
+        "shop", 'from serve_llm_hooks import hook\n@hook("on_before_init")\ndef fetch(ctx, *, bucket): ...'
+    )
+    given: dict[str, Any] = {"hook": f"{name}:fetch", "kwargs": {"bucket": "s3://b"}}
+    for beside in (name, importlib.import_module(name)):
+        cloudpickle.dumps(LLMConfig(model_id="m", hooks=[beside, given], **CPU))
+        with pytest.raises(HookSignatureError, match="bucket"):
+            LLMConfig(model_id="m", hooks=[beside], **CPU)
+
+
 def test_what_a_script_decorated_is_checked_when_the_config_is_sent(
     three_nodes: list[str], hook_registry: HookRegistry
 ) -> None:
