@@ -90,12 +90,16 @@ def ask(port: int, question: str, max_tokens: int = 32) -> str:
         data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    try:
-        with urllib.request.urlopen(request, timeout=120) as response:
-            answer: str = json.load(response)["choices"][0]["message"]["content"]
-            return answer
-    except urllib.error.HTTPError as error:
-        return error.read().decode()
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(request, timeout=120) as response:
+                answer: str = json.load(response)["choices"][0]["message"]["content"]
+                return answer
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                return error.read().decode()
+        time.sleep(0.2)  # Serve's proxy hears of an application some moments after serve.run
+    raise TimeoutError("Serve's proxy does not know the application")
 
 
 def report(answer: str, refusal: str, events: Any) -> int:

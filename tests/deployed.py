@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+import time
 import urllib.error
 import urllib.request
 from itertools import pairwise
@@ -81,11 +82,17 @@ def chat(url: str, model: str, **fields: Any) -> tuple[int, Any]:
     request = urllib.request.Request(
         f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    try:
-        with urllib.request.urlopen(request, timeout=300) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+    deadline_s = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=300) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            text = error.read()
+            # Serve's proxy hears of an application some moments after `serve.run`, on a busy machine seconds.
+            if not (error.code == 404 and text.startswith(b"Path ")) or time.monotonic() > deadline_s:
+                return error.code, json.loads(text)
+        time.sleep(0.1)
 
 
 def look(serve_url: str) -> dict[str, Any]:

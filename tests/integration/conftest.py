@@ -77,7 +77,7 @@ class Serve:
             )
         else:
             config = FakeLLMConfig("m", list(hooks), model_source=model_source, **fields)
-        run = FakeCluster(real_sleep_limit_s=30).run(config, check=False)
+        run = FakeCluster(in_group=False, real_sleep_limit_s=30).run(config, check=False)
         self.ctx = run.ctx
         if run.error is not None:
             raise run.error
