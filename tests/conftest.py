@@ -96,12 +96,11 @@ def ray_cluster(s3: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
             "env_vars": {"PYTHONPATH": os.pathsep.join(paths)},
         }
 
-    cluster = Cluster(
-        initialize_head=True, head_node_args={**node(0), "include_dashboard": False}, shutdown_at_exit=True
-    )
+    cluster = Cluster(shutdown_at_exit=True)
     try:
+        _add_node(cluster, **node(0), include_dashboard=False)
         for slot in (1, 2):
-            cluster.add_node(**node(slot))
+            _add_node(cluster, **node(slot))
         ray.init(address=cluster.address, log_to_driver=False)
         cluster.wait_for_nodes(timeout=120)
         _wait_for_autoscaler()
@@ -109,6 +108,18 @@ def ray_cluster(s3: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def _add_node(cluster: Any, **settings: Any) -> None:
+    """Start a node, up to three times: a raylet gives its agent 15 seconds, whatever the machine, and then ends."""
+    for attempts_left in (2, 1, 0):
+        try:
+            cluster.add_node(**settings)
+        except Exception:
+            if not attempts_left:
+                raise
+        else:
+            return
 
 
 def _wait_for_autoscaler() -> None:
