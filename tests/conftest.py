@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 IN_CI = os.environ.get("CI") == "true"
 
-# Ray's half minute is too short on a busy machine. Here, since Ray reads it once, when it is imported.
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
-
 # A folder of modules that are installed on the first and the third node, and not on the second.
 PARTLY_INSTALLED = Path(__file__).parent / "contract" / "partly"
 
@@ -83,6 +80,7 @@ def ray_cluster(s3: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
     os.environ["HF_HOME"] = str(tmp_path_factory.mktemp("hf"))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # Ray's half minute is too short on a busy machine
     # Importing Ray Serve LLM takes pytest's handlers from the root logger. Here, and not in the middle of a test.
     import ray.serve.llm
     from ray.cluster_utils import Cluster

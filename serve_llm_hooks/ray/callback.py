@@ -253,16 +253,16 @@ def _selected(llm_config: Any, callback_kwargs: Mapping[str, Any]) -> HookRegist
         return load_hooks(*hooks)
     selected = config_hooks(llm_config)
     if not len(selected) and not hasattr(llm_config, "hooks"):
-        raise no_hooks_named(llm_config.model_id)
+        none = "none is registered for the model in this process, which has imported no module of yours"
+        raise no_hooks_named(llm_config.model_id, none)
     return selected
 
 
-def no_hooks_named(model_id: object) -> HookLoadError:
-    """The error for :class:`HooksCallback` without hooks, where there are none that could be meant."""
+def no_hooks_named(model_id: object, none: str) -> HookLoadError:
+    """The error for :class:`HooksCallback` without hooks, where ``none`` says why none can be meant."""
     return HookLoadError(
-        f"model {str(model_id)!r}: HooksCallback in callback_config is given no hooks, and none is registered for the "
-        "model in this process, which has imported no module of yours. Write callback_kwargs: "
-        "{hooks: [my_company.llm_hooks]}, or {hooks: []} for none."
+        f"model {str(model_id)!r}: HooksCallback in callback_config is given no hooks, and {none}. Write "
+        "callback_kwargs: {hooks: [my_company.llm_hooks]}, or {hooks: []} for none."
     )
 
 

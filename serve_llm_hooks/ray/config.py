@@ -143,7 +143,7 @@ class LLMConfig(_RayLLMConfig):
                 )
             self.hooks = named_hooks(chosen.callback_kwargs)
             if self.hooks is None and not any(hook.options.matches(self.model_id) for hook in script_hooks()):
-                raise no_hooks_named(self.model_id)
+                raise no_hooks_named(self.model_id, "the running script (__main__) has none for the model")
             self.callback_config = CallbackConfig(raise_error_on_callback=chosen.raise_error_on_callback)
         return self
 

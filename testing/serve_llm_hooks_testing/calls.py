@@ -153,11 +153,7 @@ def _call(hook: Hook, ctx: CallbackCtx | NodeCtx) -> Skip | None:
             watch.failed()
         finally:
             loop.finish()
-    try:
-        tell(watch.notes)
-    finally:  # a warning may have been made an error: the hook's own comes first
-        if error is not None:
-            raise error
+    tell(watch.notes, error)
     return veto
 
 

@@ -328,9 +328,6 @@ class FakeCluster:
 def _told(run: FakeRun, check: bool) -> FakeRun:
     """Tell whoever wants to know, in the test's own thread."""
     recent.append(run)
-    try:
-        tell((*run.notes, *(f"{fault} never struck: the run did not come to it" for fault in run.unstruck)))
-    finally:  # a warning may have been made an error: the start's own comes first
-        if check and run.error is not None:
-            raise run.error
+    unstruck = (f"{fault} never struck: the run did not come to it" for fault in run.unstruck)
+    tell((*run.notes, *unstruck), run.error if check else None)
     return run

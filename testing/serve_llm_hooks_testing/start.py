@@ -182,10 +182,18 @@ def in_event_loop() -> bool:
     return True
 
 
-def tell(notes: Iterable[str]) -> None:
-    """Warn of what a test's author will want to know; from the test's own thread, and its own line."""
-    for note in notes:
-        warnings.warn(note, HarnessWarning, stacklevel=4)
+def tell(notes: Iterable[str], error: Exception | None = None) -> None:
+    """Warn of what a test's author will want to know; from the test's own thread, and its own line.
+
+    Raises:
+        Exception: ``error``, in any case: a warning may have been made an error, and the hook's own comes first.
+    """
+    try:
+        for note in notes:
+            warnings.warn(note, HarnessWarning, stacklevel=4)
+    finally:
+        if error is not None:
+            raise error
 
 
 def _check_travels(config: Any) -> None:

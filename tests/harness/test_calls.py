@@ -79,8 +79,9 @@ def test_the_wrong_kind_of_ctx_and_no_hook_at_all(hooks: HookRegistry) -> None:
     call_hook(twice, node_ctx(), point="on_after_node_download")
     with pytest.raises(HarnessError, match="is no hook"):
         call_hook(lambda ctx: None, callback_ctx())
+    misspelt: Any = "on_before_downlod"
     with pytest.raises(UnknownHookError, match="did you mean 'on_before_download'"):
-        call_hook(lambda ctx: None, callback_ctx(), point="on_before_downlod")  # type: ignore[arg-type]  # a misspelling
+        call_hook(lambda ctx: None, callback_ctx(), point=misspelt)
 
 
 def test_in_an_async_test(hooks: HookRegistry) -> None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def loop() -> Iterator[VirtualLoop]:
-    loop = VirtualLoop(real_sleep_limit_s=0.05)
+def loop(request: pytest.FixtureRequest) -> Iterator[VirtualLoop]:
+    loop = VirtualLoop(real_sleep_limit_s=getattr(request, "param", 0.05))
     yield loop
     loop.finish()
 
@@ -152,17 +152,12 @@ def test_a_deadlock_is_an_error_that_says_who_waits(loop: VirtualLoop) -> None:
         loop.run_until_complete(waits_for_godot())
 
 
-@pytest.fixture
-def patient_loop() -> Iterator[VirtualLoop]:
-    """One whose real waiting is not cut short on a busy machine."""
-    loop = VirtualLoop(real_sleep_limit_s=30)
-    yield loop
-    loop.finish()
+# Real waiting of this loop is not cut short on a busy machine.
+with_patience = pytest.mark.parametrize("loop", [30], indirect=True, ids=["patient"])
 
 
-def test_threads_that_answer_late_are_waited_for(patient_loop: VirtualLoop) -> None:
-    loop = patient_loop
-
+@with_patience
+def test_threads_that_answer_late_are_waited_for(loop: VirtualLoop) -> None:
     async def main() -> str:
         answer: asyncio.Future[str] = loop.create_future()
         thread = threading.Timer(0.01, lambda: loop.call_soon_threadsafe(answer.set_result, "late"))
@@ -172,9 +167,8 @@ def test_threads_that_answer_late_are_waited_for(patient_loop: VirtualLoop) -> N
     assert loop.run_until_complete(main()) == "late"
 
 
-def test_sockets_are_waited_for(patient_loop: VirtualLoop) -> None:
-    loop = patient_loop
-
+@with_patience
+def test_sockets_are_waited_for(loop: VirtualLoop) -> None:
     async def main() -> bytes:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -187,6 +181,7 @@ def test_sockets_are_waited_for(patient_loop: VirtualLoop) -> None:
     assert loop.time() == 0
 
 
+@pytest.mark.parametrize("loop", [1], indirect=True)
 def test_each_real_wait_has_the_limit_to_itself(loop: VirtualLoop) -> None:
     """Ten answers of a fifth of the limit each: together twice the limit, one by one well within it."""
 
@@ -201,10 +196,8 @@ def test_each_real_wait_has_the_limit_to_itself(loop: VirtualLoop) -> None:
                     answered += len(await loop.sock_recv(ours, 1))
         return answered
 
-    loop = VirtualLoop(real_sleep_limit_s=1)
     assert loop.run_until_complete(main()) == 10
     assert loop.time() == 0
-    loop.finish()
 
 
 def test_a_socket_that_never_answers_is_no_deadlock_of_the_hooks(loop: VirtualLoop) -> None:

@@ -9,7 +9,6 @@ import socket
 import sys
 import threading
 import time
-from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -433,12 +432,11 @@ def test_an_answer_that_is_only_slow_is_no_timeout_without_a_word(hooks: HookReg
         with ours, theirs:
             await asyncio.get_running_loop().sock_recv(ours, 1)
 
-    run_it = partial(FakeCluster(real_sleep_limit_s=0.05).run, FakeLLMConfig("m", hooks=[hooks]))
     with (
         pytest.raises(HookTimeoutError, match="timeout_s=30"),
         pytest.warns(HarnessWarning, match=r"asks .*: the clock went on without an answer"),
     ):
-        run_it()
+        FakeCluster(real_sleep_limit_s=0.05).run(FakeLLMConfig("m", hooks=[hooks]))
 
 
 def test_an_error_is_the_hooks_own_and_nothing_before_it(hooks: HookRegistry) -> None:

@@ -39,7 +39,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     except AssertionError as error:
         if os.environ.get("CI") == "true" or "No matching distribution found" not in str(error):
             raise
-        pytest.skip("the package index cannot be reached")
+        pytest.skip("the package index cannot be reached")  # a clean environment has nothing to install from then
     return python
 
 
@@ -57,7 +57,7 @@ def test_the_environment_has_no_ray(python: Path, tmp_path: Path) -> None:
     assert not re.search(r"^(ray|torch|vllm|pydantic)==", installed, flags=re.MULTILINE)
 
 
-def test_its_suite_passes_in_seconds(python: Path, project: Path) -> None:
+def test_its_suite_passes_in_a_second(python: Path, project: Path) -> None:
     output = run(python, "-m", "pytest", "-q", "--durations=0", "--durations-min=0", "-vv", cwd=project)
     found = re.search(r"(\d+) passed", output)
     assert found is not None, output
@@ -66,7 +66,7 @@ def test_its_suite_passes_in_seconds(python: Path, project: Path) -> None:
     seconds = sum(
         float(took) for took in re.findall(r"^(\d+\.\d+)s (?:setup|call|teardown)", output, flags=re.MULTILINE)
     )
-    assert seconds < 10, output  # a tenth of one, on an idle machine
+    assert seconds < 1, output
 
 
 def test_both_packages_are_typed(python: Path, tmp_path: Path) -> None:

@@ -519,11 +519,13 @@ def test_a_server_based_on_a_hooked_sglang_runs_them_once(
 
     from serve_llm_hooks.ray import build_openai_app, hooked_server
 
-    base: Any = hooked_server(SGLangServer)
+    @hooked_server
+    class Hooked(SGLangServer): ...
 
-    class Mine(base):  # type: ignore[misc]  # a base class that is a variable
+    class Mine(Hooked):
         async def __init__(self, llm_config: Any) -> None:  # type: ignore[misc]  # Serve awaits it
-            await super().__init__(llm_config)
+            parent: Any = super()
+            await parent.__init__(llm_config)
 
     run(build_openai_app({"llm_configs": [sglang | {"server_cls": Mine}]}))
     assert len(started(says)) == 1

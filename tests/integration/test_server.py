@@ -23,11 +23,29 @@ def never(ctx: CallbackCtx) -> None:
     raise AssertionError
 
 
-def construct(server_cls: Any, hook: Any = never) -> Any:
+class ByItself:
+    """Starts its engine in its constructor."""
+
+    async def __init__(self, llm_config: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+        self.engine = "up"
+
+
+class ByStart:
+    """Starts its engine in ``start()``, as Ray's does."""
+
+    async def __init__(self, llm_config: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._llm_config = llm_config
+        await self.start()
+
+    async def start(self) -> None:
+        self.engine = "up"
+
+
+def construct(server_cls: Any, ref: Any = never) -> Any:
     """As Serve makes it."""
     from serve_llm_hooks.ray import LLMConfig
 
-    config = LLMConfig(model_id="m", hooks=[hook], accelerator_config={"kind": "cpu"})
+    config = LLMConfig(model_id="m", hooks=[ref], accelerator_config={"kind": "cpu"})
 
     async def make() -> Any:
         server = server_cls.__new__(server_cls)
@@ -40,10 +58,7 @@ def construct(server_cls: Any, hook: Any = never) -> Any:
 def test_a_constructor_that_starts_its_engine_by_itself_is_told() -> None:
     from serve_llm_hooks.ray import hooked_server
 
-    class Eager:
-        async def __init__(self, llm_config: Any) -> None:  # type: ignore[misc]  # Serve awaits it
-            self.engine = "up"
-
+    class Eager(ByItself):
         async def start(self) -> None: ...
 
     with pytest.raises(HookLoadError, match=r"Eager'> starts its engine in its constructor and never calls start\(\)"):
@@ -55,9 +70,7 @@ def test_so_is_that_of_a_subclass_of_rays() -> None:
 
     from serve_llm_hooks.ray import hooked_server
 
-    class Eager(LLMServer):
-        async def __init__(self, llm_config: Any) -> None:  # type: ignore[misc]  # Serve awaits it
-            self.engine = "up"
+    class Eager(ByItself, LLMServer): ...
 
     with pytest.raises(HookLoadError, match=r"let the constructor `await self\.start\(\)`, as Ray's LLMServer does"):
         construct(hooked_server(Eager))
@@ -66,15 +79,9 @@ def test_so_is_that_of_a_subclass_of_rays() -> None:
 def test_one_based_on_ours_is_hooked_around_what_it_overrides(three_nodes: list[str]) -> None:
     from serve_llm_hooks.ray import LLMConfig, LLMServer, hooked_server
 
-    class Eager(LLMServer):
-        async def __init__(self, llm_config: Any) -> None:  # type: ignore[misc]  # Serve awaits it
-            self.engine = "up"
+    class Eager(ByItself, LLMServer): ...
 
-    class OwnStart(LLMServer):
-        async def __init__(self, llm_config: Any) -> None:  # type: ignore[misc]  # Serve awaits it
-            self._llm_config = llm_config
-            await self.start()
-
+    class OwnStart(ByStart, LLMServer):
         async def start(self) -> None:
             raise AssertionError
 
@@ -92,17 +99,10 @@ def test_one_based_on_a_hooked_one_runs_hooks_once(three_nodes: list[str]) -> No
 
     from serve_llm_hooks.ray import hooked_server
 
-    class Plain:
-        async def __init__(self, llm_config: Any) -> None:  # type: ignore[misc]  # Serve awaits it
-            self._llm_config = llm_config
-            await self.start()
+    @hooked_server
+    class Plain(ByStart): ...
 
-        async def start(self) -> None:
-            self.engine = "up"
-
-    base: Any = hooked_server(Plain)
-
-    class More(base):  # type: ignore[misc]  # a base class that is a variable
+    class More(Plain):
         async def start(self) -> None:
             await super().start()
             self.more = True

@@ -846,30 +846,25 @@ def test_a_module_that_was_not_shipped(write_module: Callable[[str, str], Path])
     assert caught.value.node_ids == ("n1",)
 
 
-def test_a_module_of_another_version(write_module: Callable[[str, str], Path]) -> None:
+@pytest.mark.parametrize(
+    ("there", "why"),
+    [
+        ("renamed = 'work'  # and no such function", "AttributeError: "),
+        ("import sys\nsys.exit('no BUCKET here')", "its module called sys.exit('no BUCKET here'). "),
+    ],
+    ids=["without the function", "that exits"],
+)
+def test_a_module_of_another_version(there: str, why: str, write_module: Callable[[str, str], Path]) -> None:
     write_module("older", "@hook('on_before_node_download')\ndef work(ctx):\n    pass\n")
     cluster = StubCluster(("n1",))
     hooks = load_hooks("older")
-    on_a_node_without("older", cluster, then=lambda: write_module("older", "renamed = 'work'  # and no such function"))
-    with pytest.raises(NodeInitializationError) as caught:
-        start(hooks, cluster=cluster)
-    message = str(caught.value.exceptions[0])
-    assert message.startswith("hook older:work cannot be unpacked on node n1: AttributeError: ")
-    assert message.endswith(". Is the same version of its module on every node?")
-
-
-def test_a_module_that_exits_on_a_node(write_module: Callable[[str, str], Path]) -> None:
-    write_module("exits", "@hook('on_before_node_download')\ndef work(ctx):\n    pass\n")
-    cluster = StubCluster(("n1",))
-    hooks = load_hooks("exits")
-    on_a_node_without("exits", cluster, then=lambda: write_module("exits", "import sys\nsys.exit('no BUCKET here')"))
+    on_a_node_without("older", cluster, then=lambda: write_module("older", there))
     with pytest.raises(NodeInitializationError) as caught:
         start(hooks, cluster=cluster)
     (error,) = caught.value.exceptions
     assert isinstance(error, HookLoadError)
-    assert str(error).startswith(
-        "hook exits:work cannot be unpacked on node n1: its module called sys.exit('no BUCKET here'). "
-    )
+    assert str(error).startswith(f"hook older:work cannot be unpacked on node n1: {why}")
+    assert str(error).endswith(". Is the same version of its module on every node?")
 
 
 def test_custom_data_whose_module_exits() -> None:
