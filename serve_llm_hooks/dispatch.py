@@ -17,7 +17,7 @@ from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
 
 from .context import Skip
-from .errors import HookError, HookResultError, HookTimeoutError, MeaninglessResult
+from .errors import HookError, HookResultError, HookTimeoutError, MeaninglessResult, ServeLLMHooksError
 from .hotloop import call_each
 from .points import HOOK_POINTS
 
@@ -33,6 +33,8 @@ logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 # An async hook that is cancelled at its timeout is given this long to clean up.
 _CANCEL_GRACE_S = 1.0
+
+_SHOWN_ERRORS = 3  # of a group of them, so many are named in a line
 
 
 class WorkerThread(Executor):
@@ -187,7 +189,9 @@ class Dispatcher:
                 return
             run.end("cancelled", "")
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # a panic in Rust code is no Exception
+            if is_from_outside(error):
+                raise
             self._fail(run, error, "failed")
         else:
             self._settle(run, result)
@@ -306,6 +310,10 @@ async def _within(timeout_s: float, awaitable: Awaitable[Any]) -> Any:
             return await awaitable
         except SystemExit as error:  # in a task it would take the event loop down
             raise RuntimeError(f"the hook called sys.exit({error.code!r})") from error
+        except KeyboardInterrupt as error:  # this, too
+            if is_from_outside(error):
+                raise
+            raise RuntimeError("the hook raised KeyboardInterrupt") from error
 
     task = asyncio.ensure_future(wrapped())
     try:
@@ -320,9 +328,24 @@ async def _within(timeout_s: float, awaitable: Awaitable[Any]) -> Any:
     return task.result()
 
 
+class ProcessEnd(BaseException):
+    """What nothing in a process handles, just as nothing handles a kill. A fake cluster's deaths are of this kind."""
+
+
+def is_from_outside(error: BaseException) -> bool:
+    """Whether it is not a hook's own: what awaits it is being closed, the process has ended, or somebody has
+    interrupted the program, which only the main thread is told of. (Serve runs a replica's event loop in another one.)
+    """
+    return isinstance(error, GeneratorExit | ProcessEnd) or (
+        isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+    )
+
+
 def one_line(error: BaseException) -> str:
     """An exception as ``Type: message``, on one line."""
     text = " ".join(str(error).split())
+    if isinstance(error, BaseExceptionGroup) and not isinstance(error, ServeLLMHooksError):  # ours say it already
+        text += ": " + "; ".join(one_line(each) for each in error.exceptions[:_SHOWN_ERRORS])
     kind = type(error).__name__
     if isinstance(error, _TimedOut | MeaninglessResult):
         return text

@@ -5,6 +5,7 @@ This module is imported in a fresh process on every node, so it stays light: nei
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import time
 import traceback
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import policy
 from .callbacks import HeldCall, own_instances
 from .context import DownloadMode, NodeCtx, NodeResult
-from .dispatch import Dispatcher, one_line
+from .dispatch import Dispatcher, is_from_outside, one_line
 from .errors import (
     DownloadError,
     HookError,
@@ -275,7 +276,11 @@ async def run_task(
     try:
         with nullcontext() if progress is None else progress.of(work.what):
             await work.run()
-    except (Exception, SystemExit) as error:  # SystemExit too: it would end the process, and be a lost node
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # SystemExit, a panic in Rust code: it would end the process, and be a lost node
+        if is_from_outside(error):
+            raise
         failure = _as_text(error)
     try:
         packed = pack_custom_data(work.ctx.custom_data, where=f"node {task.node_id}")
@@ -350,7 +355,11 @@ class _Work:
             self.downloading = True
             try:
                 path = await self.download(task, ctx.download_model)
-            except (Exception, SystemExit) as error:
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # as in run_task
+                if is_from_outside(error):
+                    raise
                 raise _download_error(task, one_line(error)) from error
             finally:
                 self.downloading = False

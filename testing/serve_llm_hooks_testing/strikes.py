@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import Hook
+from serve_llm_hooks.dispatch import ProcessEnd
 from serve_llm_hooks.node import PackedHook, pack_hooks
 from serve_llm_hooks.registry import HookOptions
 
@@ -19,8 +20,8 @@ __all__ = ["ProcessDied", "death_hook", "packed_death", "packed_missing_module"]
 _LAST = 2**63
 
 
-class ProcessDied(BaseException):
-    """The process is gone. No ``Exception``, so that nothing in it can handle it, just as nothing handles a kill."""
+class ProcessDied(ProcessEnd):
+    """The process is gone."""
 
     def __init__(self, point: HookName) -> None:
         super().__init__(point)

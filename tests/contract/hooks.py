@@ -410,6 +410,20 @@ async def breaks_on_second_and_third(ctx: NodeCtx) -> None:
         raise ConnectionError("the store does not answer")
 
 
+class Panic(BaseException):
+    """A panic in Rust code is raised as something like this, and is no ``Exception``."""
+
+
+@hook("on_after_download")
+async def panics(ctx: CallbackCtx) -> None:
+    raise Panic("index out of range")
+
+
+@hook("on_before_node_download")
+async def panics_on_its_node(ctx: NodeCtx) -> None:
+    raise Panic("index out of range")
+
+
 @hook("on_before_node_download")
 def exits_on_its_node(ctx: NodeCtx) -> None:
     sys.exit(3)

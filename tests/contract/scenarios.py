@@ -529,6 +529,12 @@ def a_hook_that_exits_has_failed(told: Told) -> None:
     failed(told, "HookError", cause="SystemExit")
 
 
+@scenario(Model([h.panics, h.failure]), group=1)
+def a_hook_that_panics_has_failed(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:panics", cause="Panic")
+    assert notes(told)["failure"] == ["HookError", False]
+
+
 @scenario(Model([h.breaks_on_second, h.failure]))
 def a_hook_that_fails_on_one_node(told: Told) -> None:
     (error,) = node_errors(told, "HookError", "node-1")
@@ -556,6 +562,12 @@ def an_exception_that_cannot_be_pickled_arrives_as_text(told: Told) -> None:
 @scenario(Model([h.exits_on_its_node]), group=1)
 def a_hook_that_exits_on_its_node_has_failed(told: Told) -> None:
     node_errors(told, "HookError", "node-0")
+
+
+@scenario(Model([h.panics_on_its_node]), group=1)
+def a_hook_that_panics_on_its_node_has_failed(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-0")
+    assert "Panic: index out of range" in error["message"]
 
 
 @scenario(Model([h.breaks_at_the_start, h.failure, h.failure_that_fails, h.failure_after_that]))

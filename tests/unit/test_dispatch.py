@@ -303,6 +303,28 @@ def stops(ctx: Any) -> None:
     raise StopIteration
 
 
+class PanicException(BaseException):
+    """As a panic in Rust code is raised."""
+
+
+def panics(ctx: Any) -> None:
+    raise PanicException("index out of range")
+
+
+async def panics_async(ctx: Any) -> None:
+    raise PanicException("index out of range")
+
+
+async def fails_in_a_group(ctx: Any) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(raises_async(ctx))
+
+
+async def panics_in_a_group(ctx: Any) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(panics_async(ctx))
+
+
 async def cancels_its_own(ctx: Any) -> None:
     helper = asyncio.ensure_future(asyncio.sleep(3600))
     helper.cancel()
@@ -318,6 +340,16 @@ async def cancels_its_own(ctx: Any) -> None:
         (exits, "SystemExit: enough"),
         (interrupts, "KeyboardInterrupt"),
         (stops, "StopIteration"),
+        (panics, "PanicException: index out of range"),
+        (panics_async, "PanicException: index out of range"),
+        (
+            fails_in_a_group,
+            "ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception): ValueError: no disk",
+        ),
+        (
+            panics_in_a_group,
+            "BaseExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception): PanicException: index out of range",
+        ),
         (cancels_its_own, "CancelledError"),
     ],
 )
@@ -339,6 +371,37 @@ def test_an_async_hook_that_exits_does_not_take_the_loop_down() -> None:
         go(at("on_before_init", exits_async))
     with pytest.raises(HookError, match=r"the hook called sys\.exit\('enough'\)"):
         go(at("on_before_init", exits_async, timeout_s=60.0))
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "shown"), [(None, "KeyboardInterrupt"), (60.0, "RuntimeError: the hook raised KeyboardInterrupt")]
+)
+def test_an_async_hook_that_interrupts_does_not_take_the_loop_of_a_replica_down(
+    timeout_s: float | None, shown: str
+) -> None:
+    """Serve runs it in a thread of its own, where nobody can have pressed a key."""
+    told: list[HookError] = []
+
+    async def interrupts_async(ctx: Any) -> None:
+        raise KeyboardInterrupt
+
+    def replica() -> None:
+        with pytest.raises(HookError) as caught:
+            go(at("on_before_init", interrupts_async, timeout_s=timeout_s))
+        told.append(caught.value)
+
+    thread = threading.Thread(target=replica)
+    thread.start()
+    thread.join()
+    assert str(told[0]).endswith(f"failed at on_before_init for model 'm': {shown}")
+
+
+def test_whoever_interrupts_a_test_interrupts_it() -> None:
+    async def interrupted(ctx: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(at("on_before_init", interrupted))
 
 
 def test_hooks_before_the_failing_one_are_in_the_trace() -> None:

@@ -918,11 +918,16 @@ def test_a_task_that_cannot_be_sent_is_named_with_its_node() -> None:
     assert (part.node_ids, rest.node_ids) == (("n2",), ("n0",))
 
 
-def test_a_download_that_exits_is_named_with_its_node() -> None:
-    async def download(task: NodeTask, mode: DownloadMode) -> str:
-        sys.exit("no torch")
+class Panic(BaseException):
+    """As a panic in a downloader's Rust code is raised."""
 
-    with pytest.raises(NodeInitializationError, match=r"node n1: DownloadError: .*SystemExit: no torch"):
+
+@pytest.mark.parametrize("raised", [SystemExit("no torch"), Panic("no torch")])
+def test_a_download_that_exits_is_named_with_its_node(raised: BaseException) -> None:
+    async def download(task: NodeTask, mode: DownloadMode) -> str:
+        raise raised
+
+    with pytest.raises(NodeInitializationError, match=rf"node n1: DownloadError: .*{type(raised).__name__}: no torch"):
         start(cluster=StubCluster(("n1",), download=download))
 
 
