@@ -21,7 +21,7 @@ from .callbacks import (
 )
 from .errors import HookLoadError
 from .points import did_you_mean
-from .registry import Hook, HookRegistry, marked_hooks, registry
+from .registry import Hook, HookRegistry, has_own_path, marked_hooks, registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,6 +70,7 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
         serve_llm_hooks.errors.HookLoadError: hooks module 'no_such_module' ...
     """
     found = find_hooks(*refs)
+    _be_told_apart(found)
     # Parameters given for one function replace its entry without any, that came with its module.
     given = {(hook.path, hook.point) for hook in found if hook.kwargs}
     chosen = HookRegistry(hook for hook in found if hook.kwargs or (hook.path, hook.point) not in given)
@@ -244,8 +245,43 @@ def _is_module(path: str) -> bool:
         return False
 
 
+def _be_told_apart(hooks: Iterable[Hook]) -> None:
+    """See that no two functions have one name, as two wrappers of one function have: a registry would take the second
+    for the first, defined again.
+
+    Raises:
+        HookLoadError: two have.
+    """
+    by_path: dict[str, Any] = {}
+    for hook in hooks:
+        if not has_own_path(hook):
+            continue  # each is itself, whatever its name
+        other = by_path.setdefault(hook.path, hook.fn)
+        if other is hook.fn or other in _wrapped(hook.fn) or hook.fn in _wrapped(other):
+            continue  # a hook and its own wrapper are one
+        raise HookLoadError(
+            f"two hooks are called {hook.path}, and only one of them would run: {other!r} and {hook.fn!r}. A wrapper "
+            "made with functools.wraps is called like what it wraps; give each a __name__ and a __qualname__ of its own"
+        )
+
+
+def _wrapped(fn: Any) -> list[Any]:
+    """What a function wraps, and what that one wraps."""
+    chain = []
+    while (fn := getattr(fn, "__wrapped__", None)) is not None:
+        chain.append(fn)
+    return chain
+
+
 def script_hooks(module: str = "__main__") -> list[Hook]:
-    """What the running script itself decorated."""
+    """What the running script itself decorated.
+
+    Raises:
+        HookLoadError: two of its functions have one name.
+    """
+    # Not what begins with an underscore: a notebook keeps what a cell has shown under such names.
+    there = vars(sys.modules[module]).items() if module in sys.modules else ()
+    _be_told_apart(hook for name, value in list(there) if not name.startswith("_") for hook in marked_hooks(value))
     return [hook for hook in registry if hook.path.startswith(f"{module}:")]
 
 

@@ -202,8 +202,8 @@ class HookRegistry:
     def add(self, hook: Hook) -> None:
         """Register a hook. Twice is once; a function defined again under its name replaces the older one."""
         # By path rather than by identity: a notebook's cell, run again, means the same hook. What has no path of its
-        # own (a local function, a partial, an instance) is itself and nothing else.
-        own_path = "<" not in hook.path and isinstance(hook.fn, FunctionType)
+        # own is itself and nothing else.
+        own_path = has_own_path(hook)
         itself = None if own_path else getattr(hook.fn, "same_as", id(hook.fn))  # a class's method says what it is
         key = (hook.point, hook.path, itself, repr(hook.kwargs) if hook.kwargs else "")
         self._hooks[key] = hook
@@ -212,7 +212,7 @@ class HookRegistry:
 
     def _current(self, hook: Hook) -> bool:
         """Whether its function has not been defined again since, at other points."""
-        newest = self._newest.get(hook.path, hook.fn)
+        newest = self._newest.get(hook.path, hook.fn) if has_own_path(hook) else hook.fn
         return newest is hook.fn or any(other.point == hook.point for other in marked_hooks(newest))
 
     def hooks(self, point: HookName | None = None, model_id: str | None = None) -> tuple[Hook, ...]:
@@ -328,6 +328,11 @@ class HookRegistry:
             return fn
 
         return decorate
+
+
+def has_own_path(hook: Hook) -> bool:
+    """Whether its path means it alone; else it is a local function, a partial, an instance."""
+    return "<" not in hook.path and isinstance(hook.fn, FunctionType)
 
 
 def marked_hooks(fn: object) -> tuple[Hook, ...]:

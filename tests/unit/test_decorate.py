@@ -180,12 +180,22 @@ def fetch(ctx: Any, *, bucket: str = "") -> None:
     """Fetch."""
 
 
+def fetch_again(ctx: Any) -> None:
+    """Fetch."""
+
+
 def test_instances_and_partials_are_hooks_each_of_its_own() -> None:
     ours = [Fetch("a"), Fetch("b"), functools.partial(fetch, bucket="a"), functools.partial(fetch, bucket="b")]
     for one in ours:
         any_hook("on_before_init")(one)
     assert [one.fn for one in registry.hooks()] == ours
     assert [one.name for one in registry.hooks()] == ["Fetch", "Fetch", "fetch", "fetch"]
+
+
+def test_a_partial_of_a_hook_is_another_hook() -> None:
+    any_hook("on_before_init")(fetch_again)
+    any_hook("on_after_init")(functools.partial(fetch_again))
+    assert [one.point for one in registry.hooks()] == ["on_before_init", "on_after_init"]
 
 
 def test_a_registry_can_be_cleared_and_filled_again() -> None:

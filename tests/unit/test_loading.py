@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import re
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -97,6 +99,69 @@ def test_a_registry_itself() -> None:
     def mine(ctx: Any) -> None: ...
 
     assert names(load_hooks(private)) == ["mine"]
+
+
+WRAPPERS = """
+import functools
+
+def labelled(label):
+    def decorate(fn):
+        @functools.wraps(fn)
+        def wrapper(ctx):
+            return fn(ctx)
+        {rename}
+        return wrapper
+    return decorate
+
+def note(ctx):
+    pass
+
+at_start = hook("on_before_init")(labelled("start")(note))
+at_end = hook("on_after_init")(labelled("end")(note))
+"""
+
+
+def test_two_wrappers_of_one_function_are_not_taken_for_one_hook(write_module: WriteModule) -> None:
+    write_module("wrappers", WRAPPERS.replace("{rename}", ""))
+    for refs in (["wrappers"], ["wrappers:at_start", "wrappers:at_end"]):
+        message = refuse(*refs)
+        assert "two hooks are called wrappers:note, and only one of them would run" in message
+        assert "give each a __name__ and a __qualname__ of its own" in message
+    assert names(load_hooks("wrappers:at_end")) == ["note"]
+
+    write_module("named", WRAPPERS.replace("{rename}", "wrapper.__name__ = wrapper.__qualname__ = label"))
+    assert names(load_hooks("named")) == ["start", "end"]
+
+
+def test_nor_are_those_of_a_script(write_module: WriteModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_module("wrappers", WRAPPERS.replace("{rename}", ""))
+    script = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    exec(file.read_text(), vars(script))
+    with pytest.raises(HookLoadError, match="two hooks are called __main__:note"):
+        select_hooks(Config("m", hooks=None))
+
+
+def test_a_hook_and_its_own_wrapper_are_one(write_module: WriteModule) -> None:
+    write_module(
+        "chain",
+        """
+        import functools
+
+        @hook("on_before_init")
+        def note(ctx):
+            pass
+
+        @hook("on_after_init")
+        @functools.wraps(note)
+        def also(ctx):
+            note(ctx)
+        """,
+    )
+    assert [(one.name, one.point) for one in load_hooks("chain").hooks()] == [
+        ("note", "on_before_init"),
+        ("note", "on_after_init"),
+    ]
 
 
 def test_imported_hooks_stand_in_a_modules_namespace_too_once(write_module: WriteModule) -> None:
