@@ -172,6 +172,16 @@ class HeldCall:
         return getattr(self.holder.get(), self.method)(ctx)
 
     @property
+    def __globals__(self) -> Mapping[str, object]:
+        """Those of its method, as a function has them."""
+        owner = type(self.holder.made) if self.holder.recipe is None else self.holder.recipe
+        method: Any = getattr(owner, self.method, None)
+        while hasattr(method, "__wrapped__"):
+            method = method.__wrapped__
+        found: Mapping[str, object] = getattr(method, "__globals__", {})
+        return found
+
+    @property
     def same_as(self) -> object:
         """What two calls have in common that are one call given twice: a class with its arguments, or an object."""
         held = self.holder

@@ -63,7 +63,18 @@ def source_of(hook: Hook) -> str:
     from a file by its path, the file.
     """
     module = hook.path.partition(":")[0]
-    return _files.get(module, module)
+    return _files.get(module) or _file_of(hook, module) or module
+
+
+def _file_of(hook: Hook, module: str) -> str | None:
+    """The file of a hook that was loaded from it in another process, and has come here by value: it says so still."""
+    fn: Any = hook.fn
+    if not hasattr(fn, "__globals__"):  # a partial, an instance that is called
+        fn = getattr(fn, "func", type(fn).__call__)
+    while hasattr(fn, "__wrapped__"):  # what wraps it may be from anywhere
+        fn = fn.__wrapped__
+    file = str(getattr(fn, "__globals__", {}).get("__file__", "")).replace("\\", "/")
+    return file if "/" in file and module_of(file) == module else None
 
 
 def allows(source: str, *, environ: Mapping[str, str] | None = None) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import pickle
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -479,6 +481,66 @@ def test_a_hook_of_a_file_is_turned_off_by_the_name_that_the_config_and_the_allo
     monkeypatch.setenv(DISABLE, entry.format(folder=folder))
     started = start(f"{folder}/file_hooks.py:check")
     assert outcomes(started.ctx.trace) == [("check", "n0", "disabled")]
+
+
+OF_A_FILE = """
+import functools
+
+def logged(fn):
+    @functools.wraps(fn)
+    def wrapper(ctx):
+        return fn(ctx)
+    return wrapper
+
+@hook("on_before_init")
+def check(ctx): ...
+
+@hook("on_before_download")
+@logged
+def wrapped(ctx): ...
+
+class Style:
+    def on_after_download(self, ctx): ...
+
+class Called:
+    def __call__(self, ctx): ...
+
+called = hook("on_after_init")(Called())
+partial = hook("on_after_init")(functools.partial(check))
+"""
+
+ELSEWHERE = """
+import pickle, sys
+from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
+
+config = FakeLLMConfig("m", hooks=pickle.load(sys.stdin.buffer))
+print([(event.name, event.outcome) for event in FakeCluster().run(config).trace])
+"""
+
+
+def test_a_hook_of_a_file_that_is_given_as_an_object_is_known_by_its_file_in_the_replica(tmp_path: Path) -> None:
+    import cloudpickle
+
+    file = tmp_path / "file_hooks.py"
+    file.write_text(f"from serve_llm_hooks import hook\n{OF_A_FILE}")
+    hooks = load_hooks(str(file), f"{file}:Style")
+    off = "check", "wrapped", "Style.on_after_download"
+    environ = {
+        **os.environ,
+        ALLOW: f"{tmp_path.as_posix()}/*.py",
+        DISABLE: " ".join(f"{file.as_posix()}:{name}" for name in off),
+    }
+    script = [sys.executable, "-c", ELSEWHERE]
+    done = subprocess.run(script, input=cloudpickle.dumps([hooks]), env=environ, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == str(
+        [
+            ("check", "disabled"),
+            ("wrapped", "disabled"),
+            ("on_after_download", "disabled"),
+            ("check", "disabled"),
+            ("Called", "ok"),
+        ]
+    )
 
 
 @settings(deadline=None)
