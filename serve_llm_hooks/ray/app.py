@@ -136,8 +136,8 @@ def _arguments(given: Any) -> dict[str, Any]:
 def _hooked(config: Any, where: str) -> LLMConfig:
     """A config, a dict or a file as our config."""
     if isinstance(config, LLMConfig):
-        if config.server_cls is not None:  # which may have been assigned since the config was made
-            config.server_cls = hooked_server(config.server_cls)
+        # Which may have been assigned since the config was made.
+        config.server_cls = LLMServer if config.server_cls is None else hooked_server(config.server_cls)
         return config
     if isinstance(config, str | Path):
         if not Path(config).is_file():

@@ -15,6 +15,7 @@ from ..errors import HookLoadError, NodeInitializationError, PlacementGroupError
 from ..initialize import initialization
 from ..loading import HookRef, config_hooks, load_callback, load_hooks, select_hooks
 from ..points import did_you_mean
+from ..policy import Switches
 from ..progress import Progress
 from ..registry import Hook, HookOptions, HookRegistry
 from . import internals
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["HandedOver", "HooksCallback", "hand_over"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+internals.warn_if_untested()  # here, because there are no hooks without this module, and no node imports it
 
 _SHARE_OF_RAYS_LIMIT = 0.9  # of it so much is ours at most, to run on_failure in what is left
 
@@ -109,8 +112,15 @@ class HooksCallback(HandedOver):
         super().__init__(
             llm_config=llm_config, raise_error_on_callback=raise_error_on_callback, ctx_kwargs=ctx_kwargs or {}
         )
-        self._hooks: HookRegistry = _selected(llm_config, {"hooks": hooks, **unknown})
-        lost = [hook for point in _OUT_OF_REACH for hook in self._hooks.hooks(point, llm_config.model_id)]
+        with Progress(str(llm_config.model_id)) as progress, progress.of("its hooks to be imported"):
+            self._hooks: HookRegistry = _selected(llm_config, {"hooks": hooks, **unknown})
+        switches = Switches()
+        lost = [
+            hook
+            for point in _OUT_OF_REACH
+            for hook in self._hooks.hooks(point, llm_config.model_id)
+            if switches.entry_for(hook) is None
+        ]
         if lost:
             raise HookLoadError(
                 f"{lost[0].ref} at {lost[0].point} can never run: Ray's callback_config has no step after the engine's "
@@ -118,6 +128,10 @@ class HooksCallback(HandedOver):
                 "serve_llm_hooks.ray (in YAML `import_path: serve_llm_hooks.ray:build_openai_app`, or "
                 "build_dp_openai_app, build_pd_openai_app)."
             )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Before it has run, it is no part of its config: whoever is sent that makes one of the hooks named there."""
+        return super().__reduce__() if self.taken else (type(None), ())
 
     async def on_before_node_init(self) -> None:
         """Run all hooks up to the engine's start, instead of Ray's node initialization."""

@@ -236,7 +236,8 @@ class LLMConfig(_RayLLMConfig):
             held = getattr(self, name)
             yield from held.values() if isinstance(held, dict) else held if isinstance(held, list) else [held]
         yield from self._script_hooks or ()
-        yield self._callback_instance
+        if getattr(self._callback_instance, "taken", False):  # else the copy makes one of its own
+            yield self._callback_instance
 
     def _tell_of_others(self, taken: Sequence[Hook]) -> None:
         """Hooks that are registered here and stay here: the replica, which has none of them, could not tell."""

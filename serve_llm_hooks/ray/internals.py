@@ -6,6 +6,7 @@ the engine's config imports vLLM. A test checks all of them on each supported ve
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ __all__ = [
     "is_remote_path",
 ]
 
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
 SUPPORTED = ">=2.58,<2.61"
 
 _WHERE = {
@@ -55,6 +58,19 @@ _WHERE = {
     "download_model_files": "common.utils.download_utils",
     "is_remote_path": "common.utils.cloud_utils",
 }
+
+
+def warn_if_untested() -> None:
+    """Say so where Ray is not one that this was tested with: it may have all the names, and call some no longer."""
+    import ray
+    from packaging.specifiers import SpecifierSet  # Ray needs it too
+
+    if not SpecifierSet(SUPPORTED).contains(ray.__version__, prereleases=True):
+        logger.warning(
+            "serve_llm_hooks is not tested with Ray %s: hooks may be absent, or run at wrong times. Supported: Ray %s.",
+            ray.__version__,
+            SUPPORTED,
+        )
 
 
 def unsupported(what: str, why: ImportError | AttributeError) -> ImportError:

@@ -11,6 +11,7 @@ from ray.serve.llm.deployment import LLMServer as _RayLLMServer
 
 from ..errors import HookLoadError
 from ..initialize import initialization
+from ..progress import Progress
 from . import internals
 from .callback import hand_over, native_hooks
 from .cluster import RayCluster
@@ -117,13 +118,14 @@ def _hooked(base: type[Any]) -> Any:
 
 def is_hooked(server_cls: Any) -> bool:
     """Whether a server class's start runs hooks; a class that is based on such a one may have a start of its own."""
-    return _HOOKED in vars(server_cls)
+    return _HOOKED in getattr(server_cls, "__dict__", ())  # it may have been set to anything since
 
 
 def _initialization(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextManager[Initialization]:
     show_log()
-    # No hooks are given for our own config, whose hooks= decides.
-    return initialization(llm_config, cluster=cluster, hooks=native_hooks(llm_config))
+    with Progress(str(llm_config.model_id)) as progress, progress.of("its hooks to be imported"):
+        hooks = native_hooks(llm_config)  # none for our own config, whose hooks= decides
+    return initialization(llm_config, cluster=cluster, hooks=hooks)
 
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import logging
 import pickle
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,11 @@ CPU: dict[str, Any] = {"accelerator_config": {"kind": "cpu"}}
 @hook("on_before_init")
 def setup(ctx: CallbackCtx, *, bucket: str = "none") -> None:
     ctx.custom_data["bucket"] = bucket
+
+
+@hook("on_before_init")
+def refuses(ctx: CallbackCtx) -> None:
+    raise OSError("not on this machine")
 
 
 @hook("on_after_node_download")
@@ -423,6 +429,111 @@ def test_native_use_refuses_hooks_that_ray_never_reaches(make_config: Callable[.
         native([too_late], make_config).get_or_create_callback()
     assert "too_late at on_after_engine_init can never run" in str(caught.value)
     assert "import_path: serve_llm_hooks.ray:build_openai_app" in str(caught.value)
+
+
+def test_native_use_refuses_no_hook_that_is_turned_off(
+    make_config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVE_LLM_HOOKS_DISABLE", "too_late")
+    native([too_late], make_config).get_or_create_callback()
+
+
+def test_a_config_that_is_sent_or_copied_before_hooks_have_run_has_them_there(
+    make_config: Callable[..., Any], three_nodes: list[str]
+) -> None:
+    """Whoever asks a config for its callback, to see that the hooks can be loaded, has one made."""
+    import copy
+
+    import ray.cloudpickle
+
+    from serve_llm_hooks.ray import HooksCallback, LLMConfig
+
+    def sent(config: Any) -> Any:
+        return ray.cloudpickle.loads(ray.cloudpickle.dumps(config))
+
+    for config in (native([refuses], make_config), LLMConfig(model_id="m", hooks=[refuses], **CPU)):
+        config.get_or_create_callback()
+        for there in (sent(config), sent(sent(config)), copy.deepcopy(config), sent(copy.deepcopy(config))):
+            callback = there.get_or_create_callback()
+            assert type(callback).__name__ == HooksCallback.__name__
+            assert callback.llm_config is there
+            with pytest.raises(HookError, match="not on this machine"):
+                asyncio.run(callback.run_callback("on_before_node_init"))
+
+
+SLOW_TO_IMPORT = """
+import builtins
+from serve_llm_hooks import hook
+
+builtins.wait_for_line()
+
+@hook("on_before_init")
+def seen(ctx):
+    raise OSError("enough")
+"""
+
+
+@pytest.mark.parametrize("by", ["the callback", "a server"])
+def test_native_use_says_that_hooks_are_imported(
+    by: str,
+    make_config: Callable[..., Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from serve_llm_hooks.ray import hooked_server
+
+    @hooked_server
+    class Server:
+        async def __init__(self, llm_config: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+            self._llm_config = llm_config
+            await self.start()
+
+        async def start(self) -> None: ...
+
+    async def make(config: Any) -> None:
+        server: Any = Server.__new__(Server)
+        await server.__init__(config)
+
+    monkeypatch.setattr(serve_llm_hooks.progress, "PROGRESS_S", 0.01)
+    caplog.set_level(logging.INFO, "serve_llm_hooks")
+    said = threading.Event()
+
+    def listen(record: logging.LogRecord) -> bool:
+        if "model 'm': waiting for its hooks to be imported (" in record.getMessage():
+            said.set()
+        return True
+
+    def wait_for_line() -> None:
+        assert said.wait(60)
+
+    (tmp_path / "slow_to_import.py").write_text(SLOW_TO_IMPORT)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "slow_to_import", raising=False)
+    monkeypatch.setattr("builtins.wait_for_line", wait_for_line, raising=False)
+    caplog.handler.addFilter(listen)
+    config = native(["slow_to_import"], make_config)
+    try:
+        if by == "the callback":
+            config.get_or_create_callback()
+        else:
+            with pytest.raises(HookError, match="enough"):
+                asyncio.run(make(config))
+    finally:
+        caplog.handler.removeFilter(listen)
+
+
+@pytest.mark.parametrize("assigned", [None, "ray.serve.llm.deployment.LLMServer"])
+def test_a_server_class_that_is_assigned_and_is_none_is_told(assigned: Any, three_nodes: list[str]) -> None:
+    from serve_llm_hooks.ray import LLMConfig, build_openai_app
+
+    config = LLMConfig(model_id="m", hooks=[setup], **CPU)
+    config.server_cls = assigned
+    with pytest.raises(HookLoadError, match=r"server_cls was set to .* after the config was made"):
+        pickle.dumps(config)
+    if assigned is None:  # the builders put ours there
+        build_openai_app({"llm_configs": [config]})
+        pickle.dumps(config)
 
 
 def test_native_use_that_names_no_hooks_says_which_line_to_write(

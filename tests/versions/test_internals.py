@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from serve_llm_hooks.ray import internals
 from serve_llm_hooks.ray.internals import SUPPORTED
 
 from . import ours
@@ -93,6 +95,19 @@ except ImportError as error:
     )
     for part in [*told, f"Supported: Ray {SUPPORTED}"]:
         assert part in done.stdout
+
+
+@pytest.mark.parametrize(("version", "told"), [("2.60.0", 0), ("2.58.1", 0), ("2.61.0", 1), ("3.0.0.dev0", 1)])
+def test_a_ray_that_was_not_tested_is_told_though_it_has_all_the_names(
+    version: str, told: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ray = ModuleType("ray")
+    ray.__version__ = version  # type: ignore[attr-defined]  # as Ray has it
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    internals.warn_if_untested()
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * told
+    assert all(f"not tested with Ray {version}" in message for message in caplog.messages)
+    assert all(f"Supported: Ray {SUPPORTED}." in message for message in caplog.messages)
 
 
 HIDE_THE_REAL_RAY = """
