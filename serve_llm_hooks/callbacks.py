@@ -173,13 +173,13 @@ class HeldCall:
 
     @property
     def __globals__(self) -> Mapping[str, object]:
-        """Those of its method, as a function has them."""
+        """Those of its class's module, as a function has its own. A method need not have them: it may be inherited."""
         owner = type(self.holder.made) if self.holder.recipe is None else self.holder.recipe
-        method: Any = getattr(owner, self.method, None)
-        while hasattr(method, "__wrapped__"):
-            method = method.__wrapped__
-        found: Mapping[str, object] = getattr(method, "__globals__", {})
-        return found
+        for function in list(getattr(owner, "__dict__", {}).values()):
+            found: Mapping[str, object] = getattr(function, "__globals__", {})
+            if found.get("__name__") == self.__module__:
+                return found
+        return {}
 
     @property
     def same_as(self) -> object:

@@ -17,7 +17,7 @@ from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
 
 from .context import Skip
-from .errors import HookError, HookResultError, HookTimeoutError, MeaninglessResult, ServeLLMHooksError
+from .errors import HookError, HookResultError, HookTimeoutError, MeaninglessResult, ServeLLMHooksError, let_through
 from .hotloop import call_each
 from .points import HOOK_POINTS
 
@@ -183,15 +183,13 @@ class Dispatcher:
         except _TimedOut:
             self._fail(run, _timed_out(hook), "timed_out")
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and not task.cancelling():  # it is the hook's own affair that was cancelled
+            if not _is_cancelled():  # it is the hook's own affair that was cancelled
                 self._fail(run, error, "failed")
                 return
             run.end("cancelled", "")
             raise
         except BaseException as error:  # a panic in Rust code is no Exception
-            if is_from_outside(error):
-                raise
+            let_through(error)
             self._fail(run, error, "failed")
         else:
             self._settle(run, result)
@@ -230,7 +228,8 @@ class Dispatcher:
         failure = kind(message, hook=hook.ref, point=hook.point, model_id=self._model_id, node_id=self._node_id)
         if not isinstance(error, _TimedOut | MeaninglessResult):
             failure.__cause__ = error
-        if (hook.options.on_error or self._on_error) == "warn":
+        # Of a start that is cancelled, what fails while it cleans up must not be the end of the cancelling.
+        if (hook.options.on_error or self._on_error) == "warn" and not _is_cancelled():
             run.end("warned", one_line(error))
             logger.warning("%s (on_error='warn': going on)", message, exc_info=failure)
             return
@@ -284,6 +283,11 @@ class _Run:
             self.batch.times = list(self.batch.times)
 
 
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and bool(task.cancelling())
+
+
 class _TimedOut(Exception):
     pass
 
@@ -311,8 +315,7 @@ async def _within(timeout_s: float, awaitable: Awaitable[Any]) -> Any:
         except SystemExit as error:  # in a task it would take the event loop down
             raise RuntimeError(f"the hook called sys.exit({error.code!r})") from error
         except KeyboardInterrupt as error:  # this, too
-            if is_from_outside(error):
-                raise
+            let_through(error)
             raise RuntimeError("the hook raised KeyboardInterrupt") from error
 
     task = asyncio.ensure_future(wrapped())
@@ -326,19 +329,6 @@ async def _within(timeout_s: float, awaitable: Awaitable[Any]) -> Any:
         await asyncio.wait({task}, timeout=_CANCEL_GRACE_S)
         raise _TimedOut
     return task.result()
-
-
-class ProcessEnd(BaseException):
-    """What nothing in a process handles, just as nothing handles a kill. A fake cluster's deaths are of this kind."""
-
-
-def is_from_outside(error: BaseException) -> bool:
-    """Whether it is not a hook's own: what awaits it is being closed, the process has ended, or somebody has
-    interrupted the program, which only the main thread is told of. (Serve runs a replica's event loop in another one.)
-    """
-    return isinstance(error, GeneratorExit | ProcessEnd) or (
-        isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
-    )
 
 
 def one_line(error: BaseException) -> str:

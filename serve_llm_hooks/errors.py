@@ -194,3 +194,23 @@ def _rebuild_node_error(
     cls: type[NodeLostError], message: str, node_id: str, remote_traceback: str | None
 ) -> NodeLostError:
     return cls(message, node_id=node_id, remote_traceback=remote_traceback)
+
+
+class ProcessEnd(BaseException):
+    """What nothing in a process handles, just as nothing handles a kill. A fake cluster's deaths are of this kind."""
+
+
+def let_through(error: BaseException) -> None:
+    """Raise it again where it is not the failure of the code that was called: that is being cancelled or closed, its
+    process has ended, or somebody interrupts the program, which only the main thread is told of.
+
+    All else is the code's own failure, whatever its kind: ``sys.exit``, and a panic in Rust code, which is no
+    ``Exception`` either. (Serve runs a replica's event loop in a thread of its own; on a node it is the main thread's,
+    and an interrupt there is Ray's.)
+    """
+    import asyncio  # only what has failed pays for it
+    import threading
+
+    interrupt = isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+    if interrupt or isinstance(error, asyncio.CancelledError | GeneratorExit | ProcessEnd):
+        raise error

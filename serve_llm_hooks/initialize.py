@@ -17,6 +17,7 @@ from .errors import (
     NodeLostError,
     PlacementGroupError,
     ServeLLMHooksError,
+    let_through,
 )
 from .loading import config_hooks
 from .node import NodeReport, NodeTask, pack_custom_data, pack_hooks, wants_download
@@ -134,9 +135,13 @@ def _begin(llm_config: Any, cluster: Cluster, hooks: HookRegistry | None) -> Ini
     try:
         with Progress(str(llm_config.model_id)) as progress, progress.of("its hooks and its engine to be imported"):
             return Initialization(llm_config, cluster, _selected(llm_config, cluster) if hooks is None else hooks)
-    except SystemExit as error:  # let through, it would end Serve's event loop, and the replica would hang
+    except Exception:
+        raise
+    except BaseException as error:  # let through, sys.exit would end Serve's event loop, and the replica would hang
+        let_through(error)
+        what = f"called sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"raised {one_line(error)}"
         raise ServeLLMHooksError(
-            f"{_replica(llm_config, cluster)}: a module that was imported for the start called sys.exit({error.code!r})"
+            f"{_replica(llm_config, cluster)}: a module that was imported for the start {what}"
         ) from error
 
 

@@ -7,7 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from . import policy
@@ -19,7 +19,7 @@ from .callbacks import (
     own_instances,
     phase_hooks,
 )
-from .errors import HookLoadError
+from .errors import HookLoadError, let_through
 from .points import did_you_mean
 from .registry import Hook, HookRegistry, has_own_path, marked_hooks, registry
 
@@ -211,7 +211,8 @@ def load_callback(spec: Any) -> Any:
     policy.check(path, f"callback {spec!r}")
     try:
         module = importlib.import_module(path)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        let_through(error)
         why, help_ = _why(error), "It fails while it is imported."
         if isinstance(error, ModuleNotFoundError):
             why, help_ = str(error), _SHIP_IT
@@ -246,30 +247,34 @@ def _is_module(path: str) -> bool:
 
 
 def _be_told_apart(hooks: Iterable[Hook]) -> None:
-    """See that no two functions have one name, as two wrappers of one function have: a registry would take the second
-    for the first, defined again.
+    """See that there are no two wrappers of one function, which have one name: a registry would take the second for
+    the first, defined again. (One that is defined again has made a function of its own to wrap.)
 
     Raises:
-        HookLoadError: two have.
+        HookLoadError: there are.
     """
-    by_path: dict[str, Any] = {}
+    by_path: dict[str, list[Any]] = {}
     for hook in hooks:
         if not has_own_path(hook):
             continue  # each is itself, whatever its name
-        other = by_path.setdefault(hook.path, hook.fn)
-        if other is hook.fn or other in _wrapped(hook.fn) or hook.fn in _wrapped(other):
-            continue  # a hook and its own wrapper are one
-        raise HookLoadError(
-            f"two hooks are called {hook.path}, and only one of them would run: {other!r} and {hook.fn!r}. A wrapper "
-            "made with functools.wraps is called like what it wraps; give each a __name__ and a __qualname__ of its own"
-        )
+        others = by_path.setdefault(hook.path, [])
+        for other in others:
+            ours, theirs = _chain(hook.fn), _chain(other)
+            wraps = id(hook.fn) in theirs or id(other) in ours  # a hook and its own wrapper are one
+            if ours & theirs and not wraps:
+                raise HookLoadError(
+                    f"two hooks are called {hook.path}, and only one of them would run: {other!r} and {hook.fn!r}. A "
+                    "wrapper made with functools.wraps is called like what it wraps; give each a __name__ and a "
+                    "__qualname__ of its own"
+                )
+        others.append(hook.fn)
 
 
-def _wrapped(fn: Any) -> list[Any]:
-    """What a function wraps, and what that one wraps."""
-    chain = []
+def _chain(fn: Any) -> set[int]:
+    """A function, what it wraps, and what that one wraps; by identity."""
+    chain = {id(fn)}
     while (fn := getattr(fn, "__wrapped__", None)) is not None:
-        chain.append(fn)
+        chain.add(id(fn))
     return chain
 
 
@@ -277,12 +282,13 @@ def script_hooks(module: str = "__main__") -> list[Hook]:
     """What the running script itself decorated.
 
     Raises:
-        HookLoadError: two of its functions have one name.
+        HookLoadError: two of its functions are wrappers of one.
     """
-    # Not what begins with an underscore: a notebook keeps what a cell has shown under such names.
-    there = vars(sys.modules[module]).items() if module in sys.modules else ()
-    _be_told_apart(hook for name, value in list(there) if not name.startswith("_") for hook in marked_hooks(value))
-    return [hook for hook in registry if hook.path.startswith(f"{module}:")]
+    there = list(vars(sys.modules[module]).values()) if module in sys.modules else ()
+    functions = [value for value in there if type(value) is FunctionType]  # other things may mind being looked at
+    own = f"{module}:"
+    _be_told_apart(hook for value in functions for hook in marked_hooks(value) if hook.path.startswith(own))
+    return [hook for hook in registry if hook.path.startswith(own)]
 
 
 def _load(ref: object, *, where: str = "hooks") -> Iterable[Hook]:
@@ -394,7 +400,8 @@ def _import(path: str, ref: str) -> ModuleType:
         if path == missing or path.startswith(f"{missing}."):
             raise HookLoadError(f"hooks module {path!r} cannot be found (no module {missing!r}). {_SHIP_IT}") from error
         raise _failed_import(path, error) from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        let_through(error)
         raise _failed_import(path, error) from error
 
 
@@ -430,8 +437,9 @@ def _load_file(path: Path, ref: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         del sys.modules[name]
+        let_through(error)
         raise _failed_import(ref, error) from error
     cloudpickle.register_pickle_by_value(module)
     return module

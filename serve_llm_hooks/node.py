@@ -5,7 +5,6 @@ This module is imported in a fresh process on every node, so it stays light: nei
 
 from __future__ import annotations
 
-import asyncio
 import pickle
 import time
 import traceback
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import policy
 from .callbacks import HeldCall, own_instances
 from .context import DownloadMode, NodeCtx, NodeResult
-from .dispatch import Dispatcher, is_from_outside, one_line
+from .dispatch import Dispatcher, one_line
 from .errors import (
     DownloadError,
     HookError,
@@ -26,6 +25,7 @@ from .errors import (
     HookResultError,
     HookTimeoutError,
     NodeLostError,
+    let_through,
 )
 from .trace import HookEvent, Trace
 
@@ -237,7 +237,8 @@ def unpack_custom_data(packed: Iterable[tuple[str, bytes]], *, where: str) -> di
     for key, data in packed:
         try:
             custom_data[key] = pickle.loads(data)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            let_through(error)
             raise HookPickleError(
                 f"ctx.custom_data[{key!r}] cannot be unpacked {where}: {_why(error)}. "
                 "Is the same version of its module on every node?"
@@ -276,11 +277,8 @@ async def run_task(
     try:
         with nullcontext() if progress is None else progress.of(work.what):
             await work.run()
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # SystemExit, a panic in Rust code: it would end the process, and be a lost node
-        if is_from_outside(error):
-            raise
+    except BaseException as error:  # else it would end the process, and be a lost node
+        let_through(error)
         failure = _as_text(error)
     try:
         packed = pack_custom_data(work.ctx.custom_data, where=f"node {task.node_id}")
@@ -355,11 +353,8 @@ class _Work:
             self.downloading = True
             try:
                 path = await self.download(task, ctx.download_model)
-            except asyncio.CancelledError:
-                raise
-            except BaseException as error:  # as in run_task
-                if is_from_outside(error):
-                    raise
+            except BaseException as error:
+                let_through(error)
                 raise _download_error(task, one_line(error)) from error
             finally:
                 self.downloading = False
@@ -382,7 +377,8 @@ class _Work:
                     "deployment: runtime_env={'working_dir': ...} or {'py_modules': [...]}, or install it on "
                     "every node."
                 ) from error
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                let_through(error)
                 raise HookLoadError(
                     f"hook {packed.ref} cannot be unpacked on node {self.task.node_id}: {_why(error)}. "
                     "Is the same version of its module on every node?"

@@ -64,8 +64,13 @@ def warn_if_untested() -> None:
     """Say so where Ray is not one that this was tested with: it may have all the names, and call some no longer."""
     import ray
     from packaging.specifiers import SpecifierSet  # Ray needs it too
+    from packaging.version import InvalidVersion
 
-    if not SpecifierSet(SUPPORTED).contains(ray.__version__, prereleases=True):
+    try:
+        tested = SpecifierSet(SUPPORTED).contains(ray.__version__, prereleases=True)
+    except InvalidVersion:  # somebody's own
+        tested = False
+    if not tested:
         logger.warning(
             "serve_llm_hooks is not tested with Ray %s: hooks may be absent, or run at wrong times. Supported: Ray %s.",
             ray.__version__,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import Hook
-from serve_llm_hooks.dispatch import ProcessEnd
+from serve_llm_hooks.errors import ProcessEnd
 from serve_llm_hooks.node import PackedHook, pack_hooks
 from serve_llm_hooks.registry import HookOptions
 

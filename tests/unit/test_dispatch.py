@@ -411,6 +411,29 @@ def test_hooks_before_the_failing_one_are_in_the_trace() -> None:
     assert [event.outcome for event in trace] == ["ok", "failed"]
 
 
+def test_with_warn_a_start_that_is_cancelled_stays_so_whatever_fails_while_it_cleans_up() -> None:
+    following: list[object] = []
+    waits = asyncio.Event()
+
+    async def cleans_up(ctx: Any) -> None:
+        waits.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise OSError("cannot unmount")
+
+    async def cancelled() -> None:
+        hooks = at("on_before_init", cleans_up, on_error="warn") + at("on_before_init", following.append)
+        start = asyncio.ensure_future(dispatch(hooks))
+        await waits.wait()
+        start.cancel()
+        with pytest.raises(HookError, match="cannot unmount"):
+            await start
+
+    run(cancelled())
+    assert following == []
+
+
 def test_with_warn_a_hook_whose_own_affair_was_cancelled_is_no_cancelled_start() -> None:
     following: list[object] = []
     go(at("on_before_init", cancels_its_own, on_error="warn") + at("on_before_init", following.append), "ctx")

@@ -931,15 +931,21 @@ def test_a_download_that_exits_is_named_with_its_node(raised: BaseException) -> 
         start(cluster=StubCluster(("n1",), download=download))
 
 
-def test_an_engine_that_exits_while_it_is_imported_does_not_end_the_event_loop() -> None:
+@pytest.mark.parametrize(
+    ("raised", "what"),
+    [(SystemExit("no CUDA"), "called sys.exit('no CUDA')"), (Panic("no CUDA"), "raised Panic: no CUDA")],
+)
+def test_an_engine_that_exits_while_it_is_imported_does_not_end_the_event_loop(
+    raised: BaseException, what: str
+) -> None:
     class Exits(StubCluster):
         def defaults(self, llm_config: Any) -> Any:
-            sys.exit("no CUDA")
+            raise raised
 
     with pytest.raises(ServeLLMHooksError) as caught:
         start(cluster=Exits())
     assert str(caught.value) == (
-        "in the replica of model 'm' on node n0: a module that was imported for the start called sys.exit('no CUDA')"
+        f"in the replica of model 'm' on node n0: a module that was imported for the start {what}"
     )
 
 

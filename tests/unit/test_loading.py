@@ -133,6 +133,55 @@ def test_two_wrappers_of_one_function_are_not_taken_for_one_hook(write_module: W
     assert names(load_hooks("named")) == ["start", "end"]
 
 
+def test_nor_are_they_where_what_they_wrap_is_a_hook_too(write_module: WriteModule) -> None:
+    source = WRAPPERS.replace("{rename}", "").replace("def note(", '@hook("on_before_download")\ndef note(')
+    write_module("wrappers", source)
+    assert "two hooks are called wrappers:note" in refuse("wrappers")
+
+
+def test_a_module_that_is_reloaded_has_no_two_hooks_of_one_name(write_module: WriteModule) -> None:
+    write_module("shop", SHOP)
+    old = importlib.import_module("shop")
+    kept = old.third
+    new = importlib.reload(old)
+    assert kept is not new.third
+    found = load_hooks("shop", {"hook": kept, "kwargs": {"bucket": "c"}})
+    assert [(one.name, one.kwargs) for one in found] == [("first", {}), ("second", {}), ("third", {"bucket": "c"})]
+
+
+CELL = """
+import functools
+
+def logged(fn):
+    @functools.wraps(fn)
+    def wrapper(ctx):
+        return fn(ctx)
+    return wrapper
+
+@hook("on_before_init")
+@logged
+def prepare(ctx):
+    pass
+"""
+
+
+class Unbound:
+    """As a proxy of what is not there yet, which a script may have imported."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError("object is not bound")
+
+
+def test_a_notebook_may_keep_what_a_cell_had_defined_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", notebook)
+    vars(notebook).update(hook=hook, request=Unbound())
+    exec(CELL, vars(notebook))
+    exec("kept = prepare", vars(notebook))
+    exec(CELL, vars(notebook))
+    assert [one.fn for one in select_hooks(Config("m", hooks=None))] == [vars(notebook)["prepare"]]
+
+
 def test_nor_are_those_of_a_script(write_module: WriteModule, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_module("wrappers", WRAPPERS.replace("{rename}", ""))
     script = ModuleType("__main__")
@@ -268,21 +317,29 @@ def test_a_module_that_fails(write_module: WriteModule) -> None:
     assert refuse("broken") == (f"hooks module 'broken' fails while it is imported: RuntimeError: no token ({file}:3)")
 
 
+EXITS = "import sys\nsys.exit('BUCKET is not set')\n"
+PANICS = "class Panic(BaseException): ...\nraise Panic('index out of range')\n"
+
+
 @pytest.mark.parametrize("by", ["module", "file", "callback"])
-def test_a_module_that_exits_says_so_and_can_be_mended(by: str, write_module: WriteModule) -> None:
-    file = write_module("exits", "import sys\nsys.exit('BUCKET is not set')\n")
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [(EXITS, "it called sys.exit('BUCKET is not set')"), (PANICS, "Panic: index out of range")],
+    ids=["exits", "panics"],
+)
+def test_a_module_that_exits_says_so_and_can_be_mended(
+    by: str, source: str, why: str, write_module: WriteModule
+) -> None:
+    file = write_module("exits", source)
     ref = str(file) if by == "file" else "exits"
     if by == "callback":
         with pytest.raises(ImportError) as caught:
             load_callback("exits:phase")
         assert str(caught.value) == (
-            "callback 'exits:phase': module 'exits' cannot be imported (it called sys.exit('BUCKET is not set')). "
-            "It fails while it is imported."
+            f"callback 'exits:phase': module 'exits' cannot be imported ({why}). It fails while it is imported."
         )
     else:
-        assert refuse(ref) == (
-            f"hooks module {ref!r} fails while it is imported: it called sys.exit('BUCKET is not set') ({file}:3)"
-        )
+        assert refuse(ref) == f"hooks module {ref!r} fails while it is imported: {why} ({file}:3)"
     write_module("exits", SHOP)
     assert len(load_hooks(ref)) == 3
 

@@ -485,6 +485,7 @@ def test_a_hook_of_a_file_is_turned_off_by_the_name_that_the_config_and_the_allo
 
 OF_A_FILE = """
 import functools
+from vendor import Base
 
 def logged(fn):
     @functools.wraps(fn)
@@ -499,7 +500,7 @@ def check(ctx): ...
 @logged
 def wrapped(ctx): ...
 
-class Style:
+class Style(Base):
     def on_after_download(self, ctx): ...
 
 class Called:
@@ -518,15 +519,19 @@ print([(event.name, event.outcome) for event in FakeCluster().run(config).trace]
 """
 
 
-def test_a_hook_of_a_file_that_is_given_as_an_object_is_known_by_its_file_in_the_replica(tmp_path: Path) -> None:
+def test_a_hook_of_a_file_that_is_given_as_an_object_is_known_by_its_file_in_the_replica(
+    write_module: WriteModule, tmp_path: Path
+) -> None:
     import cloudpickle
 
+    write_module("vendor", "class Base:\n    def on_after_placement_group(self, ctx): ...\n")
     file = tmp_path / "file_hooks.py"
     file.write_text(f"from serve_llm_hooks import hook\n{OF_A_FILE}")
     hooks = load_hooks(str(file), f"{file}:Style")
-    off = "check", "wrapped", "Style.on_after_download"
+    off = "check", "wrapped", "Style.*"
     environ = {
         **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]),
         ALLOW: f"{tmp_path.as_posix()}/*.py",
         DISABLE: " ".join(f"{file.as_posix()}:{name}" for name in off),
     }
@@ -537,6 +542,7 @@ def test_a_hook_of_a_file_that_is_given_as_an_object_is_known_by_its_file_in_the
             ("check", "disabled"),
             ("wrapped", "disabled"),
             ("on_after_download", "disabled"),
+            ("on_after_placement_group", "disabled"),
             ("check", "disabled"),
             ("Called", "ok"),
         ]

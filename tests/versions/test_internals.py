@@ -97,7 +97,9 @@ except ImportError as error:
         assert part in done.stdout
 
 
-@pytest.mark.parametrize(("version", "told"), [("2.60.0", 0), ("2.58.1", 0), ("2.61.0", 1), ("3.0.0.dev0", 1)])
+@pytest.mark.parametrize(
+    ("version", "told"), [("2.60.0", 0), ("2.58.1", 0), ("2.61.0", 1), ("3.0.0.dev0", 1), ("2.60.0-ours", 1)]
+)
 def test_a_ray_that_was_not_tested_is_told_though_it_has_all_the_names(
     version: str, told: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
