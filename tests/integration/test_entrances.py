@@ -401,6 +401,21 @@ def test_our_config_under_rays_own_data_parallel_builder_says_which_builder_to_u
     assert "build_dp_openai_app" in message
 
 
+def test_a_class_that_is_given_to_rays_builder_past_the_config_is_hooked_or_says_what_is_out_of_reach(
+    run: Callable[..., str], fields: dict[str, Any]
+) -> None:
+    from ray.serve.llm import build_llm_deployment
+
+    from serve_llm_hooks.ray import LLMConfig, hooked_server
+    from tests.integration.servers import Greeting
+
+    run(build_llm_deployment(LLMConfig(**fields), deployment_cls=hooked_server(Greeting)))
+    assert [names(events) for events in traces("Greeting:m", count=1)] == [ALL]
+    with pytest.raises(RuntimeError):
+        run(build_llm_deployment(LLMConfig(**fields | {"model_id": "late"}), deployment_cls=Greeting))
+    assert "after_engine at on_after_engine_init can never run" in status("Greeting:late").message
+
+
 # -- scripts ----------------------------------------------------------------------------------------------------------
 
 SCRIPT = """
