@@ -507,12 +507,11 @@ def test_native_use_says_that_hooks_are_imported(
     def wait_for_line() -> None:
         assert said.wait(60)
 
-    (tmp_path / "slow_to_import.py").write_text(SLOW_TO_IMPORT)
+    (tmp_path / "slow_behind_ray.py").write_text(SLOW_TO_IMPORT)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "slow_to_import", raising=False)
     monkeypatch.setattr("builtins.wait_for_line", wait_for_line, raising=False)
     caplog.handler.addFilter(listen)
-    config = native(["slow_to_import"], make_config)
+    config = native(["slow_behind_ray"], make_config)
     try:
         if by == "the callback":
             config.get_or_create_callback()
@@ -521,6 +520,7 @@ def test_native_use_says_that_hooks_are_imported(
                 asyncio.run(make(config))
     finally:
         caplog.handler.removeFilter(listen)
+        sys.modules.pop("slow_behind_ray", None)
 
 
 @pytest.mark.parametrize("assigned", [None, "ray.serve.llm.deployment.LLMServer"])

@@ -383,6 +383,8 @@ def test_without_hooks_the_end_state_is_that_of_rays_own(
     if source == "mirror":
         fields["model_loading_config"] = {"model_id": "mirrored", "model_source": {"bucket_uri": bucket}}
     theirs, ours = make_config(cls=RayLLMConfig, **fields), make_config(**fields)
+    # Ray asks for the group's nodes without waiting for it, and fails where it is not scheduled yet.
+    assert theirs.get_or_create_callback().ctx.placement_group.wait(300)
     asyncio.run(ray_initialize_node(theirs))
     output = asyncio.run(initialize_node(ours))
 
