@@ -212,12 +212,12 @@ def test_what_a_script_decorated_is_checked_when_the_config_is_sent(
 def test_hooks_that_stay_behind_are_told_once_when_the_config_is_sent(
     three_nodes: list[str], hook_registry: HookRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING, "serve_llm_hooks")  # an engine of another test may have silenced it
     """As under `serve run app:app`, which imports the module of the user's hooks as `app`, and not as the script."""
     import cloudpickle
 
     from serve_llm_hooks.ray import LLMConfig
 
+    caplog.set_level(logging.WARNING, "serve_llm_hooks")  # an engine of another test may have silenced it
     registry.clear()
     hook("on_before_init", model_id="left-out")(lambda ctx: None)
     left_out = LLMConfig(model_id="left-out", **CPU)
@@ -540,11 +540,12 @@ def test_a_server_class_that_is_assigned_and_is_none_is_told(assigned: Any, thre
 def test_native_use_that_names_no_hooks_says_which_line_to_write(
     make_config: Callable[..., Any], hook_registry: HookRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING, "serve_llm_hooks")  # an engine of another test may have silenced it
     from ray.serve.llm import LLMConfig as RayLLMConfig
 
     from serve_llm_hooks.ray import LLMConfig
     from serve_llm_hooks.ray.callback import native_hooks
+
+    caplog.set_level(logging.WARNING, "serve_llm_hooks")  # an engine of another test may have silenced it
 
     def config(**kwargs: Any) -> Any:
         chosen = {"callback_class": "serve_llm_hooks.ray.HooksCallback", "callback_kwargs": kwargs}
