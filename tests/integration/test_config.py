@@ -29,7 +29,7 @@ from serve_llm_hooks import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from serve_llm_hooks import HookRegistry
@@ -401,27 +401,40 @@ def test_a_copy_shares_what_hooks_are_given_and_keep(three_nodes: list[str]) -> 
     assert config.engine_kwargs["seed"] == {"a": 1}
 
 
-def test_native_use_says_that_the_engine_starts_until_its_start_is_over(
-    make_config: Callable[..., Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def waits_for(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], bool]]:
+    """Wait until the log says that model ``m`` waits for something; whether it has, within a minute."""
     monkeypatch.setattr(serve_llm_hooks.progress, "PROGRESS_S", 0.01)
     caplog.set_level(logging.INFO, "serve_llm_hooks")
-    said = threading.Event()
+    lines: set[str] = set()
+    another = threading.Condition()
 
     def listen(record: logging.LogRecord) -> bool:
-        if "model 'm': waiting for its engine to start (" in record.getMessage():
-            said.set()
+        with another:
+            lines.add(record.getMessage())
+            another.notify_all()
         return True
 
-    async def start() -> None:
-        await native([], make_config).get_or_create_callback().run_callback("on_before_node_init")
-        assert await asyncio.to_thread(said.wait, 60)  # here Ray's engine starts
+    def waits_for(what: str) -> bool:
+        with another:
+            said = f"model 'm': waiting for {what} ("
+            return another.wait_for(lambda: any(said in line for line in lines), timeout=60)
 
     caplog.handler.addFilter(listen)
     try:
-        asyncio.run(start())
+        yield waits_for
     finally:
         caplog.handler.removeFilter(listen)
+
+
+def test_native_use_says_that_the_engine_starts_until_its_start_is_over(
+    make_config: Callable[..., Any], waits_for: Callable[[str], bool]
+) -> None:
+    async def start() -> None:
+        await native([], make_config).get_or_create_callback().run_callback("on_before_node_init")
+        assert await asyncio.to_thread(waits_for, "its engine to start")  # here Ray's engine starts
+
+    asyncio.run(start())
     assert "serve-llm-hooks progress" not in {thread.name for thread in threading.enumerate()}
 
 
@@ -466,7 +479,7 @@ SLOW_TO_IMPORT = """
 import builtins
 from serve_llm_hooks import hook
 
-builtins.wait_for_line()
+assert builtins.waits_for("its hooks to be imported")
 
 @hook("on_before_init")
 def seen(ctx):
@@ -479,39 +492,20 @@ def test_native_use_says_that_hooks_are_imported(
     by: str,
     make_config: Callable[..., Any],
     tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
+    waits_for: Callable[[str], bool],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from serve_llm_hooks.ray import hooked_server
-
-    @hooked_server
-    class Server:
-        async def __init__(self, llm_config: Any) -> None:  # type: ignore[misc]  # Serve awaits it
-            self._llm_config = llm_config
-            await self.start()
-
-        async def start(self) -> None: ...
+    from tests.integration.servers import Plain
 
     async def make(config: Any) -> None:
-        server: Any = Server.__new__(Server)
+        cls: Any = hooked_server(Plain)
+        server = cls.__new__(cls)
         await server.__init__(config)
-
-    monkeypatch.setattr(serve_llm_hooks.progress, "PROGRESS_S", 0.01)
-    caplog.set_level(logging.INFO, "serve_llm_hooks")
-    said = threading.Event()
-
-    def listen(record: logging.LogRecord) -> bool:
-        if "model 'm': waiting for its hooks to be imported (" in record.getMessage():
-            said.set()
-        return True
-
-    def wait_for_line() -> None:
-        assert said.wait(60)
 
     (tmp_path / "slow_behind_ray.py").write_text(SLOW_TO_IMPORT)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("builtins.wait_for_line", wait_for_line, raising=False)
-    caplog.handler.addFilter(listen)
+    monkeypatch.setattr("builtins.waits_for", waits_for, raising=False)
     config = native(["slow_behind_ray"], make_config)
     try:
         if by == "the callback":
@@ -520,7 +514,6 @@ def test_native_use_says_that_hooks_are_imported(
             with pytest.raises(HookError, match="enough"):
                 asyncio.run(make(config))
     finally:
-        caplog.handler.removeFilter(listen)
         sys.modules.pop("slow_behind_ray", None)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from serve_llm_hooks import Hook, HookRegistry, HookSignatureError, hook, registry
 from serve_llm_hooks.registry import HookOptions, marked_hooks
+from tests.unit.stub import LOGGED
 
 
 def any_hook(point: Any, **options: Any) -> Any:
@@ -135,15 +136,8 @@ def b(ctx):
 
 
 def test_a_decorated_hook_that_is_wrapped_and_decorated_again_stays_at_both_points() -> None:
-    source = """
-import functools
+    source = f"""{LOGGED}
 from serve_llm_hooks import hook
-
-def logged(fn):
-    @functools.wraps(fn)
-    def wrapper(ctx):
-        return fn(ctx)
-    return wrapper
 
 @hook("on_after_init")
 @logged

@@ -22,7 +22,7 @@ from serve_llm_hooks import (
     registry,
 )
 from serve_llm_hooks.loading import select_hooks
-from tests.unit.stub import Config, FullConfig, RayConfig
+from tests.unit.stub import LOGGED, Config, FullConfig, RayConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,15 +149,7 @@ def test_a_module_that_is_reloaded_has_no_two_hooks_of_one_name(write_module: Wr
     assert [(one.name, one.kwargs) for one in found] == [("first", {}), ("second", {}), ("third", {"bucket": "c"})]
 
 
-CELL = """
-import functools
-
-def logged(fn):
-    @functools.wraps(fn)
-    def wrapper(ctx):
-        return fn(ctx)
-    return wrapper
-
+CELL = f"""{LOGGED}
 @hook("on_before_init")
 @logged
 def prepare(ctx):

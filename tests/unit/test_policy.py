@@ -31,7 +31,7 @@ from serve_llm_hooks import (
 )
 from serve_llm_hooks.loading import select_hooks
 from serve_llm_hooks.node import pack_hooks, run_task
-from tests.unit.stub import Config, FullConfig, RayConfig, StubCluster, start
+from tests.unit.stub import LOGGED, Config, FullConfig, RayConfig, StubCluster, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -483,15 +483,8 @@ def test_a_hook_of_a_file_is_turned_off_by_the_name_that_the_config_and_the_allo
     assert outcomes(started.ctx.trace) == [("check", "n0", "disabled")]
 
 
-OF_A_FILE = """
-import functools
+OF_A_FILE = f"""{LOGGED}
 from vendor import Base
-
-def logged(fn):
-    @functools.wraps(fn)
-    def wrapper(ctx):
-        return fn(ctx)
-    return wrapper
 
 @hook("on_before_init")
 def check(ctx): ...

@@ -105,7 +105,7 @@ def test_a_ray_that_was_not_tested_is_told_though_it_has_all_the_names(
     version: str, told: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ray = ModuleType("ray")
-    ray.__version__ = version  # type: ignore[attr-defined]  # as Ray has it
+    monkeypatch.setattr(ray, "__version__", version, raising=False)
     monkeypatch.setitem(sys.modules, "ray", ray)
     # A vLLM engine that another test has started lets the root logger's handlers through nothing below an error.
     caplog.set_level(logging.WARNING, "serve_llm_hooks")
