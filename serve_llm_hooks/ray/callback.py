@@ -142,7 +142,7 @@ class HooksCallback(HandedOver):
                 self.take(run.ctx)
                 _forget_given_hooks(self.llm_config)
         except (NodeInitializationError, PlacementGroupError) as error:
-            if cluster.cut_short:
+            if cluster.cut_short and cluster.clock() >= cluster.cut_end_s:  # else it is not the limit that ended it
                 error.add_note(cluster.cut_short)
             raise
         self._say_that_the_engine_starts()
@@ -164,11 +164,13 @@ class _ClusterOfRaysStart(RayCluster):
 
     Attributes:
         cut_short: why a limit is not the one that was set; empty: it is.
+        cut_end_s: when that limit ends, on the cluster's clock.
     """
 
     def __init__(self, placement_group: Any) -> None:
         super().__init__()
         self.cut_short = ""
+        self.cut_end_s = 0.0
         self._asked_for = placement_group
         self._end_s: float = self.clock() + _SHARE_OF_RAYS_LIMIT * internals.ENGINE_START_TIMEOUT_S
 
@@ -187,6 +189,7 @@ class _ClusterOfRaysStart(RayCluster):
     def _cut(self, timeout_s: float) -> float:
         left_s = max(self._end_s - self.clock(), 1.0)
         if timeout_s > left_s:
+            self.cut_end_s = self.clock() + left_s
             self.cut_short = (
                 f"With HooksCallback, all of this happens within Ray's limit for the start of its engine "
                 f"({internals.ENGINE_START_TIMEOUT_S} s, RAYLLM_ENGINE_START_TIMEOUT_S), so what is waited for has "
