@@ -678,7 +678,7 @@ print(start(config=Config(hooks=[])).names, start(config=Config(hooks=[mine])).n
 def test_the_running_scripts_own_hooks(tmp_path: Path) -> None:
     file = tmp_path / "script.py"
     file.write_text(SCRIPT)
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([sys.executable, file], capture_output=True, text=True, env=environment, check=False)
     assert done.stderr == ""
