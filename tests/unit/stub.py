@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from serve_llm_hooks import (
+    HOOK_POINTS,
     CallbackCtx,
     HookLoadError,
     HookRegistry,
@@ -68,6 +69,13 @@ def third(ctx, *, bucket="b"):
 def no_hook(ctx):
     pass
 """
+
+
+GOOD_POINTS = [row for row in HOOK_POINTS.values() if row.name not in ("on_custom_init", "on_failure")]
+"""The points that a good start runs, in its order."""
+
+IN_REPLICA = [row.name for row in GOOD_POINTS if not row.on_node]
+ON_NODES = [row.name for row in GOOD_POINTS if row.on_node]
 
 
 @dataclass

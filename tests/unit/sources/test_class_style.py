@@ -23,7 +23,7 @@ from serve_llm_hooks import (
 from serve_llm_hooks.callbacks import class_hooks
 from serve_llm_hooks.loading import select_hooks
 from serve_llm_hooks.node import pack_hooks
-from tests.unit.stub import FullConfig, Started, refusal, start, start_with
+from tests.unit.stub import GOOD_POINTS, IN_REPLICA, ON_NODES, FullConfig, Started, refusal, start, start_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +39,8 @@ HERE = __name__
 # -- a class --------------------------------------------------------------------------------------------------------
 
 
-class EveryPoint(RayServeLLMCallback):
-    """Counts its own calls; sync and async methods take turns."""
+class Counts(RayServeLLMCallback):
+    """Counts its own calls."""
 
     def __init__(self, first: int = 0) -> None:
         self.count = first
@@ -50,48 +50,36 @@ class EveryPoint(RayServeLLMCallback):
         ctx.custom_data["count"] = self.count
         ctx.custom_data["id"] = id(self)
 
-    def on_before_init(self, ctx: CallbackCtx) -> None:
+
+def method_at(point: str, *, is_async: bool) -> Any:
+    """A method of a point, which counts its call."""
+
+    def sync(self: Counts, ctx: CallbackCtx | NodeCtx) -> None:
         self.up(ctx)
 
-    async def on_before_download(self, ctx: CallbackCtx) -> None:
+    async def awaits(self: Counts, ctx: CallbackCtx | NodeCtx) -> None:
         self.up(ctx)
 
-    def on_before_node_download(self, ctx: NodeCtx) -> None:
-        self.up(ctx)
+    method = awaits if is_async else sync
+    method.__name__, method.__qualname__ = point, f"EveryPoint.{point}"
+    return method
 
-    async def on_after_node_download(self, ctx: NodeCtx) -> None:
-        self.up(ctx)
 
-    def on_after_download(self, ctx: CallbackCtx) -> None:
-        self.up(ctx)
-
-    async def on_after_placement_group(self, ctx: CallbackCtx) -> None:
-        self.up(ctx)
-
-    async def on_before_engine_init(self, ctx: CallbackCtx) -> None:
-        self.up(ctx)
-
-    def on_after_engine_init(self, ctx: CallbackCtx) -> None:
-        self.up(ctx)
-
-    async def on_after_init(self, ctx: CallbackCtx) -> None:
-        self.up(ctx)
+METHODS: dict[str, Any] = {row.name: method_at(row.name, is_async=i % 2 == 1) for i, row in enumerate(GOOD_POINTS)}
+EveryPoint = type("EveryPoint", (Counts,), {"__module__": HERE, **METHODS})
+"""Sync and async methods take turns."""
 
 
 @pytest.mark.parametrize("callback", [EveryPoint, f"{HERE}:EveryPoint", f"{HERE}.EveryPoint"])
 def test_a_class_runs_at_its_points_on_one_object_per_process(callback: Any) -> None:
     ctx = start_with(callback=callback, callback_kwargs={"first": 10}).ctx
-    assert [event.name for event in ctx.trace] == [
-        *["on_before_init", "on_before_download"],
-        *["on_before_node_download", "on_after_node_download"] * 3,
-        *["on_after_download", "on_after_placement_group", "on_before_engine_init"],
-        *["on_after_engine_init", "on_after_init"],
-    ]
+    assert [event.name for event in ctx.trace if event.name not in ON_NODES] == IN_REPLICA
+    assert [event.name for event in ctx.trace if event.name in ON_NODES] == ON_NODES * 3
     assert [event.point for event in ctx.trace] == [event.name for event in ctx.trace]
     assert ctx.trace.events[0].hook == f"{HERE}:EveryPoint.on_before_init"
-    assert ctx.custom_data["count"] == 10 + 7
-    for node in ctx.nodes.values():  # a node has an object of its own, for both of its methods
-        assert node.custom_data["count"] == 10 + 2
+    assert ctx.custom_data["count"] == 10 + len(IN_REPLICA)
+    for node in ctx.nodes.values():  # a node has an object of its own, for all of its methods
+        assert node.custom_data["count"] == 10 + len(ON_NODES)
         assert node.custom_data["id"] != ctx.custom_data["id"]
     assert len({node.custom_data["id"] for node in ctx.nodes.values()}) == 3
 
@@ -123,11 +111,14 @@ def test_every_run_has_an_object_of_its_own_however_the_class_came() -> None:
 def test_an_object_stays_the_object() -> None:
     mine = EveryPoint(first=5)
     config = FullConfig(callback=mine)
-    assert start(config=config).ctx.custom_data["count"] == 12
-    assert mine.count == 12
+    count = 5 + len(IN_REPLICA)
+    assert start(config=config).ctx.custom_data["count"] == count
+    assert mine.count == count
     assert config.callback is mine
     # On a node it is a copy, with what it held when it was sent.
-    assert {node.custom_data["count"] for node in start(config=config).ctx.nodes.values()} == {12 + 2 + 2}
+    assert {node.custom_data["count"] for node in start(config=config).ctx.nodes.values()} == {
+        count + IN_REPLICA.index("on_after_download") + len(ON_NODES)
+    }
 
 
 class Plain:
@@ -170,13 +161,13 @@ def test_a_plain_class_does_as_well() -> None:
     ],
 )
 def test_a_class_stands_in_hooks_too(entry: Any, first: int) -> None:
-    assert start_with(hooks=[entry]).ctx.custom_data["count"] == first + 7
+    assert start_with(hooks=[entry]).ctx.custom_data["count"] == first + len(IN_REPLICA)
 
 
 def test_twice_is_once_and_other_arguments_are_another_callback() -> None:
     mine = EveryPoint()
-    assert start_with(hooks=[EveryPoint, EveryPoint], callback=EveryPoint).ctx.custom_data["count"] == 7
-    assert start_with(hooks=[mine, mine], callback=mine).ctx.custom_data["count"] == 7
+    assert start_with(hooks=[EveryPoint, EveryPoint], callback=EveryPoint).ctx.custom_data["count"] == len(IN_REPLICA)
+    assert start_with(hooks=[mine, mine], callback=mine).ctx.custom_data["count"] == len(IN_REPLICA)
     two = [{"hook": EveryPoint, "kwargs": {"first": first}} for first in (1, 2)]
     assert start_with(hooks=two).names.count("on_after_init") == 2
 
