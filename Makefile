@@ -29,7 +29,7 @@ test-faults: $(VENV)/.engine ## the tests behind docs/reliability.md, REPEAT tim
 		$(BIN)/python -m pytest tests -m fault -q || exit 1; done
 
 test-fast: $(VENV)/.dev ## the tests without Ray and without an engine (seconds)
-	@$(BIN)/python -m pytest $(wildcard tests/unit tests/harness tests/contract tests/typing tests/benchmarks/test_report.py) -m "not ray" \
+	@$(BIN)/python -m pytest $(wildcard tests/house tests/unit tests/harness tests/contract tests/typing tests/benchmarks/test_report.py) -m "not ray" \
 		-n auto --maxprocesses=4 --benchmark-disable
 
 mutants: $(VENV)/.dev ## tell the fake cluster lies, each of which the contract suite must catch (a minute)

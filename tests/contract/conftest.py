@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from .recorded import Recorded
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,15 +17,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def record(request: pytest.FixtureRequest) -> Iterator[dict[str, Any] | None]:
+def record(request: pytest.FixtureRequest) -> Iterator[Recorded | None]:
     """Where to write what the real wing tells; ``None`` unless it is asked for."""
     if not request.config.getoption("--record", default=False):
         yield None
         return
+    from .recorded import read_recorded, write_recorded
     from .scenarios import SCENARIOS
-    from .test_contract import RECORDED
 
-    told: dict[str, Any] = json.loads(RECORDED.read_text(encoding="utf-8")) if RECORDED.exists() else {}
+    told = read_recorded()
     yield told
-    in_order = {name: told[name] for name in SCENARIOS if name in told}
-    RECORDED.write_text(json.dumps(in_order, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_recorded({name: told[name] for name in SCENARIOS if name in told})

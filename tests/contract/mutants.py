@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import pickle
@@ -34,6 +33,7 @@ from serve_llm_hooks import DownloadMode
 from serve_llm_hooks_testing import FakeCluster
 from serve_llm_hooks_testing.clock import VirtualLoop
 
+from .recorded import read_recorded
 from .scenarios import SCENARIOS
 from .told import differences
 from .wings import run_fake
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "testing.md"
-RECORDED = Path(__file__).parent / "recorded.json"
 
 # Of a process that runs one lie; what has not answered by then hangs, which is as good as telling.
 LIMIT_S = 30
@@ -480,7 +479,7 @@ def replica_has_a_group() -> None:
 
 def caught_here(name: str) -> None:
     """Tell the lie in this process, and print each scenario's name before it runs, and what comes of it after."""
-    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
+    recorded = read_recorded()
     logging.disable(logging.CRITICAL)
     MUTANTS[name]()
     for scenario in SCENARIOS.values():

@@ -6,8 +6,7 @@ that it is not stale is tested wherever there is a Ray. ``pytest tests/contract 
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import doctest
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
@@ -17,22 +16,23 @@ from serve_llm_hooks.points import HOOK_NAMES
 from serve_llm_hooks_testing.faults import Fault, ReplicaDiesFault
 from tests.conftest import require_engine
 
+from . import recorded as recorded_file
+from .recorded import RECORDED, in_lines, read_recorded
 from .scenarios import SCENARIOS
 from .told import differences
 from .wings import RealWing, real_config, run_fake
 
 if TYPE_CHECKING:
+    from .recorded import Recorded
     from .scenario import Scenario
 
-RECORDED = Path(__file__).parent / "recorded.json"
 EVERY = [pytest.param(scenario, id=name) for name, scenario in SCENARIOS.items()]
 
 
 @pytest.fixture(scope="session")
-def recorded() -> dict[str, Any]:
+def recorded() -> Recorded:
     """What the real wing told, by scenario."""
-    told: dict[str, Any] = json.loads(RECORDED.read_text(encoding="utf-8"))
-    return told
+    return read_recorded()
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def assert_same(one: dict[str, Any], other: dict[str, Any], what: str) -> None:
 
 
 @pytest.mark.parametrize("scenario", EVERY)
-def test_fake(scenario: Scenario, recorded: dict[str, Any]) -> None:
+def test_fake(scenario: Scenario, recorded: Recorded) -> None:
     told = run_fake(scenario)
     scenario.holds(told)
     assert_same(told, recorded.get(scenario.name, {}), "the fake / what is recorded of the real wing")
@@ -59,7 +59,7 @@ def test_fake(scenario: Scenario, recorded: dict[str, Any]) -> None:
 
 @pytest.mark.ray
 @pytest.mark.parametrize("scenario", EVERY)
-def test_real(scenario: Scenario, real_wing: RealWing, recorded: dict[str, Any], record: dict[str, Any] | None) -> None:
+def test_real(scenario: Scenario, real_wing: RealWing, recorded: Recorded, record: Recorded | None) -> None:
     told = real_wing.run(scenario)
     if record is not None:
         record[scenario.name] = told
@@ -71,7 +71,7 @@ def test_real(scenario: Scenario, real_wing: RealWing, recorded: dict[str, Any],
 
 @pytest.mark.ray
 @pytest.mark.parametrize("scenario", EVERY)
-def test_fake_with_a_real_config(scenario: Scenario, recorded: dict[str, Any]) -> None:
+def test_fake_with_a_real_config(scenario: Scenario, recorded: Recorded) -> None:
     """A fake cluster takes a real ``LLMConfig`` too. Needs Ray Serve LLM, and no cluster."""
     require_engine()
     told = run_fake(scenario, real_config)
@@ -84,13 +84,23 @@ def test_the_harness_knows_the_engines_arguments() -> None:
     assert engine_args.main(["--check"]) == 0, "stale: run `python scripts/engine_args.py`"
 
 
-def test_nothing_is_recorded_that_is_no_scenario(recorded: dict[str, Any]) -> None:
+def test_nothing_is_recorded_that_is_no_scenario(recorded: Recorded) -> None:
     assert sorted(recorded) == sorted(SCENARIOS)
 
 
-def test_every_point_and_every_fault_has_a_scenario() -> None:
+def test_a_recording_that_is_written_again_is_the_same() -> None:
+    assert doctest.testmod(recorded_file).failed == 0  # which has its form
+    written = RECORDED.read_text(encoding="utf-8")
+    assert in_lines(read_recorded()).splitlines() == written.splitlines()  # a failure shows the lines
+    assert in_lines(read_recorded()) == written
+
+
+def test_every_point_is_recorded() -> None:
     recorded = RECORDED.read_text(encoding="utf-8")
     assert [point for point in HOOK_NAMES if f'"{point} ' not in recorded] == []
+
+
+def test_every_fault_has_a_scenario() -> None:
     used = {type(fault) for scenario in SCENARIOS.values() for fault in scenario.faults}
     # A replica that dies is not in it: Serve would have to restart this process.
     assert set(get_args(Fault)) - used == {ReplicaDiesFault}

@@ -7,7 +7,7 @@ from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from serve_llm_hooks import HookError, NodeInitializationError, NodeLostError
+from serve_llm_hooks import HOOK_POINTS, HookError, NodeInitializationError, NodeLostError
 from serve_llm_hooks.errors import EngineArgumentError, HookLoadError, HookOrderError, HookPickleError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _told_trace(events: Sequence[HookEvent], ctx: CallbackCtx, names: Names) -> 
     in_replica: list[HookEvent] = []
     replica = ctx.trace.process_id
     for event in events:
-        if event.process_id == replica and "node_download" not in event.point:
+        if event.process_id == replica and not HOOK_POINTS[event.point].on_node:
             in_replica.append(event)
         else:
             on_nodes.setdefault(event.node_id, []).append(event)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import initialization
+from serve_llm_hooks import HOOK_POINTS, initialization
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, FakePlacementGroup
 from tests.deployed import start_serve
 
@@ -41,11 +41,11 @@ class Served:
     @property
     def replica(self) -> list[HookEvent]:
         """What ran in the replica."""
-        return [event for event in self.ctx.trace if "node_download" not in event.point]
+        return [event for event in self.ctx.trace if not HOOK_POINTS[event.point].on_node]
 
     def on_node(self, node_id: str) -> list[HookEvent]:
         """What ran on a node."""
-        return [event for event in self.ctx.trace if "node_download" in event.point and event.node_id == node_id]
+        return [event for event in self.ctx.trace if HOOK_POINTS[event.point].on_node and event.node_id == node_id]
 
 
 class Serve:

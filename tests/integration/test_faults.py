@@ -36,7 +36,7 @@ from serve_llm_hooks import (
     hook,
     initialization,
 )
-from serve_llm_hooks.points import HOOK_NAMES
+from serve_llm_hooks.points import HOOK_NAMES, HOOK_POINTS
 from tests import stub_engine
 from tests.conftest import no_groups_left
 from tests.deployed import chat
@@ -714,7 +714,7 @@ def test_the_replica_is_killed(model_id: str, restarted: Deployed) -> None:
     for points in dead:
         assert points == whole[: len(points)]
     *_, living = starts
-    on_nodes = [point for point in whole if "node_download" in point]
+    on_nodes = [point for point in whole if HOOK_POINTS[point].on_node]
     assert len(starts[living]) == len(whole) + len(on_nodes) * (nodes - 1)  # each once, and once on each node
     for death, after in zip(deaths, list(starts.values())[1:], strict=True):
         assert after[0].at_s - float((folder / death).read_text()) < DEPLOYED_S / 2

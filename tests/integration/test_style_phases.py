@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import HookError
+from serve_llm_hooks import HOOK_POINTS, HookError
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 
 HERE = __name__
 
-PHASES = [
-    "pre_initialization",
-    "pre_download",
-    "post_download",
-    "post_placement_group",
-    "pre_engine_init",
-    "post_engine_init",
-    "post_initialization",
-]
+PHASES = [row.phase for row in HOOK_POINTS.values() if row.phase not in (None, "custom_initialization")]
 
 
 def tokenizer_only(phase: str, config: Any, data: MutableMapping[str, Any]) -> dict[str, Any] | None:
@@ -72,11 +64,13 @@ def test_phases(serve: Serve, callbacks: list[Any]) -> None:
     started = serve(callbacks=callbacks)
 
     assert started.config.callbacks == callbacks
-    assert started.ctx.custom_data == {"phases": PHASES, "times": 7, "path": "/models/m", "local": True}
+    assert started.ctx.custom_data == {"phases": PHASES, "times": len(PHASES), "path": "/models/m", "local": True}
     assert started.ctx.worker_node_download_model == "TOKENIZER_ONLY"
     assert started.ctx.local_node_download_model == "NONE"
     assert started.output.extra_init_kwargs == {"enforce_eager": True, "max_model_len": 128}
-    assert [event.hook.rpartition(":")[2] for event in started.replica] == ["tokenizer_only", "tell", "Timer"] * 7
+    assert [event.hook.rpartition(":")[2] for event in started.replica] == ["tokenizer_only", "tell", "Timer"] * len(
+        PHASES
+    )
     if isinstance(callbacks[2], Timer):
         assert list(callbacks[2].begun_s) == PHASES
 

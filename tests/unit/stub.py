@@ -12,7 +12,18 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from serve_llm_hooks import CallbackCtx, InitializeNodeOutput, initialize_node
+import pytest
+
+from serve_llm_hooks import (
+    HOOK_POINTS,
+    CallbackCtx,
+    HookLoadError,
+    HookRegistry,
+    InitializeNodeOutput,
+    NodeResult,
+    hook,
+    initialize_node,
+)
 from serve_llm_hooks.cluster import ReplicaDefaults
 from serve_llm_hooks.loading import callback_field_hooks
 from serve_llm_hooks.node import NodeReport, NodeTask, run_task
@@ -39,6 +50,32 @@ def logged(fn):
         return fn(ctx)
     return wrapper
 """
+
+
+# A module's, with a hook for every model, one for some, and a function that is no hook.
+SHOP = """
+@hook("on_before_init")
+def first(ctx):
+    pass
+
+@hook("on_before_download", model_id="llama-*")
+def second(ctx):
+    pass
+
+@hook("on_before_init")
+def third(ctx, *, bucket="b"):
+    pass
+
+def no_hook(ctx):
+    pass
+"""
+
+
+GOOD_POINTS = [row for row in HOOK_POINTS.values() if row.name not in ("on_custom_init", "on_failure")]
+"""The points that a good start runs, in its order."""
+
+IN_REPLICA = [row.name for row in GOOD_POINTS if not row.on_node]
+ON_NODES = [row.name for row in GOOD_POINTS if row.on_node]
 
 
 @dataclass
@@ -213,3 +250,67 @@ def start(*hooks: Any, cluster: StubCluster | None = None, config: Any = None) -
         return Started(seen[0], output, stub, loop.time())
 
     return run(main())
+
+
+def start_with(cluster: StubCluster | None = None, hooks: Any = (), **fields: Any) -> Started:
+    """A start with these fields of the config."""
+    return start(config=FullConfig(hooks=hooks, **fields), cluster=cluster)
+
+
+def refusal(error: type[Exception] = HookLoadError, **fields: Any) -> str:
+    """What is said of wrong fields."""
+    with pytest.raises(error) as caught:
+        FullConfig(**fields).callback_hooks()
+    return str(caught.value)
+
+
+def fn_of(module: str, name: str = "fetch") -> Any:
+    """A hook that says that it was defined in a module."""
+
+    def fetch(ctx: CallbackCtx) -> None: ...
+
+    fetch.__module__, fetch.__name__, fetch.__qualname__ = module, name, name
+    return HookRegistry().hook("on_before_download")(fetch)
+
+
+def names(found: HookRegistry) -> list[str]:
+    """The hooks of a registry, by name."""
+    return [one.name for one in found]
+
+
+class Failed:
+    """``on_failure`` hooks that keep what they saw."""
+
+    def __init__(self) -> None:
+        self.ctx: CallbackCtx | None = None
+
+    @property
+    def error(self) -> Exception | None:
+        assert self.ctx is not None
+        return self.ctx.error
+
+    @property
+    def nodes(self) -> dict[str, NodeResult]:
+        assert self.ctx is not None
+        return dict(self.ctx.nodes)
+
+    def hook(self) -> Any:
+        @hook("on_failure")
+        def keep(ctx: CallbackCtx) -> None:
+            self.ctx = ctx
+
+        return keep
+
+
+def cancel(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Let a start be cancelled when it has come to wait for something."""
+
+    async def main() -> None:
+        task = asyncio.create_task(start())
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+
+    run(main())

@@ -26,61 +26,23 @@ if TYPE_CHECKING:
 
 
 class Sync(RayServeLLMCallback):
-    """Every point, sync."""
+    """Made with an argument."""
 
     def __init__(self, bucket: str) -> None:
         self.bucket = bucket
 
-    def on_before_init(self, ctx: CallbackCtx) -> None: ...
-
     def on_custom_init(self, ctx: CallbackCtx) -> None:
         ctx.model_path = self.bucket
-
-    def on_before_download(self, ctx: CallbackCtx) -> bool:
-        return True
 
     def on_before_node_download(self, ctx: NodeCtx) -> Skip | None:
         return skip("cached") if ctx.is_local else None
 
-    def on_after_node_download(self, ctx: NodeCtx) -> None: ...
-
-    def on_after_download(self, ctx: CallbackCtx) -> None: ...
-
-    def on_after_placement_group(self, ctx: CallbackCtx) -> None: ...
-
-    def on_before_engine_init(self, ctx: CallbackCtx) -> None: ...
-
-    def on_after_engine_init(self, ctx: CallbackCtx) -> None: ...
-
-    def on_after_init(self, ctx: CallbackCtx) -> None: ...
-
-    def on_failure(self, ctx: CallbackCtx) -> None: ...
-
 
 class Async(RayServeLLMCallback):
-    """Every point, async."""
+    """Made without."""
 
     async def on_before_init(self, ctx: CallbackCtx) -> bool | Skip | None:
         return skip("ours")
-
-    async def on_custom_init(self, ctx: CallbackCtx) -> None: ...
-
-    async def on_before_download(self, ctx: CallbackCtx) -> None: ...
-
-    async def on_before_node_download(self, ctx: NodeCtx) -> bool:
-        return False
-
-    async def on_after_node_download(self, ctx: NodeCtx) -> None: ...
-
-    async def on_after_download(self, ctx: CallbackCtx) -> None: ...
-
-    async def on_after_placement_group(self, ctx: CallbackCtx) -> None: ...
-
-    async def on_before_engine_init(self, ctx: CallbackCtx) -> None: ...
-
-    async def on_after_engine_init(self, ctx: CallbackCtx) -> None: ...
-
-    async def on_after_init(self, ctx: CallbackCtx) -> None: ...
 
     async def on_failure(self, ctx: CallbackCtx) -> None: ...
 

@@ -1,11 +1,9 @@
-"""Phase functions, in a start and on their own, and callbacks by their path."""
+"""Phase functions in a start."""
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
-import os.path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,9 +17,8 @@ from serve_llm_hooks import (
     HookSignatureError,
     NodeResult,
     hook,
-    load_callback,
 )
-from serve_llm_hooks.callbacks import PHASES, PhaseData
+from serve_llm_hooks.callbacks import PHASES
 from tests.unit.stub import FullConfig, Started, StubCluster, start
 
 if TYPE_CHECKING:
@@ -34,13 +31,9 @@ if TYPE_CHECKING:
     Data = MutableMapping[str, Any]
 
 HERE = __name__
-SKIPPED = [
-    "pre_initialization",
-    "custom_initialization",
-    "pre_engine_init",
-    "post_engine_init",
-    "post_initialization",
-]
+IN_A_GOOD_START = [phase for phase in PHASES if phase != "custom_initialization"]
+SKIPPED = ["pre_initialization", "custom_initialization", *PHASES[PHASES.index("pre_engine_init") :]]
+"""Those of a start whose defaults are skipped."""
 
 
 def run(*callbacks: Any, cluster: StubCluster | None = None, hooks: Any = ()) -> Started:
@@ -74,8 +67,8 @@ def test_the_phases() -> None:
         seen.append(phase)
 
     run(callback)
-    assert seen == [phase for phase in PHASES if phase != "custom_initialization"]
-    assert seen == [
+    assert seen == IN_A_GOOD_START
+    assert seen == [  # what Ray Serve LLM's users know
         *["pre_initialization", "pre_download", "post_download", "post_placement_group"],
         *["pre_engine_init", "post_engine_init", "post_initialization"],
     ]
@@ -88,7 +81,7 @@ async def by_path(phase: str, config: Any, data: Data) -> dict[str, Any]:
 @pytest.mark.parametrize("callback", [by_path, f"{HERE}:by_path", f"{HERE}.by_path"])
 def test_async_and_by_path(callback: Any) -> None:
     started = run(callback)
-    assert started.ctx.custom_data["phases"] == [phase for phase in PHASES if phase != "custom_initialization"]
+    assert started.ctx.custom_data["phases"] == IN_A_GOOD_START
     assert started.ctx.trace.events[0].hook == f"{HERE}:by_path"
 
 
@@ -103,16 +96,16 @@ class Counts:
 
 def test_an_object_keeps_its_state_and_a_class_is_made_once_per_run() -> None:
     mine = Counts()
-    assert run(mine).ctx.custom_data == {"calls": 7}
-    assert mine.calls == 7
+    assert run(mine).ctx.custom_data == {"calls": len(IN_A_GOOD_START)}
+    assert mine.calls == len(IN_A_GOOD_START)
     config = FullConfig(callbacks=[Counts])
-    assert [start(config=config).ctx.custom_data["calls"] for _ in range(2)] == [7, 7]
-    assert run(f"{HERE}:Counts").ctx.custom_data == {"calls": 7}
+    assert [start(config=config).ctx.custom_data["calls"] for _ in range(2)] == [len(IN_A_GOOD_START)] * 2
+    assert run(f"{HERE}:Counts").ctx.custom_data == {"calls": len(IN_A_GOOD_START)}
 
 
 def test_none_and_twice() -> None:
     assert start(config=FullConfig(callbacks=None)).names == []
-    assert run(by_path, by_path, f"{HERE}:by_path").names == ["by_path"] * 7
+    assert run(by_path, by_path, f"{HERE}:by_path").names == ["by_path"] * len(IN_A_GOOD_START)
 
 
 def test_partials_are_called_by_their_function_name() -> None:
@@ -307,7 +300,7 @@ def test_skip_default_may_be_taken_back_by_itself_and_repeated_by_others() -> No
         data["skip_default"] = True
         return {"skip_default": False}
 
-    assert len(run(at("pre_initialization", unsure)).names) == 7
+    assert len(run(at("pre_initialization", unsure)).names) == len(IN_A_GOOD_START)
     vetoes = run(at("pre_initialization", sets_it), at("pre_initialization", sets_it)).ctx.trace
     assert [event.outcome for event in vetoes][:2] == ["vetoed", "ok"]
 
@@ -371,129 +364,3 @@ def test_what_cannot_be_a_callback(make: Any, callbacks: Any, error: type[Except
     with pytest.raises(error) as caught:
         make(callbacks)
     assert says in str(caught.value)
-
-
-# -- by path --------------------------------------------------------------------------------------------------------
-
-
-def test_load_callback() -> None:
-    assert load_callback("os.path:basename") is os.path.basename
-    assert load_callback("os.path.basename") is os.path.basename
-    assert load_callback(os.path.basename) is os.path.basename
-    assert load_callback(f"{HERE}:Counts.__call__") is Counts.__call__
-
-
-@pytest.mark.parametrize("spec", ["", "fn", ":fn", "pkg:", ".fn", "pkg."])
-def test_load_callback_wants_a_path(spec: str) -> None:
-    with pytest.raises(ValueError, match=r"is no path of a callback: write 'pkg\.mod:name' or"):
-        load_callback(spec)
-
-
-def test_load_callback_cannot_import() -> None:
-    with pytest.raises(ImportError) as caught:
-        load_callback("no_such_pkg.mod:fn")
-    assert str(caught.value).startswith(
-        "callback 'no_such_pkg.mod:fn': module 'no_such_pkg.mod' cannot be imported (No module named 'no_such_pkg'). "
-        "Is it installed on every node, or shipped with the deployment?"
-    )
-    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
-
-
-def test_load_callback_of_a_module_that_fails(write_module: WriteModule) -> None:
-    write_module("broken", "1 / 0")
-    with pytest.raises(ImportError) as caught:
-        load_callback("broken.fn")
-    assert str(caught.value) == (
-        "callback 'broken.fn': module 'broken' cannot be imported (ZeroDivisionError: division by zero). It fails "
-        "while it is imported."
-    )
-
-
-def test_load_callback_finds_no_such_name(write_module: WriteModule) -> None:
-    write_module("shop", "def callback(phase, config, data): pass\nnumber = 3\n_hidden = print\n")
-    with pytest.raises(AttributeError) as caught:
-        load_callback("shop:calback")
-    assert str(caught.value) == (
-        "callback 'shop:calback': shop has no 'calback' (did you mean 'callback'?). "
-        "Its callables: callback, hook, skip."
-    )
-    write_module("bare", "del hook, skip")
-    with pytest.raises(AttributeError, match="Its callables: none"):
-        load_callback("bare:calback")
-    with pytest.raises(TypeError, match=r"callback 'shop:number' is not callable: 3"):
-        load_callback("shop:number")
-
-
-def test_load_callback_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "a_package"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "module.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    for _ in range(2):  # not imported yet; imported
-        with pytest.raises(TypeError, match=r"names a module: write 'a_package\.module:name', with the name in it"):
-            load_callback("a_package:module")
-        __import__("a_package.module")
-    with pytest.raises(AttributeError, match=r"a_package has no 'module\.x'"):
-        load_callback("a_package:module.x")
-    with pytest.raises(AttributeError, match=r"a_package has no 'nothing\.x'"):
-        load_callback("a_package:nothing.x")
-
-
-# -- on its own -----------------------------------------------------------------------------------------------------
-
-
-def test_the_runner() -> None:
-    runner = CallbackRunner([by_path, Counts, f"{HERE}:Counts", at("b", lambda data: {"extra_init_kwargs": {"y": 2}})])
-    runner.set("extra_init_kwargs", {"x": 1})
-
-    async def main() -> None:
-        assert (await runner.run("a", config=None))["phases"] == ["a"]
-        assert await runner.run("b", config=None) is runner.data
-
-    asyncio.run(main())
-    assert runner.data == {"phases": ["a", "b"], "calls": 2, "extra_init_kwargs": {"x": 1, "y": 2}}
-    assert runner.get("calls") == 2
-    assert runner.get("nothing") is None
-    assert runner.get("nothing", 3) == 3
-    assert asyncio.run(CallbackRunner().run("a", None)) == {}
-
-
-def test_the_runner_replaces_what_cannot_be_merged() -> None:
-    runner = CallbackRunner([lambda phase, config, data: {"extra_init_kwargs": {"x": 1}}])
-    runner.set("extra_init_kwargs", None)
-    assert asyncio.run(runner.run("a", None)) == {"extra_init_kwargs": {"x": 1}}
-
-
-def fails(phase: str, config: Any, data: Data) -> None:
-    raise OSError("no")
-
-
-async def fails_later(phase: str, config: Any, data: Data) -> None:
-    raise OSError("no")
-
-
-def returns_a_list(phase: str, config: Any, data: Data) -> Any:
-    return [1]
-
-
-@pytest.mark.parametrize(
-    ("callback", "says"),
-    [
-        (fails, "no"),
-        (fails_later, "no"),
-        (returns_a_list, "it returned [1]; a phase callback returns a dict to merge into data, or None"),
-    ],
-)
-def test_the_runner_names_callback_and_phase(callback: Any, says: str) -> None:
-    with pytest.raises(RuntimeError) as caught:
-        asyncio.run(CallbackRunner([callback]).run("warm_up", None))
-    assert str(caught.value) == f"callback {HERE}:{callback.__name__} failed at phase 'warm_up': {says}"
-    assert caught.value.__cause__ is not None
-
-
-def test_data_can_be_made_for_a_test() -> None:
-    from serve_llm_hooks import CallbackCtx
-
-    data = PhaseData(CallbackCtx(llm_config=None), "pre_initialization")
-    assert data["placement_group"] is None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
 from serve_llm_hooks import HOOK_POINTS, HookName, HookRegistry, UnknownHookError, points
 from serve_llm_hooks.points import HOOK_NAMES, hook_point
+
+if TYPE_CHECKING:
+    from serve_llm_hooks import HookPoint
 
 
 def names_in(literal: Any) -> set[str]:
@@ -15,34 +18,46 @@ def names_in(literal: Any) -> set[str]:
     return {name for arg in get_args(literal) for name in ({arg} if isinstance(arg, str) else names_in(arg))}
 
 
-def test_the_points_in_the_order_in_which_they_run() -> None:
-    assert tuple(HOOK_POINTS) == HOOK_NAMES
-    assert HOOK_NAMES == (
-        "on_before_init",
-        "on_custom_init",
-        "on_before_download",
-        "on_before_node_download",
-        "on_after_node_download",
-        "on_after_download",
-        "on_after_placement_group",
-        "on_before_engine_init",
-        "on_after_engine_init",
-        "on_after_init",
-        "on_failure",
-    )
+def test_the_names_are_in_the_tables_order() -> None:
+    assert tuple(HOOK_POINTS) == HOOK_NAMES == tuple(row.name for row in HOOK_POINTS.values())
 
 
-def test_the_phases() -> None:
-    assert {name: point.phase for name, point in HOOK_POINTS.items() if point.phase} == {
-        "on_before_init": "pre_initialization",
-        "on_custom_init": "custom_initialization",
-        "on_before_download": "pre_download",
-        "on_after_download": "post_download",
-        "on_after_placement_group": "post_placement_group",
-        "on_before_engine_init": "pre_engine_init",
-        "on_after_engine_init": "post_engine_init",
-        "on_after_init": "post_initialization",
-    }
+# What a user relies on. That a start runs them in the table's order is shown by `replica/test_start.py`, of every one.
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("on_before_init", "on_custom_init"),
+        ("on_custom_init", "on_before_download"),
+        ("on_before_download", "on_before_node_download"),
+        ("on_after_node_download", "on_after_download"),
+        ("on_after_download", "on_after_placement_group"),
+        ("on_after_placement_group", "on_before_engine_init"),
+        ("on_after_engine_init", "on_after_init"),
+    ],
+)
+def test_one_point_runs_before_another(earlier: Any, later: Any) -> None:
+    assert HOOK_NAMES.index(earlier) < HOOK_NAMES.index(later)
+
+
+def test_before_runs_before_after() -> None:
+    for earlier in HOOK_NAMES:
+        later = earlier.replace("_before_", "_after_")
+        assert later not in HOOK_NAMES or HOOK_NAMES.index(earlier) <= HOOK_NAMES.index(later)
+
+
+def test_a_start_begins_and_ends_with() -> None:
+    assert HOOK_NAMES[0] == "on_before_init"
+    assert HOOK_NAMES[-2:] == ("on_after_init", "on_failure")
+
+
+@pytest.mark.parametrize("row", HOOK_POINTS.values(), ids=HOOK_NAMES)
+def test_a_phase_has_its_points_name(row: HookPoint) -> None:
+    """As ``post_initialization`` is ``on_after_init``."""
+    if row.phase is not None:
+        time, _, what = row.phase.partition("_")
+        at = {"pre": "before", "custom": "custom", "post": "after"}[time]
+        assert row.name == f"on_{at}_{what.replace('initialization', 'init')}"
+        assert not row.on_node  # a phase-style callback sees the replica
 
 
 def test_the_static_types_are_those_of_the_table() -> None:
@@ -75,9 +90,7 @@ def test_a_misspelt_point_is_told_at_decoration_with_the_list() -> None:
         HookRegistry().hook(wrong)
     assert str(caught.value) == (
         "'on_before_downlod' is not a hook point (did you mean 'on_before_download'?). In the order they run: "
-        "on_before_init, on_custom_init, on_before_download, on_before_node_download, on_after_node_download, "
-        "on_after_download, on_after_placement_group, on_before_engine_init, on_after_engine_init, on_after_init, "
-        "on_failure."
+        f"{', '.join(HOOK_NAMES)}."
     )
 
 

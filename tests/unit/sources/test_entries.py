@@ -22,34 +22,13 @@ from serve_llm_hooks import (
     registry,
 )
 from serve_llm_hooks.loading import select_hooks
-from tests.unit.stub import LOGGED, Config, FullConfig, RayConfig
+from tests.unit.stub import LOGGED, SHOP, Config, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     WriteModule = Callable[[str, str], Path]
-
-SHOP = """
-@hook("on_before_init")
-def first(ctx):
-    pass
-
-@hook("on_before_download", model_id="llama-*")
-def second(ctx):
-    pass
-
-@hook("on_before_init")
-def third(ctx, *, bucket="b"):
-    pass
-
-def no_hook(ctx):
-    pass
-"""
-
-
-def names(found: HookRegistry) -> list[str]:
-    return [one.name for one in found]
 
 
 def refuse(*refs: Any) -> str:
@@ -514,78 +493,3 @@ def test_two_models_hooks_never_meet(write_module: WriteModule) -> None:
     found = load_hooks("two", "one")
     assert [each.path for each in found.hooks("on_before_init", "qwen")] == ["two:setup", "two:check"]
     assert [each.path for each in found.hooks("on_before_init", "llama")] == ["one:setup", "two:check"]
-
-
-def test_the_order_of_what_the_script_decorated_and_a_callback_brings_is_told_when_it_is_selected() -> None:
-    class Style:
-        def on_before_init(self, ctx: Any) -> None: ...
-
-    in_the_script("@hook('on_before_init', after='on_before_init', before='on_before_init')\ndef f(ctx): ...")
-    assert names(select_hooks(FullConfig("m", None))) == ["f"]
-    with pytest.raises(HookOrderError, match="form a circle at on_before_init"):
-        select_hooks(FullConfig("m", None, callback=Style))
-
-
-# -- what a config selects ----------------------------------------------------------------------------------------
-
-
-def in_the_script(source: str) -> None:
-    """Run what a script has in it."""
-    exec(source, {"__name__": "__main__", "hook": hook})
-
-
-def test_parameters_that_a_hook_of_the_script_needs_are_told_before_it_runs() -> None:
-    in_the_script("@hook('on_before_node_download', model_id='llama')\ndef fetch(ctx, *, bucket): ...")
-    assert names(select_hooks(Config("qwen", None))) == []
-    for config in (Config("llama", None), RayConfig("llama")):
-        with pytest.raises(HookSignatureError) as caught:
-            select_hooks(config)
-        assert str(caught.value) == (
-            "hook __main__:fetch(ctx, *, bucket) cannot be called with parameters {}: missing a required argument: "
-            '\'bucket\'. Parameters are given in the config: hooks=[{"hook": fetch, "kwargs": {...}}].'
-        )
-
-
-@pytest.fixture
-def in_process() -> None:
-    """Hooks that are registered in the process: two of the running script itself, one of a module."""
-    for module, name, model_id in [
-        ("__main__", "of_the_script", None),
-        ("__main__", "of_qwen", "qwen"),
-        ("some_module", "of_a_module", None),
-    ]:
-        source = f"@hook('on_before_init', model_id={model_id!r})\ndef {name}(ctx):\n    pass\n"
-        exec(source, {"__name__": module, "hook": hook})
-
-
-@pytest.mark.usefixtures("in_process")
-def test_left_out_is_what_the_script_decorated_for_the_model() -> None:
-    assert names(select_hooks(Config("llama", None))) == ["of_the_script"]
-    assert names(select_hooks(Config("qwen", None))) == ["of_the_script", "of_qwen"]
-
-
-@pytest.mark.usefixtures("in_process")
-def test_an_empty_list_is_none() -> None:
-    assert names(select_hooks(Config("llama", []))) == []
-
-
-@pytest.mark.usefixtures("in_process")
-def test_a_list_is_exactly_those_for_the_model(write_module: WriteModule) -> None:
-    write_module("shop", SHOP)
-    assert names(select_hooks(Config("llama-2", ["shop"]))) == ["first", "second", "third"]
-    assert names(select_hooks(Config("gemma", ["shop"]))) == ["first", "third"]
-
-
-@pytest.mark.usefixtures("in_process")
-def test_a_config_without_such_a_field_takes_all_that_the_process_has() -> None:
-    assert names(select_hooks(RayConfig("llama"))) == ["of_the_script", "of_a_module"]
-
-
-@pytest.mark.usefixtures("in_process")
-def test_a_config_that_has_travelled_carries_what_its_script_decorated(write_module: WriteModule) -> None:
-    write_module("shop", SHOP)
-    left_out: Any = Config("llama-2", None)
-    left_out._script_hooks = list(load_hooks("shop"))
-    assert names(select_hooks(left_out)) == ["first", "second", "third"]
-    left_out.hooks = []
-    assert names(select_hooks(left_out)) == []

@@ -22,8 +22,7 @@ from serve_llm_hooks import (
 )
 from serve_llm_hooks.node import NodeTask, pack_hooks, run_task
 from serve_llm_hooks.progress import Progress
-
-from .stub import MIRROR, Config, StubCluster
+from tests.unit.stub import MIRROR, Config, StubCluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

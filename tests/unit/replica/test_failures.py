@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import pickle
-import sys
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -18,26 +16,21 @@ from serve_llm_hooks import (
     DownloadMode,
     EngineArgumentError,
     HookError,
-    HookLoadError,
     HookOrderError,
-    HookPickleError,
     HookResultError,
     HookTimeoutError,
     NodeCtx,
     NodeInitializationError,
     NodeLostError,
     NodeResult,
-    PlacementGroupError,
     ServeLLMHooksError,
     hook,
     initialization,
-    load_hooks,
 )
-from tests.unit.stub import Config, StubCluster, run, start
+from tests.unit.stub import Config, Failed, StubCluster, cancel, run, start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from pathlib import Path
+    from collections.abc import Callable
 
     from serve_llm_hooks.node import NodeReport, NodeTask
 
@@ -47,30 +40,6 @@ HERE = __name__
 def local(test: Callable[..., object], name: str) -> str:
     """How a message names a function that a test defines inside itself."""
     return f"{HERE}:{test.__name__}.<locals>.{name}"
-
-
-class Failed:
-    """``on_failure`` hooks that keep what they saw."""
-
-    def __init__(self) -> None:
-        self.ctx: CallbackCtx | None = None
-
-    @property
-    def error(self) -> Exception | None:
-        assert self.ctx is not None
-        return self.ctx.error
-
-    @property
-    def nodes(self) -> dict[str, NodeResult]:
-        assert self.ctx is not None
-        return dict(self.ctx.nodes)
-
-    def hook(self) -> Any:
-        @hook("on_failure")
-        def keep(ctx: CallbackCtx) -> None:
-            self.ctx = ctx
-
-        return keep
 
 
 # -- hooks on nodes -----------------------------------------------------------------------------------------------
@@ -289,163 +258,6 @@ def test_an_impossible_order_ends_the_start_before_it_has_begun() -> None:
     assert cluster.calls == []
 
 
-# -- placement groups ---------------------------------------------------------------------------------------------
-
-
-def test_a_group_that_cannot_be_had() -> None:
-    async def acquire() -> None:
-        raise PlacementGroupError("8 GPUs asked, 4 there")
-
-    failed = Failed()
-    with pytest.raises(PlacementGroupError, match="8 GPUs asked, 4 there"):
-        start(failed.hook(), cluster=StubCluster(acquire=acquire))
-    assert isinstance(failed.error, PlacementGroupError)
-
-
-def cancel(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Let a start be cancelled when it has come to wait for something."""
-
-    async def main() -> None:
-        task = asyncio.create_task(start())
-        await asyncio.sleep(1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await asyncio.sleep(0)
-
-    run(main())
-
-
-def test_a_start_that_is_cancelled_does_not_go_on_acquiring_its_group() -> None:
-    cancelled: list[bool] = []
-
-    async def acquire() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.append(True)
-
-    async def body() -> None:
-        async with initialization(Config(), cluster=StubCluster(acquire=acquire)):
-            raise AssertionError
-
-    cancel(body)
-    assert cancelled == [True]
-
-
-@hook("on_before_engine_init")
-def breaks(ctx: CallbackCtx) -> None:
-    raise OSError("disk full")
-
-
-def test_the_group_of_a_failed_start_is_given_back_after_the_clean_up() -> None:
-    cluster = StubCluster()
-
-    @hook("on_failure")
-    def clean_up(ctx: CallbackCtx) -> None:
-        cluster.calls.append("clean up")
-
-    with pytest.raises(HookError, match="disk full"):
-        start(breaks, clean_up, cluster=cluster)
-    assert cluster.calls[-2:] == ["clean up", "remove"]
-
-
-def test_the_group_that_the_replica_is_in_is_not_ours_to_give_back() -> None:
-    cluster = StubCluster(placement_group=("n0",))
-    with pytest.raises(HookError, match="disk full"):
-        start(breaks, cluster=cluster)
-    assert "remove" not in cluster.calls
-
-
-@pytest.mark.parametrize("point", ["on_before_init", "on_before_download", "on_after_placement_group"])
-def test_none_is_the_group_that_the_replica_is_in(point: Any) -> None:
-    """Older callbacks return one dict for all, with ``placement_group=None`` in it."""
-
-    @hook(point)
-    def none(ctx: CallbackCtx) -> None:
-        ctx.placement_group = None
-
-    cluster = StubCluster(placement_group=("n0",))
-    with pytest.raises(HookError, match="disk full"):
-        start(none, breaks, cluster=cluster)
-    assert not {"acquire", "remove"} & set(cluster.calls)
-
-    cluster = StubCluster()
-    assert start(none, cluster=cluster).output.placement_group == cluster.nodes
-    assert cluster.calls.count("acquire") == 1
-
-
-@pytest.mark.parametrize("point", ["on_before_download", "on_after_download", "on_after_placement_group"])
-def test_a_group_that_we_acquired_and_a_hook_replaced_is_given_back_before_its_own_is_waited_for(point: Any) -> None:
-    class Small(StubCluster):
-        async def node_ids(self, placement_group: Any, own_bundles: Any = None) -> Any:
-            self.calls.append(f"wait for {'ours' if placement_group is self.nodes else 'the hook’s'}")
-            return await super().node_ids(placement_group, own_bundles)
-
-    @hook(point)
-    def replace(ctx: CallbackCtx) -> None:
-        ctx.placement_group = ("n0",)
-
-    cluster = Small()
-    assert start(replace, cluster=cluster).output.placement_group == ("n0",)
-    assert cluster.calls.count("remove") == 1
-    assert cluster.calls.index("remove") < cluster.calls.index("wait for the hook’s")
-
-
-def test_a_group_that_cannot_be_given_back_is_logged_and_the_first_error_is_raised(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    class Stuck(StubCluster):
-        async def remove_placement_group(self, placement_group: Any) -> None:
-            raise ConnectionError("no GCS")
-
-    with pytest.raises(HookError, match="disk full"):
-        start(breaks, cluster=Stuck())
-    assert caplog.messages[-1] == "model 'm': its placement group may be left: ConnectionError: no GCS"
-
-
-@pytest.mark.parametrize("skip_defaults", [True, False])
-def test_where_no_node_is_touched_a_group_that_cannot_be_had_is_told_before_the_engine(skip_defaults: bool) -> None:
-    class Full(StubCluster):
-        async def node_ids(self, placement_group: Any, own_bundles: Any = None) -> Any:
-            raise PlacementGroupError("8 GPUs asked, 4 there")
-
-    def veto(ctx: CallbackCtx) -> bool:
-        return False
-
-    cluster = Full()
-    hook("on_before_init" if skip_defaults else "on_before_download")(veto)
-    with pytest.raises(PlacementGroupError, match="8 GPUs asked, 4 there"):
-        start(veto, cluster=cluster)
-    assert cluster.calls == ["acquire", "remove"]
-
-
-def test_a_group_of_a_hooks_own_is_not_looked_at_where_no_node_is_touched() -> None:
-    class OfNobody(StubCluster):
-        async def node_ids(self, placement_group: Any, own_bundles: Any = None) -> Any:
-            raise AssertionError
-
-    @hook("on_before_init")
-    def skip_defaults(ctx: CallbackCtx) -> bool:
-        ctx.placement_group = "a group that is none of ours"
-        return False
-
-    assert start(skip_defaults, cluster=OfNobody()).output.placement_group == "a group that is none of ours"
-
-
-def test_a_group_that_is_replaced_too_late() -> None:
-    @hook("on_before_engine_init")
-    def replace(ctx: CallbackCtx) -> None:
-        ctx.placement_group = ("n8",)
-
-    with pytest.raises(PlacementGroupError) as caught:
-        start(replace)
-    assert str(caught.value) == (
-        "model 'm': ctx.placement_group was replaced at on_before_engine_init, too late for its nodes to be "
-        "initialized; replace it at on_after_placement_group or before"
-    )
-
-
 # -- nodes that do not answer -------------------------------------------------------------------------------------
 
 
@@ -611,277 +423,6 @@ def test_nothing_is_missed_where_only_extra_files_were_wanted() -> None:
     assert start(no_weights, cluster=StubCluster(("n0",), mirror=both, download=download)).ctx.model_path == "org/m"
 
 
-# -- what cannot travel -------------------------------------------------------------------------------------------
-
-
-def test_a_hook_that_captured_what_cannot_be_pickled() -> None:
-    lock = threading.Lock()
-
-    @hook("on_before_node_download")
-    def guarded(ctx: NodeCtx) -> None:
-        with lock:
-            pass
-
-    cluster = StubCluster()
-    with pytest.raises(HookPickleError) as caught:
-        start(guarded, cluster=cluster)
-    ref = local(test_a_hook_that_captured_what_cannot_be_pickled, "guarded")
-    assert str(caught.value) == (
-        f"hook {ref} at on_before_node_download cannot be sent to another process: the variable 'lock' it captured "
-        "(lock) cannot be pickled: TypeError: cannot pickle '_thread.lock' object. Make what it needs inside the hook, "
-        "or pass plain data in ctx.custom_data."
-    )
-    assert cluster.calls == ["acquire", "remove"]
-
-
-class Guarded:
-    """A hook that is an object, and holds what cannot travel."""
-
-    def __init__(self, inside: object) -> None:
-        self.inside = inside
-
-    def __call__(self, ctx: NodeCtx) -> None:
-        """Do nothing."""
-
-
-class WillNot:
-    """What can be pickled on its own, but only once in a while."""
-
-    times = 0
-
-    def __reduce__(self) -> Any:
-        WillNot.times += 1
-        if WillNot.times == 1:
-            raise TypeError("not now")
-        return (WillNot, ())
-
-
-def in_a_script(source: str) -> Any:
-    """A hook that a script defines: it travels by value, globals included."""
-    names: dict[str, Any] = {"__name__": "__main__", "hook": hook, "threading": threading}
-    exec(source, names)
-    return names["guarded"]
-
-
-@pytest.mark.parametrize(
-    ("make", "culprit"),
-    [
-        (
-            lambda: hook("on_before_node_download")(Guarded(threading.Lock())),
-            "its attribute 'inside' (lock) cannot be pickled: ",
-        ),
-        (
-            lambda: in_a_script(
-                "lock = threading.Lock()\n"
-                "other = 3\n"
-                "@hook('on_before_node_download')\n"
-                "def guarded(ctx):\n"
-                "    with lock:\n"
-                "        print(other)\n"
-            ),
-            "the global 'lock' it uses (lock) cannot be pickled: ",
-        ),
-        (lambda: hook("on_before_node_download")(Guarded(WillNot())), "TypeError: not now. "),
-    ],
-)
-def test_which_part_of_a_hook_cannot_be_pickled(make: Callable[[], Any], culprit: str) -> None:
-    WillNot.times = 0
-    with pytest.raises(HookPickleError) as caught:
-        start(make())
-    assert f"at on_before_node_download cannot be sent to another process: {culprit}" in str(caught.value)
-
-
-def test_a_parameter_that_cannot_be_pickled() -> None:
-    @hook("on_before_node_download")
-    def fetch(ctx: NodeCtx, *, bucket: str, lock: object) -> None: ...
-
-    entry = {"hook": fetch, "kwargs": {"bucket": "b", "lock": threading.Lock()}}
-    with pytest.raises(HookPickleError, match=r"its parameter 'lock' \(lock\) cannot be pickled: TypeError"):
-        start(entry)
-
-
-def test_custom_data_that_cannot_leave_the_replica() -> None:
-    @hook("on_before_init")
-    def prepare(ctx: CallbackCtx) -> None:
-        ctx.custom_data["fine"] = 1
-        ctx.custom_data["lock"] = threading.Lock()
-
-    @hook("on_before_node_download")
-    def work(ctx: NodeCtx) -> None: ...
-
-    with pytest.raises(HookPickleError) as caught:
-        start(prepare, work)
-    assert str(caught.value) == (
-        "ctx.custom_data['lock'] (lock) cannot leave the replica: TypeError: cannot pickle '_thread.lock' object. "
-        "Between the replica and its nodes goes what can be pickled."
-    )
-    # Without a hook that could read it there, it stays, and that is fine.
-    assert start(prepare).ctx.nodes["n1"].custom_data == {}
-
-
-def test_custom_data_that_cannot_leave_a_node() -> None:
-    @hook("on_before_node_download")
-    def work(ctx: NodeCtx) -> None:
-        ctx.custom_data["lock"] = threading.Lock()
-
-    with pytest.raises(NodeInitializationError) as caught:
-        start(work, cluster=StubCluster(("n1",)))
-    (error,) = caught.value.exceptions
-    assert isinstance(error, HookPickleError)
-    assert str(error).startswith("ctx.custom_data['lock'] (lock) cannot leave node n1: TypeError: ")
-    assert caught.value.node_ids == ("n1",)
-
-
-def test_a_hooks_failure_is_told_before_its_custom_datas() -> None:
-    @hook("on_before_node_download")
-    def work(ctx: NodeCtx) -> None:
-        ctx.custom_data["lock"] = threading.Lock()
-        raise ValueError("the real one")
-
-    with pytest.raises(NodeInitializationError, match="ValueError: the real one"):
-        start(work)
-
-
-def vanish(error: BaseException) -> None:
-    """What an object that cannot be made again says when it is unpickled."""
-    raise error
-
-
-class NotThere:
-    """An object whose module is not where it arrives."""
-
-    def __init__(self, error: BaseException | None = None) -> None:
-        self.error = error or ImportError("no module named 'theirs'")
-
-    def __reduce__(self) -> Any:
-        return (vanish, (self.error,))
-
-
-def test_custom_data_that_cannot_be_unpacked_on_a_node() -> None:
-    @hook("on_before_init")
-    def prepare(ctx: CallbackCtx) -> None:
-        ctx.custom_data["theirs"] = NotThere()
-
-    @hook("on_before_node_download")
-    def work(ctx: NodeCtx) -> None: ...
-
-    with pytest.raises(NodeInitializationError) as caught:
-        start(prepare, work, cluster=StubCluster(("n1",)))
-    (error,) = caught.value.exceptions
-    assert isinstance(error, HookPickleError)
-    assert str(error) == (
-        "ctx.custom_data['theirs'] cannot be unpacked on node n1: ImportError: no module named 'theirs'. "
-        "Is the same version of its module on every node?"
-    )
-
-
-def test_custom_data_of_a_node_that_cannot_be_unpacked_in_the_replica() -> None:
-    @hook("on_before_node_download")
-    def work(ctx: NodeCtx) -> None:
-        ctx.custom_data["theirs"] = NotThere()
-        if ctx.node_id != "n0":
-            raise OSError("disk full")
-
-    failed = Failed()
-    with pytest.raises(NodeInitializationError) as caught:
-        start(work, failed.hook())
-    assert caught.value.node_ids == ("n0", "n1", "n2")
-    kinds = [type(error) for error in caught.value.exceptions]
-    assert kinds == [HookPickleError, HookError, HookError], "each node's own failure, and the hook's before its data's"
-    why = "ctx.custom_data['theirs'] cannot be unpacked in the replica, from node n0: "
-    assert str(caught.value.exceptions[0]).startswith(why)
-    assert f"HookPickleError: {why}" in str(failed.nodes["n0"].error)
-    assert "OSError: disk full" in str(failed.nodes["n1"].error)
-
-
-def test_a_config_that_cannot_be_sent_is_told_to_the_hook_that_asks_for_it() -> None:
-    @hook("on_before_node_download")
-    def work(ctx: NodeCtx) -> None: ...
-
-    @hook("on_before_node_download")
-    def ask(ctx: NodeCtx) -> None:
-        assert ctx.llm_config.model_id
-
-    config = Config(hooks=[work])
-    config.lock = threading.Lock()  # type: ignore[attr-defined]  # what a user keeps on a config of his own
-    assert start(config=config).names == ["work"] * 3
-    config.hooks = [ask]
-    with pytest.raises(NodeInitializationError) as caught:
-        start(config=config)
-    assert (
-        "the config of model 'm' cannot be sent to another process: TypeError: cannot pickle '_thread.lock' object"
-        in str(caught.value)
-    )
-
-
-# -- a hook's module that is not on the node ----------------------------------------------------------------------
-
-
-def on_a_node_without(name: str, cluster: StubCluster, then: Callable[[], object] | None = None) -> None:
-    """Let the node's process have no such module, as if it had never been shipped."""
-
-    async def answer(task: NodeTask) -> NodeReport:
-        del sys.modules[name]
-        if then is not None:
-            then()
-        return await cluster.work(task)
-
-    cluster.answers = {"n1": answer}
-
-
-def test_a_module_that_was_not_shipped(write_module: Callable[[str, str], Path]) -> None:
-    file = write_module("only_here", "@hook('on_before_node_download')\ndef work(ctx):\n    pass\n")
-    cluster = StubCluster(("n1",))
-    hooks = load_hooks("only_here")
-    on_a_node_without("only_here", cluster, then=file.unlink)
-    with pytest.raises(NodeInitializationError) as caught:
-        start(hooks, cluster=cluster)
-    (error,) = caught.value.exceptions
-    assert isinstance(error, HookLoadError)
-    assert str(error) == (
-        "hooks module 'only_here' cannot be imported on node n1 (no module 'only_here'), so hook only_here:work cannot "
-        "run there. Ship it with the deployment: runtime_env={'working_dir': ...} or {'py_modules': [...]}, or install "
-        "it on every node."
-    )
-    assert caught.value.node_ids == ("n1",)
-
-
-@pytest.mark.parametrize(
-    ("there", "why"),
-    [
-        ("renamed = 'work'  # and no such function", "AttributeError: "),
-        ("import sys\nsys.exit('no BUCKET here')", "its module called sys.exit('no BUCKET here'). "),
-    ],
-    ids=["without the function", "that exits"],
-)
-def test_a_module_of_another_version(there: str, why: str, write_module: Callable[[str, str], Path]) -> None:
-    write_module("older", "@hook('on_before_node_download')\ndef work(ctx):\n    pass\n")
-    cluster = StubCluster(("n1",))
-    hooks = load_hooks("older")
-    on_a_node_without("older", cluster, then=lambda: write_module("older", there))
-    with pytest.raises(NodeInitializationError) as caught:
-        start(hooks, cluster=cluster)
-    (error,) = caught.value.exceptions
-    assert isinstance(error, HookLoadError)
-    assert str(error).startswith(f"hook older:work cannot be unpacked on node n1: {why}")
-    assert str(error).endswith(". Is the same version of its module on every node?")
-
-
-def test_custom_data_whose_module_exits() -> None:
-    @hook("on_before_init")
-    def prepare(ctx: CallbackCtx) -> None:
-        ctx.custom_data["theirs"] = NotThere(SystemExit(3))
-
-    @hook("on_before_node_download")
-    def work(ctx: NodeCtx) -> None: ...
-
-    with pytest.raises(NodeInitializationError) as caught:
-        start(prepare, work, cluster=StubCluster(("n1",)))
-    (error,) = caught.value.exceptions
-    assert isinstance(error, HookPickleError)
-    assert "cannot be unpacked on node n1: its module called sys.exit(3). " in str(error)
-
-
 # -- what is not a hook's fault -----------------------------------------------------------------------------------
 
 
@@ -947,13 +488,3 @@ def test_an_engine_that_exits_while_it_is_imported_does_not_end_the_event_loop(
     assert str(caught.value) == (
         f"in the replica of model 'm' on node n0: a module that was imported for the start {what}"
     )
-
-
-def test_a_partial_of_a_hook_that_cannot_travel_is_told_by_its_name() -> None:
-    def fetch(ctx: NodeCtx, *, lock: object) -> None: ...
-
-    made: Any = functools.partial(fetch, lock=threading.Lock())
-    with pytest.raises(
-        HookPickleError, match=r"<locals>\.fetch at on_before_node_download cannot be sent to another process"
-    ):
-        start(hook("on_before_node_download")(made))

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from serve_llm_hooks import CallbackCtx, NodeCtx, PlacementGroupError, hook
-
-from .stub import StubCluster, start
+from tests.unit.stub import StubCluster, start
 
 
 @hook("on_before_node_download")
