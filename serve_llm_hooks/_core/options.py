@@ -48,10 +48,10 @@ class HookOptions(NamedTuple):
 def checked_options(
     point: object,
     model_id: str | Iterable[str] | None,
-    order: int,
+    order: object,
     before: str | Iterable[str],
     after: str | Iterable[str],
-    timeout_s: float | None,
+    timeout_s: object,
     on_error: OnError | None,
 ) -> HookOptions:
     """Return the options of ``@hook``, normalized.

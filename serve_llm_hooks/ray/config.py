@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from ray.serve.llm import LLMConfig as _RayLLMConfig
 
 from .._core.errors import HookLoadError
-from .._core.hook import Hook  # noqa: TC001  # pydantic reads the annotation of _script_hooks
+from .._core.hook import Hook
 from .._sources.entries import hooks_of_entries, load_hooks
 from .._sources.phase_style import checked_list
 from .._sources.replace_style import warn_of_initialization_class
