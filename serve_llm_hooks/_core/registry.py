@@ -148,8 +148,9 @@ class HookRegistry:
             point: the moment (:data:`~serve_llm_hooks.HOOK_POINTS` is the table of them).
             model_id: one id, several, or globs (``"meta-llama/*"``); left out, every model.
             order: lower runs earlier within the point.
-            before, after: functions' names, or ``"module:qualname"``, that this one runs before or after.
-                A name that is not there counts as met.
+            before: functions' names, or ``"module:qualname"``, that this one runs before. A name that is not there
+                counts as met.
+            after: likewise, that this one runs after.
             timeout_s: seconds after which the hook fails with ``HookTimeoutError``.
             on_error: ``"raise"`` ends the start; ``"warn"`` logs and goes on. Left out, the config decides.
 

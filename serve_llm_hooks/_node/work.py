@@ -57,7 +57,8 @@ async def run_task(
     Args:
         task: the work.
         download: downloads the files of a mode, and returns the path.
-        clock, epoch_s: as :class:`~serve_llm_hooks.Trace`.
+        clock: seconds from any starting point.
+        epoch_s: the time to add to the clock for seconds since the epoch; left out, the system's clock tells.
         environ: the environment whose ``SERVE_LLM_HOOKS_ALLOW`` decides; left out, this process's.
         progress: logs what is waited for; left out, nothing does.
     """

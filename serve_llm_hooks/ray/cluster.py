@@ -71,6 +71,7 @@ class RayCluster:
         node_grace_s: float = 10.0,
         placement_group_timeout_s: float | None = None,
     ) -> None:
+        """Check and keep the limits; nothing is asked of Ray yet."""
         self.node_timeout_s: float = _seconds("SERVE_LLM_HOOKS_NODE_TIMEOUT_S", 3600.0, node_timeout_s)
         self.node_grace_s = node_grace_s
         self.placement_group_timeout_s: float = _seconds(

@@ -83,7 +83,8 @@ class LLMConfig(_RayLLMConfig):
             initialization_kwargs: Mapping[str, Any] = ...,
             model_id: str = ...,
             **rays_fields: Any,
-        ) -> None: ...
+        ) -> None:
+            """Check the fields, and load the hooks."""
 
     # The hooks that the script had decorated when the config left its process; None while it is still there.
     _script_hooks: tuple[Hook, ...] | None = PrivateAttr(None)
@@ -185,6 +186,7 @@ class LLMConfig(_RayLLMConfig):
         return self._callback_instance
 
     def __getstate__(self) -> dict[Any, Any]:
+        """Check the hooks, and return the fields with everything that they need where they run."""
         state = super().__getstate__()
         if getattr(self._callback_instance, "is_decided", False):
             return state_of_decided(state)

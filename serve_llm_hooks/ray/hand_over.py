@@ -46,6 +46,7 @@ class HandedOver(CallbackBase):
         raise e  # our errors say what, where and what to do; Ray's wrapper would hide their type
 
     def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle Ray's context, and nothing else."""
         return (_rebuild, (self.ctx,))
 
 

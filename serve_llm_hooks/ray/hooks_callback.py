@@ -56,6 +56,7 @@ class HooksCallback(HandedOver):
         ctx_kwargs: dict[str, Any] | None = None,
         **unknown: Any,
     ) -> None:
+        """Load the hooks; Ray calls this with what ``callback_kwargs`` holds."""
         super().__init__(
             llm_config=llm_config, raise_error_on_callback=raise_error_on_callback, ctx_kwargs=ctx_kwargs or {}
         )

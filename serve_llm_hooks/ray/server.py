@@ -134,7 +134,9 @@ if TYPE_CHECKING:
     class LLMServer(_RayLLMServer):
         """Ray's server, hooked."""
 
-        async def hook_trace(self) -> tuple[HookEvent, ...]: ...
+        async def hook_trace(self) -> tuple[HookEvent, ...]:
+            """Return the hook calls of this replica's start: ``await handle.hook_trace.remote()``."""
+            ...
 
 else:
     LLMServer = hooked_server(_RayLLMServer)
