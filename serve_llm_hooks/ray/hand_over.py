@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from .._core.origin import path_of
 from . import internals
 from .internals import CallbackBase, CallbackCtx, NodeModelDownloadable
@@ -42,9 +44,11 @@ class HandedOver(CallbackBase):
         )
         self.is_decided = True
 
+    @override
     def _handle_callback_error(self, method_name: str, e: Exception) -> None:
         raise e  # our errors say what, where and what to do; Ray's wrapper would hide their type
 
+    @override
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle Ray's context, and nothing else."""
         return (_rebuild, (self.ctx,))
