@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from .options import OnError
     from .trace import Batch, HookOutcome, Trace
 
-__all__ = ["Dispatcher"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from .points import hook_point
 
-__all__ = ["InvalidResult", "Skip", "decide", "skip"]
-
 _SHOWN_RESULT = 200  # characters of a result that a message shows
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from .._sources.entries import HookRef
     from .._sources.phase_style import Callback
 
-__all__ = ["LLMConfig"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 

@@ -14,7 +14,6 @@ from .internals import CallbackBase, CallbackCtx, NodeModelDownloadable
 if TYPE_CHECKING:
     from .._core.context import CallbackCtx as HooksCtx
 
-__all__ = ["HandedOver", "hand_over", "is_hooks_callback", "remove_given_hooks"]
 
 internals.warn_if_untested()  # here, because every way to run hooks imports this module, and no node does
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .._core.registry import HookRegistry
     from .._sources.entries import HookRef
 
-__all__ = ["HooksCallback"]
 
 _SHARE_OF_RAYS_LIMIT = 0.9  # our limits end after this share of Ray's, so that on_failure has the rest
 

@@ -23,7 +23,6 @@ from .cluster import RayCluster
 if TYPE_CHECKING:
     from .._core.context import CallbackCtx
 
-__all__ = ["SGLangCluster"]
 
 _PARALLEL = ("tp_size", "pp_size", "dp_size", "ep_size", "nnodes")
 
