@@ -5,7 +5,8 @@ Ray's server and builders, and what Ray's vLLM engine asks of a config's callbac
 that need no model, or whose engine cannot run on a CPU.
 
 ``STUB_ENGINE_SAYS`` in the environment names a file that gets a line of JSON for each engine that starts;
-``STUB_ENGINE_FAILS`` makes it fail with that text.
+``STUB_ENGINE_FAILS`` makes it fail with that text. ``STUB_ENGINE_CONFIG_TASK`` lets Ray's own vLLM engine prepare its
+config, as it does for a GPU: in a task with Ray's options, which says in which process it runs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,22 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PATH = "tests.stub_engine.StubEngine"
+
+
+def _config_task(llm_config: Any) -> tuple[dict[str, Any], None]:
+    """Import what Ray's own function needs, and say in which process it would build the engine's config."""
+    import_module("ray.llm._internal.serve.engines.vllm.vllm_engine")
+    prewarm: Any = sys.modules.get("serve_llm_hooks.ray.prewarm")
+    return {"pid": os.getpid(), "is warm": prewarm is not None and prewarm.is_warm}, None
+
+
+def _prepare_config(llm_config: Any, ctx: Any) -> dict[str, Any]:
+    vllm_engine = import_module("ray.llm._internal.serve.engines.vllm.vllm_engine")
+    vllm_engine._get_vllm_engine_config = _config_task
+    engine = vllm_engine.VLLMEngine.__new__(vllm_engine.VLLMEngine)
+    engine.llm_config = llm_config
+    said: dict[str, Any] = engine._prepare_engine_config(ctx)[0]
+    return said
 
 
 class StubEngine:
@@ -41,11 +59,15 @@ class StubEngine:
             )
         await callback.run_callback("on_after_node_init")
         # For GPU engines Ray sends its config, with the callback and a run in progress on it, to another process.
+        config_task = (
+            _prepare_config(self.llm_config, callback.ctx) if os.environ.get("STUB_ENGINE_CONFIG_TASK") else None
+        )
         there = pickle.loads(import_module("ray.cloudpickle").dumps(self.llm_config)).get_or_create_callback().ctx
         if says := os.environ.get("STUB_ENGINE_SAYS"):
             config = self.llm_config.get_engine_config()
             started = {
                 "pid": os.getpid(),
+                "config_task": config_task,
                 "model": config.actual_hf_model_id,
                 "engine_kwargs": {key: repr(value) for key, value in config.engine_kwargs.items()},
                 "placement_group": there.placement_group.id.hex(),

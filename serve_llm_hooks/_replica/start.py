@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import CallbackCtx
@@ -41,7 +42,7 @@ class Start:
             llm_config=llm_config,
             worker_node_download_model=self.defaults.download_model,
             placement_group=self.defaults.placement_group,
-            runtime_env=self.defaults.runtime_env,
+            runtime_env=copy.deepcopy(self.defaults.runtime_env),  # hooks may change it in place
             trace=self.trace,
         )
         self.model_id: str = self.ctx.model_id

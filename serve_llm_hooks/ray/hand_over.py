@@ -33,12 +33,12 @@ class HandedOver(CallbackBase):
 
     is_decided: bool = False
 
-    def decide(self, ctx: HooksCtx) -> None:
-        """Copy what hooks decided into Ray's context."""
+    def decide(self, ctx: HooksCtx, runtime_env: dict[str, Any] | None) -> None:
+        """Copy what hooks decided into Ray's context, and the runtime environment for the engine."""
         self.ctx: CallbackCtx = CallbackCtx(
             worker_node_download_model=NodeModelDownloadable[ctx.worker_node_download_model.name],
             placement_group=ctx.placement_group,
-            runtime_env=ctx.runtime_env,
+            runtime_env=runtime_env,
             run_init_node=False,
         )
         self.is_decided = True
@@ -60,10 +60,16 @@ def _rebuild(ctx: CallbackCtx) -> HandedOver:
     return callback
 
 
-def hand_over(llm_config: Any, ctx: HooksCtx) -> None:
-    """Put what hooks decided where Ray's engine looks for it: its config's callback."""
+def hand_over(llm_config: Any, ctx: HooksCtx, runtime_env: dict[str, Any] | None) -> None:
+    """Put what hooks decided where Ray's engine looks for it: its config's callback.
+
+    Args:
+        llm_config: the deployment's config.
+        ctx: the decisions.
+        runtime_env: the engine's runtime environment: that of ``ctx``, or one that comes out equal.
+    """
     callback = HandedOver(llm_config=llm_config)
-    callback.decide(ctx)
+    callback.decide(ctx, runtime_env)
     llm_config._callback_instance = callback
     remove_given_hooks(llm_config)
 

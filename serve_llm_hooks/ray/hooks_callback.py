@@ -84,7 +84,7 @@ class HooksCallback(HandedOver):
         cluster = _ClusterInRaysStart(self.ctx.placement_group)
         try:
             async with initialize(self.llm_config, cluster, self._hooks) as run:
-                self.decide(run.ctx)
+                self.decide(run.ctx, run.ctx.runtime_env)
                 remove_given_hooks(self.llm_config)
         except (NodeInitializationError, PlacementGroupError) as error:
             if cluster.cut_short and cluster.clock() >= cluster.cut_end_s:  # else another limit ended it

@@ -37,10 +37,18 @@ if TYPE_CHECKING:
         AsyncEngineArgs as AsyncEngineArgs,
         FrontendArgs as FrontendArgs,
     )
+    from ray.llm._internal.serve.observability.usage_telemetry.usage import (
+        _get_or_create_telemetry_agent as _get_or_create_telemetry_agent,
+    )
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 SUPPORTED = ">=2.58,<2.61"
+
+
+def import_engine() -> None:
+    """Import the module that Ray's config task needs, and vLLM with it."""
+    import_module("ray.llm._internal.serve.engines.vllm.vllm_engine")
 
 
 def warn_if_untested() -> None:

@@ -7,12 +7,16 @@ from contextlib import AsyncExitStack
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import prewarm  # first: it begins on import, and Ray Serve LLM takes seconds to import
+
+# isort: split
+
 from ray.serve.llm.deployment import LLMServer as _RayLLMServer
 
 from .._core.errors import HookLoadError
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
-from . import internals
+from . import internals, telemetry
 from .cluster import RayCluster
 from .hand_over import hand_over
 from .log import show_log
@@ -90,7 +94,10 @@ def _hooked(base: type[Any]) -> Any:
             config = self._llm_config
             async with _initialize(config, RayCluster()) as run:
                 self._hook_trace = run.trace
-                hand_over(config, run.ctx)
+                runtime_env = run.ctx.runtime_env
+                if prewarm.begun is not None:
+                    runtime_env = await prewarm.begun.finish(run.start.defaults, run.ctx)
+                hand_over(config, run.ctx, runtime_env)
                 await super().start()
                 run.engine = self.engine
 
@@ -123,6 +130,7 @@ def is_hooked(server_cls: Any) -> bool:
 
 def _initialize(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextManager[Initialization]:
     show_log()
+    telemetry.ask_for_actor()
     with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
         hooks = hooks_of_native_config(llm_config)
     return initialize(llm_config, cluster, hooks)

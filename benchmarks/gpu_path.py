@@ -1,0 +1,93 @@
+"""A replica's start until its engine's config is there, on the path of a GPU: ours beside Ray's own, in turn.
+
+With a GPU, Ray builds the engine's config in a task of its own. The GPUs are made up here, and the task's options are
+Ray's. Run as a program: `python -m benchmarks.gpu_path NODES TURNS` prints the samples as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from . import marks
+from .deploy import compile_once
+from .node_init import in_turn
+
+REPOSITORY = Path(__file__).parents[1]
+NODE: dict[str, Any] = {"num_cpus": 4, "num_gpus": 1}
+SIDES = {"ours": ["benchmarks.hooks"], "ours without hooks": []}
+
+
+def main(nodes: int, turns: int) -> dict[str, list[dict[str, float]]]:
+    """The seconds of each start: from the import of the server's module, and from the begin of `start()`."""
+    compile_once()
+    import ray
+    from ray import serve
+    from ray.cluster_utils import Cluster
+
+    import_module("ray.serve.llm")
+    samples: dict[str, list[dict[str, float]]] = {side: [] for side in ("theirs", *SIDES)}
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    try:
+        for _ in range(nodes - 1):
+            cluster.add_node(**NODE)
+        ray.init(
+            address=cluster.address,
+            log_to_driver=False,
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "testing")])}},
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            for turn in range(turns + 1):
+                order = [side for each in in_turn(turn) for side in (SIDES if each == "ours" else ["theirs"])]
+                for side in order:
+                    found = _start(side, nodes, Path(folder) / f"{turn} {side}")
+                    if turn:  # the first turn warms up both
+                        samples[side].append(found)
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+        cluster.shutdown()
+    return samples
+
+
+def _start(side: str, nodes: int, file: Path) -> dict[str, float]:
+    """Deploy one replica; give the seconds until its config was there."""
+    from ray import serve
+
+    variables = {
+        "RAYLLM_VLLM_ENGINE_CLS": "benchmarks.gpu_server.ConfigOnly",
+        "STUB_ENGINE_CONFIG_TASK": "1",
+        "BENCH_SIDE": side,
+        marks.VARIABLE: str(file),  # and with it a runtime environment that nobody had before: workers are fresh
+    }
+    fields: dict[str, Any] = {
+        "model_loading_config": {"model_id": "m", "model_source": "/nowhere"},
+        "placement_group_config": {"bundles": [{"CPU": 1, "GPU": 1}] * nodes, "strategy": "STRICT_SPREAD"},
+        "engine_kwargs": {"tensor_parallel_size": nodes},
+        "server_cls": "benchmarks.gpu_server.LLMServer",
+        "log_engine_metrics": False,
+        "runtime_env": {"env_vars": variables},
+        "deployment_config": {"max_constructor_retry_count": 1},
+    }
+    os.environ["BENCH_SIDE"] = side  # the driver imports the server too, and once for both
+    if side == "theirs":
+        llm = import_module("ray.serve.llm")
+        app = llm.build_openai_app({"llm_configs": [llm.LLMConfig(**fields)]})
+    else:
+        ours = import_module("serve_llm_hooks.ray")
+        app = ours.build_openai_app({"llm_configs": [ours.LLMConfig(hooks=SIDES[side], **fields)]})
+    serve.run(app, name="bench", route_prefix="/")
+    serve.delete("bench")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    at = {name: at_s for kind, name, at_s, _ in rows if kind == "moment"}
+    return {name: at["config is there"] - at[name] for name in ("server module", "start begins")}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    print("SAMPLES " + json.dumps(main(int(sys.argv[1]), int(sys.argv[2]))))

@@ -1,0 +1,3 @@
+from typing import Any
+
+def _get_or_create_telemetry_agent() -> Any: ...
