@@ -9,6 +9,7 @@ from serve_llm_hooks import HOOK_POINTS, CallbackCtx, DownloadMode, Hook, NodeCt
 from serve_llm_hooks._core.context import set_read_only
 from serve_llm_hooks._core.dispatch import Dispatcher
 from serve_llm_hooks._core.hook import marked_hooks
+from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.points import hook_point
 
@@ -137,10 +138,10 @@ async def acall_hook(
 
 def _call(hook: Hook, ctx: CallbackCtx | NodeCtx) -> Skip | None:
     watch = Watch(1.0)
-    node_id = ctx.node_id if isinstance(ctx, NodeCtx) else None
+    node = Node(ctx.node_id, ctx.address, ctx.hostname) if isinstance(ctx, NodeCtx) else None
 
     async def call() -> Skip | None:
-        async with Dispatcher(ctx.model_id, trace=None, node_id=node_id) as dispatcher:
+        async with Dispatcher(ctx.model_id, trace=None, node=node) as dispatcher:
             return await dispatcher.run_point([hook], ctx)
 
     error: Exception | None = None

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from serve_llm_hooks import NodeLostError, PlacementGroupError
+from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._replica.engine_args import split_engine_kwargs
 
@@ -194,6 +195,13 @@ class FakeCluster:
         """The node on which the replica runs: always ``"node-0"``."""
         return "node-0"
 
+    def node(self, node_id: str) -> Node:
+        """The node, with a made-up address: ``"10.0.0.1"`` of ``"node-0"``, and so on."""
+        if node_id not in self.node_names:
+            return Node(node_id)
+        high, low = divmod(self.node_names.index(node_id) + 1, 256)
+        return Node(node_id, f"10.0.{high}.{low}", node_id)
+
     def defaults(self, llm_config: Any) -> ReplicaDefaults:
         """What the replica would do without any hook.
 
@@ -320,7 +328,7 @@ class FakeCluster:
         self.struck.append(fault)
         await asyncio.sleep(1e9 if fault.noticed_after_s is None else fault.noticed_after_s)
         raise NodeLostError(
-            f"node {task.node_id} was lost while model {task.model_id!r} was initialized there: its worker died",
+            f"{task.node} was lost while model {task.model_id!r} was initialized there: its worker died",
             node_id=task.node_id,
         )
 
