@@ -13,11 +13,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._virtual_time.loop import VirtualLoop
     from .asserts import assert_not_run, assert_order, assert_ran_on
     from .calls import acall_hook, call_hook, callback_ctx, node_ctx
     from .check import HookCheck, check_hooks
-    from .clock import VirtualLoop
-    from .cluster import FakeCluster, FakePlacementGroup
+    from .cluster import FakeCluster
     from .config import FakeLLMConfig
     from .engine import FakeAnswer, FakeEngine
     from .errors import DeadlockError, HarnessError, HarnessWarning, RayInFakeRunError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         slow_download,
         unschedulable,
     )
+    from .placement_group import FakePlacementGroup
     from .run import FakeNode, FakeRun
 
 __all__ = [
@@ -68,11 +69,11 @@ __all__ = [
 ]
 
 _MODULES = {
+    "_virtual_time.loop": ("VirtualLoop",),
     "asserts": ("assert_not_run", "assert_order", "assert_ran_on"),
     "calls": ("acall_hook", "call_hook", "callback_ctx", "node_ctx"),
     "check": ("HookCheck", "check_hooks"),
-    "clock": ("VirtualLoop",),
-    "cluster": ("FakeCluster", "FakePlacementGroup"),
+    "cluster": ("FakeCluster",),
     "config": ("FakeLLMConfig",),
     "engine": ("FakeAnswer", "FakeEngine"),
     "errors": ("DeadlockError", "HarnessError", "HarnessWarning", "RayInFakeRunError"),
@@ -87,6 +88,7 @@ _MODULES = {
         "slow_download",
         "unschedulable",
     ),
+    "placement_group": ("FakePlacementGroup",),
     "run": ("FakeNode", "FakeRun"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
