@@ -14,9 +14,9 @@ from serve_llm_hooks.points import HOOK_NAMES, HOOK_POINTS, did_you_mean
 from .errors import HarnessError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
-    from serve_llm_hooks import HookEvent
+    from serve_llm_hooks import Hook, HookEvent
 
     from .run import FakeRun
 
@@ -52,10 +52,11 @@ def assert_order(run: FakeRun, *names: str) -> None:
     if len(names) < 2:
         raise HarnessError("assert_order(run, first, second, ...) compares two names or more")
     events = list(run.trace)
-    steps = [_calls_of(run, name) for name in names]
-    for name, step in zip(names, steps, strict=True):
+    named = [_Named(run, name) for name in names]
+    steps = [hooks.calls() for hooks in named]
+    for hooks, step in zip(named, steps, strict=True):
         if not step:
-            raise AssertionError(_timelines(run, names, steps, f"{name!r} did not run{_why_not(run, name)}"))
+            raise AssertionError(_timelines(run, names, steps, f"{hooks.name!r} did not run{hooks.why_not()}"))
     for (name, step), (other, later) in pairwise(zip(names, steps, strict=True)):
         for index in step:
             for after in later:
@@ -95,13 +96,14 @@ def assert_ran_on(
     for node_id in node_ids or ():
         if node_id not in run.nodes:
             raise HarnessError(f"{node_id!r} is no node of this run{did_you_mean(node_id, run.nodes)}")
-    events = list(filter(_matcher(run, hook), run.trace))
+    named = _Named(run, hook)
+    events = list(filter(named.matches, run.trace))
     ran_on = {event.node_id for event in events if event.outcome in ("ok", "vetoed")}
     wanted = set(node_ids) if node_ids is not None else None
     if ran_on == wanted or (wanted is None and len(ran_on) == node_count):
         return
     expected = f"on {node_count} nodes" if wanted is None else f"on {', '.join(sorted(wanted)) or 'no node'}"
-    why_not = "" if any(event.ran for event in events) else _why_not(run, hook)
+    why_not = "" if any(event.ran for event in events) else named.why_not()
     lines = [f"{hook!r} should have run {expected}, and ran on {len(ran_on)}{why_not}:"]
     for node_id in run.nodes:
         mark = " " if wanted is None or (node_id in wanted) == (node_id in ran_on) else "+-"[node_id in wanted]
@@ -137,32 +139,70 @@ def assert_not_run(run: FakeRun, *names: str, even_if_failed: bool = False) -> N
     if not names:
         raise HarnessError("assert_not_run(run, name, ...) takes one name or more")
     for name in names:
-        calls = _calls_of(run, name)
-        if calls:
+        named = _Named(run, name)
+        if calls := named.calls():
             lines = [f"{name!r} should not have run:", *_timeline(run, dict.fromkeys(calls, "+"))]
             raise AssertionError("\n".join(lines))
-        if not even_if_failed and _failed_before(run, name):
+        if not even_if_failed and named.failed_before():
             raise AssertionError(
-                f"{name!r} did not run{_why_not(run, name)}; that says nothing about it. If this is what the test "
+                f"{name!r} did not run{named.why_not()}; that says nothing about it. If this is what the test "
                 "means, write assert_not_run(..., even_if_failed=True)"
             )
 
 
-def _matcher(run: FakeRun, name: str) -> Callable[[HookEvent], bool]:
-    """Return a function that returns whether a call is one of the hooks that a name stands for."""
-    if name in HOOK_POINTS:
-        return lambda event: event.point == name
-    path = _resolve(run, name)
-    return lambda event: event.hook == path or event.hook.startswith(f"{path}(")  # with the hook's parameters
+class _Named:
+    """The hooks of a run that a name stands for.
+
+    Raises:
+        HarnessError: the name is unknown or ambiguous.
+    """
+
+    def __init__(self, run: FakeRun, name: str) -> None:
+        self.name = name
+        self._run = run
+        known = [*run.hooks, *run.known_hooks()]
+        self._path = "" if name in HOOK_POINTS else _resolve(name, known)
+        self._points: list[str] = [hook.point for hook in known if hook.path == self._path] or [name]
+        self._is_for_model = not self._path or any(hook.path == self._path for hook in run.hooks)
+
+    def matches(self, event: HookEvent) -> bool:
+        """Return whether a call is one of these hooks."""
+        if not self._path:
+            return event.point == self.name
+        return event.hook == self._path or event.hook.startswith(f"{self._path}(")  # with the hook's parameters
+
+    def calls(self) -> list[int]:
+        """Return the positions of their calls in the trace."""
+        return [index for index, event in enumerate(self._run.trace) if event.ran and self.matches(event)]
+
+    def failed_before(self) -> bool:
+        """Return whether the run failed before these hooks were due."""
+        if self._run.error is None or not self._is_for_model:
+            return False
+        order = list(HOOK_POINTS)
+        reached = order.index(self._run.reached) if self._run.reached else -1
+        points = [point for point in self._points if point != "on_failure"]
+        return bool(points) and all(order.index(point) >= reached for point in points)
+
+    def why_not(self) -> str:
+        """Return the reason why they did not run, as the end of a sentence."""
+        run = self._run
+        if self.failed_before():
+            where = f", at {run.reached}" if run.reached else ""
+            first_line = f"{type(run.error).__name__}: {run.error}".partition("\n")[0]
+            return f", because the run had failed before{where}: {first_line}"
+        disabled = next((event for event in run.trace if not event.ran and self.matches(event)), None)
+        if disabled is not None:
+            return f", because it is disabled: {disabled.detail}"
+        return "" if self._is_for_model else f" (it is not for model {run.model_id!r})"
 
 
-def _resolve(run: FakeRun, name: str) -> str:
+def _resolve(name: str, hooks: Sequence[Hook]) -> str:
     """Return the path of the hook that a name stands for.
 
     Raises:
         HarnessError: there is none, or more than one.
     """
-    hooks = [*run.hooks, *run.known_hooks()]
     paths = list(dict.fromkeys(hook.path for hook in hooks if name in (hook.name, hook.path)))
     if len(paths) == 1:
         return paths[0]
@@ -174,45 +214,6 @@ def _resolve(run: FakeRun, name: str) -> str:
         f"{name!r} is neither a hook point nor a hook that this run knows{did_you_mean(name, known)}. "
         f"Its hooks: {named}."
     )
-
-
-def _calls_of(run: FakeRun, name: str) -> list[int]:
-    """Return the positions in the trace of the calls of the hooks that a name stands for."""
-    matches = _matcher(run, name)
-    return [index for index, event in enumerate(run.trace) if event.ran and matches(event)]
-
-
-def _points_of(run: FakeRun, name: str) -> list[str]:
-    if name in HOOK_POINTS:
-        return [name]
-    path = _resolve(run, name)
-    return [hook.point for hook in (*run.hooks, *run.known_hooks()) if hook.path == path]
-
-
-def _failed_before(run: FakeRun, name: str) -> bool:
-    """Return whether the run failed before the hooks that a name stands for were due."""
-    if run.error is None or not _is_for_model(run, name):
-        return False
-    order = list(HOOK_POINTS)
-    reached = order.index(run.reached) if run.reached else -1
-    points = [point for point in _points_of(run, name) if point != "on_failure"]
-    return bool(points) and all(order.index(point) >= reached for point in points)
-
-
-def _why_not(run: FakeRun, name: str) -> str:
-    if _failed_before(run, name):
-        where = f", at {run.reached}" if run.reached else ""
-        first_line = f"{type(run.error).__name__}: {run.error}".partition("\n")[0]
-        return f", because the run had failed before{where}: {first_line}"
-    matches = _matcher(run, name)
-    disabled = next((event for event in run.trace if not event.ran and matches(event)), None)
-    if disabled is not None:
-        return f", because it is disabled: {disabled.detail}"
-    return "" if _is_for_model(run, name) else f" (it is not for model {run.model_id!r})"
-
-
-def _is_for_model(run: FakeRun, name: str) -> bool:
-    return name in HOOK_POINTS or _resolve(run, name) in {hook.path for hook in run.hooks}
 
 
 def _ordered(first: HookEvent, second: HookEvent) -> bool:

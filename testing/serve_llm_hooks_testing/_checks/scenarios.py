@@ -40,15 +40,7 @@ def _is_engine_error(error: Exception) -> bool:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A start that hooks have to survive.
-
-    Attributes:
-        name: its name in messages.
-        nodes: the number of nodes.
-        faults: what fails.
-        hooks: hooks that run beside the checked ones.
-        is_expected: returns whether an error of the start is the one that the faults cause.
-    """
+    """A start in which the checked hooks run. ``is_expected`` returns whether the faults cause an error of it."""
 
     name: str
     nodes: int

@@ -14,16 +14,10 @@ if TYPE_CHECKING:
 
 
 class Monitor:
-    """The event loop of one run, and notes about what happened in it.
+    """The event loop of one run, and notes about it for the author of the test.
 
     Args:
         limit_s: seconds of real time for which a hook may block.
-
-    Attributes:
-        loop: the event loop.
-        loop_thread_id: the thread in which it runs.
-        sample_every_s: seconds between two calls of :meth:`sample`.
-        notes: messages for the author of the test.
     """
 
     def __init__(self, limit_s: float) -> None:

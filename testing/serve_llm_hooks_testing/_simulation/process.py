@@ -17,29 +17,20 @@ _current: ContextVar[SimulatedProcess[Any]] = ContextVar("_current")
 
 
 class SimulatedProcess(Generic[ResultT]):
-    """A task that stands for a process, and ends like a killed one when :func:`die` is called in it.
-
-    Args:
-        main: what the process does.
-        context: its context variables.
-
-    Attributes:
-        died_at: the hook point at which it died; ``None`` if it did not.
-    """
+    """A task that stands for a process, and that stops like a killed one when :func:`die` is called in it."""
 
     def __init__(self, main: Coroutine[Any, Any, ResultT], context: Context) -> None:
         loop = asyncio.get_running_loop()
-        self.died_at: HookName | None = None
+        self.died_at: HookName | None = None  # at this hook point
         self._death: asyncio.Future[None] = loop.create_future()
         context.run(_current.set, self)
         self._task = loop.create_task(main, context=context)
 
     async def wait(self) -> ResultT | None:
-        """Wait until the process ends. Being cancelled cancels what it does, as with a task that is awaited.
+        """Wait until the process ends, and return its result; ``None`` if it has died.
 
-        Returns:
-            Its result; ``None`` if it has died. A dead process does nothing more, but is not cleaned up before
-            :meth:`clean_up`: what it recorded until then is what a killed process had recorded.
+        A dead process does nothing more until :meth:`clean_up`, so its trace is that of a killed one. Cancelling the
+        caller cancels the task of the process, as if the task were awaited.
         """
         while not self._task.done() and not self._death.done():
             try:

@@ -61,7 +61,7 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any) -> FakeRun:
     died: list[FakeRun] = []
     while True:
         cluster.start = ReplicaStart(str(config.model_id), cluster.settings.node_names)
-        deadly = {fault.at: fault for fault, left in deaths.items() if left}
+        deadly: dict[HookName, ReplicaDiesFault] = {fault.at: fault for fault, left in deaths.items() if left}
         process = SimulatedProcess(_start(cluster, config, deadly), copy_context())
         run = await process.wait()
         if run is not None:

@@ -30,7 +30,7 @@ from .start import ReplicaStart
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from serve_llm_hooks import CallbackCtx, DownloadMode
+    from serve_llm_hooks import CallbackCtx, DownloadMode, HookName
     from serve_llm_hooks.cluster import ReplicaDefaults
     from serve_llm_hooks.node import NodeReport, NodeTask
 
@@ -41,21 +41,15 @@ FaultT = TypeVar("FaultT")
 
 
 class SimulatedCluster:
-    """A cluster that takes virtual time and fails as its faults say; it serves one run.
-
-    Args:
-        settings: the cluster's settings.
-        time: returns the virtual time.
+    """A cluster for one run, which takes virtual time and fails as its faults say.
 
     Attributes:
         start: the current start of the replica.
         triggered: the faults that have happened.
-        local_node_id: the node on which the replica runs.
-        epoch_s: the trace shows virtual seconds from the start of the run.
     """
 
     local_node_id: str = "node-0"
-    epoch_s: float | None = 0.0
+    epoch_s: float | None = 0.0  # the trace shows virtual seconds since the run began
 
     def __init__(self, settings: ClusterSettings, time: Callable[[], float]) -> None:
         self.settings = settings
@@ -132,7 +126,9 @@ class SimulatedCluster:
         node = self.start.run.nodes[task.node_id]
         node.tasks += 1
         node.runtime_env = copy.deepcopy(runtime_env)
-        lost = {fault.at: fault for fault in self._faults(LostNodeFault, task.node_id)}
+        lost: dict[HookName | None, LostNodeFault] = {
+            fault.at: fault for fault in self._faults(LostNodeFault, task.node_id)
+        }
         if None in lost:
             return await self._lose_node(lost[None], task)
         arrived = self._apply_missing_modules(pickle.loads(pickle.dumps(task)))

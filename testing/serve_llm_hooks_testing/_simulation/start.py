@@ -15,7 +15,6 @@ from ..run import FakeNode, FakeRun
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from serve_llm_hooks import HookName
     from serve_llm_hooks.initialize import Initialization
 
     from ..engine import FakeEngine
@@ -37,7 +36,7 @@ class ReplicaStart:
         self.group_scheduled: bool = False
         self._initialization: Initialization | None = None
 
-    def reach(self, *points: HookName) -> None:
+    def reach(self, *points: str) -> None:
         """Record that the start has reached hook points."""
         reached = (*points, self.run.reached)
         self.run.reached = next(

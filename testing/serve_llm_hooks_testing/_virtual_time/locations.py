@@ -15,10 +15,8 @@ from serve_llm_hooks.hotloop import call_each
 if TYPE_CHECKING:
     from types import FrameType
 
-_OWN_FOLDERS = tuple(
-    os.path.join(folder, "")
-    for folder in (*serve_llm_hooks.__path__, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-)
+_OWN_PACKAGES = (*serve_llm_hooks.__path__, os.path.dirname(os.path.dirname(__file__)))
+_OWN_FOLDERS = tuple(os.path.join(folder, "") for folder in _OWN_PACKAGES)
 # The files of production code whose functions call hooks.
 _CALLERS = {Dispatcher.run_point.__code__.co_filename, call_each.__code__.co_filename}
 _RUN_CALLBACK = asyncio.Handle._run.__code__
@@ -27,17 +25,11 @@ _MACHINERY = ("asyncio", "concurrent", "threading", "contextvars", "selectors")
 
 @dataclass(frozen=True, slots=True)
 class HookLocation:
-    """A hook, and the line at which it (or what it calls) is.
+    """A hook, and the line at which it (or what it calls) is."""
 
-    Attributes:
-        hook: the hook as ``module:qualname``.
-        line: ``file:line in function`` of the innermost frame.
-        frame: the hook's frame. While it is held here, the frame of no other call can be the same object.
-    """
-
-    hook: str
-    line: str
-    frame: object
+    hook: str  # "module:qualname"
+    line: str  # "file:line in function"
+    frame: object  # the hook's. While it is held here, the frame of no other call can be the same object.
 
     def __str__(self) -> str:
         return f"hook {self.hook} (at {self.line})"

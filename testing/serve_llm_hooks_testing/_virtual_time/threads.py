@@ -14,18 +14,13 @@ if TYPE_CHECKING:
 
 
 class HookThread:
-    """Daemon thread that makes the calls in its queue. As in production, a hook that hangs ends with the process.
-
-    Attributes:
-        calls: the queue; ``None`` ends the thread.
-        pending: how many calls were queued and are not known to have ended.
-    """
+    """Daemon thread that makes the calls in its queue. As in production, a hook that hangs ends with the process."""
 
     __slots__ = ("calls", "pending")
 
     def __init__(self) -> None:
-        self.calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self.pending: int = 0
+        self.calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()  # None ends the thread
+        self.pending: int = 0  # calls that have not ended
         threading.Thread(target=self._run, name="serve-llm-hooks", daemon=True).start()
 
     def _run(self) -> None:

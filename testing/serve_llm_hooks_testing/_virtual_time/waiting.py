@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .locations import HookLocation, locate_thread
@@ -29,22 +30,20 @@ _POLL_S = 0.002
 _RESOLUTION_S = 1e-6
 
 
+@dataclass(eq=False, slots=True)
 class Job:
     """A call in a worker thread. The clock stands still until it has ended and its future is done."""
 
-    __slots__ = (
-        "blocked_s", "ended", "error", "extra_limits", "future", "reported", "result", "started", "thread", "thread_id",
-    )  # fmt: skip
-
-    def __init__(self, thread: HookThread | None = None) -> None:
-        self.thread = thread  # None: the thread of an executor that is not the core's
-        self.thread_id = 0
-        self.future: asyncio.Future[Any] | None = None
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.blocked_s = 0.0
-        self.extra_limits = 0
-        self.started = self.ended = self.reported = False
+    thread: HookThread | None = None  # none: the thread of an executor that is not the core's
+    thread_id: int = 0
+    future: asyncio.Future[Any] | None = None
+    result: Any = None
+    error: BaseException | None = None
+    blocked_s: float = 0.0
+    extra_limits: int = 0
+    started: bool = False
+    ended: bool = False
+    reported: bool = False
 
     def start(self) -> None:
         """Note that the calling thread begins the call."""
@@ -55,16 +54,11 @@ class RealWork:
     """The real work of one event loop, and how long the loop waits for it.
 
     Args:
-        poll: polls the loop's sockets, for at most so many seconds.
-        has_sockets: returns whether there are any.
+        poll: returns the sockets that are ready, after at most this many seconds.
+        has_sockets: returns whether there are sockets to wait for.
         limit_s: seconds of real time after which a job is reported, and other work is waited for no longer.
         on_block: called once for each job that takes longer, with its hook's location and the seconds.
         describe_waiting: returns what the loop's tasks wait for.
-
-    Attributes:
-        jobs: calls in worker threads that have not ended.
-        threads: threads that hooks started.
-        given_up: what waited for a socket or a thread when the clock went on without it.
     """
 
     def __init__(
@@ -77,7 +71,7 @@ class RealWork:
         describe_waiting: Callable[[], str],
     ) -> None:
         self.jobs: set[Job] = set()
-        self.threads: list[threading.Thread] = []
+        self.threads: list[threading.Thread] = []  # started by hooks
         self.given_up: list[str] = []
         self._poll = poll
         self._has_sockets = has_sockets
@@ -98,8 +92,7 @@ class RealWork:
         self, thread: HookThread, future: asyncio.Future[Any], func: Callable[..., Any], args: tuple[Any, ...]
     ) -> None:
         """Call a function in a thread. The future gets what it returns or raises."""
-        job = Job(thread)
-        job.future = future
+        job = Job(thread, future=future)
 
         def call() -> None:
             if not future.cancelled():
