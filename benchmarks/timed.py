@@ -18,7 +18,7 @@ from .marks import mark, part, process_start_s, timed
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator, Iterator, Sequence
 
-    from serve_llm_hooks.node import NodeReport, NodeTask
+    from serve_llm_hooks._node.task import NodeReport, NodeTask
 
 mark("replica: process", process_start_s())
 mark("replica: imports")

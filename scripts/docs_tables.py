@@ -27,14 +27,14 @@ FILES = ("README.md", "docs/customization.md", "docs/hooks.md", "docs/reliabilit
 
 
 def hook_points() -> str:
-    """The table of hook points, in the order in which they run."""
+    """Return the table of hook points, in the order in which they run."""
     rows = ["| hook point | runs | a veto skips | for |", "|---|---|---|---|"]
     rows += [f"| `{row.name}` | {row.runs} | {row.veto or '–'} | {row.purpose} |" for row in HOOK_POINTS.values()]
     return "\n".join(rows)
 
 
 def phases() -> str:
-    """The same, with the phases."""
+    """Return the table of phases and their hook points."""
     rows = ["| method, or `@hook(...)` | phase | runs |", "|---|---|---|"]
     rows += [
         f"| `{row.name}` | {f'`{row.phase}`' if row.phase else '–'} | {row.runs} |" for row in HOOK_POINTS.values()
@@ -52,7 +52,7 @@ class Fault:
 
 
 def faults(tests: Path = TESTS) -> str:
-    """The table of faults, from the markers of the tests that show them.
+    """Return the table of faults, from the markers of the tests that show them.
 
     Args:
         tests: the folder of the tests. They are read, not imported: that would need Ray.
@@ -83,7 +83,7 @@ def _faults(tests: Path) -> dict[str, Fault]:
 
 
 def _markers(file: Path) -> Iterator[tuple[str, str, str]]:
-    """A file's tests with `@pytest.mark.fault`: name, fault and promise."""
+    """Return a file's tests with `@pytest.mark.fault`: name, fault and promise."""
     text = file.read_text(encoding="utf-8")
     if "pytest.mark.fault(" not in text:
         return
@@ -105,7 +105,7 @@ TABLES: dict[str, Callable[[], str]] = {"hook-points": hook_points, "phases": ph
 
 
 def renew(text: str, tables: Mapping[str, Callable[[], str]] = TABLES) -> str:
-    """A page with its tables made anew.
+    """Return a page with its tables made anew.
 
     Args:
         text: the page.

@@ -23,7 +23,7 @@ FILE = Path(__file__).resolve().parent.parent / "testing" / "serve_llm_hooks_tes
 
 
 def names() -> dict[str, Any]:
-    """The names as Ray sees them, and whose they are."""
+    """Return the names as Ray sees them, and whose they are."""
     from serve_llm_hooks.ray.internals import AsyncEngineArgs, FrontendArgs
 
     return {

@@ -122,7 +122,7 @@ def _add_node(cluster: Any, **settings: Any) -> None:
 
 def _wait_for_autoscaler() -> None:
     """Until it has reported for the first time, nothing can be called impossible: it might add nodes."""
-    from serve_llm_hooks.ray.supply import autoscales
+    from serve_llm_hooks.ray.capacity import autoscales
 
     deadline = time.monotonic() + 120
     while autoscales():

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from serve_llm_hooks import points
+from serve_llm_hooks._core.points import HOOK_NAMES
 
 APPLICATION = """
 applications:
@@ -131,7 +131,7 @@ def check(seen: dict[str, Any]) -> None:
     events = seen["events"]
     assert normalized(events) == json.loads(RECORDED.read_text())
     assert [event["point"] for event in events] == [  # and what is recorded leaves nothing out
-        name for name in points.HOOK_NAMES if name not in ("on_custom_init", "on_failure")
+        name for name in HOOK_NAMES if name not in ("on_custom_init", "on_failure")
     ]
     assert len({event["process_id"] for event in events}) == 2
     for earlier, later in pairwise(events):

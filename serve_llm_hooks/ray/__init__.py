@@ -1,54 +1,33 @@
-"""The side of ``serve_llm_hooks`` that knows Ray.
+"""Hooks on Ray Serve LLM: a config, servers, builders, and a callback for configs of Ray's own.
 
-Everything is imported when it is first asked for: a node's task passes through this package too, and must not pay
-for Ray Serve LLM, which imports vLLM.
+Every name is imported on first use: a node's task passes through this package too, and must not pay for Ray Serve
+LLM, which imports vLLM.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .. import _lazy
+
 if TYPE_CHECKING:
-    from .app import build_dp_openai_app, build_openai_app, build_pd_openai_app
-    from .callback import HooksCallback
-    from .cluster import RayCluster
-    from .config import LLMConfig
-    from .server import LLMServer, hooked_server
-
-__all__ = [
-    "HooksCallback",
-    "LLMConfig",
-    "LLMServer",
-    "RayCluster",
-    "build_dp_openai_app",
-    "build_openai_app",
-    "build_pd_openai_app",
-    "hooked_server",
-]
-
-_LAZY = {
-    "HooksCallback": "callback",
-    "LLMConfig": "config",
-    "LLMServer": "server",
-    "RayCluster": "cluster",
-    "build_dp_openai_app": "app",
-    "build_openai_app": "app",
-    "build_pd_openai_app": "app",
-    "hooked_server": "server",
-}
-
-if not TYPE_CHECKING:  # a checker that sees it takes every name for there
+    from .app import build_dp_openai_app as build_dp_openai_app
+    from .app import build_openai_app as build_openai_app
+    from .app import build_pd_openai_app as build_pd_openai_app
+    from .cluster import RayCluster as RayCluster
+    from .config import LLMConfig as LLMConfig
+    from .hooks_callback import HooksCallback as HooksCallback
+    from .server import LLMServer as LLMServer
+    from .server import hooked_server as hooked_server
+else:  # a checker that sees a __getattr__ takes every name for existing
+    _get, __dir__ = _lazy.attach(__name__)
 
     def __getattr__(name: str) -> Any:
-        if name not in _LAZY:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
-
         try:
-            return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+            return _get(name)
         except ImportError as error:
             from . import internals
 
-            if error.name == internals.__name__:  # says it already
+            if error.name == internals.__name__:  # its message says it already
                 raise
             raise internals.unsupported(f"{__name__}.{name}", error) from error

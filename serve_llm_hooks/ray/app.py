@@ -1,4 +1,4 @@
-"""Ray's application builders, with hooked configs and servers."""
+"""Ray's application builders, for configs and servers with hooks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ray.serve.llm import build_dp_openai_app as _ray_build_dp_openai_app
 from ray.serve.llm import build_openai_app as _ray_build_openai_app
 from ray.serve.llm import build_pd_openai_app as _ray_build_pd_openai_app
 
+from .capacity import describe_nodes, never_fits
 from .config import LLMConfig
 from .internals import LLMServer as _RayLLMServer
 from .server import LLMServer, hooked_server
-from .supply import never_fits, supply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,10 +47,10 @@ def build_openai_app(llm_serving_args: Any) -> Application:
         TypeError: ``llm_configs`` is no list.
     """
     args = _arguments(llm_serving_args)
-    given = args.get("llm_configs") or ()  # Ray says that they are missing
+    given = args.get("llm_configs") or ()  # Ray's own error says that they are missing
     if not isinstance(given, list | tuple):
         raise TypeError(f"llm_configs is a list, as in llm_configs: [model.yaml], not {given!r}")
-    configs = [_hooked(config, "llm_configs") for config in given]
+    configs = [_hooked_config(config, "llm_configs") for config in given]
     return _with_hooks(_ray_build_openai_app({**args, "llm_configs": configs}))
 
 
@@ -106,12 +106,12 @@ def build_pd_openai_app(pd_serving_args: Any) -> Application:
 
 
 def _with_configs(given: Any, *names: str) -> dict[str, Any]:
-    """A builder's arguments with our configs in them, and a word where Ray's builder will not use what they say."""
+    """Return a builder's arguments with configs of ours; warn of a ``server_cls`` that Ray's builder does not use."""
     args = _arguments(given)
     for name in names:
         if args.get(name) is None:
-            continue  # Ray says what is missing
-        args[name] = config = _hooked(args[name], name)
+            continue  # Ray's own error says that it is missing
+        args[name] = config = _hooked_config(args[name], name)
         if config.server_cls is not LLMServer:
             logger.warning(
                 "model %r: server_cls=%r of %s is not used: Ray's builder for this kind of app has servers of its own. "
@@ -133,10 +133,10 @@ def _arguments(given: Any) -> dict[str, Any]:
     return _fields(given)
 
 
-def _hooked(config: Any, where: str) -> LLMConfig:
-    """A config, a dict or a file as our config."""
+def _hooked_config(config: Any, where: str) -> LLMConfig:
+    """Return a config, a dict or a file as a config of ours."""
     if isinstance(config, LLMConfig):
-        # Which may have been assigned since the config was made.
+        # server_cls may have been assigned after the config was made.
         config.server_cls = LLMServer if config.server_cls is None else hooked_server(config.server_cls)
         return config
     if isinstance(config, str | Path):
@@ -150,9 +150,9 @@ def _hooked(config: Any, where: str) -> LLMConfig:
 
 
 def _fields(model: Any) -> dict[str, Any]:
-    """What was set on a pydantic model, as it is (``model_dump`` would turn classes and enums into plain data).
+    """Return the fields that were set on a pydantic model, unconverted (``model_dump`` would convert classes).
 
-    What was changed in place (``config.deployment_config["num_replicas"] = 3``) does not count as set there.
+    pydantic does not count what was changed in place (``config.deployment_config["num_replicas"] = 3``); this does.
     """
     values = {name: getattr(model, name) for name in type(model).model_fields}
     return {
@@ -163,13 +163,10 @@ def _fields(model: Any) -> dict[str, Any]:
     }
 
 
-# -- what Ray has built ---------------------------------------------------------------------------------------------
-
-
 def _with_hooks(app: Application) -> Application:
-    """The same application with hooked classes in the place of Ray's servers, which its builders do not let us choose.
+    """Replace Ray's server classes in an application by hooked ones; its builders do not let us choose them.
 
-    Ray's server reaches the engine's start through ``start()``, whatever the class; what else it is stays Ray's.
+    Ray's servers start the engine in ``start()``, whatever the class; everything else about them stays Ray's.
     """
     for part in _parts(app):
         deployment = part._bound_deployment
@@ -183,7 +180,7 @@ def _with_hooks(app: Application) -> Application:
 
 
 def _parts(found: Any) -> Iterator[Any]:
-    """An application and all those that it is bound to."""
+    """Yield an application and all applications that are bound to it."""
     if isinstance(found, Application):
         yield found
         deployment = found._bound_deployment
@@ -196,8 +193,10 @@ def _parts(found: Any) -> Iterator[Any]:
 
 
 def _warn_of_group(deployment: Any) -> None:
-    """Say it now when a replica's own group can never be scheduled: Serve asks for it before any code of ours runs,
-    and would wait for ever."""
+    """Warn if a replica's own group can never be scheduled.
+
+    Serve asks for it before any code of ours runs, and would wait for ever.
+    """
     asked = deployment._replica_config
     bundles = list(asked.placement_group_bundles or ())
     gang = deployment._deployment_config.gang_scheduling_config
@@ -215,5 +214,5 @@ def _warn_of_group(deployment: Any) -> None:
             deployment.name,
             strategy,
             ", ".join(map(str, bundles)),
-            supply(),
+            describe_nodes(),
         )

@@ -1,4 +1,4 @@
-"""``RayCluster``: the ``Cluster`` that a real Ray is."""
+"""``RayCluster``: the ``Cluster`` port on a real Ray."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from ray.exceptions import (
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ..cluster import ReplicaDefaults
-from ..context import DownloadMode
-from ..dispatch import one_line
-from ..engine_args import split_engine_kwargs
-from ..errors import NodeLostError, PlacementGroupError
+from .._core.download_mode import DownloadMode
+from .._core.errors import NodeLostError, PlacementGroupError
+from .._core.text import one_line
+from .._replica.cluster import ReplicaDefaults
+from .._replica.engine_args import split_engine_kwargs
+from .capacity import autoscales, describe_nodes
 from .node_entry import run_packed_task
-from .supply import autoscales, supply
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..context import CallbackCtx
-    from ..node import NodeReport, NodeTask
+    from .._core.context import CallbackCtx
+    from .._node.task import NodeReport, NodeTask
 
 __all__ = ["RayCluster"]
 
 _POLITE_CANCEL_S = 3.0  # how long a cancelled node task may take to stop by itself
-_FORCED_END_S = 10.0  # so long after the timeout a node's process that could not be cancelled ends by itself
+_FORCED_END_S = 10.0  # how long after the timeout a node's process ends by itself, if cancelling did not reach it
 _INDICES = "VLLM_RAY_BUNDLE_INDICES"
 _POLL_S = 0.1  # how often a placement group's state is asked for; more often at first
 
-# Not retried: a hook that half ran must not run again behind our back. One call: the process ends with its task, and
-# with it whatever the task's hooks left there.
+# Not retried: a hook that ran half-way must not run again unnoticed. One call: the process ends with its task, and
+# with it everything that the task's hooks left there.
 _run_packed_task = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(run_packed_task)
 
 
@@ -54,7 +54,7 @@ class RayCluster:
     Args:
         node_timeout_s: how long a node may take, its download included. Default: the environment's
             ``SERVE_LLM_HOOKS_NODE_TIMEOUT_S``, else an hour (Ray's own limit for an engine's start).
-        node_grace_s: when one node has failed, how long the others may still take.
+        node_grace_s: how long the other nodes may still take once one has failed.
         placement_group_timeout_s: how long a placement group may wait to be scheduled. Default: the environment's
             ``SERVE_LLM_HOOKS_PLACEMENT_GROUP_TIMEOUT_S``, else half an hour.
 
@@ -71,6 +71,7 @@ class RayCluster:
         node_grace_s: float = 10.0,
         placement_group_timeout_s: float | None = None,
     ) -> None:
+        """Check and keep the limits; nothing is asked of Ray yet."""
         self.node_timeout_s: float = _seconds("SERVE_LLM_HOOKS_NODE_TIMEOUT_S", 3600.0, node_timeout_s)
         self.node_grace_s = node_grace_s
         self.placement_group_timeout_s: float = _seconds(
@@ -78,7 +79,7 @@ class RayCluster:
         )
 
     def clock(self) -> float:
-        """Seconds, monotonic."""
+        """Return monotonic seconds."""
         return time.perf_counter()
 
     @property
@@ -87,7 +88,7 @@ class RayCluster:
         return ray.get_runtime_context().get_node_id()
 
     def defaults(self, llm_config: Any) -> ReplicaDefaults:
-        """What Ray itself would do."""
+        """Return the settings of a start by Ray itself."""
         from .internals import STREAMING_LOAD_FORMATS
 
         engine = llm_config.get_engine_config()
@@ -105,15 +106,15 @@ class RayCluster:
         )
 
     async def acquire_placement_group(self, llm_config: Any) -> Any:
-        """The group that the replica runs in, or a new one as Ray would make it."""
+        """Return the group that the replica runs in, or a new one as Ray would make it."""
         return llm_config.get_engine_config().get_or_create_pg()
 
     async def remove_placement_group(self, placement_group: Any) -> None:
-        """Remove it, so that it does not hold, or wait for, what others could use."""
+        """Remove a group, so that it does not hold, or wait for, resources that others could use."""
         ray.util.remove_placement_group(placement_group)
 
     async def node_ids(self, placement_group: Any, own_bundles: Sequence[int] | None = None) -> list[str]:
-        """The nodes of a group's bundles, each once, in the order of the bundles, once it is scheduled."""
+        """Return the nodes of a group's bundles, each once, in the order of the bundles, once it is scheduled."""
         table = await self._scheduled(placement_group)
         nodes: dict[int, str] = table["bundles_to_node_id"]
         if missing := [index for index in own_bundles or () if index not in nodes]:
@@ -124,7 +125,7 @@ class RayCluster:
         return list(dict.fromkeys(nodes[index] for index in own_bundles or sorted(nodes)))
 
     async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
-        """Run a task on its node; being cancelled, cancel it there, politely and then by force."""
+        """Run a task on its node. When cancelled, cancel it there, politely and then by force."""
         ref = _run_packed_task.options(
             name=f"serve_llm_hooks:{task.model_id}",
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=task.node_id, soft=False),
@@ -161,7 +162,7 @@ class RayCluster:
             config.mirror_config = None
 
     async def _scheduled(self, placement_group: Any) -> dict[str, Any]:
-        """The group's table, once it is scheduled."""
+        """Return the group's table, once it is scheduled."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self.placement_group_timeout_s
         poll_s = _POLL_S / 32
@@ -178,7 +179,7 @@ class RayCluster:
                 bundles = ", ".join(map(str, table["bundles"].values()))
                 raise PlacementGroupError(
                     f"placement group {table['placement_group_id']} {why}: asked for {table['strategy']} of {bundles}; "
-                    f"{supply()}"
+                    f"{describe_nodes()}"
                 )
             await asyncio.sleep(poll_s)
             poll_s = min(2 * poll_s, _POLL_S)
@@ -188,8 +189,10 @@ class RayCluster:
 
 
 def _own_bundles() -> tuple[int, ...] | None:
-    """Which bundles of the replica's group are its own. Ray's data-parallel server tells vLLM so: all ranks share the
-    group."""
+    """Return which bundles of the replica's group are its own; ``None`` for all.
+
+    Ray's data-parallel server, whose ranks share a group, tells vLLM by this variable.
+    """
     indices = os.environ.get(_INDICES, "")
     try:
         return tuple(int(index) for index in indices.split(",")) if indices else None
@@ -210,7 +213,7 @@ def _seconds(variable: str, default: float, given: float | None) -> float:
 
 async def _cancel(ref: Any) -> None:
     for force in (False, True):
-        with contextlib.suppress(RayError):  # a raylet that is gone has nothing left to cancel
+        with contextlib.suppress(RayError):  # a raylet that is gone has nothing to cancel
             ray.cancel(ref, force=force)
         done, _ = await asyncio.wait({asyncio.ensure_future(_settled(ref))}, timeout=_POLITE_CANCEL_S)
         if done:

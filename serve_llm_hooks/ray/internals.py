@@ -1,7 +1,7 @@
-"""Every import from ``ray.llm._internal``, and nothing else. Supported: Ray 2.58 to 2.60.
+"""The only imports from ``ray.llm._internal``. Supported: Ray 2.58 to 2.60.
 
-Each name is imported when it is first asked for, because they differ by ten seconds: the download code imports torch,
-the engine's config imports vLLM. A test checks all of them on each supported version of Ray.
+Each name is imported on first use, because the costs differ by ten seconds: the download code imports torch, the
+engine's config imports vLLM. A test checks all names on each supported version of Ray.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ _WHERE = {
 
 
 def warn_if_untested() -> None:
-    """Say so where Ray is not one that this was tested with: it may have all the names, and call some no longer."""
+    """Warn if this was not tested with the installed Ray: it may have all the names, and no longer call some."""
     import ray
     from packaging.specifiers import SpecifierSet  # Ray needs it too
     from packaging.version import InvalidVersion
 
     try:
         tested = SpecifierSet(SUPPORTED).contains(ray.__version__, prereleases=True)
-    except InvalidVersion:  # somebody's own
+    except InvalidVersion:  # a build of somebody's own
         tested = False
     if not tested:
         logger.warning(
@@ -79,7 +79,7 @@ def warn_if_untested() -> None:
 
 
 def unsupported(what: str, why: ImportError | AttributeError) -> ImportError:
-    """The error for what cannot be imported with this Ray: the version found, those supported, what is missing."""
+    """Return the error for a failed import from Ray: the version found, those supported, the missing name."""
     try:
         import ray
     except ImportError:

@@ -1,4 +1,4 @@
-"""What this library logs is seen, also where nobody has configured logging."""
+"""Show this library's log in processes where nobody has configured logging."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ __all__ = ["show_log"]
 
 
 def show_log() -> None:
-    """Let our lines through to Ray's log of this process (it collects what a process prints), unless somebody has
-    configured this library's logger.
+    """Print this library's log, which Ray collects, unless somebody has configured its logger.
 
-    In a process that Ray has started the logger gets a handler of its own, as Ray's loggers have it, and does not rely
-    on the root logger: importing Ray Serve LLM gives that one a handler, and starting a vLLM engine lets all that it
-    has through nothing below an error.
+    In a process that Ray has started the logger gets a handler of its own, as Ray's loggers do, and does not rely on
+    the root logger: importing Ray Serve LLM gives the root a handler, and starting a vLLM engine makes that one drop
+    everything below an error.
     """
     logger = logging.getLogger("serve_llm_hooks")
     own_process = _ray_started_this_process()

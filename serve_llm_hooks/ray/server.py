@@ -1,4 +1,4 @@
-"""The server class whose start is ours."""
+"""Server classes whose start runs hooks: ``LLMServer``, and ``hooked_server`` for others."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray.serve.llm.deployment import LLMServer as _RayLLMServer
 
-from ..errors import HookLoadError
-from ..initialize import initialization
-from ..progress import Progress
+from .._core.errors import HookLoadError
+from .._observe.progress import Progress
+from .._replica.initialize import initialize
 from . import internals
-from .callback import hand_over, native_hooks
 from .cluster import RayCluster
+from .hand_over import hand_over
 from .log import show_log
-from .other_engine import OtherEngineCluster
+from .native_config import hooks_of_native_config
+from .sglang import SGLangCluster
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from ..initialize import Initialization
-    from ..trace import HookEvent
+    from .._core.trace import HookEvent
+    from .._replica.initialize import Initialization
 
 __all__ = ["LLMServer", "hooked_server"]
 
 ServerT = TypeVar("ServerT")
 
-_HOOKED = "__serve_llm_hooks_server__"  # what of it starts the engine; the subclasses of a hooked class inherit it
+_HOOKED = "__serve_llm_hooks_server__"  # "start" or "constructor", which of them starts the engine; inherited
 
 
 def hooked_server(base: type[ServerT]) -> type[ServerT]:
-    """A server class whose start runs hooks; for your own server, or for Ray's ``SGLangServer``.
+    """Return a server class whose start runs hooks; for your own server, or for Ray's ``SGLangServer``.
 
     Args:
         base: a class that starts its engine in ``async start()``, with ``_llm_config`` and ``engine``, as Ray's
             ``LLMServer`` does; or one that starts it in a constructor that is not async, whose first argument is the
-            config, as Ray's ``SGLangServer`` does. A hooked one comes back as it is.
+            config, as Ray's ``SGLangServer`` does. A hooked class is returned unchanged.
 
     Raises:
         TypeError: it is neither.
@@ -52,28 +53,28 @@ def hooked_server(base: type[ServerT]) -> type[ServerT]:
     return hooked
 
 
-@cache  # Ray's own class comes by often: one subclass of it is enough
+@cache  # one subclass of Ray's own class is enough
 def _hooked(base: type[Any]) -> Any:
     if not callable(getattr(base, "start", None)):
         raise TypeError(
             "hooked_server() takes a server class with `async start()`, as Ray's LLMServer and SGLangServer have it, "
             f"not {base!r}"
         )
-    # Not by the constructor alone: what Ray has deprecated (2.58: `ray.serve.llm.LLMServer`) has a plain one around it.
+    # Not by the constructor alone: Ray 2.58 puts a plain one around that of its deprecated `ray.serve.llm.LLMServer`.
     by_start = issubclass(base, internals.LLMServer) or inspect.iscoroutinefunction(base.__init__)
     starts = getattr(base, _HOOKED, "start" if by_start else "constructor")
     parent: Any = base  # a base class that is a variable: no checker follows it
 
     class Traced(parent):  # type: ignore[misc]  # so this is a subclass of Any
         async def hook_trace(self) -> tuple[HookEvent, ...]:
-            """What ran at this replica's start: ``await handle.hook_trace.remote()``."""
+            """Return the hook calls of this replica's start: ``await handle.hook_trace.remote()``."""
             return tuple(self._hook_trace)
 
     class StartedByStart(Traced):
         async def __init__(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # Serve awaits it
-            """As it is, which calls ``start()``."""
+            """Run the base's constructor, which calls ``start()``."""
             made = super().__init__(*args, **kwargs)
-            if inspect.isawaitable(made):  # else it is plain, as in Ray 2.58, around an async one
+            if inspect.isawaitable(made):  # else it is Ray 2.58's plain one
                 await made
             if not hasattr(self, "_hook_trace"):
                 raise HookLoadError(
@@ -84,11 +85,11 @@ def _hooked(base: type[Any]) -> Any:
 
         async def start(self) -> None:
             """Start the replica: hooks around placement group, downloads and engine."""
-            if hasattr(self, "_hook_trace"):  # inside that of a class which is based on this one
+            if hasattr(self, "_hook_trace"):  # a subclass's start runs the hooks already
                 await super().start()
                 return
             config = self._llm_config
-            async with _initialization(config, RayCluster()) as run:
+            async with _initialize(config, RayCluster()) as run:
                 self._hook_trace = run.trace
                 hand_over(config, run.ctx)
                 await super().start()
@@ -99,17 +100,17 @@ def _hooked(base: type[Any]) -> Any:
             """Start the replica: hooks around placement group, downloads and engine."""
             async with AsyncExitStack() as start:
                 run = None
-                if not hasattr(self, "_hook_trace"):  # else: as above
-                    run = await start.enter_async_context(_initialization(llm_config, OtherEngineCluster()))
+                if not hasattr(self, "_hook_trace"):  # else a subclass's constructor runs them already
+                    run = await start.enter_async_context(_initialize(llm_config, SGLangCluster()))
                     self._hook_trace = run.trace
                 made = super().__init__(llm_config, *args, **kwargs)
-                if inspect.isawaitable(made):  # an async constructor, perhaps in a wrapper that is not
+                if inspect.isawaitable(made):  # an async constructor inside a plain one
                     await made
                 if run is not None:
                     run.engine = self.engine
 
     hooked: type[Any] = StartedByStart if starts == "start" else StartedByConstructor
-    hooked.__name__ = base.__name__  # Ray names deployments after it: `LLMServer:<model>` stays what it was
+    hooked.__name__ = base.__name__  # Ray names deployments after it, as in `LLMServer:<model>`
     hooked.__qualname__ = base.__qualname__
     hooked.__doc__ = base.__doc__
     setattr(hooked, _HOOKED, starts)
@@ -117,23 +118,25 @@ def _hooked(base: type[Any]) -> Any:
 
 
 def is_hooked(server_cls: Any) -> bool:
-    """Whether a server class's start runs hooks; a class that is based on such a one may have a start of its own."""
-    return _HOOKED in getattr(server_cls, "__dict__", ())  # it may have been set to anything since
+    """Return True if a server class's start runs hooks. A subclass of such a class may have a start of its own."""
+    return _HOOKED in getattr(server_cls, "__dict__", ())  # may be anything: fields can be assigned later
 
 
-def _initialization(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextManager[Initialization]:
+def _initialize(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextManager[Initialization]:
     show_log()
-    with Progress(str(llm_config.model_id)) as progress, progress.of("its hooks to be imported"):
-        hooks = native_hooks(llm_config)  # none for our own config, whose hooks= decides
-    return initialization(llm_config, cluster=cluster, hooks=hooks)
+    with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
+        hooks = hooks_of_native_config(llm_config)
+    return initialize(llm_config, cluster, hooks)
 
 
 if TYPE_CHECKING:
 
     class LLMServer(_RayLLMServer):
-        """Ray's server, hooked; a class, so that one can be based on it."""
+        """Ray's server, hooked."""
 
-        async def hook_trace(self) -> tuple[HookEvent, ...]: ...
+        async def hook_trace(self) -> tuple[HookEvent, ...]:
+            """Return the hook calls of this replica's start: ``await handle.hook_trace.remote()``."""
+            ...
 
 else:
     LLMServer = hooked_server(_RayLLMServer)

@@ -6,10 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HOOK_POINTS, CallbackCtx, DownloadMode, Hook, NodeCtx, NodeResult
-from serve_llm_hooks.context import set_read_only
-from serve_llm_hooks.dispatch import Dispatcher
-from serve_llm_hooks.points import hook_point
-from serve_llm_hooks.registry import HookOptions, marked_hooks
+from serve_llm_hooks._core.context import set_read_only
+from serve_llm_hooks._core.dispatch import Dispatcher
+from serve_llm_hooks._core.hook import marked_hooks
+from serve_llm_hooks._core.options import HookOptions
+from serve_llm_hooks._core.points import hook_point
 
 from .clock import VirtualLoop
 from .config import FakeLLMConfig

@@ -18,8 +18,8 @@ from serve_llm_hooks import (
     load_hooks,
     skip,
 )
-from serve_llm_hooks.node import pack_hooks
-from serve_llm_hooks.points import HOOK_NAMES
+from serve_llm_hooks._core.points import HOOK_NAMES
+from serve_llm_hooks._node.packing import pack_hooks
 
 from .cluster import FakeCluster
 from .config import FakeLLMConfig
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from serve_llm_hooks import CallbackCtx, Hook, Skip
-    from serve_llm_hooks.loading import HookRef
+    from serve_llm_hooks._sources.entries import HookRef
 
     from .run import FakeRun
     from .state import GlobalName

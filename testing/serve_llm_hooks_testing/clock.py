@@ -21,7 +21,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks.dispatch import WorkerThread
+from serve_llm_hooks._core.worker_thread import WorkerThread
 
 from .errors import DeadlockError
 from .frames import Place, place_of_awaiting, place_of_thread

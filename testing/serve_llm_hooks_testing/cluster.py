@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from serve_llm_hooks import NodeLostError, PlacementGroupError
-from serve_llm_hooks.engine_args import split_engine_kwargs
-from serve_llm_hooks.node import run_task
+from serve_llm_hooks._node.work import run_task
+from serve_llm_hooks._replica.engine_args import split_engine_kwargs
 
 from . import faults as f
 from .config import defaults_of
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from serve_llm_hooks import CallbackCtx, DownloadMode
-    from serve_llm_hooks.cluster import ReplicaDefaults
-    from serve_llm_hooks.node import NodeReport, NodeTask
+    from serve_llm_hooks._node.task import NodeReport, NodeTask
+    from serve_llm_hooks._replica.cluster import ReplicaDefaults
 
     from .clock import VirtualLoop
 

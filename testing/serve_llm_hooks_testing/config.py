@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import DownloadMode, HookLoadError, load_hooks
-from serve_llm_hooks.callbacks import listed
-from serve_llm_hooks.cluster import ReplicaDefaults
-from serve_llm_hooks.loading import callback_field_hooks, check_together, warn_of_old_ways
+from serve_llm_hooks._replica.cluster import ReplicaDefaults
+from serve_llm_hooks._sources.phase_style import checked_list
+from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
+from serve_llm_hooks._sources.select import check_together, hooks_of_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from serve_llm_hooks import Callback, Hook
-    from serve_llm_hooks.registry import OnError
+    from serve_llm_hooks._core.options import OnError
 
 __all__ = ["FakeLLMConfig", "defaults_of"]
 
@@ -92,7 +93,7 @@ class FakeLLMConfig:
         self.hooks = None if hooks is None else list(hooks)
         self.callback = callback
         self.callback_kwargs = dict(callback_kwargs or {})
-        self.callbacks = listed(callbacks)
+        self.callbacks = checked_list(callbacks)
         self.initialization_class = initialization_class
         self.initialization_kwargs = dict(initialization_kwargs or {})
         self.model_source = model_source
@@ -101,11 +102,11 @@ class FakeLLMConfig:
         self.on_error = on_error
         loaded = load_hooks(*(self.hooks or ()))
         check_together([*self.callback_hooks(), *loaded], model_id)
-        warn_of_old_ways(self, stacklevel=2)
+        warn_of_initialization_class(self, stacklevel=2)
 
     def callback_hooks(self) -> list[Hook]:
         """The hooks that ``initialization_class``, ``callback`` and ``callbacks`` come to."""
-        return callback_field_hooks(self)
+        return hooks_of_fields(self)
 
 
 def defaults_of(config: Any) -> ReplicaDefaults:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from serve_llm_hooks.points import HOOK_POINTS, did_you_mean, hook_point
+from serve_llm_hooks._core.points import HOOK_POINTS, hook_point
+from serve_llm_hooks._core.text import did_you_mean
 
 from .errors import HarnessError
 

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 __all__ = ["Place", "place_of_awaiting", "place_of_frame", "place_of_thread"]
 
 _OURS = ("serve_llm_hooks", "serve_llm_hooks_testing")
-_DISPATCH = ("serve_llm_hooks.dispatch", "serve_llm_hooks.hotloop", "serve_llm_hooks.callbacks")
+_DISPATCH = (
+    "serve_llm_hooks._core.dispatch",
+    "serve_llm_hooks._core.call_loop",
+    "serve_llm_hooks._sources.class_style",
+    "serve_llm_hooks._sources.phase_style",
+    "serve_llm_hooks._sources.replace_style",
+)
 _MACHINERY = ("asyncio", "concurrent", "threading", "contextvars", "selectors")
 
 

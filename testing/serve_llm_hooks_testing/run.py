@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks.points import HOOK_NAMES
+from serve_llm_hooks._core.points import HOOK_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

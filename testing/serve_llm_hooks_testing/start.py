@@ -13,10 +13,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HookPickleError, HookRegistry, Trace, load_hooks, registry
-from serve_llm_hooks.dispatch import one_line
-from serve_llm_hooks.initialize import initialization
-from serve_llm_hooks.loading import config_hooks, find_hooks
-from serve_llm_hooks.node import pack_hooks
+from serve_llm_hooks._core.text import one_line
+from serve_llm_hooks._node.packing import pack_hooks
+from serve_llm_hooks._sources.entries import hooks_of_entries
+from serve_llm_hooks._sources.select import hooks_of_config
+from serve_llm_hooks.entry import initialization
 
 from .clock import VirtualLoop
 from .config import defaults_of
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from serve_llm_hooks import CallbackCtx, Hook, HookName
-    from serve_llm_hooks.initialize import Initialization
+    from serve_llm_hooks._replica.initialize import Initialization
 
     from .cluster import FakeCluster
 
@@ -135,7 +136,7 @@ async def _start(cluster: FakeCluster, config: Any, dying: Sequence[ReplicaDiesF
     start = cluster.start
     failure: Exception | None = None
     try:
-        hooks = config_hooks(own)
+        hooks = hooks_of_config(own)
         start.hooks = hooks.for_model(str(own.model_id))
         named = getattr(own, "hooks", None)
         start.known_hooks = (lambda: registry) if named is None else partial(load_hooks, *named)
@@ -201,7 +202,7 @@ def _check_travels(config: Any) -> None:
     import cloudpickle
 
     hooks = getattr(config, "hooks", None) or ()
-    given = find_hooks(*(ref for ref in hooks if not isinstance(ref, str | dict)))
+    given = hooks_of_entries(ref for ref in hooks if not isinstance(ref, str | dict))
     others = config.callback_hooks() if hasattr(config, "callback_hooks") else ()
     pack_hooks([*given, *others])  # says which one cannot, and why
     try:

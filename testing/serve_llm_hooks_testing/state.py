@@ -7,8 +7,7 @@ import sys
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks.callbacks import HeldCall
-from serve_llm_hooks.registry import MARK
+from serve_llm_hooks._core.hook import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,11 +27,10 @@ def globals_of(hook: Hook) -> set[GlobalName]:
     """The module globals that a hook uses, or what it calls in its own module or class."""
     found: set[GlobalName] = set()
     cls: type | None = None
-    if isinstance(hook.fn, HeldCall):
-        held = hook.fn.holder
-        owner = held.made if held.recipe is None else held.recipe
+    if hook.instance is not None:
+        owner = hook.instance.owner
         cls = owner if isinstance(owner, type) else type(owner)
-        fn = getattr(cls, hook.fn.method or "__call__", None)  # the latter: an object that serves as a phase function
+        fn = getattr(cls, hook.method or "__call__", None)  # the latter: an object that serves as a phase function
         if isinstance(owner, FunctionType):
             fn, cls = owner, None
     else:

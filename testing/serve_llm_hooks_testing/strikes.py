@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import Hook
-from serve_llm_hooks.errors import ProcessEnd
-from serve_llm_hooks.node import PackedHook, pack_hooks
-from serve_llm_hooks.registry import HookOptions
+from serve_llm_hooks._core.options import HookOptions
+from serve_llm_hooks._node.packing import pack_hooks
 
 if TYPE_CHECKING:
     from serve_llm_hooks import HookName
+    from serve_llm_hooks._node.task import PackedHook
 
 __all__ = ["ProcessDied", "death_hook", "packed_death", "packed_missing_module"]
 
@@ -20,7 +20,7 @@ __all__ = ["ProcessDied", "death_hook", "packed_death", "packed_missing_module"]
 _LAST = 2**63
 
 
-class ProcessDied(ProcessEnd):
+class ProcessDied(GeneratorExit):
     """The process is gone."""
 
     def __init__(self, point: HookName) -> None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from serve_llm_hooks import HookRegistry, Trace
-from serve_llm_hooks.dispatch import Dispatcher
-from serve_llm_hooks.hotloop import call_each
+from serve_llm_hooks._core.call_loop import call_each
+from serve_llm_hooks._core.dispatch import Dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,13 +23,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import serve_llm_hooks.initialize as initialize_module
-import serve_llm_hooks.node as node_module
 import serve_llm_hooks_testing.cluster as cluster_module
 import serve_llm_hooks_testing.config as config_module
 import serve_llm_hooks_testing.start as start_module
 from scripts.docs_tables import renew
 from serve_llm_hooks import DownloadMode
+from serve_llm_hooks._node import work as node_module
+from serve_llm_hooks._node.task import PackedHook
+from serve_llm_hooks._replica import nodes as replica_module
 from serve_llm_hooks_testing import FakeCluster
 from serve_llm_hooks_testing.clock import VirtualLoop
 
@@ -97,13 +98,13 @@ def one_ctx() -> None:
 @lie("custom_data_crosses_as_a_copy_and_comes_back")
 def no_pickling_to_nodes() -> None:
     """`custom_data` goes to nodes as it is, unpickled"""
-    _by_reference(initialize_module, node_module)
+    _by_reference(replica_module, node_module)
 
 
 @lie("what_cannot_leave_a_node_is_told_there")
 def no_pickling_from_nodes() -> None:
     """`custom_data` comes back from nodes as it is, unpickled"""
-    _by_reference(node_module, node_module)
+    _by_reference(node_module, replica_module)
 
 
 @lie("a_hook_that_cannot_travel_is_told_before_anything_runs")
@@ -115,13 +116,13 @@ def no_pickling_of_hooks() -> None:
         packed = []
         for hook in hooks:
             held[data := f"held {len(held)}".encode()] = hook
-            packed.append(node_module.PackedHook(hook.ref, hook.point, "", data))
+            packed.append(PackedHook(hook.ref, hook.point, "", data))
         return tuple(packed)
 
     def loads(data: bytes) -> Any:
         return held[data] if data in held else pickle.loads(data)
 
-    put(initialize_module, "pack_hooks", pack)
+    put(replica_module, "pack_hooks", pack)
     put(start_module, "_check_travels", lambda config: None)
     put(node_module, "pickle", SimpleNamespace(loads=loads, dumps=pickle.dumps))
 
@@ -376,7 +377,7 @@ def lost_node_is_some_error() -> None:
 @lie("a_worker_process_dies_before_its_download")
 def lost_nodes_come_back() -> None:
     """a lost node answers"""
-    put(cluster_module, "packed_death", lambda point: node_module.PackedHook("-", "on_before_init", "", b""))
+    put(cluster_module, "packed_death", lambda point: PackedHook("-", "on_before_init", "", b""))
 
 
 @lie("a_group_that_cannot_be_scheduled")

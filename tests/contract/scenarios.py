@@ -394,7 +394,7 @@ def hooks_that_are_no_list_are_refused_with_the_config(told: Told) -> None:
 
 @scenario(Model(["tests.contract.no_such_hooks"]))
 def a_module_that_is_not_there_is_refused_with_the_config(told: Told) -> None:
-    failed(told, "HookLoadError", cause="ModuleNotFoundError")
+    failed(told, "HookImportError", cause="ModuleNotFoundError")
 
 
 @scenario(Model([h.no_download, h.returns_an_awaitable]), group=1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 
 from scripts import engine_args
-from serve_llm_hooks.points import HOOK_NAMES
+from serve_llm_hooks._core.points import HOOK_NAMES
 from serve_llm_hooks_testing.faults import Fault, ReplicaDiesFault
 from tests.conftest import require_engine
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from serve_llm_hooks import HOOK_POINTS, HookError, NodeInitializationError, NodeLostError
-from serve_llm_hooks.errors import EngineArgumentError, HookLoadError, HookOrderError, HookPickleError
+from serve_llm_hooks._core.errors import EngineArgumentError, HookLoadError, HookOrderError, HookPickleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from serve_llm_hooks import CallbackCtx
-    from serve_llm_hooks.initialize import Initialization
+    from serve_llm_hooks._replica.initialize import Initialization
 
     from .scenario import Model, Scenario
     from .told import Told

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from serve_llm_hooks.dispatch import WorkerThread
+from serve_llm_hooks._core.worker_thread import WorkerThread
 from serve_llm_hooks_testing import DeadlockError, VirtualLoop
 
 if TYPE_CHECKING:

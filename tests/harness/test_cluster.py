@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from serve_llm_hooks.cluster import Cluster
+    from serve_llm_hooks._replica.cluster import Cluster
 
 
 def test_it_is_a_cluster() -> None:

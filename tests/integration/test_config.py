@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import serve_llm_hooks.progress
 from serve_llm_hooks import (
     CallbackCtx,
     HookError,
@@ -27,6 +26,7 @@ from serve_llm_hooks import (
     hook,
     registry,
 )
+from serve_llm_hooks._observe import progress as progress_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -404,7 +404,7 @@ def test_a_copy_shares_what_hooks_are_given_and_keep(three_nodes: list[str]) -> 
 @pytest.fixture
 def waits_for(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], bool]]:
     """Wait until the log says that model ``m`` waits for something; whether it has, within a minute."""
-    monkeypatch.setattr(serve_llm_hooks.progress, "PROGRESS_S", 0.01)
+    monkeypatch.setattr(progress_module, "PROGRESS_S", 0.01)
     caplog.set_level(logging.INFO, "serve_llm_hooks")
     lines: set[str] = set()
     another = threading.Condition()
@@ -536,7 +536,7 @@ def test_native_use_that_names_no_hooks_says_which_line_to_write(
     from ray.serve.llm import LLMConfig as RayLLMConfig
 
     from serve_llm_hooks.ray import LLMConfig
-    from serve_llm_hooks.ray.callback import native_hooks
+    from serve_llm_hooks.ray.native_config import hooks_of_native_config
 
     caplog.set_level(logging.WARNING, "serve_llm_hooks")  # an engine of another test may have silenced it
 
@@ -545,25 +545,25 @@ def test_native_use_that_names_no_hooks_says_which_line_to_write(
         return make_config(cls=RayLLMConfig, callback_config=chosen)
 
     registry.clear()  # as in a replica, where nobody has imported anything
-    for refused in (lambda: config().get_or_create_callback(), lambda: native_hooks(config())):
+    for refused in (lambda: config().get_or_create_callback(), lambda: hooks_of_native_config(config())):
         with pytest.raises(HookLoadError, match="HooksCallback in callback_config is given no hooks") as caught:
             refused()
         assert "Write callback_kwargs: {hooks: [my_company.llm_hooks]}, or {hooks: []} for none." in str(caught.value)
     with pytest.raises(HookLoadError, match="HooksCallback in callback_config is given no hooks"):
         LLMConfig(model_id="m", callback_config={"callback_class": "serve_llm_hooks.ray.HooksCallback"}, **CPU)
     config(hooks=[]).get_or_create_callback()
-    assert native_hooks(config(hooks=[])) is not None
+    assert hooks_of_native_config(config(hooks=[])) is not None
     assert warnings_of(caplog) == []
 
     # Without HooksCallback, behind hooked_server(): no hooks may be meant.
-    assert list(native_hooks(make_config(cls=RayLLMConfig)) or ()) == []
+    assert list(hooks_of_native_config(make_config(cls=RayLLMConfig)) or ()) == []
     (message,) = warnings_of(caplog)
     assert message.startswith("model 'm': no hook will run: its config, which is Ray's, names none")
     assert "or with hooks=[] for none" in message
 
     hook("on_before_init", model_id="m")(lambda ctx: None)
     config().get_or_create_callback()  # all that is registered for the model
-    assert len(native_hooks(make_config(cls=RayLLMConfig)) or ()) == 1
+    assert len(hooks_of_native_config(make_config(cls=RayLLMConfig)) or ()) == 1
 
 
 def test_a_hooks_callback_of_ones_own_runs_no_initialization_inside_ours(

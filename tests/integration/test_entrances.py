@@ -566,7 +566,7 @@ WITHOUT_VLLM = """
 import sys
 
 from serve_llm_hooks.ray import LLMConfig
-from serve_llm_hooks.ray.other_engine import OtherEngineCluster
+from serve_llm_hooks.ray.sglang import SGLangCluster
 
 config = LLMConfig(
     model_id="m",
@@ -577,7 +577,7 @@ config = LLMConfig(
     # Ray's SGLang server wants its placement so, and Ray's vLLM config refuses it.
     placement_group_config={"placement_group_bundles": [{"CPU": 1}] * 2, "placement_group_strategy": "SPREAD"},
 )
-defaults = OtherEngineCluster().defaults(config)
+defaults = SGLangCluster().defaults(config)
 print(defaults.source_id, defaults.engine_workers, "vllm" in sys.modules)
 """
 PROTOCOL = """
@@ -753,7 +753,7 @@ def test_a_server_class_that_rays_builder_does_not_use_is_told(
 
 
 def test_what_fits_exactly_is_no_cause_for_a_warning(ray_cluster: Any, three_nodes: list[str]) -> None:
-    from serve_llm_hooks.ray.supply import never_fits
+    from serve_llm_hooks.ray.capacity import never_fits
 
     tenths = [{"CPU": 0.1}] * 120  # on three nodes of 4 CPUs; as floats, a little more than 12
     assert sum(bundle["CPU"] for bundle in tenths) > 12 or sum(bundle["CPU"] for bundle in [{"CPU": 0.3}] * 40) > 12

@@ -36,7 +36,7 @@ from serve_llm_hooks import (
     hook,
     initialization,
 )
-from serve_llm_hooks.points import HOOK_NAMES, HOOK_POINTS
+from serve_llm_hooks._core.points import HOOK_NAMES, HOOK_POINTS
 from tests import stub_engine
 from tests.conftest import no_groups_left
 from tests.deployed import chat
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
-    from serve_llm_hooks.initialize import Initialization
+    from serve_llm_hooks._replica.initialize import Initialization
 
 pytestmark = pytest.mark.ray
 

@@ -13,7 +13,7 @@ from serve_llm_hooks import NodeCtx, hook, initialization
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from serve_llm_hooks.initialize import Initialization
+    from serve_llm_hooks._replica.initialize import Initialization
 
 pytestmark = pytest.mark.ray
 

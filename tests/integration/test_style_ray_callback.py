@@ -227,7 +227,7 @@ def test_rays_default_is_nothing() -> None:
             HookLoadError,
             "is no subclass of Ray's CallbackBase; a class of yours goes into callback=...",
         ),
-        ("no_such_pkg.Callback", ImportError, "module 'no_such_pkg' cannot be imported"),
+        ("no_such_pkg.Callback", ImportError, "module 'no_such_pkg' cannot be found"),
         (f"{HERE}.Mirorr", AttributeError, "has no 'Mirorr' (did you mean 'Mirror'?)"),
         ("Mirror", ValueError, "'Mirror' is no path of a callback"),
     ],

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from serve_llm_hooks import Skip
-    from serve_llm_hooks.initialize import Initialization
+    from serve_llm_hooks._replica.initialize import Initialization
 
 pytestmark = pytest.mark.ray
 
@@ -95,8 +95,8 @@ def test_every_hook_runs_at_its_point_in_order_on_its_node(
     assert len({node.custom_data["pid"] for node in run.ctx.nodes.values()}) == 3
     assert data["engine"] == "the engine"
     assert data["group"] == run.output.placement_group.id.hex()
-    assert run.llm_config.get_engine_config().engine_kwargs["max_model_len"] == 128
-    assert run.llm_config.engine_kwargs["max_model_len"] == 128
+    assert run.ctx.llm_config.get_engine_config().engine_kwargs["max_model_len"] == 128
+    assert run.ctx.llm_config.engine_kwargs["max_model_len"] == 128
 
 
 @hook("on_before_download")

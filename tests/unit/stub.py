@@ -24,18 +24,25 @@ from serve_llm_hooks import (
     hook,
     initialize_node,
 )
-from serve_llm_hooks.cluster import ReplicaDefaults
-from serve_llm_hooks.loading import callback_field_hooks
-from serve_llm_hooks.node import NodeReport, NodeTask, run_task
+from serve_llm_hooks._node.work import run_task
+from serve_llm_hooks._replica.cluster import ReplicaDefaults
+from serve_llm_hooks._sources.select import hooks_of_fields
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from concurrent.futures import Executor
 
     from serve_llm_hooks import DownloadMode, Hook
-    from serve_llm_hooks.registry import OnError
+    from serve_llm_hooks._core.options import OnError
+    from serve_llm_hooks._node.task import NodeReport, NodeTask
 
 T = TypeVar("T")
+
+
+def public_names(package: Any) -> list[str]:
+    """Return the names that a package offers. It finds them at run time, so checkers know no ``__all__`` of it."""
+    return list(package.__all__)
+
 
 MIRROR = {"bucket_uri": "s3://models/m"}
 
@@ -97,7 +104,7 @@ class FullConfig(Config):
     initialization_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def callback_hooks(self) -> list[Hook]:
-        return callback_field_hooks(self)
+        return hooks_of_fields(self)
 
 
 @dataclass

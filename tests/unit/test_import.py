@@ -12,7 +12,9 @@ import pytest
 
 import serve_llm_hooks
 from serve_llm_hooks import DownloadMode, load_hooks
-from serve_llm_hooks.node import NodeTask, pack_custom_data, pack_hooks
+from serve_llm_hooks._node.packing import pack_custom_data, pack_hooks
+from serve_llm_hooks._node.task import NodeTask
+from tests.unit.stub import public_names
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -23,8 +25,9 @@ def test_a_bare_import_is_cheap() -> None:
     imported = set(json.loads(done.stdout))
     assert not imported & {"ray", "torch", "vllm", "pydantic", "asyncio", "cloudpickle", "logging"}
     assert {name for name in imported if name.startswith("serve_llm_hooks.")} == {
-        "serve_llm_hooks.points",
-        "serve_llm_hooks.registry",
+        "serve_llm_hooks._core",
+        "serve_llm_hooks._lazy",
+        *(f"serve_llm_hooks._core.{name}" for name in ("hook", "options", "origin", "points", "registry")),
     }
 
 
@@ -35,7 +38,7 @@ import json, pickle, sys
 from serve_llm_hooks.ray.node_entry import run_packed_task
 report = pickle.loads(run_packed_task(sys.stdin.buffer.read(), 60))
 print(json.dumps({
-    "failure": report.failure and report.failure.message,
+    "failure": report.failure and str(report.failure),
     "ran": [(event.name, event.outcome) for event in report.events],
     "imported": sorted(sys.modules),
 }))
@@ -66,7 +69,7 @@ def test_a_node_without_a_download_imports_nothing_heavy() -> None:
     assert not set(seen["imported"]) & {"torch", "vllm", "ray.serve", "ray.llm", "pydantic"}
 
 
-@pytest.mark.parametrize("name", serve_llm_hooks.__all__)
+@pytest.mark.parametrize("name", public_names(serve_llm_hooks))
 def test_all_that_is_offered_is_there(name: str) -> None:
     assert getattr(serve_llm_hooks, name) is not None
 

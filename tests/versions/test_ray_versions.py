@@ -29,7 +29,7 @@ pytestmark = pytest.mark.wheels
 RELIED_ON = {
     # -- the config ---------------------------------------------------------------------------------------------------
     "ray.llm._internal.serve.core.configs.llm_config": """
-class LLMConfig:  # ray/config.py: ours is a subclass; ray/callback.py, ray/cluster.py, ray/server.py use it
+class LLMConfig:  # ray/config.py: ours is a subclass; ray/hand_over.py, ray/cluster.py, ray/server.py use it
     runtime_env: ...
     model_loading_config: ...
     engine_kwargs: ...
@@ -42,10 +42,10 @@ class LLMConfig:  # ray/config.py: ours is a subclass; ray/callback.py, ray/clus
     def model_id(self):
         return self.model_loading_config.model_id
 
-    def get_or_create_callback(self):  # ray/callback.py: hand_over() puts ours where this finds it
+    def get_or_create_callback(self):  # ray/hand_over.py: hand_over() puts ours where this finds it
         if self._callback_instance is not None:
             return self._callback_instance
-        # ray/callback.py: HooksCallback and _RayHolder are made, and make, in the same way
+        # ray/rays_callbacks.py: HooksCallback and _RaysInstance are made, and make, in the same way
         self._callback_instance = callback_class(
             raise_error_on_callback=self.callback_config.raise_error_on_callback,
             llm_config=self,
@@ -69,7 +69,7 @@ class BaseModelExtended:
     @classmethod
     def from_file(cls, path): ...  # ray/app.py
 """,
-    # -- callbacks: ray/callback.py -----------------------------------------------------------------------------------
+    # -- callbacks: ray/hand_over.py ----------------------------------------------------------------------------------
     "ray.llm._internal.common.callbacks.base": """
 class CallbackCtx:
     worker_node_download_model: ... = None
@@ -149,7 +149,7 @@ class VLLMEngineConfig:  # ray/cluster.py: defaults() reads it, configure_engine
         if pg: ...
         return pg
 """,
-    # -- downloads: ray/node_entry.py ---------------------------------------------------------------------------------
+    # -- downloads: ray/download.py -----------------------------------------------------------------------------------
     "ray.llm._internal.common.utils.cloud_utils": """
 class CloudMirrorConfig:
     bucket_uri: ... = None
@@ -169,7 +169,7 @@ class CloudModelDownloader:
     def get_model(self, tokenizer_only, exclude_safetensors=False):
         try: ...
         except RuntimeError:
-            logger.exception(...)  # swallowed: node_entry.py listens for it
+            logger.exception(...)  # swallowed: download.py listens for it
         return get_model_location_on_disk(self.model_id)
 """,
     "ray.llm._internal.common.utils.cloud_filesystem.s3_filesystem": """
@@ -179,7 +179,7 @@ class S3FileSystem:
     def _download_single_file(s3_client, bucket, key, local_file_path):
         try: ...
         except Exception:
-            logger.error(f"Failed to download {key}: {e}")  # and no more: node_entry.py listens for these words
+            logger.error(f"Failed to download {key}: {e}")  # and no more: download.py listens for these words
             return key, False
 """,
     "ray.llm._internal.common.observability.logging": """
@@ -239,7 +239,7 @@ class DPPDPrefillServer(PDPrefillServer, DPServer): ...
 class DPPDDecodeServer(PDDecodeServer, DPServer): ...
 """,
     "ray.llm._internal.serve.engines.sglang.sglang_engine": """
-class SGLangServer:  # ray/other_engine.py
+class SGLangServer:  # ray/sglang.py
     def __init__(self, llm_config):  # not async: so hooked_server() knows that the engine starts in here
         self._llm_config = llm_config
         self.engine_kwargs = llm_config.engine_kwargs
@@ -366,7 +366,7 @@ class UserCallableWrapper:
         if inspect.iscoroutine(result):
             result = await result
 """,
-    # -- the cluster: ray/cluster.py, ray/supply.py -------------------------------------------------------------------
+    # -- the cluster: ray/cluster.py, ray/capacity.py -----------------------------------------------------------------
     "ray._private.state": """
 class GlobalState:
     def _gen_placement_group_info(self, placement_group_info):
@@ -422,12 +422,12 @@ OVERRIDDEN: list[tuple[tuple[str, str], list[str], set[str]]] = [
         {"get_or_create_callback", "_callback_instance", "server_cls", "callback_config"},
     ),
     (
-        ("ray/callback.py", "HandedOver"),
+        ("ray/hand_over.py", "HandedOver"),
         ["ray.llm._internal.common.callbacks.base.CallbackBase"],
         {"_handle_callback_error", "ctx"},
     ),
     (
-        ("ray/callback.py", "HooksCallback"),
+        ("ray/hooks_callback.py", "HooksCallback"),
         ["ray.llm._internal.common.callbacks.base.CallbackBase"],
         {"__init__", "on_before_node_init"},
     ),
@@ -550,7 +550,7 @@ def test_no_field_of_rays_is_left_behind(version: str, path: str, handed_over: s
 def test_each_callback_of_rays_has_its_hook_point(version: str) -> None:
     found = class_of(sources(version), "ray.llm._internal.common.callbacks.base.CallbackBase")
     assert isinstance(found.node, ast.ClassDef)
-    at_points = set(ast.literal_eval(ours.value_in("ray/callback.py", "_RAYS_METHODS")))
+    at_points = set(ast.literal_eval(ours.value_in("ray/rays_callbacks.py", "_POINTS")))
     assert {name for name in own_names(found.node) if name.startswith("on_")} == at_points
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from serve_llm_hooks import CallbackCtx, DownloadMode, InitializeNodeOutput, NodeCtx, NodeResult, Skip, Trace, skip
-from serve_llm_hooks.context import set_read_only
+from serve_llm_hooks._core.context import set_read_only
 
 
 class RaysMode(Enum):

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from serve_llm_hooks import Hook, HookRegistry, HookSignatureError, hook, registry
-from serve_llm_hooks.registry import HookOptions, marked_hooks
+from serve_llm_hooks._core.hook import marked_hooks
+from serve_llm_hooks._core.options import HookOptions
 from tests.unit.stub import LOGGED
 
 

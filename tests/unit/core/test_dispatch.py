@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serve_llm_hooks import Hook, HookError, HookResultError, HookTimeoutError, Skip, Trace, skip
-from serve_llm_hooks.dispatch import Dispatcher, WorkerThread
-from serve_llm_hooks.registry import HookOptions
+from serve_llm_hooks._core.dispatch import Dispatcher
+from serve_llm_hooks._core.options import HookOptions
+from serve_llm_hooks._core.worker_thread import WorkerThread
 from tests.unit.stub import run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from serve_llm_hooks.registry import OnError
+    from serve_llm_hooks._core.options import OnError
 
 HERE = __name__
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from serve_llm_hooks import HOOK_POINTS, HookName, HookRegistry, UnknownHookError, points
-from serve_llm_hooks.points import HOOK_NAMES, hook_point
+from serve_llm_hooks import HOOK_POINTS, HookName, HookRegistry, UnknownHookError
+from serve_llm_hooks._core import points
+from serve_llm_hooks._core.points import HOOK_NAMES, hook_point
 
 if TYPE_CHECKING:
     from serve_llm_hooks import HookPoint

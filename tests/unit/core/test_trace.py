@@ -5,7 +5,7 @@ import pickle
 import time
 
 from serve_llm_hooks import Hook, HookEvent, Trace
-from serve_llm_hooks.registry import HookOptions
+from serve_llm_hooks._core.options import HookOptions
 
 
 def one(ctx: object, **kwargs: object) -> None:

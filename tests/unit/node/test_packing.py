@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from serve_llm_hooks.node import NodeReport, NodeTask
+    from serve_llm_hooks._node.task import NodeReport, NodeTask
 
 HERE = __name__
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import serve_llm_hooks.progress
 from serve_llm_hooks import (
     CallbackCtx,
     DownloadMode,
@@ -20,20 +19,23 @@ from serve_llm_hooks import (
     initialization,
     load_hooks,
 )
-from serve_llm_hooks.node import NodeTask, pack_hooks, run_task
-from serve_llm_hooks.progress import Progress
+from serve_llm_hooks._node.packing import pack_hooks
+from serve_llm_hooks._node.task import NodeTask
+from serve_llm_hooks._node.work import run_task
+from serve_llm_hooks._observe import progress as progress_module
+from serve_llm_hooks._observe.progress import Progress
 from tests.unit.stub import MIRROR, Config, StubCluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from serve_llm_hooks.node import NodeReport
+    from serve_llm_hooks._node.task import NodeReport
 
 WAITED_S = 30
 
 
 def test_a_line_comes_at_least_every_half_minute() -> None:
-    assert serve_llm_hooks.progress.PROGRESS_S <= 30
+    assert progress_module.PROGRESS_S <= 30
 
 
 class Said(logging.Handler):
@@ -62,7 +64,7 @@ class Said(logging.Handler):
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[Said]:
     """The log of a start that is impatient."""
-    monkeypatch.setattr(serve_llm_hooks.progress, "PROGRESS_S", 0.005)
+    monkeypatch.setattr(progress_module, "PROGRESS_S", 0.005)
     logger, handler = logging.getLogger("serve_llm_hooks"), Said()
     level = logger.level
     logger.addHandler(handler)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from serve_llm_hooks import EngineArgumentError
-from serve_llm_hooks.engine_args import split_engine_kwargs
+from serve_llm_hooks._replica.engine_args import split_engine_kwargs
 
 ENGINE = {"max_model_len", "max_num_seqs", "tensor_parallel_size", "data_parallel_rank"}
 FRONTEND = {"chat_template", "tool_call_parser"}

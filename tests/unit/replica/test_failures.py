@@ -32,7 +32,7 @@ from tests.unit.stub import Config, Failed, StubCluster, cancel, run, start
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from serve_llm_hooks.node import NodeReport, NodeTask
+    from serve_llm_hooks._node.task import NodeReport, NodeTask
 
 HERE = __name__
 

@@ -27,13 +27,13 @@ from serve_llm_hooks import (
     initialize_node,
     skip,
 )
-from serve_llm_hooks.points import HOOK_NAMES
+from serve_llm_hooks._core.points import HOOK_NAMES
 from tests.unit.stub import GOOD_POINTS, IN_REPLICA, ON_NODES, Config, RayConfig, StubCluster, run, start
 
 if TYPE_CHECKING:
     from serve_llm_hooks import HookName
-    from serve_llm_hooks.initialize import Initialization
-    from serve_llm_hooks.node import NodeReport, NodeTask
+    from serve_llm_hooks._node.task import NodeReport, NodeTask
+    from serve_llm_hooks._replica.initialize import Initialization
 
 NODES = ("n0", "n1", "n2")
 

@@ -25,8 +25,9 @@ from serve_llm_hooks import (
     load_callback,
     load_hooks,
 )
-from serve_llm_hooks.loading import select_hooks
-from serve_llm_hooks.node import pack_hooks, run_task
+from serve_llm_hooks._node.packing import pack_hooks
+from serve_llm_hooks._node.work import run_task
+from serve_llm_hooks._sources.select import hooks_of_config
 from tests.unit.stub import Config, FullConfig, RayConfig, StubCluster, fn_of, start
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from serve_llm_hooks import DownloadMode
-    from serve_llm_hooks.node import NodeReport, NodeTask
+    from serve_llm_hooks._node.task import NodeReport, NodeTask
 
     WriteModule = Callable[[str, str], Path]
 
@@ -264,13 +265,13 @@ given_registry.hook("on_before_download")(given_fn)
 
 def _registered() -> object:
     hook("on_before_download")(given_fn)
-    return select_hooks(RayConfig())
+    return hooks_of_config(RayConfig())
 
 
 def _arrived_with_the_pickle() -> object:
     config = Config(hooks=None)
     config._script_hooks = tuple(given_registry)  # type: ignore[attr-defined]  # as our LLMConfig has it
-    return select_hooks(config)
+    return hooks_of_config(config)
 
 
 GIVEN: dict[str, Callable[[], object]] = {

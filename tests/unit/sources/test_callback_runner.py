@@ -10,7 +10,7 @@ import pytest
 from serve_llm_hooks import (
     CallbackRunner,
 )
-from serve_llm_hooks.callbacks import PhaseData
+from serve_llm_hooks._sources.phase_data import PhaseData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping

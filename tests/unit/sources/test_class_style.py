@@ -20,9 +20,9 @@ from serve_llm_hooks import (
     load_hooks,
     skip,
 )
-from serve_llm_hooks.callbacks import class_hooks
-from serve_llm_hooks.loading import select_hooks
-from serve_llm_hooks.node import pack_hooks
+from serve_llm_hooks._node.packing import pack_hooks
+from serve_llm_hooks._sources.class_style import hooks_of_class
+from serve_llm_hooks._sources.select import hooks_of_config
 from tests.unit.stub import GOOD_POINTS, IN_REPLICA, ON_NODES, FullConfig, Started, refusal, start, start_with
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def test_a_constructor_that_fails_is_the_failure_of_the_first_method() -> None:
 
 
 def test_an_object_is_freed_with_its_run() -> None:
-    hooks = select_hooks(FullConfig(callback=Owner))
+    hooks = hooks_of_config(FullConfig(callback=Owner))
     del hooks
     gc.collect()
     assert not [one for one in gc.get_objects() if isinstance(one, Owner)]
@@ -306,8 +306,8 @@ def test_a_method_that_does_not_take_ctx(value: Any, says: str) -> None:
 
 
 def test_a_method_that_tells_no_signature_is_taken_at_its_word() -> None:
-    assert len(class_hooks(method("on_after_init", value=max)())) == 1
-    assert len(class_hooks(method("on_after_init", value=partial(print, end="")))) == 1
+    assert len(hooks_of_class(method("on_after_init", value=max)())) == 1
+    assert len(hooks_of_class(method("on_after_init", value=partial(print, end="")))) == 1
 
 
 @pytest.mark.parametrize(
@@ -399,9 +399,10 @@ def test_what_cannot_be_pickled_is_named(fields: dict[str, Any], name: str, what
 
 def test_a_class_travels_without_what_its_object_has_become() -> None:
     assert len(start_with(callback=Locked).ctx.nodes) == 3
-    (one,) = class_hooks(Locked)
-    one.fn.holder.get()  # type: ignore[attr-defined]  # as if it had run here
-    assert pickle.loads(pickle.dumps(one)).fn.holder.made is None
+    (one,) = hooks_of_class(Locked)
+    assert one.instance is not None
+    one.instance.get()  # as if it had run here
+    assert pickle.loads(pickle.dumps(one)).instance.made is None
 
 
 def test_another_error_is_that_of_loading() -> None:

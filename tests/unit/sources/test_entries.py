@@ -21,7 +21,7 @@ from serve_llm_hooks import (
     load_hooks,
     registry,
 )
-from serve_llm_hooks.loading import select_hooks
+from serve_llm_hooks._sources.select import hooks_of_config
 from tests.unit.stub import LOGGED, SHOP, Config, names
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def test_a_notebook_may_keep_what_a_cell_had_defined_before(monkeypatch: pytest.
     exec(CELL, vars(notebook))
     exec("kept = prepare", vars(notebook))
     exec(CELL, vars(notebook))
-    assert [one.fn for one in select_hooks(Config("m", hooks=None))] == [vars(notebook)["prepare"]]
+    assert [one.fn for one in hooks_of_config(Config("m", hooks=None))] == [vars(notebook)["prepare"]]
 
 
 def test_nor_are_those_of_a_script(write_module: WriteModule, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_nor_are_those_of_a_script(write_module: WriteModule, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "__main__", script)
     exec(file.read_text(), vars(script))
     with pytest.raises(HookLoadError, match="two hooks are called __main__:note"):
-        select_hooks(Config("m", hooks=None))
+        hooks_of_config(Config("m", hooks=None))
 
 
 def test_a_hook_and_its_own_wrapper_are_one(write_module: WriteModule) -> None:
@@ -251,7 +251,7 @@ def test_a_file_that_is_no_python(tmp_path: Path) -> None:
 def test_a_file_that_fails_can_be_mended_and_loaded(write_module: WriteModule) -> None:
     file = write_module("shop", "1 / 0\n")
     assert refuse(str(file)) == (
-        f"hooks module '{file}' fails while it is imported: ZeroDivisionError: division by zero ({file}:2)"
+        f"hooks file '{file}' fails while it is imported: ZeroDivisionError: division by zero ({file}:2)"
     )
     write_module("shop", SHOP)
     assert len(load_hooks(str(file))) == 3
@@ -307,10 +307,10 @@ def test_a_module_that_exits_says_so_and_can_be_mended(
         with pytest.raises(ImportError) as caught:
             load_callback("exits:phase")
         assert str(caught.value) == (
-            f"callback 'exits:phase': module 'exits' cannot be imported ({why}). It fails while it is imported."
+            f"callback 'exits:phase': module 'exits' fails while it is imported: {why} ({file}:3)"
         )
     else:
-        assert refuse(ref) == f"hooks module {ref!r} fails while it is imported: {why} ({file}:3)"
+        assert refuse(ref) == f"hooks {by} {ref!r} fails while it is imported: {why} ({file}:3)"
     write_module("exits", SHOP)
     assert len(load_hooks(ref)) == 3
 

@@ -42,19 +42,19 @@ def test_load_callback_cannot_import() -> None:
     with pytest.raises(ImportError) as caught:
         load_callback("no_such_pkg.mod:fn")
     assert str(caught.value).startswith(
-        "callback 'no_such_pkg.mod:fn': module 'no_such_pkg.mod' cannot be imported (No module named 'no_such_pkg'). "
+        "callback 'no_such_pkg.mod:fn': module 'no_such_pkg.mod' cannot be found (no module 'no_such_pkg'). "
         "Is it installed on every node, or shipped with the deployment?"
     )
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
 def test_load_callback_of_a_module_that_fails(write_module: WriteModule) -> None:
-    write_module("broken", "1 / 0")
+    file = write_module("broken", "1 / 0")
     with pytest.raises(ImportError) as caught:
         load_callback("broken.fn")
     assert str(caught.value) == (
-        "callback 'broken.fn': module 'broken' cannot be imported (ZeroDivisionError: division by zero). It fails "
-        "while it is imported."
+        "callback 'broken.fn': module 'broken' fails while it is imported: ZeroDivisionError: division by zero "
+        f"({file}:2)"
     )
 
 

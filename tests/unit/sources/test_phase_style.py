@@ -18,7 +18,7 @@ from serve_llm_hooks import (
     NodeResult,
     hook,
 )
-from serve_llm_hooks.callbacks import PHASES
+from serve_llm_hooks._core.points import PHASES
 from tests.unit.stub import FullConfig, Started, StubCluster, start
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from serve_llm_hooks import (
     HookSignatureError,
     InitializeNodeOutput,
 )
-from serve_llm_hooks.callbacks import initialization_hooks
-from serve_llm_hooks.loading import warn_of_old_ways
+from serve_llm_hooks._sources.replace_style import hooks_of_initialization_class, warn_of_initialization_class
 from tests.unit.stub import FullConfig, StubCluster, refusal, start_with
 
 if TYPE_CHECKING:
@@ -94,14 +93,14 @@ def test_a_class_that_initializes_nothing() -> None:
     assert "Wrong.initialize() -> 'None' does not fit (too many positional arguments); it is `async def" in refusal(
         HookSignatureError, initialization_class=Wrong
     )
-    assert len(initialization_hooks(MyInit)) == 2
+    assert len(hooks_of_initialization_class(MyInit)) == 2
 
 
 def test_it_is_deprecated_with_the_name_of_what_replaces_it() -> None:
     def make() -> None:
-        warn_of_old_ways(FullConfig(initialization_class=MyInit), stacklevel=1)
+        warn_of_initialization_class(FullConfig(initialization_class=MyInit), stacklevel=1)
 
     with pytest.warns(DeprecationWarning, match=re.escape("`async def on_custom_init(self, ctx)`")) as told:
         make()
     assert told[0].filename == __file__
-    warn_of_old_ways(FullConfig(), stacklevel=1)  # silence
+    warn_of_initialization_class(FullConfig(), stacklevel=1)  # silence

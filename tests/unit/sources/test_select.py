@@ -13,7 +13,7 @@ from serve_llm_hooks import (
     hook,
     load_hooks,
 )
-from serve_llm_hooks.loading import select_hooks
+from serve_llm_hooks._sources.select import hooks_of_config
 from tests.unit.stub import SHOP, Config, FullConfig, RayConfig, names, start_with
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ def in_the_script(source: str) -> None:
 
 def test_parameters_that_a_hook_of_the_script_needs_are_told_before_it_runs() -> None:
     in_the_script("@hook('on_before_node_download', model_id='llama')\ndef fetch(ctx, *, bucket): ...")
-    assert names(select_hooks(Config("qwen", None))) == []
+    assert names(hooks_of_config(Config("qwen", None))) == []
     for config in (Config("llama", None), RayConfig("llama")):
         with pytest.raises(HookSignatureError) as caught:
-            select_hooks(config)
+            hooks_of_config(config)
         assert str(caught.value) == (
             "hook __main__:fetch(ctx, *, bucket) cannot be called with parameters {}: missing a required argument: "
             '\'bucket\'. Parameters are given in the config: hooks=[{"hook": fetch, "kwargs": {...}}].'
@@ -83,9 +83,9 @@ def test_the_order_of_what_the_script_decorated_and_a_callback_brings_is_told_wh
         def on_before_init(self, ctx: Any) -> None: ...
 
     in_the_script("@hook('on_before_init', after='on_before_init', before='on_before_init')\ndef f(ctx): ...")
-    assert names(select_hooks(FullConfig("m", None))) == ["f"]
+    assert names(hooks_of_config(FullConfig("m", None))) == ["f"]
     with pytest.raises(HookOrderError, match="form a circle at on_before_init"):
-        select_hooks(FullConfig("m", None, callback=Style))
+        hooks_of_config(FullConfig("m", None, callback=Style))
 
 
 @pytest.fixture
@@ -102,25 +102,25 @@ def in_process() -> None:
 
 @pytest.mark.usefixtures("in_process")
 def test_left_out_is_what_the_script_decorated_for_the_model() -> None:
-    assert names(select_hooks(Config("llama", None))) == ["of_the_script"]
-    assert names(select_hooks(Config("qwen", None))) == ["of_the_script", "of_qwen"]
+    assert names(hooks_of_config(Config("llama", None))) == ["of_the_script"]
+    assert names(hooks_of_config(Config("qwen", None))) == ["of_the_script", "of_qwen"]
 
 
 @pytest.mark.usefixtures("in_process")
 def test_an_empty_list_is_none() -> None:
-    assert names(select_hooks(Config("llama", []))) == []
+    assert names(hooks_of_config(Config("llama", []))) == []
 
 
 @pytest.mark.usefixtures("in_process")
 def test_a_list_is_exactly_those_for_the_model(write_module: WriteModule) -> None:
     write_module("shop", SHOP)
-    assert names(select_hooks(Config("llama-2", ["shop"]))) == ["first", "second", "third"]
-    assert names(select_hooks(Config("gemma", ["shop"]))) == ["first", "third"]
+    assert names(hooks_of_config(Config("llama-2", ["shop"]))) == ["first", "second", "third"]
+    assert names(hooks_of_config(Config("gemma", ["shop"])).for_model("gemma")) == ["first", "third"]
 
 
 @pytest.mark.usefixtures("in_process")
 def test_a_config_without_such_a_field_takes_all_that_the_process_has() -> None:
-    assert names(select_hooks(RayConfig("llama"))) == ["of_the_script", "of_a_module"]
+    assert names(hooks_of_config(RayConfig("llama"))) == ["of_the_script", "of_a_module"]
 
 
 @pytest.mark.usefixtures("in_process")
@@ -128,6 +128,6 @@ def test_a_config_that_has_travelled_carries_what_its_script_decorated(write_mod
     write_module("shop", SHOP)
     left_out: Any = Config("llama-2", None)
     left_out._script_hooks = list(load_hooks("shop"))
-    assert names(select_hooks(left_out)) == ["first", "second", "third"]
+    assert names(hooks_of_config(left_out)) == ["first", "second", "third"]
     left_out.hooks = []
-    assert names(select_hooks(left_out)) == []
+    assert names(hooks_of_config(left_out)) == []

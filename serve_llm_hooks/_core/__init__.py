@@ -1,0 +1,1 @@
+"""Define what a hook is and call it: points, errors, ``@hook``, order, context, trace, dispatch."""

@@ -1,0 +1,290 @@
+"""Run the hooks of one point: async ones awaited, runs of sync ones in the worker thread, in order.
+
+``run_point`` cuts the hooks into runs; a run of sync hooks hops once to the worker thread, where
+``call_loop.call_each`` calls them. A veto, an exception or an awaitable from a sync hook leaves the loop, is handled
+here, and the loop is entered again behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any
+
+from .call_loop import call_each
+from .errors import HookError, HookResultError, HookTimeoutError, reraise_if_not_a_failure
+from .points import HOOK_POINTS
+from .text import one_line
+from .veto import InvalidResult, Skip
+from .worker_thread import WorkerThread
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from .hook import Hook
+    from .options import OnError
+    from .trace import Batch, HookOutcome, Trace
+
+__all__ = ["Dispatcher"]
+
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+# An async hook that is cancelled at its timeout has this long to clean up.
+_CANCEL_GRACE_S = 1.0
+
+_SHOWN_RESULT = 200  # characters of a result that a message shows
+
+
+class Dispatcher:
+    """Run points for one model in one process: the replica, or a node.
+
+    Use as an async context manager: leaving it lets the worker thread end.
+
+    Args:
+        model_id: the model, for messages.
+        trace: where calls are recorded; ``None`` records nothing.
+        node_id: the node, for messages; ``None`` in the replica.
+        on_error: the error policy of hooks that have none of their own.
+    """
+
+    def __init__(
+        self,
+        model_id: str,
+        *,
+        trace: Trace | None,
+        node_id: str | None = None,
+        on_error: OnError = "raise",
+    ) -> None:
+        self._model_id = model_id
+        self._trace = trace
+        self._node_id = node_id
+        self._on_error = on_error
+        self._worker = WorkerThread()
+
+    async def __aenter__(self) -> Dispatcher:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._worker.shutdown()
+
+    async def run_point(self, hooks: Sequence[Hook], ctx: object) -> Skip | None:
+        """Run hooks of one point, in the order given.
+
+        Returns:
+            The first veto, if any hook vetoed.
+
+        Raises:
+            HookTimeoutError: a hook ran longer than its ``timeout_s``.
+            HookResultError: a hook returned a value that this point cannot use.
+            HookError: a hook raised; its exception is the cause.
+        """
+        veto: Skip | None = None
+        start = 0
+        while start < len(hooks):
+            end = start + 1
+            if not hooks[start].must_run_alone:
+                while end < len(hooks) and not hooks[end].must_run_alone:
+                    end += 1
+            batch = hooks[start:end]
+            run = _Run(batch, ctx, self._trace)
+            run.begin()
+            if batch[0].is_async:
+                await self._settle_awaitable(run, None)
+            else:
+                await self._run_sync(run)
+            veto = veto or run.veto
+            start = end
+        return veto
+
+    async def _run_sync(self, run: _Run) -> None:
+        """Run sync hooks in the worker thread; handle what stops its loop, and go on behind that hook."""
+        loop = asyncio.get_running_loop()
+        # As asyncio.to_thread does: hooks see the caller's context variables.
+        job: Callable[..., Any] = contextvars.copy_context().run
+        while run.index < len(run.hooks):
+            hook = run.hooks[run.index]
+            calls = [hook.call for hook in run.hooks[run.index :]]
+            done = loop.run_in_executor(self._worker, job, call_each, calls, run.ctx, run.times, run.clock)
+            try:
+                if hook.options.timeout_s is not None:
+                    await asyncio.wait({done}, timeout=hook.options.timeout_s)
+                    if not done.done():
+                        run.detach()
+                        self._abandon_worker(done)
+                        self._time_out(run)
+                        continue
+                stopped = await done
+            except asyncio.CancelledError:
+                calls.clear()  # the thread finishes its current hook, and starts no other
+                raise
+            if stopped is None:
+                return
+            stopped_after, result, error = stopped
+            run.index += stopped_after
+            if error is not None:
+                self._fail(run, error)
+            elif inspect.isawaitable(result):
+                await self._settle_awaitable(run, result)
+            else:
+                self._settle(run, result)
+
+    async def _settle_awaitable(self, run: _Run, awaitable: Any) -> None:
+        """Await the current hook within its timeout; call it first if there is nothing to await yet."""
+        hook = run.hooks[run.index]
+        timed_out = False
+        try:
+            if awaitable is None:
+                awaitable = hook.call(run.ctx)
+            if hook.options.timeout_s is None:
+                result = await awaitable
+            else:
+                task = await _at_most(hook.options.timeout_s, awaitable)
+                timed_out = task is None
+                result = None if task is None else task.result()
+        except asyncio.CancelledError as error:
+            if not _is_cancelled():  # the hook cancelled something of its own
+                self._fail(run, error)
+                return
+            run.end("cancelled", "")
+            raise
+        except BaseException as error:  # a panic in Rust code is no Exception
+            reraise_if_not_a_failure(error)
+            self._fail(run, error)
+        else:
+            if timed_out:
+                self._time_out(run)
+            else:
+                self._settle(run, result)
+
+    def _settle(self, run: _Run, result: object) -> None:
+        """Handle a hook's result: go on, veto, or fail on a value that cannot be used here."""
+        hook = run.hooks[run.index]
+        if result is None or result is True:
+            run.end("ok", "")
+        elif (result is False or isinstance(result, Skip)) and HOOK_POINTS[hook.point].may_veto:
+            reason = result.reason if isinstance(result, Skip) else ""
+            run.veto = run.veto or Skip(reason or f"{hook.ref} returned False")
+            run.end("vetoed", reason)
+            at_node = f", node {self._node_id}" if self._node_id else ""
+            why = f": {reason}" if reason else ""
+            logger.info("model %r%s: %s vetoed at %s%s", self._model_id, at_node, hook.ref, hook.point, why)
+        else:
+            self._fail(run, None, HookResultError, _invalid(hook, result))
+
+    def _time_out(self, run: _Run) -> None:
+        why = f"still running after timeout_s={run.hooks[run.index].options.timeout_s:g}"
+        self._fail(run, None, HookTimeoutError, why, "timed_out")
+
+    def _fail(
+        self,
+        run: _Run,
+        cause: BaseException | None,
+        kind: type[HookError] = HookError,
+        why: str = "",
+        outcome: HookOutcome = "failed",
+    ) -> None:
+        """Handle a failing hook as its ``on_error`` says: raise, or warn and go on."""
+        hook = run.hooks[run.index]
+        why = why if cause is None else one_line(cause)
+        where = f" on node {self._node_id}" if self._node_id else ""
+        message = f"hook {hook.ref} failed at {hook.point} for model {self._model_id!r}{where}: {why}"
+        failure = kind(message, hook=hook.ref, point=hook.point, model_id=self._model_id, node_id=self._node_id)
+        failure.__cause__ = cause
+        # While a start is being cancelled, a hook's failing clean-up must not swallow the cancellation.
+        if (hook.options.on_error or self._on_error) == "warn" and not _is_cancelled():
+            run.end("warned", why)
+            logger.warning("%s (on_error='warn': going on)", message, exc_info=failure)
+            return
+        run.end(outcome, why)
+        raise failure from cause
+
+    def _abandon_worker(self, job: asyncio.Future[Any]) -> None:
+        """Leave a thread that hangs behind; the next sync hook gets a new one."""
+        job.cancel()
+        self._worker.shutdown()
+        self._worker = WorkerThread()
+
+
+class _Run:
+    """A run of hooks, and the index of the current one."""
+
+    __slots__ = ("batch", "clock", "ctx", "hooks", "index", "times", "veto")
+
+    def __init__(self, hooks: Sequence[Hook], ctx: object, trace: Trace | None) -> None:
+        self.hooks = hooks
+        self.ctx = ctx
+        self.index = 0
+        self.veto: Skip | None = None
+        self.batch: Batch | None = None
+        self.times: list[float] | None = None
+        self.clock: Callable[[], float] = float
+        if trace is not None:
+            self.batch = trace.batch(hooks)
+            self.times = self.batch.times
+            self.clock = trace.clock
+
+    def begin(self) -> None:
+        """Record when the first hook starts."""
+        if self.times is not None:
+            self.times.append(self.clock())
+
+    def end(self, outcome: HookOutcome, detail: str) -> None:
+        """Record the end of the current hook, and move on to the next."""
+        if self.batch is not None:
+            if outcome != "ok":
+                self.batch.outcomes[self.index] = (outcome, detail)
+            self.batch.times.append(self.clock())
+        self.index += 1
+
+    def detach(self) -> None:
+        """Keep a thread that hangs from writing its times into the trace."""
+        if self.batch is not None:
+            self.batch.times = list(self.batch.times)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and bool(task.cancelling())
+
+
+def _invalid(hook: Hook, result: object) -> str:
+    """Return what is wrong with a result, in words."""
+    if isinstance(result, InvalidResult):
+        return result.problem
+    shown = repr(result)
+    shown = shown if len(shown) <= _SHOWN_RESULT else f"{shown[:_SHOWN_RESULT]}…"
+    if HOOK_POINTS[hook.point].may_veto:
+        wanted = "None or True to go on, False or skip('why') to veto"
+    else:
+        wanted = "None (there is nothing to veto here)"
+    return f"it returned {shown}; a hook at {hook.point} returns {wanted}"
+
+
+async def _at_most(timeout_s: float, awaitable: Awaitable[Any]) -> asyncio.Task[Any] | None:
+    """Await for at most ``timeout_s``; return the finished task, or ``None`` when the time is over.
+
+    Unlike ``asyncio.timeout``, it does not wait for one that ignores its cancellation.
+    """
+
+    async def wrapped() -> Any:
+        try:
+            return await awaitable
+        except SystemExit as error:  # in a task it would end the event loop
+            raise RuntimeError(f"the hook called sys.exit({error.code!r})") from error
+        except KeyboardInterrupt as error:  # likewise
+            reraise_if_not_a_failure(error)
+            raise RuntimeError("the hook raised KeyboardInterrupt") from error
+
+    task = asyncio.ensure_future(wrapped())
+    try:
+        done, _ = await asyncio.wait({task}, timeout=timeout_s)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if done:
+        return task
+    task.cancel()
+    await asyncio.wait({task}, timeout=_CANCEL_GRACE_S)
+    return None

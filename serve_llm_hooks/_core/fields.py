@@ -1,0 +1,128 @@
+"""Checked fields: a wrong assignment to ``ctx`` fails on its own line, not on a GPU node ten minutes later."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import field
+from typing import TYPE_CHECKING, Any
+
+from .download_mode import DownloadMode, DownloadModeName
+from .text import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from enum import Enum
+
+__all__ = ["Checked", "ModeField", "OptionalModeField", "checked_field"]
+
+
+def _dict(name: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"ctx.{name} is a dict with string keys, not {value!r}")
+    return value
+
+
+def _optional_dict(name: str, value: object) -> dict[str, Any] | None:
+    return None if value is None else _dict(name, value)
+
+
+def _bool(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"ctx.{name} is True or False, not {value!r}")
+    return value
+
+
+def _optional_path(name: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"ctx.{name} is a path (str or os.PathLike) or None, not {value!r}")
+    return os.fspath(value)
+
+
+_CHECKS: dict[str | None, Callable[[str, object], object]] = {
+    "dict": _dict,
+    "dict?": _optional_dict,
+    "bool": _bool,
+    "path?": _optional_path,
+}
+
+
+def checked_field(kind: str, default: Any = None, *, factory: Callable[[], Any] | None = None) -> Any:
+    """Return a dataclass field whose assignments are checked.
+
+    Args:
+        kind: ``"dict"``, ``"dict?"`` (or ``None``), ``"bool"``, ``"path?"``, ``"read-only"``, or ``"any"``.
+        default: the field's default.
+        factory: makes the default, for mutable ones.
+    """
+    if factory is not None:
+        return field(default_factory=factory, metadata={"kind": kind})
+    return field(default=default, metadata={"kind": kind})
+
+
+def _assign(ctx: Any, name: str, value: object) -> None:
+    fields = type(ctx).__dataclass_fields__
+    if name not in fields:
+        if hasattr(type(ctx), name):  # a property
+            raise AttributeError(f"ctx.{name} is read-only")
+        raise AttributeError(
+            f"{type(ctx).__name__} has no field {name!r}{did_you_mean(name, fields)}. "
+            f"What hooks keep for each other goes into ctx.custom_data[{name!r}]."
+        )
+    kind = fields[name].metadata.get("kind")
+    if kind == "read-only" and name in ctx.__dict__:
+        raise AttributeError(f"ctx.{name} is read-only")
+    if "_closed" in ctx.__dict__ and name != "custom_data":
+        raise AttributeError(
+            f"ctx.{name} cannot be changed any more: the engine has been given it. on_before_engine_init is the "
+            "last point at which it can"
+        )
+    check = _CHECKS.get(kind)
+    object.__setattr__(ctx, name, check(name, value) if check else value)
+
+
+class Checked:
+    """Base of contexts: checks every assignment for unknown names, read-only fields and wrong values."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # pragma: no branch  # a checker that sees a __setattr__ accepts any name
+        __setattr__ = _assign
+
+
+class ModeField:
+    """A descriptor that takes a download mode, its name or Ray's enum, and gives a ``DownloadMode``.
+
+    A descriptor, because checkers know no other way to accept more types than are given back.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, ctx: object | None, owner: type) -> DownloadMode:
+        # Read from the class, it is the dataclass field's default.
+        return DownloadMode.MODEL_AND_TOKENIZER if ctx is None else ctx.__dict__[self._name]
+
+    def __set__(self, ctx: object, value: DownloadMode | DownloadModeName | Enum) -> None:
+        ctx.__dict__[self._name] = _mode(self._name, value)
+
+
+class OptionalModeField:
+    """A :class:`ModeField` that may also be ``None``, its default."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, ctx: object | None, owner: type) -> DownloadMode | None:
+        return None if ctx is None else ctx.__dict__[self._name]
+
+    def __set__(self, ctx: object, value: DownloadMode | DownloadModeName | Enum | None) -> None:
+        ctx.__dict__[self._name] = None if value is None else _mode(self._name, value)
+
+
+def _mode(name: str, value: object) -> DownloadMode:
+    try:
+        return DownloadMode.of(value)
+    except ValueError as error:
+        raise ValueError(f"ctx.{name} = {value!r}: {error}") from None

@@ -1,0 +1,177 @@
+"""``Hook``: a function at a hook point, with its options and parameters."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from .origin import path_of, source_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from .instance import LazyInstance
+    from .options import HookOptions
+    from .points import HookName
+
+__all__ = ["MARK", "Hook", "has_unique_path", "marked_hooks", "with_fresh_instances"]
+
+MARK = "__serve_llm_hooks__"
+"""The attribute of a decorated function that holds its tuple of ``HookOptions``, one for each point."""
+
+_COROUTINE = 0x80  # inspect.CO_COROUTINE; importing inspect takes longer than the rest of this package
+
+
+class Hook:
+    """A function at a point, with its options and its parameters.
+
+    Attributes:
+        fn: the function that was decorated; for a method of a class, an adapter that takes ``(instance, ctx)``.
+        options: the options of ``@hook(...)``.
+        kwargs: the parameters that it is called with besides ``ctx``.
+        instance: the object that a class's hooks share; ``None`` for a function.
+        method: the name of the class's method.
+        name: the bare function name.
+        path: ``module:qualname``.
+        ref: the path; with the parameters, where there are any.
+        identity: equal for two hooks of the same function. By path, so that re-running a notebook cell replaces the
+            hook; closures, partials and instances have no unique path and are known by identity.
+        call: takes ``ctx``, and nothing else.
+        is_async: ``True`` if calling it always gives an awaitable.
+        must_run_alone: ``True`` if it cannot share a hop to the worker thread with its neighbours.
+    """
+
+    __slots__ = (
+        "call", "fn", "identity", "instance", "is_async", "kwargs", "method", "must_run_alone", "name", "options",
+        "path", "ref",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        options: HookOptions,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        instance: LazyInstance | None = None,
+        method: str = "",
+    ) -> None:
+        self.fn: Callable[..., Any] = fn
+        self.options: HookOptions = options
+        self.kwargs: dict[str, Any] = dict(kwargs or {})
+        self.instance: LazyInstance | None = instance
+        self.method: str = method
+        self.call: Callable[[Any], Any]
+        self.identity: object
+        if instance is None:
+            self.path: str = path_of(fn)
+            self.name: str = getattr(fn, "__name__", None) or self.path.rpartition(":")[2].rpartition(".")[2]
+            self.call = partial(fn, **self.kwargs) if self.kwargs else fn
+            self.is_async: bool = _is_async(fn)
+            self.identity = self.path if has_unique_path(fn, self.path) else id(fn)
+        else:
+            self.path = f"{instance.path}.{method}" if method else instance.path
+            self.name = self.path.rpartition(":")[2].rpartition(".")[2]
+            self.call = partial(fn, instance)
+            self.is_async = False
+            self.identity = instance.identity
+        shown = ", ".join(f"{key}={value!r}" for key, value in self.kwargs.items())
+        self.ref: str = f"{self.path}({shown})" if shown else self.path
+        self.must_run_alone: bool = self.is_async or options.timeout_s is not None
+
+    @property
+    def point(self) -> HookName:
+        """The hook point."""
+        return self.options.point
+
+    @property
+    def source(self) -> str:
+        """The module or file that ``SERVE_LLM_HOOKS_ALLOW`` must allow."""
+        return source_of(self.fn if self.instance is None else self.instance.owner)
+
+    def __repr__(self) -> str:
+        models = f" for {', '.join(self.options.model_ids)}" if self.options.model_ids else ""
+        return f"<Hook {self.ref} at {self.point}{models}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Hook):
+            return NotImplemented
+        mine, theirs = (self.identity, self.path, self.point), (other.identity, other.path, other.point)
+        return mine == theirs and self.kwargs == other.kwargs
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.point))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (self.fn, self.options, self.kwargs, self.instance, self.method))
+
+    def bind(self, kwargs: Mapping[str, Any]) -> Hook:
+        """Return the same hook with these parameters.
+
+        Raises:
+            HookSignatureError: a parameter that it does not take, or a missing one.
+        """
+        hook = _rebuild(self.fn, self.options, kwargs, self.instance, self.method)
+        hook.check_kwargs()
+        return hook
+
+    def check_kwargs(self) -> None:
+        """Check that the parameters fit the function's signature.
+
+        Raises:
+            HookSignatureError: they do not; the message says which, and how to give them.
+        """
+        fn = self.fn if self.instance is None else _takes_ctx_only
+        plain = isinstance(fn, FunctionType) and not fn.__code__.co_kwonlyargcount and not hasattr(fn, "__wrapped__")
+        if plain and not self.kwargs:
+            return  # checked where it was decorated, and inspect takes longer than the rest of loading a hook
+        from .signature import check_kwargs
+
+        check_kwargs(fn, self.kwargs, self.path)
+
+
+def _takes_ctx_only(ctx: object) -> None:
+    """Stand for a class's method in the check of parameters, which are the class's and not the method's."""
+
+
+def _rebuild(
+    fn: Callable[..., Any],
+    options: HookOptions,
+    kwargs: Mapping[str, Any],
+    instance: LazyInstance | None,
+    method: str,
+) -> Hook:
+    return Hook(fn, options, kwargs, instance=instance, method=method)
+
+
+def has_unique_path(fn: object, path: str) -> bool:
+    """Return True if module:qualname identifies this function uniquely."""
+    return isinstance(fn, FunctionType) and "<" not in path
+
+
+def marked_hooks(fn: object) -> tuple[Hook, ...]:
+    """Return the hooks that ``@hook`` made of a function; none if it was not decorated."""
+    if not callable(fn) or isinstance(fn, type):
+        return ()
+    marks = getattr(fn, "__dict__", {}).get(MARK, ())
+    return tuple(Hook(fn, options) for options in marks)
+
+
+def with_fresh_instances(hooks: Iterable[Hook]) -> list[Hook]:
+    """Return the hooks for one start in one process: hooks of one class share an object that no other start has."""
+    instances: dict[str, LazyInstance] = {}
+    fresh: list[Hook] = []
+    for hook in hooks:
+        if hook.instance is not None:
+            instance = instances.setdefault(hook.instance.key, hook.instance.fresh())
+            hook = Hook(hook.fn, hook.options, hook.kwargs, instance=instance, method=hook.method)
+        fresh.append(hook)
+    return fresh
+
+
+def _is_async(fn: Callable[..., Any]) -> bool:
+    if isinstance(fn, FunctionType):
+        return bool(fn.__code__.co_flags & _COROUTINE)
+    import inspect
+
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)

@@ -1,0 +1,88 @@
+"""The options of ``@hook(...)``, checked where they are written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypedDict
+
+from .points import HookName, hook_point
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["HookOptions", "OnError", "OptionKeywords", "checked_options"]
+
+OnError: TypeAlias = Literal["raise", "warn"]
+
+
+class OptionKeywords(TypedDict, total=False):
+    """The keywords of ``hook()``; documented there."""
+
+    model_id: str | Iterable[str] | None
+    order: int
+    before: str | Iterable[str]
+    after: str | Iterable[str]
+    timeout_s: float | None
+    on_error: OnError | None
+
+
+class HookOptions(NamedTuple):
+    """The options of one ``@hook(...)``, normalized."""
+
+    point: HookName
+    model_ids: tuple[str, ...] = ()
+    order: int = 0
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    timeout_s: float | None = None
+    on_error: OnError | None = None
+
+    def matches(self, model_id: str) -> bool:
+        """Return True if the hook runs for this model. ``model_ids`` may hold globs; empty matches every model."""
+        if not self.model_ids or model_id in self.model_ids:
+            return True
+        from fnmatch import fnmatchcase
+
+        return any(fnmatchcase(model_id, pattern) for pattern in self.model_ids)
+
+
+def checked_options(
+    point: object,
+    model_id: str | Iterable[str] | None,
+    order: object,
+    before: str | Iterable[str],
+    after: str | Iterable[str],
+    timeout_s: object,
+    on_error: OnError | None,
+) -> HookOptions:
+    """Return the options of ``@hook``, normalized.
+
+    Raises:
+        UnknownHookError: no such point.
+        TypeError, ValueError: an option of the wrong kind.
+    """
+    name = hook_point(point).name
+    model_ids = _names("model_id", () if model_id is None else model_id)
+    if model_id is not None and not model_ids:
+        raise ValueError("model_id=[] matches no model; leave model_id out to match every model")
+    if not isinstance(order, int) or isinstance(order, bool):
+        raise TypeError(f"order= is an int, lower first, not {order!r}")
+    if timeout_s is not None:
+        if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not timeout_s > 0:
+            raise ValueError(f"timeout_s= is a positive number of seconds, not {timeout_s!r}")
+        timeout_s = float(timeout_s)
+    if on_error not in (None, "raise", "warn"):
+        raise ValueError(f"on_error= is 'raise' or 'warn', not {on_error!r}")
+    return HookOptions(name, model_ids, order, _names("before", before), _names("after", after), timeout_s, on_error)
+
+
+def _names(option: str, value: Iterable[object]) -> tuple[str, ...]:
+    try:
+        names = (value,) if isinstance(value, str) else tuple(value)
+    except TypeError:
+        names = (value,)
+    checked = []
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"{option}= takes a name or several, as strings, not {name!r}")
+        checked.append(name)
+    return tuple(checked)

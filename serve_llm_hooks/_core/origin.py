@@ -1,0 +1,52 @@
+"""Where a callable comes from: its path for messages, and the module or file that may be allowed or denied."""
+
+from __future__ import annotations
+
+import sys
+from types import FunctionType
+from typing import Any
+
+__all__ = ["file_module_name", "path_of", "source_of"]
+
+
+def path_of(owner: object) -> str:
+    """Return ``module:qualname`` of a function, a class, or an instance's class; of a partial, its function's."""
+    named: Any = owner if hasattr(owner, "__qualname__") else getattr(owner, "func", type(owner))
+    return f"{getattr(named, '__module__', '?')}:{getattr(named, '__qualname__', type(named).__name__)}"
+
+
+def file_module_name(file: str) -> str:
+    """Return the name of the module that a hooks file is loaded as: its stem and a hash of its resolved path.
+
+    A module's name comes back as it is.
+    """
+    if "/" not in file:
+        return file
+    import hashlib
+
+    stem = file.rpartition("/")[2].removesuffix(".py")
+    return f"{stem}_{hashlib.sha256(file.encode()).hexdigest()[:8]}"
+
+
+def source_of(owner: object) -> str:
+    """Return the module or file that ``SERVE_LLM_HOOKS_ALLOW`` must allow for this function, class or instance.
+
+    It is the module that the code was defined in; for a hooks file that was loaded by its path, the resolved file.
+    Code that travelled by value from such a file still has the file in its globals.
+    """
+    module = path_of(owner).partition(":")[0]
+    file = str(_globals_of(owner, module).get("__file__", "")).replace("\\", "/")
+    return file if "/" in file and file_module_name(file) == module else module
+
+
+def _globals_of(owner: Any, module: str) -> dict[str, Any]:
+    """Return the module globals of a function, or of a method that was defined in the module of its class."""
+    if not isinstance(owner, FunctionType) and not isinstance(owner, type):
+        owner = getattr(owner, "func", type(owner))  # a partial's function, an instance's class
+    if isinstance(owner, type):
+        methods = [value for value in vars(owner).values() if isinstance(value, FunctionType)]
+        in_module = vars(sys.modules[module]) if module in sys.modules else {}
+        return next((each.__globals__ for each in methods if each.__globals__.get("__name__") == module), in_module)
+    while hasattr(owner, "__wrapped__"):  # a wrapper's own globals may be any module's
+        owner = owner.__wrapped__
+    return getattr(owner, "__globals__", {})

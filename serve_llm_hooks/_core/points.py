@@ -1,0 +1,160 @@
+"""The table of hook points. Docs, checks, messages, class methods and types follow it; tests hold them to it.
+
+To add a point: one row here, its name in the ``Literal`` of its kind below, its call in ``_replica/initialize.py`` (or
+``_node/work.py`` for one that runs on nodes), and its method in ``_sources/class_style.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+__all__ = [
+    "HOOK_NAMES",
+    "HOOK_POINTS",
+    "PHASES",
+    "HookName",
+    "HookPoint",
+    "NodeHookName",
+    "NodeVetoHookName",
+    "ReplicaHookName",
+    "ReplicaVetoHookName",
+    "hook_point",
+]
+
+# Four literals, because a hook's type depends on two things only: where it runs, and whether it may veto.
+ReplicaVetoHookName: TypeAlias = Literal["on_before_init", "on_before_download"]
+ReplicaHookName: TypeAlias = Literal[
+    "on_custom_init",
+    "on_after_download",
+    "on_after_placement_group",
+    "on_before_engine_init",
+    "on_after_engine_init",
+    "on_after_init",
+    "on_failure",
+]
+NodeVetoHookName: TypeAlias = Literal["on_before_node_download"]
+NodeHookName: TypeAlias = Literal["on_after_node_download"]
+HookName: TypeAlias = ReplicaVetoHookName | ReplicaHookName | NodeVetoHookName | NodeHookName
+
+
+class HookPoint(NamedTuple):
+    """One row of the table: a moment of a replica's start at which hooks run.
+
+    Attributes:
+        name: what ``@hook("...")`` is given.
+        purpose: what people use it for, in words.
+        where: ``"replica"`` runs it once, in the replica; ``"node"`` on every node of the placement group.
+        phase: the name of this moment for phase callbacks; ``None`` where they are not called.
+        veto: what a veto skips, in words; ``None`` where a hook may not veto.
+        when: under which condition a point in the replica runs, in words.
+        after_engine: ``True`` for points after the engine's start, which Ray's own callbacks never reach.
+    """
+
+    name: HookName
+    purpose: str
+    where: Literal["replica", "node"] = "replica"
+    phase: str | None = None
+    veto: str | None = None
+    when: str = "once"
+    after_engine: bool = False
+
+    @property
+    def on_node(self) -> bool:
+        """Return True if the hooks run on every node of the placement group."""
+        return self.where == "node"
+
+    @property
+    def may_veto(self) -> bool:
+        """Return True if a hook here may return ``False`` or ``skip("why")``."""
+        return self.veto is not None
+
+    @property
+    def context(self) -> str:
+        """Return the name of the class of ``ctx``."""
+        return "NodeCtx" if self.on_node else "CallbackCtx"
+
+    @property
+    def runs(self) -> str:
+        """Return where and when the hooks run, in words."""
+        return "on every node of the placement group" if self.on_node else f"{self.when}, in the replica"
+
+
+_ROWS = (
+    HookPoint(
+        "on_before_init", "set up `ctx` before anything happens", phase="pre_initialization", veto="the defaults"
+    ),
+    HookPoint(
+        "on_custom_init",
+        "take over: own placement group, runtime env, files",
+        phase="custom_initialization",
+        when="once, only when the defaults are skipped",
+    ),
+    HookPoint(
+        "on_before_download",
+        "choose what each node downloads",
+        phase="pre_download",
+        veto="all downloads and per-node hooks",
+    ),
+    HookPoint(
+        "on_before_node_download",
+        "per-node work: extra files, caches, disk checks",
+        where="node",
+        veto="the download on this node",
+    ),
+    HookPoint("on_after_node_download", "verify, unpack, warm", where="node"),
+    HookPoint("on_after_download", "see every node's result in `ctx.nodes`", phase="post_download"),
+    HookPoint("on_after_placement_group", "last word on `ctx.placement_group`", phase="post_placement_group"),
+    HookPoint(
+        "on_before_engine_init",
+        "last word on `ctx.extra_init_kwargs`, `ctx.model_path`",
+        phase="pre_engine_init",
+    ),
+    HookPoint(
+        "on_after_engine_init",
+        "`ctx.engine` answers: warm-up requests, save caches",
+        phase="post_engine_init",
+        after_engine=True,
+    ),
+    HookPoint(
+        "on_after_init",
+        "metrics, registration; the last of a good start",
+        phase="post_initialization",
+        after_engine=True,
+    ),
+    HookPoint(
+        "on_failure",
+        "`ctx.error`: metrics, clean-up; its own failure is logged, the first one is raised",
+        when="once, when any of the above failed",
+    ),
+)
+
+HOOK_POINTS: dict[str, HookPoint] = {row.name: row for row in _ROWS}
+"""Every hook point by name, in the order in which they run."""
+
+HOOK_NAMES: tuple[HookName, ...] = tuple(row.name for row in _ROWS)
+"""The names of all hook points, in the order in which they run."""
+
+PHASES: tuple[str, ...] = tuple(row.phase for row in _ROWS if row.phase is not None)
+"""The phases at which phase callbacks are called, in the order in which they run."""
+
+
+def hook_point(name: object) -> HookPoint:
+    """Return the row of a hook point.
+
+    Raises:
+        UnknownHookError: there is no such point; the message suggests one and lists all.
+
+    Example:
+        >>> hook_point("on_before_download").phase
+        'pre_download'
+    """
+    point = HOOK_POINTS.get(name) if isinstance(name, str) else None
+    if point is None:
+        from .errors import UnknownHookError  # only a mistake pays for these imports
+        from .text import did_you_mean
+
+        raise UnknownHookError(
+            f"{name!r} is not a hook point{did_you_mean(name, HOOK_NAMES)}. "
+            f"In the order they run: {', '.join(HOOK_NAMES)}."
+        )
+    return point

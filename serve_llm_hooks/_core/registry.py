@@ -1,0 +1,199 @@
+"""``@hook``, and the registries that it fills: keyed by point and model id, ordered."""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Concatenate, Protocol, TypeAlias, TypeVar, Unpack, cast, overload
+
+from .hook import MARK, Hook, has_unique_path, marked_hooks
+from .options import checked_options
+from .points import HOOK_NAMES, HookName, hook_point
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+    from .context import CallbackCtx, NodeCtx
+    from .options import OnError, OptionKeywords
+    from .points import NodeHookName, NodeVetoHookName, ReplicaHookName, ReplicaVetoHookName
+    from .veto import Skip
+
+    # A hook's type depends on where it runs and on whether it may veto. `Concatenate[..., ...]`: its own
+    # parameters come after ctx, and are checked against `kwargs` when the config is made.
+    Veto: TypeAlias = bool | Skip | None
+    ReplicaVetoFn = TypeVar("ReplicaVetoFn", bound=Callable[Concatenate[CallbackCtx, ...], Veto | Awaitable[Veto]])
+    ReplicaFn = TypeVar("ReplicaFn", bound=Callable[Concatenate[CallbackCtx, ...], Awaitable[None] | None])
+    NodeVetoFn = TypeVar("NodeVetoFn", bound=Callable[Concatenate[NodeCtx, ...], Veto | Awaitable[Veto]])
+    NodeFn = TypeVar("NodeFn", bound=Callable[Concatenate[NodeCtx, ...], Awaitable[None] | None])
+
+    class HookDecorator(Protocol):
+        """The type of ``hook``: by the kind of point, so that checkers know a wrong name, ctx or return type."""
+
+        @overload
+        def __call__(
+            self, point: ReplicaVetoHookName, **options: Unpack[OptionKeywords]
+        ) -> Callable[[ReplicaVetoFn], ReplicaVetoFn]: ...
+        @overload
+        def __call__(
+            self, point: ReplicaHookName, **options: Unpack[OptionKeywords]
+        ) -> Callable[[ReplicaFn], ReplicaFn]: ...
+        @overload
+        def __call__(
+            self, point: NodeVetoHookName, **options: Unpack[OptionKeywords]
+        ) -> Callable[[NodeVetoFn], NodeVetoFn]: ...
+        @overload
+        def __call__(self, point: NodeHookName, **options: Unpack[OptionKeywords]) -> Callable[[NodeFn], NodeFn]: ...
+
+
+__all__ = ["HookRegistry", "hook", "registry"]
+
+
+class HookRegistry:
+    """Hooks, keyed by point and model id, in the order in which they were registered.
+
+    Example:
+        >>> registry = HookRegistry()
+        >>> @registry.hook("on_before_download", model_id="llama-*")
+        ... def choose(ctx):
+        ...     ctx.worker_node_download_model = "TOKENIZER_ONLY"
+        >>> [hook.name for hook in registry.hooks("on_before_download", "llama-2-7b")]
+        ['choose']
+        >>> registry.hooks("on_before_download", "qwen")
+        ()
+    """
+
+    def __init__(self, hooks: Iterable[Hook] = ()) -> None:
+        self._hooks: dict[tuple[object, ...], Hook] = {}
+        self._newest: dict[str, Callable[..., Any]] = {}
+        for one in hooks:
+            self.add(one)
+
+    def add(self, hook: Hook) -> None:
+        """Register a hook. A hook that is there already is kept once; a redefined function replaces the older one."""
+        self._hooks[hook.point, hook.path, hook.identity, repr(hook.kwargs) if hook.kwargs else ""] = hook
+        if has_unique_path(hook.fn, hook.path):
+            self._newest[hook.path] = hook.fn
+
+    def hooks(self, point: HookName | None = None, model_id: str | None = None) -> tuple[Hook, ...]:
+        """Return the hooks of a point for a model, in the order in which they run.
+
+        Args:
+            point: the hook point; left out, all of them, one after another.
+            model_id: the model; left out, hooks of all models.
+
+        Raises:
+            UnknownHookError: there is no such point.
+            HookOrderError: ``before`` / ``after`` form a circle, or name more than one hook.
+        """
+        if point is not None:
+            hook_point(point)
+        at: dict[HookName, list[Hook]] = {}
+        for hook in self:
+            options = hook.options
+            if (point is None or options.point == point) and (model_id is None or options.matches(model_id)):
+                at.setdefault(options.point, []).append(hook)
+        from .order import in_order  # decorating needs no order
+
+        return tuple(found for name in HOOK_NAMES if name in at for found in in_order(at[name]))
+
+    def for_model(self, model_id: str) -> HookRegistry:
+        """Return a registry with only the hooks that run for a model."""
+        return HookRegistry(hook for hook in self if hook.options.matches(model_id))
+
+    def clear(self) -> None:
+        """Remove all hooks."""
+        self._hooks.clear()
+        self._newest.clear()
+
+    def __iter__(self) -> Iterator[Hook]:
+        return iter([hook for hook in self._hooks.values() if self._is_current(hook)])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"<HookRegistry of {', '.join(hook.ref for hook in self) or 'no hooks'}>"
+
+    def _is_current(self, hook: Hook) -> bool:
+        """Return False for a function that was defined again and is no longer a hook at this point."""
+        if not has_unique_path(hook.fn, hook.path):
+            return True
+        newest = self._newest.get(hook.path, hook.fn)
+        return newest is hook.fn or any(other.point == hook.point for other in marked_hooks(newest))
+
+    @property
+    def hook(self) -> HookDecorator:
+        """The decorator that registers here; its arguments are those of :func:`serve_llm_hooks.hook`.
+
+        Example:
+            >>> @HookRegistry().hook("on_before_download", model_id="llama-2-7b", order=-1)
+            ... def say(ctx):
+            ...     print("about to download", ctx.model_id)
+        """
+        return cast("HookDecorator", self._hook)
+
+    def _hook(
+        self,
+        point: Any,
+        *,
+        model_id: str | Iterable[str] | None = None,
+        order: int = 0,
+        before: str | Iterable[str] = (),
+        after: str | Iterable[str] = (),
+        timeout_s: float | None = None,
+        on_error: OnError | None = None,
+    ) -> Callable[[Any], Any]:
+        """Make a function a hook: it runs at ``point`` when a replica of the model starts.
+
+        Args:
+            point: the moment (:data:`~serve_llm_hooks.HOOK_POINTS` is the table of them).
+            model_id: one id, several, or globs (``"meta-llama/*"``); left out, every model.
+            order: lower runs earlier within the point.
+            before: functions' names, or ``"module:qualname"``, that this one runs before. A name that is not there
+                counts as met.
+            after: likewise, that this one runs after.
+            timeout_s: seconds after which the hook fails with ``HookTimeoutError``.
+            on_error: ``"raise"`` ends the start; ``"warn"`` logs and goes on. Left out, the config decides.
+
+        Returns:
+            The decorator; it returns the function unchanged.
+
+        Raises:
+            UnknownHookError: no such point.
+            HookSignatureError: the function does not take ``ctx``, or takes more than that by position.
+            TypeError, ValueError: an option of the wrong kind; the same function at the same point again, with
+                other options.
+        """
+        options = checked_options(point, model_id, order, before, after, timeout_s, on_error)
+
+        def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
+            if not isinstance(fn, FunctionType) or fn.__code__.co_argcount != 1:  # nearly every hook is `def f(ctx)`
+                from .signature import check_takes_ctx
+
+                check_takes_ctx(fn, options.point)
+            hook = Hook(fn, options)
+            marks = getattr(fn, "__dict__", {}).get(MARK, ())
+            if any(mark.point == options.point and mark != options for mark in marks):
+                raise ValueError(
+                    f"{hook.path} is a hook at {options.point} already, with other options; "
+                    "write one @hook with all of them (model_id= takes a list)"
+                )
+            if options not in marks:
+                try:
+                    setattr(fn, MARK, (*marks, options))
+                except AttributeError:
+                    from .errors import HookSignatureError
+
+                    raise HookSignatureError(
+                        f"@hook({options.point!r}) cannot decorate {fn!r}, which holds no attributes; "
+                        "wrap it in a function"
+                    ) from None
+            self.add(hook)
+            return fn
+
+        return decorate
+
+
+registry: HookRegistry = HookRegistry()
+"""The registry of this process; ``@hook`` fills it."""
+
+hook: HookDecorator = registry.hook

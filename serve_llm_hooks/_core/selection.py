@@ -1,0 +1,44 @@
+"""``Selection``: the hooks of one start, made once, before anything of it happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .points import HOOK_POINTS
+
+if TYPE_CHECKING:
+    from .hook import Hook
+    from .points import HookName
+
+__all__ = ["Selection"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The hooks of one start of one model.
+
+    Attributes:
+        by_point: the hooks that run, in their order, for every point.
+        disabled: the hooks that ``SERVE_LLM_HOOKS_DISABLE`` turns off, each with the reason, for every point.
+        sources: the modules and files of all hooks that the config brings, those for other models included: a node
+            must allow them before it unpickles the config.
+        disable_variable: the value of ``SERVE_LLM_HOOKS_DISABLE``; ``None`` where it is not set.
+        unmatched: its entries that match no hook of this model, each with a suggestion or an empty string.
+    """
+
+    by_point: dict[HookName, tuple[Hook, ...]]
+    disabled: dict[HookName, tuple[tuple[Hook, str], ...]]
+    sources: tuple[str, ...] = ()
+    disable_variable: str | None = None
+    unmatched: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def hooks(self) -> tuple[Hook, ...]:
+        """The hooks that run, point by point."""
+        return tuple(hook for hooks in self.by_point.values() for hook in hooks)
+
+    @property
+    def on_nodes(self) -> tuple[Hook, ...]:
+        """The hooks that run on nodes."""
+        return tuple(hook for hook in self.hooks if HOOK_POINTS[hook.point].on_node)

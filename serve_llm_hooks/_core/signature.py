@@ -1,0 +1,91 @@
+"""Check before a call that a callable takes the arguments it will be called with."""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from .errors import HookSignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from inspect import Signature
+
+__all__ = ["bound_method", "check_kwargs", "check_takes_ctx", "misfit"]
+
+
+def misfit(fn: Callable[..., Any], /, *args: object, **kwargs: object) -> tuple[Signature, str] | None:
+    """Return the signature and the reason when a call cannot succeed; ``None`` when it fits, or cannot be told."""
+    import inspect
+
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):  # written in C, without a signature: the call itself will fail
+        return None
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        return signature, str(error)
+    return None
+
+
+def bound_method(callback: object, name: str) -> Any:
+    """Return a method as it will be called: bound; for a class, bound to a stand-in."""
+    from types import MethodType
+
+    method = getattr(callback, name, None)
+    if not isinstance(callback, type) or not isinstance(method, FunctionType):
+        return method
+    static = any(isinstance(vars(base).get(name), staticmethod) for base in callback.__mro__)
+    return method if static else MethodType(method, object())
+
+
+def check_takes_ctx(fn: Callable[..., Any], point: str) -> None:
+    """Check that a function can be called with ``ctx`` and otherwise keyword parameters only.
+
+    Raises:
+        HookSignatureError: it cannot; the message shows the form wanted.
+    """
+    if not callable(fn):
+        raise HookSignatureError(f"@hook({point!r}) decorates a function, not {fn!r}")
+    if isinstance(fn, type):
+        raise HookSignatureError(
+            f"@hook({point!r}) decorates a function, not the class {fn.__name__}; decorate a function that "
+            "makes one, or name the class's methods after hook points and give the class as a callback"
+        )
+    import inspect
+
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):  # as in misfit
+        return
+    required = [p for p in parameters if p.default is p.empty]
+    by_position = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in required)
+    given_later: dict[str, object] = {p.name: None for p in required if p.kind is p.KEYWORD_ONLY}  # from the config
+    found = misfit(fn, None, **given_later)
+    if found is not None:
+        name = getattr(fn, "__name__", type(fn).__name__)
+        raise HookSignatureError(
+            f"{getattr(fn, '__module__', '?')}:{getattr(fn, '__qualname__', name)}{found[0]} at "
+            f"{point} takes {by_position or 'no'} positional arguments, but a hook is called with one; "
+            f"a hook is `def {name}(ctx)`, its own parameters keyword-only: `def {name}(ctx, *, bucket)`"
+        )
+
+
+def check_kwargs(fn: Callable[..., Any], kwargs: Mapping[str, Any], path: str) -> None:
+    """Check that the hook function at ``path`` takes these parameters.
+
+    Raises:
+        HookSignatureError: it does not; the message says which, and how to give them.
+    """
+    found = misfit(fn, None, **kwargs)
+    if found is None:
+        return
+    signature, why = found
+    # A script's function is given itself: no other process can find it by its path.
+    named = path.rpartition(":")[2] if path.startswith("__main__:") else f'"{path}"'
+    example = f'{{"hook": {named}, "kwargs": {{...}}}}'
+    raise HookSignatureError(
+        f"hook {path}{signature} cannot be called with parameters {dict(kwargs)}: "
+        f"{why}. Parameters are given in the config: hooks=[{example}]."
+    )

@@ -1,0 +1,206 @@
+"""``Trace``: which hooks ran where, when, for how long, and how each ended.
+
+It is written in the hottest loop of the library, so it is written as a list of clock readings per batch of hooks; the
+``HookEvent`` objects are made on reading.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from .points import HookName
+
+__all__ = ["Batch", "HookEvent", "HookOutcome", "Trace"]
+
+HookOutcome: TypeAlias = Literal["ok", "vetoed", "failed", "warned", "timed_out", "cancelled", "disabled"]
+
+
+class Call(Protocol):
+    """The part of a hook that a trace records."""
+
+    @property
+    def point(self) -> HookName: ...
+    @property
+    def ref(self) -> str: ...
+
+
+class HookEvent(NamedTuple):
+    """One call of one hook, or a call that did not happen because the hook is turned off.
+
+    Attributes:
+        point: the hook point.
+        hook: the hook, as ``module:qualname``.
+        node_id: the node on which it ran.
+        process_id: the operating system's id of the process in which it ran; of the replica's for a disabled one.
+        start_s: when it started: seconds since the epoch (virtual seconds on a fake cluster).
+        end_s: when it ended, likewise.
+        outcome: ``"ok"``; ``"vetoed"``; ``"failed"``; ``"warned"`` (failed, with ``on_error="warn"``);
+            ``"timed_out"``; ``"cancelled"``; ``"disabled"`` (it did not run: ``SERVE_LLM_HOOKS_DISABLE``).
+        detail: the reason of a veto, the error in one line, or what in the variable disables it.
+    """
+
+    point: HookName
+    hook: str
+    node_id: str
+    process_id: int
+    start_s: float
+    end_s: float
+    outcome: HookOutcome = "ok"
+    detail: str = ""
+
+    @property
+    def name(self) -> str:
+        """The hook's bare function name."""
+        return self.hook.partition("(")[0].rpartition(":")[2].rpartition(".")[2]
+
+    @property
+    def ran(self) -> bool:
+        """``True`` if the hook was called, however that ended."""
+        return self.outcome != "disabled"
+
+    @property
+    def duration_s(self) -> float:
+        """The duration of the call, in seconds."""
+        return self.end_s - self.start_s
+
+
+class Batch:
+    """Hooks of one point that run one after another in one thread.
+
+    Attributes:
+        hooks: the hooks.
+        times: hook ``i`` starts at ``times[i]`` and ends at ``times[i + 1]``.
+        outcomes: by index, of the hooks whose outcome is not ``"ok"``, with the detail.
+    """
+
+    __slots__ = ("hooks", "outcomes", "times")
+
+    def __init__(self, hooks: Sequence[Call]) -> None:
+        self.hooks: Sequence[Call] = hooks
+        self.times: list[float] = []
+        self.outcomes: dict[int, tuple[HookOutcome, str]] = {}
+
+
+class Trace:
+    """The hook calls of one run, in the order in which they were started in each process.
+
+    Iterating gives :class:`HookEvent`; ``str(trace)`` is a small table.
+
+    Example:
+        >>> trace = Trace(node_id="node-1")
+        >>> [event.name for event in trace]
+        []
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: str = "",
+        clock: Callable[[], float] = time.perf_counter,
+        epoch_s: float | None = None,
+    ) -> None:
+        self.node_id = node_id
+        self.process_id: int = os.getpid()
+        self.clock = clock
+        # perf_counter means nothing in another process, and the wall clock can be stepped: so the one, anchored once.
+        self.epoch_s: float = time.time() - clock() if epoch_s is None else epoch_s
+        self._parts: list[Batch | HookEvent] = []
+
+    def batch(self, hooks: Sequence[Call]) -> Batch:
+        """Begin a batch. Times that are written into it are in the trace at once."""
+        batch = Batch(hooks)
+        self._parts.append(batch)
+        return batch
+
+    def extend(self, events: Iterable[HookEvent]) -> None:
+        """Add events that another process recorded."""
+        self._parts.extend(events)
+
+    def disabled(self, hook: Call, why: str, *, node_id: str | None = None) -> None:
+        """Record that a hook would have run now, but is turned off."""
+        now_s = self.epoch_s + self.clock()
+        at = self.node_id if node_id is None else node_id
+        self._parts.append(HookEvent(hook.point, hook.ref, at, self.process_id, now_s, now_s, "disabled", why))
+
+    @property
+    def running(self) -> str | None:
+        """The hook that is running in this process, as ``module:qualname``; ``None`` if none is."""
+        part = self._parts[-1] if self._parts else None
+        if not isinstance(part, Batch):
+            return None
+        begun = len(part.times)  # read once: the hooks' thread may append at any moment
+        return part.hooks[begun - 1].ref if 0 < begun <= len(part.hooks) else None
+
+    @property
+    def events(self) -> tuple[HookEvent, ...]:
+        """The events so far."""
+        return tuple(self)
+
+    def __iter__(self) -> Iterator[HookEvent]:
+        for part in tuple(self._parts):
+            if isinstance(part, HookEvent):
+                yield part
+            else:
+                yield from self._expand(part)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        off = sum(1 for event in self if not event.ran)
+        return f"<Trace of {len(self) - off} hook calls{f', {off} disabled' if off else ''}>"
+
+    def __str__(self) -> str:
+        events = self.events
+        if not events:
+            return "(no hook ran)"
+        first_s = min(event.start_s for event in events)
+        rows = [("start", "took", "point", "hook", "node", "pid", "outcome")]
+        rows += [
+            (
+                f"{event.start_s - first_s:9.3f} s",
+                f"{event.duration_s:8.3f} s",
+                event.point,
+                event.hook,
+                event.node_id[:12],
+                str(event.process_id),
+                f"{event.outcome}: {event.detail}" if event.detail else event.outcome,
+            )
+            for event in events
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        )
+
+    def _expand(self, batch: Batch) -> Iterator[HookEvent]:
+        times = batch.times
+        epoch_s = self.epoch_s
+        for index in range(len(times) - 1):
+            outcome, detail = batch.outcomes.get(index, ("ok", ""))
+            hook = batch.hooks[index]
+            yield HookEvent(
+                hook.point,
+                hook.ref,
+                self.node_id,
+                self.process_id,
+                epoch_s + times[index],
+                epoch_s + times[index + 1],
+                outcome,
+                detail,
+            )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (self.node_id, self.process_id, self.events))
+
+
+def _rebuild(node_id: str, process_id: int, events: Iterable[HookEvent]) -> Trace:
+    trace = Trace(node_id=node_id)
+    trace.process_id = process_id
+    trace.extend(events)
+    return trace

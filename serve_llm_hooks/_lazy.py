@@ -1,0 +1,64 @@
+"""Import a package's public names on first use, from the one list of them that checkers read too.
+
+A package lists its names once, as imports under ``if TYPE_CHECKING:``, which Python does not run::
+
+    if TYPE_CHECKING:
+        from ._core.errors import HookError as HookError
+
+    __getattr__, __dir__ = lazy.attach(__name__)
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["attach"]
+
+
+def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` for a package. ``__all__`` is one of the names that they know."""
+    modules: dict[str, str] = {}
+
+    def modules_by_name() -> dict[str, str]:
+        if not modules:
+            modules.update(_listed(package))
+        return modules
+
+    def __getattr__(name: str) -> Any:
+        if name == "__all__":
+            return sorted(modules_by_name())
+        if name.startswith("__"):  # tools ask for many of these
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = modules_by_name().get(name)
+        if module is None:
+            from ._core.text import did_you_mean
+
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{did_you_mean(name, modules)}")
+        value = getattr(import_module(module, package), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *modules_by_name()})
+
+    return __getattr__, __dir__
+
+
+def _listed(package: str) -> dict[str, str]:
+    """Return the names that a package imports from its own modules, with the module of each."""
+    import ast
+
+    spec = sys.modules[package].__spec__
+    loader: Any = None if spec is None else spec.loader
+    found: dict[str, str] = {}
+    for node in ast.walk(ast.parse(loader.get_source(package))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            for alias in node.names:
+                if alias.asname == alias.name:
+                    found[alias.name] = "." * node.level + (node.module or "")
+    return found

@@ -1,0 +1,126 @@
+"""Pickle hooks and ``custom_data`` for another process, and say which part cannot travel."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, Any
+
+from .._core.errors import HookPickleError, reraise_if_not_a_failure
+from .._core.text import one_line
+from .._sources.allow import check_hooks
+from .task import PackedHook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from .._core.hook import Hook
+
+__all__ = ["pack_custom_data", "pack_hooks", "unpack_custom_data", "unpickle_failure"]
+
+
+def pack_hooks(hooks: Iterable[Hook]) -> tuple[PackedHook, ...]:
+    """Pickle hooks: by reference where another process can import them, by value from ``__main__``.
+
+    Raises:
+        HookNotAllowedError: one may not run here, and so not elsewhere at this process's request.
+        HookPickleError: one cannot be pickled; the message names the variable that it captured.
+    """
+    import cloudpickle
+
+    hooks = tuple(hooks)
+    check_hooks(hooks)
+    packed = []
+    for hook in hooks:
+        try:
+            data = cloudpickle.dumps(hook)
+        except Exception as error:
+            advice = "Make what it needs inside the hook, or pass plain data in ctx.custom_data."
+            if hook.instance is not None:
+                advice = (
+                    "Give the class and its arguments (callback=MyCallback, callback_kwargs={...}) instead of an "
+                    "object, and make what cannot be pickled in a method."
+                )
+            raise HookPickleError(
+                f"hook {hook.ref} at {hook.point} cannot be sent to another process: {_culprit(hook)}"
+                f"{one_line(error)}. {advice}"
+            ) from error
+        packed.append(PackedHook(hook.ref, hook.point, hook.source, data))
+    return tuple(packed)
+
+
+def _culprit(hook: Hook) -> str:
+    """Return which captured variable, parameter, attribute or global of a hook cannot be pickled, in words."""
+    import inspect
+
+    import cloudpickle
+
+    candidates: dict[str, object] = {f"its parameter {name!r}": value for name, value in hook.kwargs.items()}
+    if hook.instance is not None:
+        candidates.update(hook.instance.parts)
+    else:
+        try:
+            captured = inspect.getclosurevars(hook.fn)
+        except TypeError:
+            attributes = vars(hook.fn).items() if hasattr(hook.fn, "__dict__") else ()
+            candidates.update((f"its attribute {name!r}", value) for name, value in attributes)
+        else:
+            candidates.update((f"the variable {name!r} it captured", v) for name, v in captured.nonlocals.items())
+            candidates.update((f"the global {name!r} it uses", value) for name, value in captured.globals.items())
+    for what, value in candidates.items():
+        try:
+            cloudpickle.dumps(value)
+        except Exception:
+            return f"{what} ({type(value).__name__}) cannot be pickled: "
+    return ""
+
+
+def pack_custom_data(custom_data: Mapping[str, Any], *, where: str) -> tuple[tuple[str, bytes], ...]:
+    """Pickle ``custom_data``, key by key.
+
+    Args:
+        custom_data: the data.
+        where: the process that it leaves, in words.
+
+    Raises:
+        HookPickleError: a value cannot be pickled; the message names its key.
+    """
+    import cloudpickle
+
+    packed = []
+    for key, value in custom_data.items():
+        try:
+            packed.append((key, cloudpickle.dumps(value)))
+        except Exception as error:
+            raise HookPickleError(
+                f"ctx.custom_data[{key!r}] ({type(value).__name__}) cannot leave {where}: {one_line(error)}. "
+                "Between the replica and its nodes goes what can be pickled."
+            ) from error
+    return tuple(packed)
+
+
+def unpack_custom_data(packed: Iterable[tuple[str, bytes]], *, where: str) -> dict[str, Any]:
+    """Unpickle ``custom_data``.
+
+    Args:
+        packed: the data, key by key.
+        where: the process that it has reached, in words.
+
+    Raises:
+        HookPickleError: a value cannot be unpickled here; the message names its key.
+    """
+    custom_data = {}
+    for key, data in packed:
+        try:
+            custom_data[key] = pickle.loads(data)
+        except BaseException as error:
+            reraise_if_not_a_failure(error)
+            raise HookPickleError(
+                f"ctx.custom_data[{key!r}] cannot be unpacked {where}: {unpickle_failure(error)}. "
+                "Is the same version of its module on every node?"
+            ) from error
+    return custom_data
+
+
+def unpickle_failure(error: BaseException) -> str:
+    """Return why unpickling failed, in one line; it may have imported a module."""
+    return f"its module called sys.exit({error.code!r})" if isinstance(error, SystemExit) else one_line(error)

@@ -1,0 +1,107 @@
+"""The data that crosses between the replica and a node: ``NodeTask`` there, ``NodeReport`` back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .._core.download_mode import DownloadMode
+    from .._core.options import OnError
+    from .._core.points import HookName
+    from .._core.trace import HookEvent
+
+__all__ = ["NodeReport", "NodeTask", "PackedHook", "wants_download"]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedHook:
+    """A pickled hook, with what a node must know before it unpickles it, which imports its module.
+
+    Attributes:
+        ref: the hook's name, for messages.
+        point: the hook point.
+        source: the module or file that the node's ``SERVE_LLM_HOOKS_ALLOW`` must allow.
+        data: the pickled hook.
+    """
+
+    ref: str
+    point: HookName
+    source: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTask:
+    """The work for one node. Plain data, and never Ray's config objects: unpickling those imports vLLM.
+
+    Attributes:
+        node_id: the node.
+        is_local: ``True`` for the replica's own node.
+        model_id: the model's id, as clients name it.
+        source_id: the model's Hugging Face id, or its folder.
+        mirror: the cloud mirror's config (``bucket_uri``, ``extra_files``), or ``None``.
+        download_model: which of the model's files to download.
+        hooks: the hooks that run there.
+        custom_data: the replica's ``custom_data``, pickled key by key.
+        llm_config: the pickled config, for hooks that ask for it.
+        on_error: the error policy of hooks that have none of their own.
+        config_sources: the sources of all hooks in the config: unpickling it may import them.
+        config_failure: why the config could not be pickled; raised to a hook that asks for it.
+    """
+
+    node_id: str
+    is_local: bool
+    model_id: str
+    source_id: str
+    mirror: dict[str, Any] | None
+    download_model: DownloadMode
+    hooks: tuple[PackedHook, ...]
+    custom_data: tuple[tuple[str, bytes], ...]
+    llm_config: bytes | None
+    on_error: OnError
+    config_sources: tuple[str, ...] = ()
+    config_failure: str = ""
+
+    @property
+    def download_source(self) -> str:
+        """The bucket, and those of the extra files, for messages."""
+        mirror = self.mirror or {}
+        uris = [mirror.get("bucket_uri"), *(file.get("bucket_uri") for file in mirror.get("extra_files") or ())]
+        return ", ".join(str(uri) for uri in uris if uri)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """The outcome of a node's work, as the node sends it.
+
+    Attributes:
+        node_id, is_local: as in the task.
+        events: the hook calls there.
+        custom_data: the node's ``custom_data``, pickled key by key.
+        path: where the node has the model.
+        download_model: the mode that was in force when the download was due.
+        skipped: the reason of a veto of the download.
+        start_s, end_s: when the work started and ended: seconds since the epoch.
+        download_s: seconds spent in the download alone.
+        failure: the error that ended the work: one of this library's, with the node's traceback in a note.
+    """
+
+    node_id: str
+    is_local: bool
+    events: tuple[HookEvent, ...]
+    custom_data: tuple[tuple[str, bytes], ...]
+    path: str | None
+    download_model: DownloadMode
+    skipped: str | None
+    start_s: float
+    end_s: float
+    download_s: float
+    failure: Exception | None
+
+
+def wants_download(mirror: Mapping[str, Any] | None, mode: DownloadMode) -> bool:
+    """Return True if there is anything to download. Extra files come with any mode, as in Ray."""
+    return bool(mirror and ((mirror.get("bucket_uri") and mode) or mirror.get("extra_files")))

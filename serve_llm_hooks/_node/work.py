@@ -1,0 +1,222 @@
+"""``run_task``: run a node's hooks and its download, from a ``NodeTask`` to a ``NodeReport``.
+
+This module is imported in a fresh process on every node, so it stays light: neither torch nor vLLM.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+import traceback
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from .._core.context import NodeCtx
+from .._core.dispatch import Dispatcher
+from .._core.errors import (
+    DownloadError,
+    HookError,
+    HookLoadError,
+    HookPickleError,
+    NodeLostError,
+    ServeLLMHooksError,
+    reraise_if_not_a_failure,
+)
+from .._core.hook import with_fresh_instances
+from .._core.origin import file_module_name
+from .._core.text import one_line
+from .._core.trace import Trace
+from .._sources.allow import check_source
+from .packing import pack_custom_data, unpack_custom_data, unpickle_failure
+from .task import NodeReport, NodeTask, wants_download
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from .._core.download_mode import DownloadMode
+    from .._core.hook import Hook
+    from .._core.veto import Skip
+    from .._observe.progress import Progress
+
+    Download = Callable[[NodeTask, DownloadMode], Awaitable[str | None]]
+
+__all__ = ["run_task"]
+
+
+async def run_task(
+    task: NodeTask,
+    download: Download,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    epoch_s: float | None = None,
+    environ: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> NodeReport:
+    """Do a node's work. Never raises, except when cancelled: a failure is part of the report.
+
+    Args:
+        task: the work.
+        download: downloads the files of a mode, and returns the path.
+        clock: seconds from any starting point.
+        epoch_s: the time to add to the clock for seconds since the epoch; left out, the system's clock tells.
+        environ: the environment whose ``SERVE_LLM_HOOKS_ALLOW`` decides; left out, this process's.
+        progress: logs what is waited for; left out, nothing does.
+    """
+    trace = Trace(node_id=task.node_id, clock=clock, epoch_s=epoch_s)
+    work = _Work(task, download, trace, environ)
+    start_s = clock()
+    failure: Exception | None = None
+    packed: tuple[tuple[str, bytes], ...] = ()
+    try:
+        with nullcontext() if progress is None else progress.waiting_for(work.waits_for):
+            await work.run()
+    except BaseException as error:  # raised, it would end the process, and the node would count as lost
+        reraise_if_not_a_failure(error)
+        failure = _reported(error, task.node_id)
+    try:
+        packed = pack_custom_data(work.ctx.custom_data, where=f"node {task.node_id}")
+    except HookPickleError as error:
+        failure = failure or _reported(error, task.node_id)
+    return NodeReport(
+        node_id=task.node_id,
+        is_local=task.is_local,
+        events=trace.events,
+        custom_data=packed,
+        path=work.ctx.model_path,
+        download_model=work.ctx.download_model,
+        skipped=work.skipped,
+        start_s=trace.epoch_s + start_s,
+        end_s=trace.epoch_s + clock(),
+        download_s=work.download_s,
+        failure=failure,
+    )
+
+
+class _Work:
+    """One node's work, step by step."""
+
+    def __init__(self, task: NodeTask, download: Download, trace: Trace, environ: Mapping[str, str] | None) -> None:
+        self.task = task
+        self.download = download
+        self.trace = trace
+        self.environ = environ
+        self.skipped: str | None = None
+        self.downloading = False
+        self.download_s = 0.0
+        self.ctx = NodeCtx(
+            model_id=task.model_id,
+            node_id=task.node_id,
+            is_local=task.is_local,
+            download_model=task.download_model,
+            load_llm_config=self._load_llm_config,
+        )
+
+    def waits_for(self) -> str:
+        """Return what takes so long, for the log."""
+        if self.downloading:
+            return f"the download from {self.task.download_source}"
+        return self.trace.running or "its hooks to be imported"
+
+    async def run(self) -> None:
+        """Run the hooks before the download, the download, and the hooks after it."""
+        ctx, task = self.ctx, self.task
+        for packed in task.hooks:  # all of them, before anything is unpickled
+            self._check(packed.source, f"hook {packed.ref}")
+        ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on node {task.node_id}")
+        hooks = with_fresh_instances(self._unpack_hooks())
+        before = [hook for hook in hooks if hook.point == "on_before_node_download"]
+        after = [hook for hook in hooks if hook.point == "on_after_node_download"]
+        async with Dispatcher(
+            task.model_id, trace=self.trace, node_id=task.node_id, on_error=task.on_error
+        ) as dispatcher:
+            veto = await dispatcher.run_point(before, ctx)
+            await self._download(veto)
+            await dispatcher.run_point(after, ctx)
+
+    async def _download(self, veto: Skip | None) -> None:
+        ctx, task = self.ctx, self.task
+        path: str | None = task.source_id
+        if veto is not None:
+            self.skipped = veto.reason
+            path = None  # only the hook that vetoed knows where the model is
+        elif wants_download(task.mirror, ctx.download_model):
+            start_s = self.trace.clock()
+            self.downloading = True
+            try:
+                path = await self.download(task, ctx.download_model)
+            except BaseException as error:
+                reraise_if_not_a_failure(error)
+                raise _download_error(task, one_line(error)) from error
+            finally:
+                self.downloading = False
+                self.download_s = self.trace.clock() - start_s
+            if task.mirror and task.mirror.get("bucket_uri") and ctx.download_model and path == task.source_id:
+                raise _download_error(task, "nothing arrived, and the downloader did not say why; its log may")
+        if ctx.model_path is None:  # else a hook fetched the model itself, and has set it
+            ctx.model_path = path
+
+    def _unpack_hooks(self) -> list[Hook]:
+        hooks = []
+        for packed in self.task.hooks:
+            try:
+                hook: Hook = pickle.loads(packed.data)
+            except ModuleNotFoundError as error:
+                module = packed.ref.partition(":")[0]
+                raise HookLoadError(
+                    f"hooks module {module!r} cannot be imported on node {self.task.node_id} "
+                    f"(no module {error.name!r}), so hook {packed.ref} cannot run there. Ship it with the "
+                    "deployment: runtime_env={'working_dir': ...} or {'py_modules': [...]}, or install it on "
+                    "every node."
+                ) from error
+            except BaseException as error:
+                reraise_if_not_a_failure(error)
+                raise HookLoadError(
+                    f"hook {packed.ref} cannot be unpacked on node {self.task.node_id}: {unpickle_failure(error)}. "
+                    "Is the same version of its module on every node?"
+                ) from error
+            if hook.path.partition(":")[0] != file_module_name(packed.source):
+                self._check(hook.source, f"hook {hook.path}, which was sent as one from {packed.source},")
+            hooks.append(hook)
+        return hooks
+
+    def _load_llm_config(self) -> Any:
+        if self.task.config_failure:
+            raise HookPickleError(self.task.config_failure)
+        for source in self.task.config_sources:
+            self._check(source, f"the config of model {self.task.model_id!r}, which has hooks from there,")
+        return None if self.task.llm_config is None else pickle.loads(self.task.llm_config)
+
+    def _check(self, source: str, what: str) -> None:
+        check_source(source, what, where=f"on node {self.task.node_id}", environ=self.environ)
+
+
+def _download_error(task: NodeTask, cause: str) -> DownloadError:
+    return DownloadError(
+        f"model {task.model_id!r} could not be downloaded to node {task.node_id} from {task.download_source}: {cause}",
+        node_id=task.node_id,
+    )
+
+
+def _reported(error: BaseException, node_id: str) -> Exception:
+    """Return an error that survives pickling: one of ours, with its traceback as text.
+
+    Exceptions lose their cause and traceback on the way to another process, or cannot be pickled at all.
+    """
+    # For a hook's failure, the hook's own traceback: the dispatcher's frames do not help its author.
+    text = "".join(traceback.format_exception(error.__cause__ or error))
+    if isinstance(error, HookError):
+        return type(error)(
+            str(error),
+            hook=error.hook,
+            point=error.point,
+            model_id=error.model_id,
+            node_id=error.node_id,
+            remote_traceback=text,
+        )
+    if not isinstance(error, ServeLLMHooksError) or type(error).__module__ != ServeLLMHooksError.__module__:
+        return NodeLostError(one_line(error), node_id=node_id, remote_traceback=text)
+    if isinstance(error, NodeLostError):
+        return type(error)(str(error), node_id=node_id, remote_traceback=text)
+    copy = type(error)(str(error))
+    copy.node_id = node_id  # type: ignore[attr-defined]  # as the other two have it
+    return copy

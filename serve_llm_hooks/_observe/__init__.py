@@ -1,0 +1,1 @@
+"""Show people what a start does: progress while it waits, and the lines of the log."""

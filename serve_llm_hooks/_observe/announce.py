@@ -1,0 +1,46 @@
+"""Log at the beginning of a start which hooks run, and which do not and why."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .._core.hook import Hook
+    from .._core.selection import Selection
+
+__all__ = ["announce"]
+
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+
+def announce(model_id: str, selection: Selection, not_named: Iterable[Hook]) -> None:
+    """Log the hooks of a start.
+
+    Args:
+        model_id: the model.
+        selection: the hooks that run, and those that are turned off.
+        not_named: hooks that are registered for the model here, but that its config does not name.
+    """
+    names = [hook.ref for hook in selection.hooks]
+    logger.info("model %r: %d hooks: %s", model_id, len(names), ", ".join(names) or "none")
+    others = [hook.ref for hook in not_named]
+    if others:
+        logger.info(
+            "model %r: registered for it, but not named in its config's hooks=[...], so not run: %s",
+            model_id,
+            ", ".join(others),
+        )
+    off = [f"{hook.ref} at {hook.point}" for hooks in selection.disabled.values() for hook, _ in hooks]
+    if off:
+        logger.warning(
+            "model %r: SERVE_LLM_HOOKS_DISABLE=%r turns off %d of its hooks, which do not run: %s",
+            model_id,
+            selection.disable_variable,
+            len(off),
+            ", ".join(off),
+        )
+    for entry, suggestion in selection.unmatched:  # perhaps another model's: the environment may serve several
+        logger.info("model %r: %r in SERVE_LLM_HOOKS_DISABLE is no hook of this model%s", model_id, entry, suggestion)

@@ -1,0 +1,122 @@
+"""``Cluster``: the port, all that a replica's start needs of a cluster.
+
+``serve_llm_hooks.ray.RayCluster`` and ``serve_llm_hooks_testing.FakeCluster`` implement it. Everything that is decided
+(order, vetoes, which node downloads what, which error is raised) is decided above it, so both decide alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .._core.download_mode import DownloadMode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._core.context import CallbackCtx
+    from .._core.options import OnError
+    from .._node.task import NodeReport, NodeTask
+
+__all__ = ["Cluster", "ReplicaDefaults"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaDefaults:
+    """The settings of a replica's start without any hook.
+
+    Attributes:
+        source_id: what a node is asked to download: the model's Hugging Face id, or its folder.
+        mirror: the cloud mirror's config as a plain dict (``bucket_uri``, ``extra_files``), or ``None``.
+        download_model: what every node downloads.
+        placement_group: the group that the replica already runs in, if any.
+        runtime_env: the runtime environment of node tasks and engine workers.
+        engine_workers: how many workers the engine starts (its parallel size).
+        own_bundles: which bundles of ``placement_group`` are this replica's, in the order of its workers; ``None``:
+            all. Where it is set (a data-parallel rank), replicas share the group, and none can replace it.
+        on_error: the error policy of hooks that have none of their own.
+    """
+
+    source_id: str
+    mirror: dict[str, Any] | None = None
+    download_model: DownloadMode = DownloadMode.MODEL_AND_TOKENIZER
+    placement_group: Any = None
+    runtime_env: dict[str, Any] | None = field(default=None)
+    engine_workers: int = 1
+    own_bundles: tuple[int, ...] | None = None
+    on_error: OnError = "raise"
+
+
+class Cluster(Protocol):
+    """All that a replica's start needs of a cluster.
+
+    Attributes:
+        node_timeout_s: how long a node may take, its download included.
+        node_grace_s: how long the other nodes may still take once one has failed.
+    """
+
+    node_timeout_s: float
+    node_grace_s: float
+
+    def clock(self) -> float:
+        """Return seconds from any starting point; the trace is written in them."""
+        ...
+
+    @property
+    def epoch_s(self) -> float | None:
+        """The time to add to :meth:`clock` for seconds since the epoch; ``None``: the system's clock tells."""
+        ...
+
+    @property
+    def local_node_id(self) -> str:
+        """The node on which the replica runs."""
+        ...
+
+    def defaults(self, llm_config: Any) -> ReplicaDefaults:
+        """Return the settings of a start without any hook."""
+        ...
+
+    async def acquire_placement_group(self, llm_config: Any) -> Any:
+        """Return the default group: the one that the replica runs in, or a new one.
+
+        Raises:
+            PlacementGroupError: it cannot be had.
+        """
+        ...
+
+    async def remove_placement_group(self, placement_group: Any) -> None:
+        """Give back a group that :meth:`acquire_placement_group` returned, after a start that failed."""
+        ...
+
+    async def node_ids(self, placement_group: Any, own_bundles: Sequence[int] | None = None) -> Sequence[str]:
+        """Return the nodes of a group's bundles, each once, in the order of the bundles, once it is scheduled.
+
+        Args:
+            placement_group: the group.
+            own_bundles: only these of its bundles, in this order.
+
+        Raises:
+            PlacementGroupError: it cannot be scheduled.
+        """
+        ...
+
+    async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
+        """Run ``_node.work.run_task`` on the task's node. When cancelled, cancel it there.
+
+        Raises:
+            NodeLostError: no answer will come.
+        """
+        ...
+
+    def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:
+        """Write what hooks decided into the config that the engine is about to be started with.
+
+        Args:
+            llm_config: the deployment's config.
+            ctx: holds ``extra_init_kwargs``, ``model_path``, ``placement_group``, ``runtime_env``.
+            path_by_hook: ``True`` if a hook set ``ctx.model_path``, and not the download.
+
+        Raises:
+            EngineArgumentError: a key that the engine cannot be given.
+        """
+        ...

@@ -1,0 +1,77 @@
+"""Send tasks to nodes and wait for their reports: for all, or until a grace or the timeout is over."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from .._core.errors import NodeLostError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._node.task import NodeReport, NodeTask
+    from .._observe.progress import Progress
+    from .cluster import Cluster
+
+__all__ = ["run_on_nodes"]
+
+_CANCEL_S = 10.0  # how long a cluster may take to cancel a node's task
+
+
+async def run_on_nodes(
+    cluster: Cluster, tasks: Sequence[NodeTask], runtime_env: dict[str, Any] | None, progress: Progress
+) -> tuple[dict[str, NodeReport], dict[str, Exception]]:
+    """Run tasks on their nodes at once.
+
+    Once a node has failed, the others have ``cluster.node_grace_s`` left; unfinished tasks are cancelled.
+
+    Returns:
+        The reports and the failures, each by node id. A node with neither was cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    reports: dict[str, NodeReport] = {}
+    failures: dict[str, Exception] = {}
+    answers: asyncio.Queue[str] = asyncio.Queue()
+
+    async def ask(task: NodeTask) -> None:
+        try:
+            report = await cluster.run_on_node(task, runtime_env=runtime_env)
+        except Exception as error:
+            failures[task.node_id] = error
+        else:
+            reports[task.node_id] = report
+            if report.failure is not None:
+                failures[task.node_id] = report.failure
+        answers.put_nowait(task.node_id)
+
+    running = [loop.create_task(ask(task)) for task in tasks]
+    waiting = {task.node_id for task in tasks}
+    deadline_s = loop.time() + cluster.node_timeout_s
+    try:
+        with progress.waiting_for(lambda: f"{len(waiting)} of {len(tasks)} nodes: {', '.join(sorted(waiting)[:8])}"):
+            while waiting:
+                async with asyncio.timeout_at(deadline_s):
+                    node_id = await answers.get()
+                waiting.discard(node_id)
+                if node_id in failures:
+                    deadline_s = min(deadline_s, loop.time() + cluster.node_grace_s)
+    except TimeoutError:
+        if not failures:
+            failures = {node_id: _unanswered(node_id, cluster.node_timeout_s) for node_id in waiting}
+    finally:
+        unfinished = [task for task in running if not task.done()]
+        for task in unfinished:
+            task.cancel()
+        if unfinished:
+            with progress.waiting_for(f"the tasks of {len(unfinished)} nodes to be cancelled"):
+                await asyncio.wait(unfinished, timeout=_CANCEL_S)
+    return reports, failures
+
+
+def _unanswered(node_id: str, timeout_s: float) -> NodeLostError:
+    return NodeLostError(
+        f"node {node_id} did not answer within {timeout_s:g} s; its task was cancelled. Is the node "
+        "up, and does the download need longer? The limit is SERVE_LLM_HOOKS_NODE_TIMEOUT_S.",
+        node_id=node_id,
+    )

@@ -1,0 +1,176 @@
+"""The story of a replica's start, from top to bottom: hooks around placement group, downloads and engine."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from .._core.context import close, set_read_only
+from .._core.errors import HookLoadError, PlacementGroupError, ServeLLMHooksError, reraise_if_not_a_failure
+from .._core.registry import HookRegistry, registry
+from .._core.results import InitializeNodeOutput
+from .._core.text import one_line
+from .._observe.announce import announce
+from .._observe.progress import Progress
+from .._sources.select import hooks_of_config, select
+from .nodes import Nodes
+from .placement import Placement, is_same_group
+from .start import Start
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from .cluster import Cluster
+
+__all__ = ["Initialization", "initialize"]
+
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+
+@asynccontextmanager
+async def initialize(
+    llm_config: Any,
+    cluster: Cluster,
+    hooks: HookRegistry | None = None,
+    on_begin: Callable[[Initialization], object] | None = None,
+) -> AsyncIterator[Initialization]:
+    """Run a replica's start; the engine is started inside the ``async with`` block.
+
+    Args:
+        llm_config: the deployment's config.
+        cluster: the cluster that it runs on.
+        hooks: the hooks to run, as far as they are for the model; left out, those of the config.
+        on_begin: called before anything of the start happens, so that its trace is there when it fails.
+    """
+    run = _begin(llm_config, cluster, hooks)
+    ctx = run.ctx
+    if on_begin is not None:
+        on_begin(run)
+    async with run:
+        try:
+            if await run.start.point("on_before_init"):
+                ctx.run_init_node = False
+                await run.start.point("on_custom_init")
+                await run.placement.ensure()
+                await run.placement.wait_for_default()
+            else:
+                await run.placement.ensure()
+                if await run.start.point("on_before_download"):
+                    ctx.run_init_node = False
+                await run.nodes.initialize()
+                await run.start.point("on_after_download")
+                await run.start.point("on_after_placement_group")
+                await run.nodes.initialize()  # those that a replaced group added
+            group = ctx.placement_group
+            await run.start.point("on_before_engine_init")
+            run.configure_engine(group)
+            with run.start.progress.waiting_for("its engine to start"):
+                yield run
+            set_read_only(ctx, engine=run.engine)
+            await run.start.point("on_after_engine_init")
+            await run.start.point("on_after_init")
+        except Exception as error:
+            await run.failed(error)
+            raise
+
+
+class Initialization:
+    """One start of one replica, for the code that starts its engine.
+
+    Use as an async context manager, around all of the start.
+
+    Attributes:
+        ctx: the context of hooks in the replica.
+        engine: the engine; set by the code that starts it.
+        trace: the hook calls so far.
+        start: the state that the parts of the story share.
+        placement: its placement group.
+        nodes: its nodes.
+    """
+
+    def __init__(self, start: Start) -> None:
+        self.start = start
+        self.ctx = start.ctx
+        self.trace = start.trace
+        self.engine: Any = None
+        self.placement = Placement(start)
+        self.nodes = Nodes(start, self.placement)
+
+    async def __aenter__(self) -> Initialization:
+        self.start.progress.__enter__()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        await self.start.dispatcher.__aexit__(kind, *exc_info)
+        self.start.progress.__exit__(kind, *exc_info)
+        if kind is not None and not issubclass(kind, GeneratorExit):
+            await self.placement.give_back()
+
+    @property
+    def output(self) -> InitializeNodeOutput:
+        """The settings that the engine is started with."""
+        ctx = self.ctx
+        return InitializeNodeOutput(ctx.placement_group, ctx.runtime_env, dict(ctx.extra_init_kwargs))
+
+    def configure_engine(self, group: Any) -> None:
+        """Pass on what hooks decided to the engine; from here on they cannot change it.
+
+        Args:
+            group: the placement group whose nodes are initialized.
+
+        Raises:
+            PlacementGroupError: a hook has replaced it since.
+            EngineArgumentError: an argument that the engine cannot be given.
+        """
+        start, ctx = self.start, self.ctx
+        if not is_same_group(ctx.placement_group, group):
+            raise PlacementGroupError(
+                f"model {start.model_id!r}: ctx.placement_group was replaced at on_before_engine_init, too late for "
+                "its nodes to be initialized; replace it at on_after_placement_group or before"
+            )
+        path_by_hook = ctx.model_path is not None and ctx.model_path != self.nodes.downloaded_path
+        start.cluster.configure_engine(start.llm_config, ctx, path_by_hook=path_by_hook)
+        close(ctx)
+
+    async def failed(self, error: Exception) -> None:
+        """Run ``on_failure``. An error in its hooks is logged; the first error is the one that is raised."""
+        start = self.start
+        set_read_only(self.ctx, error=error)
+        logger.error("model %r: the start failed: %s", start.model_id, one_line(error))
+        start.record_disabled("on_failure")
+        for hook in start.selection.by_point["on_failure"]:  # one by one: each has its clean-up to do
+            try:
+                with start.progress.waiting_for(f"{hook.ref} at on_failure"):
+                    await start.dispatcher.run_point([hook], self.ctx)
+            except Exception as other:
+                logger.error("%s (the first error is raised)", other, exc_info=other)
+
+
+def _begin(llm_config: Any, cluster: Cluster, hooks: HookRegistry | None) -> Initialization:
+    """Import what the config names, and ask for the defaults: seconds that belong to the start too."""
+    model_id = str(llm_config.model_id)
+    where = f"in the replica of model {model_id!r} on node {cluster.local_node_id}"
+    try:
+        with Progress(model_id) as progress, progress.waiting_for("its hooks and its engine to be imported"):
+            if hooks is None:
+                hooks = _hooks(llm_config, where)
+            run = Initialization(Start(llm_config, cluster, select(hooks, model_id)))
+    except Exception:
+        raise
+    except BaseException as error:  # raised, sys.exit would end Serve's event loop, and the replica would hang
+        reraise_if_not_a_failure(error)
+        what = f"called sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"raised {one_line(error)}"
+        raise ServeLLMHooksError(f"{where}: a module that was imported for the start {what}") from error
+    says_nothing = getattr(llm_config, "hooks", ()) is None
+    taken = set(hooks)
+    not_named = [hook for hook in registry.for_model(model_id) if hook not in taken] if says_nothing else ()
+    announce(model_id, run.start.selection, not_named)
+    return run
+
+
+def _hooks(llm_config: Any, where: str) -> HookRegistry:
+    try:
+        return hooks_of_config(llm_config)
+    except HookLoadError as error:  # it names the module; where it is missing is known here
+        raise type(error)(f"{where}: {error}") from error.__cause__

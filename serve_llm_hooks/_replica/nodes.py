@@ -1,0 +1,181 @@
+"""The nodes of a start: what each is sent, what each reports, and the path of the model that follows from it."""
+
+from __future__ import annotations
+
+import logging
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from .._core.context import set_read_only
+from .._core.errors import HookPickleError, NodeInitializationError, ServeLLMHooksError
+from .._core.results import NodeResult
+from .._core.text import one_line
+from .._node.packing import pack_custom_data, pack_hooks, unpack_custom_data
+from .._node.task import NodeTask, wants_download
+from .gather import run_on_nodes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._core.download_mode import DownloadMode
+    from .._node.task import NodeReport
+    from .placement import Placement
+    from .start import Start
+
+__all__ = ["Nodes"]
+
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+
+class Nodes:
+    """The nodes of one start.
+
+    Attributes:
+        downloaded_path: the path in ``ctx.model_path`` that came from the download, and not from a hook.
+    """
+
+    def __init__(self, start: Start, placement: Placement) -> None:
+        self._start = start
+        self._placement = placement
+        self._results: dict[str, NodeResult] = {}
+        self._touch_nodes: bool | None = None
+        self.downloaded_path: str | None = None
+
+    async def initialize(self) -> None:
+        """Run hooks and downloads on the group's nodes, on each node once.
+
+        Raises:
+            NodeInitializationError: a node failed.
+        """
+        start = self._start
+        await self._placement.ensure()
+        if self._touch_nodes is None:  # decided once: a hook after the downloads cannot change it
+            self._touch_nodes = start.ctx.run_init_node
+        if not self._touch_nodes:
+            await self._placement.wait_for_default()
+            return
+        node_ids = await self._placement.node_ids()
+        new = [node_id for node_id in node_ids if node_id not in self._results]
+        if not new:
+            return
+        tasks = self._tasks(new)
+        for node_id in new:
+            start.record_disabled("on_before_node_download", node_id)
+        sent = [task for task in tasks.values() if task is not None]
+        reports, failures = await run_on_nodes(start.cluster, sent, start.ctx.runtime_env, start.progress)
+        for node_id in new:
+            result = self._result(node_id, reports.get(node_id), failures, was_sent=tasks[node_id] is not None)
+            self._results[node_id] = result
+            if result.error is None:
+                start.record_disabled("on_after_node_download", node_id)
+        set_read_only(start.ctx, nodes=MappingProxyType(self._results))
+        failed = [node_id for node_id in new if node_id in failures]
+        if failed:
+            lines = [f"  node {node_id}: {one_line(failures[node_id])}" for node_id in failed]
+            count = "1 node" if len(failed) == 1 else f"{len(failed)} nodes"
+            message = f"{count} of model {start.model_id!r} could not be initialized:\n" + "\n".join(lines)
+            raise NodeInitializationError(message, [failures[node_id] for node_id in failed], failed)
+        self._choose_path(node_ids)
+
+    def _result(
+        self, node_id: str, report: NodeReport | None, failures: dict[str, Exception], *, was_sent: bool
+    ) -> NodeResult:
+        """Return what a node came to; add a failure if its data cannot be unpickled here."""
+        start = self._start
+        is_local = node_id == start.cluster.local_node_id
+        if report is not None:
+            start.trace.extend(report.events)
+            try:
+                custom_data = unpack_custom_data(report.custom_data, where=f"in the replica, from node {node_id}")
+            except HookPickleError as error:  # this node's failure, which must not hide those of others
+                failures.setdefault(node_id, error)
+            else:
+                if report.failure is not None or node_id not in failures:
+                    return NodeResult(
+                        node_id=node_id,
+                        is_local=is_local,
+                        path=report.path,
+                        custom_data=custom_data,
+                        download_model=report.download_model,
+                        skipped=report.skipped,
+                        start_s=report.start_s,
+                        end_s=report.end_s,
+                        download_s=report.download_s,
+                        error=None if report.failure is None else str(report.failure),
+                    )
+        if node_id in failures:
+            return NodeResult(node_id, is_local, error=one_line(failures[node_id]))
+        if not was_sent:
+            return NodeResult(node_id, is_local, path=start.defaults.source_id, download_model=self._mode(node_id))
+        return NodeResult(node_id, is_local, error="cancelled, because another node failed")
+
+    def _mode(self, node_id: str) -> DownloadMode:
+        ctx = self._start.ctx
+        if ctx.local_node_download_model is not None and node_id == self._start.cluster.local_node_id:
+            return ctx.local_node_download_model
+        return ctx.worker_node_download_model
+
+    def _tasks(self, node_ids: Sequence[str]) -> dict[str, NodeTask | None]:
+        """Return the task of each node; ``None`` where there is nothing to do."""
+        start = self._start
+        hooks = start.selection.on_nodes
+        mirror = start.defaults.mirror
+        busy = [node_id for node_id in node_ids if hooks or wants_download(mirror, self._mode(node_id))]
+        if not busy:
+            return dict.fromkeys(node_ids)
+        packed_hooks = pack_hooks(hooks)
+        custom_data = pack_custom_data(start.ctx.custom_data, where="the replica") if hooks else ()
+        llm_config, config_failure = self._packed_config() if hooks else (None, "")
+        tasks: dict[str, NodeTask | None] = dict.fromkeys(node_ids)
+        for node_id in busy:
+            tasks[node_id] = NodeTask(
+                node_id=node_id,
+                is_local=node_id == start.cluster.local_node_id,
+                model_id=start.model_id,
+                source_id=start.defaults.source_id,
+                mirror=mirror,
+                download_model=self._mode(node_id),
+                hooks=packed_hooks,
+                custom_data=custom_data,
+                llm_config=llm_config,
+                on_error=start.defaults.on_error,
+                config_sources=start.selection.sources if hooks else (),
+                config_failure=config_failure,
+            )
+        return tasks
+
+    def _packed_config(self) -> tuple[bytes | None, str]:
+        """Return the pickled config, or why it cannot be pickled: few hooks on nodes ask for it, so it is no error yet.
+
+        An object in it may have changed since the config came here.
+        """
+        import cloudpickle
+
+        start = self._start
+        try:
+            return cloudpickle.dumps(start.llm_config), ""
+        except Exception as error:
+            return None, f"the config of model {start.model_id!r} cannot be sent to another process: {one_line(error)}"
+
+    def _choose_path(self, node_ids: Sequence[str]) -> None:
+        """Use our own node's path for the engine, unless a hook set one. vLLM takes one path for all nodes."""
+        start = self._start
+        ctx = start.ctx
+        if ctx.model_path != self.downloaded_path:
+            return
+        local = start.cluster.local_node_id
+        ours = self._results[local if local in self._results else node_ids[0]].path
+        self.downloaded_path = ctx.model_path = ours
+        paths: dict[str, Any] = {node_id: self._results[node_id].path for node_id in node_ids}
+        others = {node_id: path for node_id, path in paths.items() if path not in (ours, None)}
+        if ours is None or not others:
+            return
+        message = f"model {start.model_id!r} is at {ours} here, but elsewhere on " + ", ".join(
+            f"node {node_id} ({path})" for node_id, path in others.items()
+        )
+        if start.defaults.engine_workers > 1:
+            raise ServeLLMHooksError(
+                f"{message}. The engine takes one path for all its workers: download to the same path everywhere, "
+                "or set ctx.model_path to one that is good on all nodes."
+            )
+        logger.warning("%s; the engine loads %s", message, ours)

@@ -1,0 +1,65 @@
+"""``Start``: the state of one start of one replica, shared by the parts of its story."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._core.context import CallbackCtx
+from .._core.dispatch import Dispatcher
+from .._core.trace import Trace
+from .._observe.progress import Progress
+
+if TYPE_CHECKING:
+    from .._core.points import HookName
+    from .._core.selection import Selection
+    from .._core.veto import Skip
+    from .cluster import Cluster, ReplicaDefaults
+
+__all__ = ["Start"]
+
+
+class Start:
+    """One start of one replica.
+
+    Attributes:
+        llm_config: the deployment's config.
+        model_id: the model's id, as clients name it.
+        cluster: the cluster that it runs on.
+        selection: its hooks.
+        defaults: the settings without any hook.
+        ctx: the context of hooks in the replica.
+        trace: the hook calls so far.
+        dispatcher: runs the hooks.
+        progress: logs what is waited for.
+    """
+
+    def __init__(self, llm_config: Any, cluster: Cluster, selection: Selection) -> None:
+        self.llm_config = llm_config
+        self.cluster = cluster
+        self.selection = selection
+        self.defaults: ReplicaDefaults = cluster.defaults(llm_config)
+        self.trace: Trace = Trace(node_id=cluster.local_node_id, clock=cluster.clock, epoch_s=cluster.epoch_s)
+        self.ctx: CallbackCtx = CallbackCtx(
+            llm_config=llm_config,
+            worker_node_download_model=self.defaults.download_model,
+            placement_group=self.defaults.placement_group,
+            runtime_env=self.defaults.runtime_env,
+            trace=self.trace,
+        )
+        self.model_id: str = self.ctx.model_id
+        self.dispatcher: Dispatcher = Dispatcher(self.model_id, trace=self.trace, on_error=self.defaults.on_error)
+        self.progress: Progress = Progress(self.model_id)
+
+    async def point(self, name: HookName) -> Skip | None:
+        """Run a point's hooks; return the veto, if there was one."""
+        self.record_disabled(name)
+        hooks = self.selection.by_point[name]
+        if not hooks:
+            return None
+        with self.progress.waiting_for(lambda: f"{self.trace.running or 'hooks'} at {name}"):
+            return await self.dispatcher.run_point(hooks, self.ctx)
+
+    def record_disabled(self, name: HookName, node_id: str | None = None) -> None:
+        """Record in the trace the hooks of a point that are turned off, where they would have run."""
+        for hook, why in self.selection.disabled[name]:
+            self.trace.disabled(hook, why, node_id=node_id)

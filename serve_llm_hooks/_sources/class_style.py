@@ -1,0 +1,181 @@
+"""Callbacks as classes: a method named after a hook point becomes a hook."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .._core.errors import HookLoadError, HookSignatureError, UnknownHookError
+from .._core.hook import Hook
+from .._core.instance import LazyInstance
+from .._core.options import HookOptions
+from .._core.origin import path_of
+from .._core.points import HOOK_NAMES, HOOK_POINTS, HookName
+from .._core.signature import bound_method, misfit
+from .._core.text import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from .._core.context import CallbackCtx, NodeCtx
+    from .._core.veto import Skip
+
+    _Veto: TypeAlias = bool | Skip | None
+
+__all__ = ["RayServeLLMCallback", "hooks_of_class", "instance_of", "is_class_style"]
+
+
+class RayServeLLMCallback:
+    """A callback as a class: override the hook points that you need, sync or async.
+
+    Inheriting is optional (a class with some of the methods does as well) and buys two things: a type checker sees
+    each method, and a misspelt one is an error where the class is written.
+
+    One instance is made per process and start: attributes set on ``self`` in the replica are there at every later
+    point in the replica, and not on a node. Data for a node goes into ``ctx.custom_data``.
+
+    Raises:
+        UnknownHookError: a method ``on_...`` that is no hook point.
+        HookSignatureError: a method that does not take ``ctx``.
+
+    Example:
+        >>> class Tokenizer(RayServeLLMCallback):
+        ...     def on_before_download(self, ctx):
+        ...         ctx.worker_node_download_model = "TOKENIZER_ONLY"
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _check_methods(cls, path_of(cls))
+
+    # Written out for type checkers; a test compares signatures and docstrings with the table of hook points.
+
+    def on_before_init(self, ctx: CallbackCtx) -> _Veto | Awaitable[_Veto]:
+        """Set up `ctx` before anything happens."""
+        return None
+
+    def on_custom_init(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+        """Take over: own placement group, runtime env, files."""
+
+    def on_before_download(self, ctx: CallbackCtx) -> _Veto | Awaitable[_Veto]:
+        """Choose what each node downloads."""
+        return None
+
+    def on_before_node_download(self, ctx: NodeCtx) -> _Veto | Awaitable[_Veto]:
+        """Per-node work: extra files, caches, disk checks."""
+        return None
+
+    def on_after_node_download(self, ctx: NodeCtx) -> Awaitable[None] | None:
+        """Verify, unpack, warm."""
+
+    def on_after_download(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+        """See every node's result in `ctx.nodes`."""
+
+    def on_after_placement_group(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+        """Last word on `ctx.placement_group`."""
+
+    def on_before_engine_init(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+        """Last word on `ctx.extra_init_kwargs`, `ctx.model_path`."""
+
+    def on_after_engine_init(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+        """`ctx.engine` answers: warm-up requests, save caches."""
+
+    def on_after_init(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+        """Metrics, registration; the last of a good start."""
+
+    def on_failure(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+        """`ctx.error`: metrics, clean-up; its own failure is logged, the first one is raised."""
+
+
+def is_class_style(callback: object) -> bool:
+    """Return True if an object or a class has a method that is named like a hook point."""
+    return any(_is_hook_name(name) for name in dir(callback))
+
+
+def hooks_of_class(
+    callback: Any, kwargs: Mapping[str, Any] | None = None, *, option: str = "callback_kwargs"
+) -> list[Hook]:
+    """Return the hooks of a class or an instance: one for each method that is named after a hook point.
+
+    Args:
+        callback: the class, or an instance.
+        kwargs: the arguments of the class.
+        option: the config's name for these arguments, for messages.
+
+    Raises:
+        UnknownHookError: a method ``on_...`` that is no hook point.
+        HookSignatureError: a method that does not take ``ctx``; arguments that do not fit the class.
+        HookLoadError: no method is named after a hook point.
+    """
+    path = path_of(callback)
+    names = _check_methods(callback, path)
+    if not names:
+        raise HookLoadError(
+            f"callback {path} has no hooks: name its methods after hook points, as in `def on_before_download(self, "
+            f"ctx)`. The points: {', '.join(HOOK_NAMES)}."
+        )
+    instance = instance_of(callback, kwargs or {}, option=option)
+    return [Hook(partial(_call_method, name), HookOptions(name), instance=instance, method=name) for name in names]
+
+
+def _call_method(name: str, instance: LazyInstance, ctx: Any) -> Any:
+    return getattr(instance.get(), name)(ctx)
+
+
+def instance_of(callback: Any, kwargs: Mapping[str, Any], *, option: str) -> LazyInstance:
+    """Return the shared instance of a class, or of an object that the user made.
+
+    Raises:
+        HookLoadError: arguments are given for an object.
+        HookSignatureError: arguments that do not fit the class.
+    """
+    if not isinstance(callback, type):
+        if kwargs:
+            raise HookLoadError(
+                f"{option} are the arguments of a class, but {path_of(callback)} is given as an object: give them to "
+                "it where it is made"
+            )
+        return LazyInstance(None, {}, callback)
+    found = misfit(callback, **kwargs)
+    if found is not None:
+        signature, why = found
+        unknown = [name for name in kwargs if name not in signature.parameters]
+        if unknown:  # for a misspelt argument, Python complains that the right one is missing
+            why = f"there is no {unknown[0]!r}{did_you_mean(unknown[0], signature.parameters)}"
+        raise HookSignatureError(f"{path_of(callback)}{signature} cannot be made with {option}={dict(kwargs)}: {why}")
+    return LazyInstance(callback, kwargs)
+
+
+def _check_methods(callback: object, path: str) -> list[HookName]:
+    """Return the hook points that a class or an instance overrides; check its methods."""
+    for name in dir(callback):
+        if _is_hook_name(name) and name not in HOOK_POINTS and callable(getattr(callback, name)):
+            raise UnknownHookError(
+                f"{path} has a method {name!r}, which is no hook point{did_you_mean(name, HOOK_NAMES)}. "
+                f"The points: {', '.join(HOOK_NAMES)}. If it is no hook, do not let its name begin with 'on_'."
+            )
+    names: list[HookName] = []
+    for point in HOOK_NAMES:
+        method = bound_method(callback, point)
+        if method is None or getattr(method, "__func__", method) is getattr(RayServeLLMCallback, point, None):
+            continue
+        _check_method(method, point, path)
+        names.append(point)
+    return names
+
+
+def _check_method(method: Callable[..., Any], point: str, path: str) -> None:
+    wanted = f"a method at a hook point is `def {point}(self, ctx)`"
+    if not callable(method):
+        raise HookSignatureError(f"{path}.{point} is {method!r}; {wanted}")
+    found = misfit(method, None)
+    if found is not None:
+        signature, why = found
+        raise HookSignatureError(
+            f"{path}.{point}{signature} cannot be called with ctx alone ({why}); {wanted}, and what it needs "
+            "besides is given to the class, in callback_kwargs"
+        )
+
+
+def _is_hook_name(name: str) -> bool:
+    return name.startswith("on_")

@@ -1,0 +1,171 @@
+"""Import by path: the one way from ``"pkg.mod:name"`` or ``"hooks/file.py:name"`` to a module or an object."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .._core.errors import HookImportError, reraise_if_not_a_failure
+from .._core.origin import file_module_name
+from .._core.text import did_you_mean
+from .allow import check_callable, check_source, is_allowed
+
+__all__ = ["attribute_of", "import_path", "is_file", "load_callback", "split_path"]
+
+_SHIP_IT = (
+    "Is it installed on every node, or shipped with the deployment? runtime_env={'working_dir': ...} or "
+    "{'py_modules': [...]} ships it."
+)
+
+
+def split_path(ref: str) -> tuple[str, str]:
+    """Split ``path:name`` into its halves; the name is empty where there is none. A Windows drive is part of the path.
+
+    Example:
+        >>> split_path("hooks/file.py:check")
+        ('hooks/file.py', 'check')
+    """
+    path, colon, name = ref.rpartition(":")
+    if not colon or "/" in name or "\\" in name:
+        return ref, ""
+    return path, name
+
+
+def is_file(path: str) -> bool:
+    """Return True if a path means a ``.py`` file, and not a module's name."""
+    return path.endswith(".py") or "/" in path
+
+
+def import_path(path: str, named: str, what: str) -> ModuleType:
+    """Import a module by its name, or a ``.py`` file by its path.
+
+    Args:
+        path: the module or file.
+        named: the entry of the config, in words: ``"'pkg.mod' in hooks=[...]"``.
+        what: the module, in words: ``"hooks module 'pkg.mod'"``.
+
+    Raises:
+        HookNotAllowedError: ``SERVE_LLM_HOOKS_ALLOW`` does not list it; nothing was imported.
+        HookImportError: it is no path, cannot be found, or fails while it is imported.
+    """
+    if is_file(path):
+        return _import_file(Path(path), named, what)
+    if not path or not all(part.isidentifier() for part in path.split(".")):
+        raise HookImportError(f"{named} is no module path: write 'pkg.mod', 'pkg.mod:function' or 'path/to/file.py'")
+    check_source(path, named)
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        missing = error.name or path
+        if path == missing or path.startswith(f"{missing}."):
+            raise HookImportError(f"{what} cannot be found (no module {missing!r}). {_SHIP_IT}") from error
+        raise _import_failed(what, error) from error
+    except BaseException as error:
+        reraise_if_not_a_failure(error)
+        raise _import_failed(what, error) from error
+
+
+def _import_file(path: Path, named: str, what: str) -> ModuleType:
+    """Import a file. Its functions travel by value, since no other process can import it by name."""
+    import cloudpickle
+
+    file = path.expanduser().resolve()
+    check_source(file.as_posix(), named)
+    if not file.is_file():
+        raise HookImportError(f"{what} is not there (looked at {file})") from FileNotFoundError(str(file))
+    name = file_module_name(file.as_posix())
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise HookImportError(f"{what} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        reraise_if_not_a_failure(error)
+        raise _import_failed(what, error) from error
+    cloudpickle.register_pickle_by_value(module)
+    return module
+
+
+def _import_failed(what: str, error: BaseException) -> HookImportError:
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    at = f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame is not None else ""
+    why = f"{type(error).__name__}: {error}"
+    if isinstance(error, SystemExit):  # raised, it would end Serve's event loop, and the replica would hang
+        why = f"it called sys.exit({error.code!r})"
+    return HookImportError(f"{what} fails while it is imported: {why}{at}")
+
+
+def attribute_of(module: ModuleType, name: str) -> Any:
+    """Return ``module.name``; the name may be dotted.
+
+    Raises:
+        AttributeError: there is none.
+    """
+    target: Any = module
+    for part in name.split("."):
+        target = getattr(target, part)
+    return target
+
+
+def load_callback(spec: Any) -> Any:
+    """Import a callable by its path; return one that is given as an object unchanged.
+
+    Args:
+        spec: ``"pkg.mod:name"``, ``"pkg.mod.name"``, or a callable.
+
+    Raises:
+        ValueError: a string without a dot or a colon.
+        ImportError: the module cannot be imported; the message names it, and says what to do.
+        AttributeError: the module has no such name; the message lists its callables.
+        TypeError: the object is not callable.
+        HookNotAllowedError: its module is not in ``SERVE_LLM_HOOKS_ALLOW``; nothing was imported.
+
+    Example:
+        >>> load_callback("os.path:basename")("/models/llama")
+        'llama'
+    """
+    if not isinstance(spec, str):
+        if callable(spec):
+            check_callable(spec)
+            return spec
+        raise TypeError(f"a callback is a callable or its path ('pkg.mod:name'), not {spec!r}")
+    path, colon, name = spec.rpartition(":") if ":" in spec else spec.rpartition(".")
+    if not colon or not path or not name:
+        raise ValueError(f"{spec!r} is no path of a callback: write 'pkg.mod:name' or 'pkg.mod.name'")
+    module = import_path(path, f"callback {spec!r}", f"callback {spec!r}: module {path!r}")
+    try:
+        target = attribute_of(module, name)
+    except AttributeError:
+        if _is_module(spec.replace(":", ".")):
+            target = module  # a submodule that nobody has imported yet
+        else:
+            names = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
+            raise AttributeError(
+                f"callback {spec!r}: {path} has no {name!r}{did_you_mean(name, names)}. "
+                f"Its callables: {', '.join(names) or 'none'}."
+            ) from None
+    if isinstance(target, ModuleType):
+        raise TypeError(f"callback {spec!r} names a module: write '{spec.replace(':', '.')}:name', with the name in it")
+    if not callable(target):
+        raise TypeError(f"callback {spec!r} is not callable: {target!r}")
+    check_callable(target)  # it may come from another module than the one that it was found in
+    return target
+
+
+def _is_module(path: str) -> bool:
+    try:
+        # Finding imports the packages above it.
+        return is_allowed(path) and importlib.util.find_spec(path) is not None
+    except ImportError:
+        return False

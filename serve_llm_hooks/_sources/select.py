@@ -1,0 +1,129 @@
+"""From a config to the hooks of a start: read all of its fields, check them together, sort and turn off."""
+
+from __future__ import annotations
+
+import sys
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from .._core.errors import HookLoadError
+from .._core.hook import Hook, marked_hooks, with_fresh_instances
+from .._core.points import HOOK_NAMES
+from .._core.registry import HookRegistry, registry
+from .._core.selection import Selection
+from .._core.text import did_you_mean
+from .allow import check_hooks
+from .class_style import hooks_of_class
+from .disable import DISABLE, DisableList, names_of
+from .entries import check_names_differ, load_hooks
+from .paths import load_callback
+from .phase_style import hooks_of_phase_callbacks
+from .replace_style import hooks_of_initialization_class
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .._core.points import HookName
+
+__all__ = ["check_together", "hooks_of_config", "hooks_of_fields", "hooks_of_script", "select"]
+
+
+def hooks_of_config(llm_config: Any) -> HookRegistry:
+    """Return all hooks of a config, those for other models that it names included: they travel with it too.
+
+    A config with a ``hooks`` field decides: those it names; those of the running script when it is ``None``. A
+    config without one (Ray's own) takes all that are registered for its model in this process.
+
+    Raises:
+        HookLoadError: as :func:`serve_llm_hooks.load_hooks`.
+        HookOrderError: as :func:`check_together`.
+    """
+    model_id = str(llm_config.model_id)
+    if not hasattr(llm_config, "hooks"):
+        found = registry.for_model(model_id)
+    else:
+        if llm_config.hooks is None:
+            # A config that has left its process carries what the script there had decorated for the model.
+            travelled = getattr(llm_config, "_script_hooks", None)
+            named = HookRegistry(hooks_of_script() if travelled is None else travelled).for_model(model_id)
+        else:
+            named = load_hooks(*llm_config.hooks)
+        # The other styles come first, in the order of the fields.
+        others = llm_config.callback_hooks() if hasattr(llm_config, "callback_hooks") else ()
+        found = HookRegistry(with_fresh_instances([*others, *named]))
+    check_hooks(found)  # those that arrived in the config as objects, with its pickle
+    check_together(found, model_id)
+    return found
+
+
+def hooks_of_fields(config: Any) -> list[Hook]:
+    """Return the hooks of a config's fields ``initialization_class``, ``callback`` and ``callbacks``.
+
+    Raises:
+        ValueError, ImportError, AttributeError, TypeError: as :func:`serve_llm_hooks.load_callback`.
+        HookLoadError: the value cannot be used as the field says. ``HookNotAllowedError``, a subclass.
+    """
+    hooks: list[Hook] = []
+    for field, arguments, hooks_of in (
+        ("initialization_class", "initialization_kwargs", hooks_of_initialization_class),
+        ("callback", "callback_kwargs", hooks_of_class),
+    ):
+        given, kwargs = getattr(config, field), getattr(config, arguments)
+        if given is not None:
+            hooks += hooks_of(load_callback(given) if isinstance(given, str) else given, kwargs)
+        elif kwargs:
+            raise HookLoadError(f"{arguments}={kwargs!r} without {field}=...: there is nothing to make with them")
+    hooks += hooks_of_phase_callbacks(config.callbacks)
+    check_hooks(hooks)
+    return hooks
+
+
+def hooks_of_script(module: str = "__main__") -> list[Hook]:
+    """Return the hooks that the running script itself decorated.
+
+    Raises:
+        HookLoadError: two of its functions are wrappers of one.
+    """
+    there = list(vars(sys.modules[module]).values()) if module in sys.modules else ()
+    functions = [value for value in there if type(value) is FunctionType]  # other objects may run code when looked at
+    own = f"{module}:"
+    check_names_differ(hook for value in functions for hook in marked_hooks(value) if hook.path.startswith(own))
+    return [hook for hook in registry if hook.path.startswith(own)]
+
+
+def check_together(hooks: Iterable[Hook], model_id: str) -> None:
+    """Check that the hooks of all fields of a config can run together for its model.
+
+    Raises:
+        HookSignatureError: parameters are missing (what a script decorated has come through no ``load_hooks``).
+        HookOrderError: an order that is impossible, or ambiguous.
+    """
+    together = HookRegistry(hooks).for_model(model_id)
+    for hook in together:
+        hook.check_kwargs()
+    together.hooks()
+
+
+def select(hooks: HookRegistry, model_id: str) -> Selection:
+    """Return the hooks of one start, sorted, without those that the environment turns off.
+
+    Raises:
+        HookOrderError: an order that is impossible, or ambiguous.
+    """
+    disable = DisableList()  # read once: one start has one answer, in the replica and on its nodes
+    by_point: dict[HookName, list[Hook]] = {name: [] for name in HOOK_NAMES}
+    disabled: dict[HookName, list[tuple[Hook, str]]] = {name: [] for name in HOOK_NAMES}
+    for hook in hooks.hooks(model_id=model_id):
+        entry = disable.entry_for(hook)
+        if entry is None:
+            by_point[hook.point].append(hook)
+        else:
+            disabled[hook.point].append((hook, f"{entry!r} in {DISABLE}"))
+    names = [name for found in by_point.values() for hook in found for name in names_of(hook)] if disable.unused else ()
+    return Selection(
+        by_point={name: tuple(found) for name, found in by_point.items()},
+        disabled={name: tuple(found) for name, found in disabled.items()},
+        sources=tuple(sorted({hook.source for hook in hooks})),
+        disable_variable=disable.value,
+        unmatched=tuple((entry, did_you_mean(entry, names)) for entry in disable.unused),
+    )

@@ -1,0 +1,82 @@
+"""The entrance to a replica's start for your own code, on Ray by default."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from ._replica.initialize import initialize
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from ._core.context import CallbackCtx
+    from ._core.registry import HookRegistry
+    from ._core.results import InitializeNodeOutput
+    from ._replica.cluster import Cluster
+    from ._replica.initialize import Initialization
+
+__all__ = ["initialization", "initialize_node"]
+
+
+async def initialize_node(
+    llm_config: Any,
+    *,
+    start_engine: Callable[[CallbackCtx], Awaitable[Any]] | None = None,
+    cluster: Cluster | None = None,
+) -> InitializeNodeOutput:
+    """Start a replica: run its hooks around placement group, downloads and engine.
+
+    Args:
+        llm_config: the deployment's config.
+        start_engine: starts the engine and returns it; called with ``ctx`` once the config is final. Left out,
+            the engine points still run, with no engine.
+        cluster: the cluster that it runs on; left out, the Ray cluster that this process is connected to.
+
+    Returns:
+        The settings that the engine was started with.
+
+    Raises:
+        HookError: a hook in the replica failed.
+        NodeInitializationError: one or more nodes failed; an ``ExceptionGroup`` of their errors.
+        PlacementGroupError: the cluster cannot hold the placement group.
+        EngineArgumentError: hooks set an argument that the engine cannot be given.
+        Exception: whatever ``start_engine`` raised, unchanged.
+
+    Example:
+        >>> output = await initialize_node(config, start_engine=start)  # doctest: +SKIP
+    """
+    async with initialization(llm_config, cluster=cluster) as run:
+        run.engine = None if start_engine is None else await start_engine(run.ctx)
+    return run.output
+
+
+@asynccontextmanager
+async def initialization(
+    llm_config: Any,
+    *,
+    cluster: Cluster | None = None,
+    hooks: HookRegistry | None = None,
+    on_begin: Callable[[Initialization], object] | None = None,
+) -> AsyncIterator[Initialization]:
+    """Context-manager form of :func:`initialize_node`: start the engine inside the block.
+
+    Args:
+        llm_config: the deployment's config.
+        cluster: the cluster that it runs on; left out, the Ray cluster that this process is connected to.
+        hooks: the hooks to run, as far as they are for the model; left out, those of the config.
+        on_begin: called before anything of the start happens, so that its trace is there when it fails.
+
+    Raises:
+        HookError, NodeInitializationError, PlacementGroupError, EngineArgumentError: as :func:`initialize_node`.
+
+    Example:
+        >>> async with initialization(config) as run:  # doctest: +SKIP
+        ...     run.engine = await my_engine(**run.output.extra_init_kwargs)
+    """
+    if cluster is None:
+        from .ray import RayCluster  # from the package: without Ray, its error says what is missing
+
+        cluster = RayCluster()
+    async with initialize(llm_config, cluster, hooks, on_begin) as run:
+        yield run

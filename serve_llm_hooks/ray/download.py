@@ -1,0 +1,73 @@
+"""Download a node's files with Ray's own downloader, and raise what it only logs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from .._core.text import one_line
+from .._core.worker_thread import WorkerThread
+
+if TYPE_CHECKING:
+    from .._core.download_mode import DownloadMode
+    from .._node.task import NodeTask
+
+__all__ = ["download"]
+
+_SHOWN_FILES = 3  # an error names at most this many of the files that could not be downloaded
+
+
+async def download(task: NodeTask, mode: DownloadMode) -> str | None:
+    """Download in a thread, so that timeouts and cancellation reach the node's event loop; return the path."""
+    thread = WorkerThread()
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, _download, task, mode)
+    finally:
+        thread.shutdown()
+
+
+def _download(task: NodeTask, mode: DownloadMode) -> str | None:
+    from .internals import CloudMirrorConfig, NodeModelDownloadable, download_model_files
+
+    # Ray's downloader logs some failures and returns normally, so listen to its log.
+    logged = _LoggedFailures()
+    around = f"ray.llm.{download_model_files.__module__.rpartition('.')[0]}"
+    ray_loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith(around)]
+    for ray_logger in ray_loggers:
+        ray_logger.addHandler(logged)
+    try:
+        path = download_model_files(
+            model_id=task.source_id,
+            mirror_config=CloudMirrorConfig(**(task.mirror or {})),
+            download_model=NodeModelDownloadable[mode.name],
+            download_extra_files=True,
+        )
+    finally:
+        for ray_logger in ray_loggers:
+            ray_logger.removeHandler(logged)
+    if logged.error is not None:
+        raise RuntimeError(one_line(logged.error)) from logged.error
+    if logged.files:
+        raise RuntimeError("; ".join(logged.files[:_SHOWN_FILES]))
+    return path
+
+
+class _LoggedFailures(logging.Handler):
+    """Keep the first exception that is logged, and the files that are logged as not downloaded."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.error: BaseException | None = None
+        self.files: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self.error = self.error or record.exc_info[1]
+        elif (message := record.getMessage()).startswith("Failed to download"):
+            # The exception is still being handled here. Of a broken connection, boto's own text only counts attempts.
+            last = getattr(sys.exc_info()[1], "last_exception", None)
+            message += f" ({one_line(last)})" if last else ""
+            if message not in self.files:
+                self.files.append(message)

@@ -1,0 +1,82 @@
+"""Hand over to Ray's engine what hooks decided: Ray asks its config for a callback, and finds this one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from .._core.origin import path_of
+from . import internals
+from .internals import CallbackBase, CallbackCtx, NodeModelDownloadable
+
+if TYPE_CHECKING:
+    from .._core.context import CallbackCtx as HooksCtx
+
+__all__ = ["HandedOver", "hand_over", "is_hooks_callback", "remove_given_hooks"]
+
+internals.warn_if_untested()  # here, because every way to run hooks imports this module, and no node does
+
+_HOOKS_CALLBACK = "serve_llm_hooks.ray.HooksCallback"
+
+
+class HandedOver(CallbackBase):
+    """A callback that tells Ray's engine what hooks decided, and that the nodes are initialized already.
+
+    Its ``ctx`` is Ray's own, with Ray's values, and the only thing that is pickled: for GPU engines Ray sends its
+    config, with this on it, to another process.
+
+    Attributes:
+        is_decided: ``True`` once it holds what hooks decided; from then on the config needs no hooks where it is
+            unpickled.
+    """
+
+    is_decided: bool = False
+
+    def decide(self, ctx: HooksCtx) -> None:
+        """Copy what hooks decided into Ray's context."""
+        self.ctx: CallbackCtx = CallbackCtx(
+            worker_node_download_model=NodeModelDownloadable[ctx.worker_node_download_model.name],
+            placement_group=ctx.placement_group,
+            runtime_env=ctx.runtime_env,
+            run_init_node=False,
+        )
+        self.is_decided = True
+
+    def _handle_callback_error(self, method_name: str, e: Exception) -> None:
+        raise e  # our errors say what, where and what to do; Ray's wrapper would hide their type
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle Ray's context, and nothing else."""
+        return (_rebuild, (self.ctx,))
+
+
+def _rebuild(ctx: CallbackCtx) -> HandedOver:
+    callback = HandedOver(llm_config=None)
+    callback.ctx = ctx
+    callback.is_decided = True
+    return callback
+
+
+def hand_over(llm_config: Any, ctx: HooksCtx) -> None:
+    """Put what hooks decided where Ray's engine looks for it: its config's callback."""
+    callback = HandedOver(llm_config=llm_config)
+    callback.decide(ctx)
+    llm_config._callback_instance = callback
+    remove_given_hooks(llm_config)
+
+
+def remove_given_hooks(llm_config: Any) -> None:
+    """Remove hooks that were given as objects from a config of Ray's own.
+
+    Ray's engine sends the config on to tasks that run no hook, and such an object may by now hold what cannot be
+    pickled.
+    """
+    chosen = llm_config.callback_config
+    if not hasattr(llm_config, "hooks") and is_hooks_callback(chosen.callback_class):
+        llm_config.callback_config = replace(chosen, callback_kwargs={"hooks": []})
+
+
+def is_hooks_callback(callback_class: Any) -> bool:
+    """Return True if a ``callback_config``'s class is ``serve_llm_hooks.ray.HooksCallback``, or its path."""
+    path = callback_class if isinstance(callback_class, str) else path_of(callback_class)
+    return path.replace(":", ".") == _HOOKS_CALLBACK
