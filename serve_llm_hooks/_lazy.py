@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["attach"]
-
 
 def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` for a package. ``__all__`` is one of the names that they know."""
@@ -26,7 +24,7 @@ def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]
 
     def modules_by_name() -> dict[str, str]:
         if not modules:
-            modules.update(_listed(package))
+            modules.update(listed(package))
         return modules
 
     def __getattr__(name: str) -> Any:
@@ -49,16 +47,16 @@ def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]
     return __getattr__, __dir__
 
 
-def _listed(package: str) -> dict[str, str]:
-    """Return the names that a package imports from its own modules, with the module of each."""
+def listed(module: str) -> dict[str, str]:
+    """Return the names that a module imports as ``from ... import Name as Name``, with the module of each."""
     import ast
 
-    spec = sys.modules[package].__spec__
+    spec = sys.modules[module].__spec__
     loader: Any = None if spec is None else spec.loader
-    found: dict[str, str] = {}
-    for node in ast.walk(ast.parse(loader.get_source(package))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            for alias in node.names:
-                if alias.asname == alias.name:
-                    found[alias.name] = "." * node.level + (node.module or "")
-    return found
+    return {
+        alias.name: "." * node.level + (node.module or "")
+        for node in ast.walk(ast.parse(loader.get_source(module)))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    }

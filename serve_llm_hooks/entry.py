@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ._replica.cluster import Cluster
     from ._replica.initialize import Initialization
 
-__all__ = ["initialization", "initialize_node"]
-
 
 async def initialize_node(
     llm_config: Any,

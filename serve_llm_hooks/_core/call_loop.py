@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["call_each"]
-
 
 def call_each(
     calls: list[Callable[[Any], Any]], ctx: object, times: list[float] | None, clock: Callable[[], float]

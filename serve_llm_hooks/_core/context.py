@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from .results import NodeResult
 
-__all__ = ["CallbackCtx", "NodeCtx", "close", "set_read_only"]
-
 
 def _no_nodes() -> Mapping[str, NodeResult]:
     return MappingProxyType({})

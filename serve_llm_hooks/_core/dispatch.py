@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from .call_loop import call_each
 from .errors import HookError, HookResultError, HookTimeoutError, reraise_if_not_a_failure
-from .points import HOOK_POINTS
 from .text import one_line
-from .veto import InvalidResult, Skip
+from .veto import InvalidResult, Skip, decide
 from .worker_thread import WorkerThread
 
 if TYPE_CHECKING:
@@ -27,14 +26,11 @@ if TYPE_CHECKING:
     from .options import OnError
     from .trace import Batch, HookOutcome, Trace
 
-__all__ = ["Dispatcher"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 # An async hook that is cancelled at its timeout has this long to clean up.
 _CANCEL_GRACE_S = 1.0
-
-_SHOWN_RESULT = 200  # characters of a result that a message shows
 
 
 class Dispatcher:
@@ -159,19 +155,19 @@ class Dispatcher:
                 self._settle(run, result)
 
     def _settle(self, run: _Run, result: object) -> None:
-        """Handle a hook's result: go on, veto, or fail on a value that cannot be used here."""
+        """Handle a hook's result as ``veto.decide`` says."""
         hook = run.hooks[run.index]
-        if result is None or result is True:
+        decision = decide(result, hook.point)
+        if decision is None:
             run.end("ok", "")
-        elif (result is False or isinstance(result, Skip)) and HOOK_POINTS[hook.point].may_veto:
-            reason = result.reason if isinstance(result, Skip) else ""
-            run.veto = run.veto or Skip(reason or f"{hook.ref} returned False")
-            run.end("vetoed", reason)
-            at_node = f", node {self._node_id}" if self._node_id else ""
-            why = f": {reason}" if reason else ""
-            logger.info("model %r%s: %s vetoed at %s%s", self._model_id, at_node, hook.ref, hook.point, why)
+        elif isinstance(decision, InvalidResult):
+            self._fail(run, None, HookResultError, decision.problem)
         else:
-            self._fail(run, None, HookResultError, _invalid(hook, result))
+            run.veto = run.veto or Skip(decision.reason or f"{hook.ref} returned False")
+            run.end("vetoed", decision.reason)
+            at_node = f", node {self._node_id}" if self._node_id else ""
+            why = f": {decision.reason}" if decision.reason else ""
+            logger.info("model %r%s: %s vetoed at %s%s", self._model_id, at_node, hook.ref, hook.point, why)
 
     def _time_out(self, run: _Run) -> None:
         why = f"still running after timeout_s={run.hooks[run.index].options.timeout_s:g}"
@@ -247,19 +243,6 @@ class _Run:
 def _is_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and bool(task.cancelling())
-
-
-def _invalid(hook: Hook, result: object) -> str:
-    """Return what is wrong with a result, in words."""
-    if isinstance(result, InvalidResult):
-        return result.problem
-    shown = repr(result)
-    shown = shown if len(shown) <= _SHOWN_RESULT else f"{shown[:_SHOWN_RESULT]}…"
-    if HOOK_POINTS[hook.point].may_veto:
-        wanted = "None or True to go on, False or skip('why') to veto"
-    else:
-        wanted = "None (there is nothing to veto here)"
-    return f"it returned {shown}; a hook at {hook.point} returns {wanted}"
 
 
 async def _at_most(timeout_s: float, awaitable: Awaitable[Any]) -> asyncio.Task[Any] | None:

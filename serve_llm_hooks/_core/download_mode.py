@@ -7,8 +7,6 @@ from typing import Literal, TypeAlias
 
 from .text import did_you_mean
 
-__all__ = ["DownloadMode", "DownloadModeName"]
-
 DownloadModeName: TypeAlias = Literal["MODEL_AND_TOKENIZER", "TOKENIZER_ONLY", "EXCLUDE_SAFETENSORS", "NONE"]
 
 

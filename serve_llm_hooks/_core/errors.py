@@ -11,26 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = [
-    "DownloadError",
-    "EngineArgumentError",
-    "HookError",
-    "HookImportError",
-    "HookLoadError",
-    "HookNotAllowedError",
-    "HookOrderError",
-    "HookPickleError",
-    "HookResultError",
-    "HookSignatureError",
-    "HookTimeoutError",
-    "NodeInitializationError",
-    "NodeLostError",
-    "PlacementGroupError",
-    "ServeLLMHooksError",
-    "UnknownHookError",
-    "reraise_if_not_a_failure",
-]
-
 
 class ServeLLMHooksError(RuntimeError):
     """Base class of all errors of this library."""

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from enum import Enum
 
-__all__ = ["Checked", "ModeField", "OptionalModeField", "checked_field"]
-
 
 def _dict(name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .options import HookOptions
     from .points import HookName
 
-__all__ = ["MARK", "Hook", "has_unique_path", "marked_hooks", "with_fresh_instances"]
 
 MARK = "__serve_llm_hooks__"
 """The attribute of a decorated function that holds its tuple of ``HookOptions``, one for each point."""

@@ -10,8 +10,6 @@ from .origin import path_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["LazyInstance"]
-
 
 class LazyInstance:
     """Create the instance of a callback class on first use. Pickles as (class, kwargs), never as the instance.

@@ -9,7 +9,6 @@ from .points import HookName, hook_point
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["HookOptions", "OnError", "OptionKeywords", "checked_options"]
 
 OnError: TypeAlias = Literal["raise", "warn"]
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from .hook import Hook
 
-__all__ = ["in_order"]
-
 
 def in_order(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
     """Return hooks of one point in the order in which they run.

@@ -6,8 +6,6 @@ import sys
 from types import FunctionType
 from typing import Any
 
-__all__ = ["file_module_name", "path_of", "source_of"]
-
 
 def path_of(owner: object) -> str:
     """Return ``module:qualname`` of a function, a class, or an instance's class; of a partial, its function's."""

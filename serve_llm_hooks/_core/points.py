@@ -8,19 +8,6 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-__all__ = [
-    "HOOK_NAMES",
-    "HOOK_POINTS",
-    "PHASES",
-    "HookName",
-    "HookPoint",
-    "NodeHookName",
-    "NodeVetoHookName",
-    "ReplicaHookName",
-    "ReplicaVetoHookName",
-    "hook_point",
-]
-
 # Four literals, because a hook's type depends on two things only: where it runs, and whether it may veto.
 ReplicaVetoHookName: TypeAlias = Literal["on_before_init", "on_before_download"]
 ReplicaHookName: TypeAlias = Literal[

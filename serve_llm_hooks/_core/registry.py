@@ -44,9 +44,6 @@ if TYPE_CHECKING:
         def __call__(self, point: NodeHookName, **options: Unpack[OptionKeywords]) -> Callable[[NodeFn], NodeFn]: ...
 
 
-__all__ = ["HookRegistry", "hook", "registry"]
-
-
 class HookRegistry:
     """Hooks, keyed by point and model id, in the order in which they were registered.
 

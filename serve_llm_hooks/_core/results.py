@@ -7,8 +7,6 @@ from typing import Any
 
 from .download_mode import DownloadMode
 
-__all__ = ["InitializeNodeOutput", "NodeResult"]
-
 
 @dataclass(frozen=True, slots=True)
 class NodeResult:

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from .hook import Hook
     from .points import HookName
 
-__all__ = ["Selection"]
-
 
 @dataclass(frozen=True, slots=True)
 class Selection:

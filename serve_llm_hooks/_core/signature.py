@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from inspect import Signature
 
-__all__ = ["bound_method", "check_kwargs", "check_takes_ctx", "misfit"]
-
 
 def misfit(fn: Callable[..., Any], /, *args: object, **kwargs: object) -> tuple[Signature, str] | None:
     """Return the signature and the reason when a call cannot succeed; ``None`` when it fits, or cannot be told."""

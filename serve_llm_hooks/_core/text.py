@@ -9,7 +9,6 @@ from .errors import ServeLLMHooksError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "one_line"]
 
 _SHOWN_ERRORS = 3  # an exception group names at most this many of its errors
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from .points import HookName
 
-__all__ = ["Batch", "HookEvent", "HookOutcome", "Trace"]
 
 HookOutcome: TypeAlias = Literal["ok", "vetoed", "failed", "warned", "timed_out", "cancelled", "disabled"]
 

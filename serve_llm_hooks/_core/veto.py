@@ -1,10 +1,12 @@
-"""The values that a hook's return value is read as, besides ``None`` and ``True``: a veto, or a mistake."""
+"""Decide what a hook's return value means: go on, a veto with its reason, or a mistake."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["InvalidResult", "Skip", "skip"]
+from .points import hook_point
+
+_SHOWN_RESULT = 200  # characters of a result that a message shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +40,25 @@ class InvalidResult:
     """
 
     problem: str
+
+
+def decide(result: object, point: str) -> Skip | InvalidResult | None:
+    """Return what a hook's return value means at its point: ``None`` to go on, a veto, or a mistake.
+
+    Args:
+        result: the return value. ``False`` is a veto without a reason.
+        point: the hook point.
+    """
+    if result is None or result is True:
+        return None
+    if isinstance(result, InvalidResult):
+        return result
+    may_veto = hook_point(point).may_veto
+    if may_veto and (result is False or isinstance(result, Skip)):
+        return result if isinstance(result, Skip) else Skip("")
+    shown = repr(result)
+    shown = shown if len(shown) <= _SHOWN_RESULT else f"{shown[:_SHOWN_RESULT]}…"
+    wanted = (
+        "None or True to go on, False or skip('why') to veto" if may_veto else "None (there is nothing to veto here)"
+    )
+    return InvalidResult(f"it returned {shown}; a hook at {point} returns {wanted}")

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["WorkerThread"]
-
 
 class WorkerThread(Executor):
     """Run calls one after another in one daemon thread.

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from .._core.hook import Hook
 
-__all__ = ["pack_custom_data", "pack_hooks", "unpack_custom_data", "unpickle_failure"]
-
 
 def pack_hooks(hooks: Iterable[Hook]) -> tuple[PackedHook, ...]:
     """Pickle hooks: by reference where another process can import them, by value from ``__main__``.

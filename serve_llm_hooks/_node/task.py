@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from .._core.points import HookName
     from .._core.trace import HookEvent
 
-__all__ = ["NodeReport", "NodeTask", "PackedHook", "wants_download"]
-
 
 @dataclass(frozen=True, slots=True)
 class PackedHook:

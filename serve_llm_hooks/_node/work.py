@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
     Download = Callable[[NodeTask, DownloadMode], Awaitable[str | None]]
 
-__all__ = ["run_task"]
-
 
 async def run_task(
     task: NodeTask,

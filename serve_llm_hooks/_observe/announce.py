@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from .._core.hook import Hook
     from .._core.selection import Selection
 
-__all__ = ["announce"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 

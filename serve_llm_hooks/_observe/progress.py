@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Progress"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 

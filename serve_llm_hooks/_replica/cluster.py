@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from .._core.options import OnError
     from .._node.task import NodeReport, NodeTask
 
-__all__ = ["Cluster", "ReplicaDefaults"]
-
 
 @dataclass(frozen=True, slots=True)
 class ReplicaDefaults:

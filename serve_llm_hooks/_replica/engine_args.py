@@ -10,7 +10,6 @@ from .._core.text import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-__all__ = ["split_engine_kwargs"]
 
 _NAMED_ELSEWHERE = ("model", "model_path", "served_model_name")
 # The placement group has one bundle for each worker, and is fixed before any hook that could change its number.

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from .._observe.progress import Progress
     from .cluster import Cluster
 
-__all__ = ["run_on_nodes"]
 
 _CANCEL_S = 10.0  # how long a cluster may take to cancel a node's task
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from .cluster import Cluster
 
-__all__ = ["Initialization", "initialize"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .placement import Placement
     from .start import Start
 
-__all__ = ["Nodes"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from .start import Start
 
-__all__ = ["Placement", "is_same_group"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from .._core.veto import Skip
     from .cluster import Cluster, ReplicaDefaults
 
-__all__ = ["Start"]
-
 
 class Start:
     """One start of one replica.

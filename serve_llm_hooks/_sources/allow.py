@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from .._core.hook import Hook
 
-__all__ = ["ALLOW", "check_callable", "check_hooks", "check_source", "is_allowed", "variable_entries"]
 
 ALLOW = "SERVE_LLM_HOOKS_ALLOW"
 

@@ -8,8 +8,6 @@ from typing import Any
 from .phase_data import merge
 from .phase_style import phase_callbacks
 
-__all__ = ["CallbackRunner"]
-
 
 class CallbackRunner:
     """Run phase callbacks for any phases, as ``callbacks=[...]`` does, without a deployment.

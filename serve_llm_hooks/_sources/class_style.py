@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     _Veto: TypeAlias = bool | Skip | None
 
-__all__ = ["RayServeLLMCallback", "hooks_of_class", "instance_of", "is_class_style"]
-
 
 class RayServeLLMCallback:
     """A callback as a class: override the hook points that you need, sync or async.

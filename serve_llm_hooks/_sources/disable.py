@@ -10,7 +10,6 @@ from .allow import variable_entries
 if TYPE_CHECKING:
     from .._core.hook import Hook
 
-__all__ = ["DISABLE", "DisableList", "names_of"]
 
 DISABLE = "SERVE_LLM_HOOKS_DISABLE"
 

@@ -14,8 +14,6 @@ from .allow import check_hooks
 from .class_style import RayServeLLMCallback, hooks_of_class, is_class_style
 from .paths import attribute_of, import_path, is_file, split_path
 
-__all__ = ["HookRef", "check_names_differ", "hooks_of_entries", "load_hooks"]
-
 HookRef = str | Mapping[str, Any] | Callable[..., Any] | ModuleType | HookRegistry | RayServeLLMCallback
 """An entry of ``hooks=[...]``."""
 

@@ -14,8 +14,6 @@ from .._core.origin import file_module_name
 from .._core.text import did_you_mean
 from .allow import check_callable, check_source, is_allowed
 
-__all__ = ["attribute_of", "import_path", "is_file", "load_callback", "split_path"]
-
 _SHIP_IT = (
     "Is it installed on every node, or shipped with the deployment? runtime_env={'working_dir': ...} or "
     "{'py_modules': [...]} ships it."

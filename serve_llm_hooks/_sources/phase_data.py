@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from .._core.context import CallbackCtx
     from .._core.results import NodeResult
 
-__all__ = ["PhaseData", "merge"]
 
 _CUSTOM = str(HOOK_POINTS["on_custom_init"].phase)
 

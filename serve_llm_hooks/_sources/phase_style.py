@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from .._core.context import CallbackCtx
     from .._core.instance import LazyInstance
 
-__all__ = ["Callback", "checked_list", "hooks_of_phase_callbacks", "phase_callbacks"]
-
 
 class Callback(Protocol):
     """A phase callback: called at every phase of a start, in the replica; sync or async.

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from .._core.context import CallbackCtx
     from .._core.instance import LazyInstance
 
-__all__ = ["hooks_of_initialization_class", "warn_of_initialization_class"]
-
 
 def warn_of_initialization_class(config: Any, *, stacklevel: int) -> None:
     """Warn, on the line that makes the config, that ``initialization_class`` is deprecated."""

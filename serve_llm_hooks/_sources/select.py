@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from .._core.points import HookName
 
-__all__ = ["check_together", "hooks_of_config", "hooks_of_fields", "hooks_of_script", "select"]
-
 
 def hooks_of_config(llm_config: Any) -> HookRegistry:
     """Return all hooks of a config, those for other models that it names included: they travel with it too.

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from .. import _lazy
 
 if TYPE_CHECKING:
-    from .app import build_dp_openai_app as build_dp_openai_app
-    from .app import build_openai_app as build_openai_app
-    from .app import build_pd_openai_app as build_pd_openai_app
+    from .app import (
+        build_dp_openai_app as build_dp_openai_app,
+        build_openai_app as build_openai_app,
+        build_pd_openai_app as build_pd_openai_app,
+    )
     from .cluster import RayCluster as RayCluster
     from .config import LLMConfig as LLMConfig
     from .hooks_callback import HooksCallback as HooksCallback
-    from .server import LLMServer as LLMServer
-    from .server import hooked_server as hooked_server
+    from .server import LLMServer as LLMServer, hooked_server as hooked_server
 else:  # a checker that sees a __getattr__ takes every name for existing
     _get, __dir__ = _lazy.attach(__name__)
 

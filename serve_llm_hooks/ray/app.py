@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.serve import Application
-from ray.serve.llm import LLMConfig as _RayLLMConfig
-from ray.serve.llm import build_dp_openai_app as _ray_build_dp_openai_app
-from ray.serve.llm import build_openai_app as _ray_build_openai_app
-from ray.serve.llm import build_pd_openai_app as _ray_build_pd_openai_app
+from ray.serve.llm import (
+    LLMConfig as _RayLLMConfig,
+    build_dp_openai_app as _ray_build_dp_openai_app,
+    build_openai_app as _ray_build_openai_app,
+    build_pd_openai_app as _ray_build_pd_openai_app,
+)
 
 from .capacity import describe_nodes, never_fits
 from .config import LLMConfig
@@ -20,7 +22,6 @@ from .server import LLMServer, hooked_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["build_dp_openai_app", "build_openai_app", "build_pd_openai_app"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 

@@ -11,7 +11,6 @@ import ray
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["autoscales", "describe_nodes", "never_fits"]
 
 _RESOLUTION = 1e-4  # Ray's own for fractions of a resource; sums of floats are less exact
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from .._core.context import CallbackCtx
     from .._node.task import NodeReport, NodeTask
 
-__all__ = ["RayCluster"]
 
 _POLITE_CANCEL_S = 3.0  # how long a cancelled node task may take to stop by itself
 _FORCED_END_S = 10.0  # how long after the timeout a node's process ends by itself, if cancelling did not reach it

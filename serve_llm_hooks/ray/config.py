@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from ray.serve.llm import LLMConfig as _RayLLMConfig
+from typing_extensions import deprecated, override
 
 from .._core.errors import HookLoadError
 from .._core.hook import Hook
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from .._sources.entries import HookRef
     from .._sources.phase_style import Callback
 
-__all__ = ["LLMConfig"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
@@ -72,6 +72,16 @@ class LLMConfig(_RayLLMConfig):
         server_cls: Any
         callback_config: CallbackConfig
 
+        @overload
+        @deprecated("write a class with on_custom_init, and on_before_init returning False: callback=YourClass")
+        def __init__(
+            self,
+            *,
+            initialization_class: str | type,
+            initialization_kwargs: Mapping[str, Any] = ...,
+            **fields: Any,
+        ) -> None: ...
+        @overload
         def __init__(
             self,
             *,
@@ -79,11 +89,11 @@ class LLMConfig(_RayLLMConfig):
             callback: str | type | object | None = None,
             callback_kwargs: Mapping[str, Any] = ...,
             callbacks: Sequence[str | Callback | type] | None = None,
-            initialization_class: str | type | None = None,
-            initialization_kwargs: Mapping[str, Any] = ...,
+            initialization_class: None = None,
             model_id: str = ...,
             **rays_fields: Any,
-        ) -> None:
+        ) -> None: ...
+        def __init__(self, **fields: Any) -> None:
             """Check the fields, and load the hooks."""
 
     # The hooks that the script had decorated when the config left its process; None while it is still there.
@@ -174,6 +184,7 @@ class LLMConfig(_RayLLMConfig):
         self.server_cls = LLMServer if self.server_cls is None else hooked_server(self.server_cls)
         return self
 
+    @override
     def get_or_create_callback(self) -> Any:
         """Return the callback that Ray's engine asks for.
 
@@ -185,6 +196,7 @@ class LLMConfig(_RayLLMConfig):
             )
         return self._callback_instance
 
+    @override
     def __getstate__(self) -> dict[Any, Any]:
         """Check the hooks, and return the fields with everything that they need where they run."""
         state = super().__getstate__()
@@ -193,6 +205,7 @@ class LLMConfig(_RayLLMConfig):
         self.check_hooks()  # `config.hooks = [...]` is not validated where it is written
         return state_to_send(self, state, self.callback_hooks() if self._can_load(self.callback_hooks) else [])
 
+    @override
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> LLMConfig:
         """Copy the config; the objects that its hooks are given as are shared.
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from .._core.hook import Hook
 
-__all__ = ["given_objects", "state_of_decided", "state_to_send"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 

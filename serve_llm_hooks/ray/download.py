@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from .._core.download_mode import DownloadMode
     from .._node.task import NodeTask
 
-__all__ = ["download"]
 
 _SHOWN_FILES = 3  # an error names at most this many of the files that could not be downloaded
 

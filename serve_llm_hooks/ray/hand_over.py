@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from .._core.origin import path_of
 from . import internals
 from .internals import CallbackBase, CallbackCtx, NodeModelDownloadable
@@ -12,7 +14,6 @@ from .internals import CallbackBase, CallbackCtx, NodeModelDownloadable
 if TYPE_CHECKING:
     from .._core.context import CallbackCtx as HooksCtx
 
-__all__ = ["HandedOver", "hand_over", "is_hooks_callback", "remove_given_hooks"]
 
 internals.warn_if_untested()  # here, because every way to run hooks imports this module, and no node does
 
@@ -42,9 +43,11 @@ class HandedOver(CallbackBase):
         )
         self.is_decided = True
 
+    @override
     def _handle_callback_error(self, method_name: str, e: Exception) -> None:
         raise e  # our errors say what, where and what to do; Ray's wrapper would hide their type
 
+    @override
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle Ray's context, and nothing else."""
         return (_rebuild, (self.ctx,))

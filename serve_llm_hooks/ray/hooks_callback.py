@@ -6,6 +6,8 @@ import asyncio
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from .._core.errors import HookLoadError, NodeInitializationError, PlacementGroupError
 from .._core.points import HOOK_POINTS
 from .._observe.progress import Progress
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from .._core.registry import HookRegistry
     from .._sources.entries import HookRef
 
-__all__ = ["HooksCallback"]
 
 _SHARE_OF_RAYS_LIMIT = 0.9  # our limits end after this share of Ray's, so that on_failure has the rest
 
@@ -71,10 +72,12 @@ class HooksCallback(HandedOver):
                     "build_dp_openai_app, build_pd_openai_app)."
                 )
 
+    @override
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as ``None`` until its hooks have run: a process that gets the config makes a callback of its own."""
         return super().__reduce__() if self.is_decided else (type(None), ())
 
+    @override
     async def on_before_node_init(self) -> None:
         """Run all hooks up to the engine's start, instead of Ray's node initialization."""
         show_log()
@@ -118,11 +121,13 @@ class _ClusterInRaysStart(RayCluster):
         self._rays_group = placement_group
         self._end_s: float = self.clock() + _SHARE_OF_RAYS_LIMIT * internals.ENGINE_START_TIMEOUT_S
 
+    @override
     async def acquire_placement_group(self, llm_config: Any) -> Any:
         """Return the group that Ray has asked for, the first time. It is given back like one that we ask for."""
         group, self._rays_group = self._rays_group, None
         return await super().acquire_placement_group(llm_config) if group is None else group
 
+    @override
     async def node_ids(self, placement_group: Any, own_bundles: Sequence[int] | None = None) -> list[str]:
         """Return the nodes of a group's bundles; the nodes have what is then left of Ray's limit."""
         self.placement_group_timeout_s = self._cut(self.placement_group_timeout_s)

@@ -10,54 +10,37 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from ray.llm._internal.common.callbacks.base import CallbackBase, CallbackConfig, CallbackCtx
-    from ray.llm._internal.common.utils.cloud_utils import CloudMirrorConfig, is_remote_path
-    from ray.llm._internal.common.utils.download_utils import (
-        STREAMING_LOAD_FORMATS,
-        NodeModelDownloadable,
-        download_model_files,
-    )
-    from ray.llm._internal.serve.constants import ENGINE_START_TIMEOUT_S, ENV_VARS_TO_PROPAGATE
-    from ray.llm._internal.serve.core.server.llm_server import LLMServer
-    from ray.llm._internal.serve.engines.vllm.vllm_models import AsyncEngineArgs, FrontendArgs
+from .. import _lazy
 
-__all__ = [
-    "ENGINE_START_TIMEOUT_S",
-    "ENV_VARS_TO_PROPAGATE",
-    "STREAMING_LOAD_FORMATS",
-    "SUPPORTED",
-    "AsyncEngineArgs",
-    "CallbackBase",
-    "CallbackConfig",
-    "CallbackCtx",
-    "CloudMirrorConfig",
-    "FrontendArgs",
-    "LLMServer",
-    "NodeModelDownloadable",
-    "download_model_files",
-    "is_remote_path",
-]
+# The one list of names: Python does not run it, and __getattr__ below imports from it.
+if TYPE_CHECKING:
+    from ray.llm._internal.common.callbacks.base import (
+        CallbackBase as CallbackBase,
+        CallbackConfig as CallbackConfig,
+        CallbackCtx as CallbackCtx,
+    )
+    from ray.llm._internal.common.utils.cloud_utils import (
+        CloudMirrorConfig as CloudMirrorConfig,
+        is_remote_path as is_remote_path,
+    )
+    from ray.llm._internal.common.utils.download_utils import (
+        STREAMING_LOAD_FORMATS as STREAMING_LOAD_FORMATS,
+        NodeModelDownloadable as NodeModelDownloadable,
+        download_model_files as download_model_files,
+    )
+    from ray.llm._internal.serve.constants import (
+        ENGINE_START_TIMEOUT_S as ENGINE_START_TIMEOUT_S,
+        ENV_VARS_TO_PROPAGATE as ENV_VARS_TO_PROPAGATE,
+    )
+    from ray.llm._internal.serve.core.server.llm_server import LLMServer as LLMServer
+    from ray.llm._internal.serve.engines.vllm.vllm_models import (
+        AsyncEngineArgs as AsyncEngineArgs,
+        FrontendArgs as FrontendArgs,
+    )
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 SUPPORTED = ">=2.58,<2.61"
-
-_WHERE = {
-    "ENGINE_START_TIMEOUT_S": "serve.constants",
-    "ENV_VARS_TO_PROPAGATE": "serve.constants",
-    "STREAMING_LOAD_FORMATS": "common.utils.download_utils",
-    "AsyncEngineArgs": "serve.engines.vllm.vllm_models",
-    "CallbackBase": "common.callbacks.base",
-    "CallbackConfig": "common.callbacks.base",
-    "CallbackCtx": "common.callbacks.base",
-    "CloudMirrorConfig": "common.utils.cloud_utils",
-    "FrontendArgs": "serve.engines.vllm.vllm_models",
-    "LLMServer": "serve.core.server.llm_server",
-    "NodeModelDownloadable": "common.utils.download_utils",
-    "download_model_files": "common.utils.download_utils",
-    "is_remote_path": "common.utils.cloud_utils",
-}
 
 
 def warn_if_untested() -> None:
@@ -92,15 +75,15 @@ def unsupported(what: str, why: ImportError | AttributeError) -> ImportError:
     )
 
 
-if not TYPE_CHECKING:  # a checker that sees it takes every name for there
+if not TYPE_CHECKING:  # a checker that sees a __getattr__ takes every name for existing
 
     def __getattr__(name: str) -> Any:
-        if name not in _WHERE:
+        module = None if name.startswith("__") else _lazy.listed(__name__).get(name)
+        if module is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        path = f"ray.llm._internal.{_WHERE[name]}"
         try:
-            value = getattr(import_module(path), name)
+            value = getattr(import_module(module), name)
         except (ImportError, AttributeError) as error:
-            raise unsupported(f"{name} of {path}, which serve_llm_hooks needs,", error) from error
+            raise unsupported(f"{name} of {module}, which serve_llm_hooks needs,", error) from error
         globals()[name] = value
         return value

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 
-__all__ = ["show_log"]
-
 
 def show_log() -> None:
     """Print this library's log, which Ray collects, unless somebody has configured its logger.

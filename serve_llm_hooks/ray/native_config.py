@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from .._sources.entries import HookRef
 
-__all__ = ["hooks_of_callback_kwargs", "hooks_of_native_config", "named_hooks", "no_hooks_named"]
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 

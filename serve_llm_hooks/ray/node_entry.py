@@ -16,7 +16,6 @@ from .log import show_log
 if TYPE_CHECKING:
     from .._node.task import NodeTask
 
-__all__ = ["run_packed_task"]
 
 _CANCEL_S = 1.0  # tasks that hooks left running, and that are cancelled, have this long to clean up
 _LEFT_OVER_S = 10.0  # the process has this long to end, once its report is there

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .._core.options import OnError
     from .._core.points import HookName
 
-__all__ = ["hooks_of_rays_callback"]
 
 # Each method of Ray's, and the hook point at the moment when Ray calls it.
 _POINTS: dict[str, HookName] = {

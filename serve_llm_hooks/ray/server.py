@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .._core.trace import HookEvent
     from .._replica.initialize import Initialization
 
-__all__ = ["LLMServer", "hooked_server"]
 
 ServerT = TypeVar("ServerT")
 

@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ray.util.placement_group import get_current_placement_group
+from typing_extensions import override
 
 from .._core.download_mode import DownloadMode
 from .._core.errors import EngineArgumentError, PlacementGroupError
@@ -22,7 +23,6 @@ from .cluster import RayCluster
 if TYPE_CHECKING:
     from .._core.context import CallbackCtx
 
-__all__ = ["SGLangCluster"]
 
 _PARALLEL = ("tp_size", "pp_size", "dp_size", "ep_size", "nnodes")
 
@@ -32,6 +32,7 @@ class SGLangCluster(RayCluster):
 
     _given: ReplicaDefaults
 
+    @override
     def defaults(self, llm_config: Any) -> ReplicaDefaults:
         """Return the settings of a start without any hook: only a model that lies in a bucket is downloaded."""
         from .internals import ENV_VARS_TO_PROPAGATE, STREAMING_LOAD_FORMATS, CloudMirrorConfig, is_remote_path
@@ -56,6 +57,7 @@ class SGLangCluster(RayCluster):
         self._given = copy.deepcopy(defaults)  # hooks may change what is in them
         return defaults
 
+    @override
     async def acquire_placement_group(self, llm_config: Any) -> Any:
         """Raise: Serve makes the group in which such an engine starts, and there is none.
 
@@ -67,6 +69,7 @@ class SGLangCluster(RayCluster):
             "replica's: deploy it with one of the builders, or with placement_group_bundles"
         )
 
+    @override
     def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:
         """Write what hooks decided into ``engine_kwargs``.
 

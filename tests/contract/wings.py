@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, FakePlacementGroup
-from serve_llm_hooks_testing import faults as f
+from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, FakePlacementGroup, faults as f
 
 from . import strikes, wing
 from .told import Names, told_start

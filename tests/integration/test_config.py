@@ -256,8 +256,7 @@ def test_what_was_changed_in_place_on_rays_config_is_not_lost_by_the_builder(
 
 
 def test_the_builder_takes_configs_dicts_and_files(three_nodes: list[str], tmp_path: Path) -> None:
-    from ray.serve.llm import LLMConfig as RayLLMConfig
-    from ray.serve.llm import LLMServingArgs
+    from ray.serve.llm import LLMConfig as RayLLMConfig, LLMServingArgs
 
     from serve_llm_hooks.ray import LLMConfig, build_openai_app
 

@@ -14,8 +14,7 @@ pytest.importorskip("vllm")
 from ray.llm._internal.common.callbacks.base import CallbackBase, CallbackCtx
 from ray.llm._internal.common.utils.download_utils import NodeModelDownloadable
 
-from serve_llm_hooks import CallbackCtx as HooksCtx
-from serve_llm_hooks import DownloadMode, HookError, HookLoadError, HookRegistry
+from serve_llm_hooks import CallbackCtx as HooksCtx, DownloadMode, HookError, HookLoadError, HookRegistry
 
 if TYPE_CHECKING:
     from pathlib import Path

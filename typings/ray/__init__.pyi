@@ -2,8 +2,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from . import exceptions as exceptions
-from . import util as util
+from . import exceptions as exceptions, util as util
 
 __version__: str
 
