@@ -61,8 +61,9 @@ class HookRegistry:
     def __init__(self, hooks: Iterable[Hook] = ()) -> None:
         self._hooks: dict[tuple[object, ...], Hook] = {}
         self._newest: dict[str, Callable[..., Any]] = {}
-        if isinstance(hooks, str) or not hasattr(hooks, "__iter__"):
-            raise _no_hook(hooks)
+        given: Any = hooks
+        if isinstance(given, str) or not hasattr(given, "__iter__"):
+            raise _no_hook(given)
         for one in hooks:
             self.add(one)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,4 @@ def test_in_a_replica_it_is_in_serves_file_of_the_replica_in_serves_format(serve
 
 def session_dir() -> str:
     """Where this Ray writes."""
-    import ray
-
-    return str(ray._private.worker._global_node.get_session_dir_path())
+    return str(import_module("ray._private.worker")._global_node.get_session_dir_path())
