@@ -10,9 +10,7 @@ Everything here is imported when it is first asked for, since pytest imports thi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from serve_llm_hooks import _lazy
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._virtual_time.loop import VirtualLoop as VirtualLoop
@@ -47,4 +45,16 @@ if TYPE_CHECKING:
     from .placement_group import FakePlacementGroup as FakePlacementGroup
     from .run import FakeNode as FakeNode, FakeRun as FakeRun
 else:  # a checker that sees a __getattr__ takes every name for existing
-    __getattr__, __dir__ = _lazy.attach(__name__)
+
+    def _attach() -> None:
+        from serve_llm_hooks import _lazy  # not at once: pytest imports this package in every session
+
+        globals()["__getattr__"], globals()["__dir__"] = _lazy.attach(__name__)
+
+    def __getattr__(name: str) -> Any:
+        _attach()
+        return globals()["__getattr__"](name)
+
+    def __dir__() -> list[str]:
+        _attach()
+        return globals()["__dir__"]()
