@@ -18,7 +18,6 @@ from ray.serve.llm import (
 from .capacity import describe_nodes, never_fits
 from .config import LLMConfig
 from .internals import LLMServer as _RayLLMServer
-from .log import show_log
 from .server import LLMServer, hooked_server
 
 if TYPE_CHECKING:
@@ -49,7 +48,6 @@ def build_openai_app(llm_serving_args: Any) -> Application:
         FileNotFoundError: a config file that is not there.
         TypeError: ``llm_configs`` is no list.
     """
-    show_log()
     args = _arguments(llm_serving_args)
     given = args.get("llm_configs") or ()  # Ray's own error says that they are missing
     if not isinstance(given, list | tuple):
@@ -111,7 +109,6 @@ def build_pd_openai_app(pd_serving_args: Any) -> Application:
 
 def _with_configs(given: Any, *names: str) -> dict[str, Any]:
     """Return a builder's arguments with configs of ours; warn of a ``server_cls`` that Ray's builder does not use."""
-    show_log()
     args = _arguments(given)
     for name in names:
         if args.get(name) is None:

@@ -14,6 +14,7 @@ from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.points import hook_point
 
 from ._monitor.session import monitored_loop
+from ._simulation.simulated_cluster import made_up_node
 from ._virtual_time.loop import is_loop_running
 from .config import FakeLLMConfig
 from .errors import HarnessError, warn_and_raise
@@ -81,7 +82,7 @@ def node_ctx(
     """
     return NodeCtx(
         model_id=model_id,
-        node_id=node_id,
+        **made_up_node(node_id)._asdict(),
         is_local=is_local,
         download_model=DownloadMode.of(download_model),
         custom_data={} if custom_data is None else custom_data,
