@@ -62,7 +62,7 @@ class Nodes:
             return
         tasks = self._tasks(new)
         for node_id in new:
-            start.record_disabled(_NODE_POINTS[0], node_id)
+            start.record_disabled(_NODE_POINTS[0], start.cluster.node(node_id))
         sent = [task for task in tasks.values() if task is not None]
         reports, failures = await run_on_nodes(start.cluster, sent, start.ctx.runtime_env, start.progress)
         for node_id in new:
@@ -70,7 +70,7 @@ class Nodes:
             self._results[node_id] = result
             if result.error is None:
                 for point in _NODE_POINTS[1:]:
-                    start.record_disabled(point, node_id)
+                    start.record_disabled(point, start.cluster.node(node_id))
         set_read_only(start.ctx, nodes=MappingProxyType(self._results))
         failed = [node_id for node_id in new if node_id in failures]
         if failed:

@@ -10,6 +10,7 @@ from .._core.trace import Trace
 from .._observe.progress import Progress
 
 if TYPE_CHECKING:
+    from .._core.node import Node
     from .._core.points import HookName
     from .._core.selection import Selection
     from .._core.veto import Skip
@@ -59,8 +60,7 @@ class Start:
         with self.progress.waiting_for(lambda: f"{self.trace.running or 'hooks'} at {name}"):
             return await self.dispatcher.run_point(hooks, self.ctx)
 
-    def record_disabled(self, name: HookName, node_id: str | None = None) -> None:
+    def record_disabled(self, name: HookName, node: Node | None = None) -> None:
         """Record in the trace the hooks of a point that are turned off, where they would have run."""
         for hook, why in self.selection.disabled[name]:
-            node = None if node_id is None else self.cluster.node(node_id)
             self.trace.disabled(hook, why, node=node)
