@@ -92,6 +92,8 @@ def assert_ran_on(
     __tracebackhide__ = True
     if (node_count is None) == (node_ids is None):
         raise HarnessError("assert_ran_on takes node_count=3, or node_ids=['node-0', ...]: one of the two")
+    if isinstance(node_ids, str):
+        raise HarnessError(f"assert_ran_on takes a list of nodes, as in node_ids=[{node_ids!r}], not {node_ids!r}")
     for node_id in node_ids or ():
         if node_id not in run.nodes:
             raise HarnessError(f"{node_id!r} is no node of this run{did_you_mean(node_id, run.nodes)}")

@@ -119,6 +119,8 @@ def test_where_a_hook_ran(run: FakeRun) -> None:
         assert_ran_on(run, "unpack", node_ids=["node-9"])
     with pytest.raises(HarnessError, match="one of the two"):
         assert_ran_on(run, "unpack")
+    with pytest.raises(HarnessError, match=r"as in node_ids=\['node-1'\], not 'node-1'$"):
+        assert_ran_on(run, "unpack", node_ids="node-1")
 
 
 def test_a_failed_hook_did_not_run_to_its_end(hooks: HookRegistry) -> None:
