@@ -40,8 +40,11 @@ class Nodes:
         self._touch_nodes: bool | None = None
         self.downloaded_path: str | None = None
 
-    async def initialize(self) -> None:
+    async def initialize(self, *, vetoed: bool) -> None:
         """Run hooks and downloads on the group's nodes, on each node once.
+
+        Args:
+            vetoed: ``True`` if a hook vetoed the downloads, and with them all of this.
 
         Raises:
             NodeInitializationError: a node failed.
@@ -50,6 +53,8 @@ class Nodes:
         await self._placement.ensure()
         if self._touch_nodes is None:  # decided once: a hook after the downloads cannot change it
             self._touch_nodes = start.ctx.run_init_node
+            if not self._touch_nodes and not vetoed:
+                start.leave_out("on_before_download", "a hook set ctx.run_init_node = False")
         if not self._touch_nodes:
             await self._placement.wait_for_default()
             return

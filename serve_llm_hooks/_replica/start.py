@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.context import CallbackCtx
 from .._core.dispatch import Dispatcher
+from .._core.points import left_out_by
 from .._core.trace import Trace
+from .._observe.announce import warn_of_left_out
 from .._observe.progress import Progress
 
 if TYPE_CHECKING:
@@ -55,9 +57,19 @@ class Start:
         if not hooks:
             return None
         with self.progress.waiting_for(lambda: f"{self.trace.running or 'hooks'} at {name}"):
-            return await self.dispatcher.run_point(hooks, self.ctx)
+            veto = await self.dispatcher.run_point(hooks, self.ctx)
+        if veto:
+            self.leave_out(name, f"vetoed at {name}: {veto.reason}")
+        return veto
+
+    def leave_out(self, veto: HookName, why: str) -> None:
+        """Record the hooks that a veto at this point, or what means the same, leaves out, and warn of them."""
+        hooks = [hook for name in left_out_by(veto) for hook in self.selection.by_point[name]]
+        for hook in hooks:
+            self.trace.did_not_run(hook, "skipped", why)
+        warn_of_left_out(self.model_id, hooks, why)
 
     def record_disabled(self, name: HookName, node_id: str | None = None) -> None:
         """Record in the trace the hooks of a point that are turned off, where they would have run."""
         for hook, why in self.selection.disabled[name]:
-            self.trace.disabled(hook, why, node_id=node_id)
+            self.trace.did_not_run(hook, "disabled", why, node_id=node_id)

@@ -231,7 +231,7 @@ def _judge(scenario: str, run: FakeRun, expected: Callable[[Exception], bool], f
             if not isinstance(error, DownloadError) or not expected(run.error):
                 found.add(str(error), scenario)
     for event in run.trace:
-        if event.point == "on_failure" and event.outcome not in ("ok", "cancelled", "disabled"):
+        if event.point == "on_failure" and event.ran and event.outcome not in ("ok", "cancelled"):
             found.add(f"hook {event.hook} fails at on_failure, so it cleans nothing up: {event.detail}", scenario)
         elif event.outcome == "warned":
             found.add(f"hook {event.hook} fails at {event.point} (on_error='warn' hides it): {event.detail}", scenario)

@@ -104,7 +104,7 @@ class FakeRun:
         changed = (
             e.hook
             for e in self.trace
-            if e.outcome not in ("ok", "cancelled", "disabled") and (e.point, e.hook) in went_well
+            if e.ran and e.outcome not in ("ok", "cancelled") and (e.point, e.hook) in went_well
         )
         return tuple(dict.fromkeys(changed))
 

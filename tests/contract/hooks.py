@@ -130,6 +130,11 @@ def no_download(ctx: CallbackCtx) -> bool:
 
 
 @hook("on_before_download")
+def mode_none(ctx: CallbackCtx) -> None:
+    ctx.worker_node_download_model = "NONE"
+
+
+@hook("on_before_download")
 async def no_download_with_a_reason(ctx: CallbackCtx) -> Skip:
     return skip("baked into the image")
 
