@@ -22,6 +22,14 @@ _PARALLEL = (
     "prefill_context_parallel_size",
 )
 
+# SGLang's names for the same.
+SGLANG_PARALLEL = ("tp_size", "pp_size", "dp_size", "ep_size", "nnodes")
+
+
+def is_parallel(key: str) -> bool:
+    """Return True for a parallel size of some engine."""
+    return key in _PARALLEL or key in SGLANG_PARALLEL
+
 
 def split_engine_kwargs(
     extra: Mapping[str, Any],

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.context import CallbackCtx
 from .._core.dispatch import Dispatcher
-from .._core.points import left_out_by
+from .._core.points import HOOK_POINTS, left_out_by
 from .._core.trace import Trace
 from .._observe.announce import warn_of_left_out
 from .._observe.progress import Progress
+from .given_config import GivenConfig
 
 if TYPE_CHECKING:
     from .._core.points import HookName
@@ -46,6 +47,7 @@ class Start:
             runtime_env=self.defaults.runtime_env,
             trace=self.trace,
         )
+        self._given = GivenConfig(llm_config)
         self.model_id: str = self.ctx.model_id
         self.dispatcher: Dispatcher = Dispatcher(self.model_id, trace=self.trace, on_error=self.defaults.on_error)
         self.progress: Progress = Progress(self.model_id)
@@ -58,6 +60,8 @@ class Start:
             return None
         with self.progress.waiting_for(lambda: f"{self.trace.running or 'hooks'} at {name}"):
             veto = await self.dispatcher.run_point(hooks, self.ctx)
+        if not HOOK_POINTS[name].after_engine:
+            self._given.check(name)
         if veto:
             self.leave_out(name, f"vetoed at {name}: {veto.reason}")
         return veto

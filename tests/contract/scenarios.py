@@ -862,3 +862,34 @@ def custom_data_stays_open_to_the_end(told: Told) -> None:
 @scenario(Model([h.writes_what_is_read_only]), group=1)
 def what_is_read_only_cannot_be_written(told: Told) -> None:
     failed(told, "HookError", cause="AttributeError")
+
+
+# -- a config that a hook changes -------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.changes_the_config, h.before_download, h.failure]), group=1)
+def a_hook_that_changes_the_config_is_told_what_to_write(told: Told) -> None:
+    error = failed(told, "EngineArgumentError")
+    assert "a hook at on_before_init changed ctx.llm_config.engine_kwargs['seed']" in error["message"]
+    assert "Set ctx.extra_init_kwargs['seed'] instead" in error["message"]
+    assert "7" not in error["message"]
+    assert ran(told) == ["changes_the_config", "failure"]
+
+
+@scenario(Model([h.removes_from_the_config], engine_kwargs={"max_model_len": 64}), group=1)
+def a_hook_that_removes_an_argument_from_the_config(told: Told) -> None:
+    error = failed(told, "EngineArgumentError")
+    assert "a hook at on_before_engine_init changed ctx.llm_config.engine_kwargs['max_model_len']" in error["message"]
+
+
+@scenario(Model([h.parallel_in_both_places]), group=1)
+def a_parallel_size_in_both_places_is_changed_all_the_same(told: Told) -> None:
+    error = failed(told, "EngineArgumentError")
+    assert "The placement group is made for a parallel size" in error["message"]
+
+
+@scenario(Model([h.changes_the_source]), group=1)
+def a_hook_that_changes_the_models_source(told: Told) -> None:
+    error = failed(told, "EngineArgumentError")
+    assert "a hook at on_before_download changed the model_source" in error["message"]
+    assert "Set ctx.model_path" in error["message"]
