@@ -153,11 +153,11 @@ class Nodes:
 
         An object in it may have changed since the config came here.
         """
-        import cloudpickle
+        from .._node.by_value import dumps
 
         start = self._start
         try:
-            return cloudpickle.dumps(start.llm_config), ""
+            return dumps(start.llm_config), ""
         except Exception as error:
             return None, f"the config of model {start.model_id!r} cannot be sent to another process: {one_line(error)}"
 

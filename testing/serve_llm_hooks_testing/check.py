@@ -19,7 +19,7 @@ from serve_llm_hooks import (
     skip,
 )
 from serve_llm_hooks._core.points import HOOK_NAMES
-from serve_llm_hooks._node.packing import pack_hooks
+from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
 
 from .cluster import FakeCluster
 from .config import FakeLLMConfig
@@ -152,6 +152,8 @@ def _travel(hooks: HookRegistry, found: HookCheck) -> bool:
         try:
             for packed in pack_hooks([hook]):
                 pickle.loads(packed.data)
+                for problem in sibling_problems(hook, packed.data):
+                    found.add(problem)
         except HookPickleError as error:
             if HOOK_POINTS[hook.point].on_node:
                 found.add(str(error))
