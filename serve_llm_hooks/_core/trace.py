@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 HookOutcome: TypeAlias = Literal["ok", "vetoed", "failed", "warned", "timed_out", "cancelled", "disabled", "skipped"]
 
 
+_DID_NOT_RUN: tuple[HookOutcome, ...] = ("disabled", "skipped")
+
+
 class Call(Protocol):
     """The part of a hook that a trace records."""
 
@@ -61,7 +64,7 @@ class HookEvent(NamedTuple):
     @property
     def ran(self) -> bool:
         """``True`` if the hook was called, however that ended."""
-        return self.outcome not in ("disabled", "skipped")
+        return self.outcome not in _DID_NOT_RUN
 
     @property
     def duration_s(self) -> float:
@@ -154,8 +157,10 @@ class Trace:
         return sum(1 for _ in self)
 
     def __repr__(self) -> str:
-        off = sum(1 for event in self if not event.ran)
-        return f"<Trace of {len(self) - off} hook calls{f', {off} that did not happen' if off else ''}>"
+        outcomes = [event.outcome for event in self]
+        off = {outcome: outcomes.count(outcome) for outcome in _DID_NOT_RUN if outcome in outcomes}
+        others = "".join(f", {count} {outcome}" for outcome, count in off.items())
+        return f"<Trace of {len(outcomes) - sum(off.values())} hook calls{others}>"
 
     def __str__(self) -> str:
         events = self.events

@@ -23,11 +23,10 @@ def warn_of_left_out(model_id: str, hooks: Sequence[Hook], why: str) -> None:
     names = [f"{hook.ref} at {hook.point}" for hook in hooks if hook.instance is None or hook.method]
     if names:
         logger.warning(
-            "model %r: %s, so %d of its hooks do not run: %s. To skip the downloads and keep the hooks, set "
+            "model %r: %s. Hooks that therefore do not run: %s. To skip the downloads and keep the hooks, set "
             'ctx.worker_node_download_model = "NONE" and veto nothing.',
             model_id,
             why,
-            len(names),
             ", ".join(names),
         )
 

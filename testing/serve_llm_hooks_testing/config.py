@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import DownloadMode, HookLoadError, load_hooks
+from serve_llm_hooks._core.text import describe
 from serve_llm_hooks._replica.cluster import ReplicaDefaults
 from serve_llm_hooks._sources.phase_style import checked_list
 from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FakeLLMConfig", "defaults_of"]
 
+_PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size")
 # Ray downloads no weights when vLLM streams them from the bucket itself.
 _STREAMING = ("runai_streamer", "runai_streamer_sharded", "tensorizer")
 _REMOTE = ("s3://", "gs://", "abfss://", "azure://", "pyarrow-")
@@ -84,21 +87,29 @@ class FakeLLMConfig:
         on_error: OnError = "raise",
     ) -> None:
         if not _is_text(model_id):
-            raise ValueError(f"model_id is the model's name, not {model_id!r}")
+            raise ValueError(f"model_id is the model's name, not {describe(model_id)}")
         if hooks is not None and not isinstance(hooks, list | tuple):
-            raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {hooks!r}")
+            raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {describe(hooks)}")
         if on_error not in ("raise", "warn"):
-            raise ValueError(f"on_error= is 'raise' or 'warn', not {on_error!r}")
+            raise ValueError(f"on_error= is 'raise' or 'warn', not {describe(on_error)}")
         self.model_id = model_id
         self.hooks = None if hooks is None else list(hooks)
         self.callback = callback
-        self.callback_kwargs = dict(callback_kwargs or {})
+        self.callback_kwargs = _named("callback_kwargs", callback_kwargs)
         self.callbacks = checked_list(callbacks)
         self.initialization_class = initialization_class
-        self.initialization_kwargs = dict(initialization_kwargs or {})
-        self.model_source = model_source
-        self.engine_kwargs = dict(engine_kwargs or {})
-        self.runtime_env = None if runtime_env is None else dict(runtime_env)
+        self.initialization_kwargs = _named("initialization_kwargs", initialization_kwargs)
+        self.model_source = _source(model_source)
+        self.engine_kwargs = _named("engine_kwargs", engine_kwargs)
+        for name in _PARALLEL:
+            size = self.engine_kwargs.get(name, 1)
+            if type(size) is not int or size < 1:
+                raise TypeError(f"engine_kwargs[{name!r}] is a whole number, 1 or more, not {describe(size)}")
+        self.runtime_env = None if runtime_env is None else _named("runtime_env", runtime_env)
+        variables = _named("runtime_env['env_vars']", (self.runtime_env or {}).get("env_vars"))
+        for name, value in variables.items():
+            if not isinstance(value, str):
+                raise TypeError(f"runtime_env['env_vars'][{name!r}] is a string, not a {type(value).__name__}")
         self.on_error = on_error
         loaded = load_hooks(*(self.hooks or ()))
         check_together([*self.callback_hooks(), *loaded], model_id)
@@ -133,9 +144,29 @@ def defaults_of(config: Any) -> ReplicaDefaults:
         source_id=source_id,
         mirror=mirror,
         download_model=DownloadMode.NONE if streams else DownloadMode.MODEL_AND_TOKENIZER,
-        runtime_env={**(config.runtime_env or {}), "env_vars": dict((config.runtime_env or {}).get("env_vars", {}))},
-        engine_workers=(engine_kwargs.get("tensor_parallel_size", 1) * engine_kwargs.get("pipeline_parallel_size", 1)),
+        runtime_env={**(config.runtime_env or {}), "env_vars": dict((config.runtime_env or {}).get("env_vars") or {})},
+        engine_workers=prod(engine_kwargs.get(name, 1) for name in _PARALLEL),
         on_error=on_error,
+    )
+
+
+def _named(field_name: str, value: object) -> dict[str, Any]:
+    """A field that is a mapping with string keys; empty for ``None``."""
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{field_name}= is a mapping, from names to values, not {describe(value)}")
+    for name in value or ():
+        if not isinstance(name, str):
+            raise TypeError(f"{field_name}= is a mapping whose keys are names, as strings, and not {describe(name)}")
+    return dict(value or {})
+
+
+def _source(value: Any) -> Any:
+    """A model's source, as Ray's config takes it."""
+    if value is None or isinstance(value, str | Mapping) or hasattr(type(value), "model_dump"):
+        return value
+    raise TypeError(
+        "model_source= is a Hugging Face id, a folder, a bucket ('s3://...'), a mapping with bucket_uri, or None, not "
+        f"{describe(value)}"
     )
 
 
