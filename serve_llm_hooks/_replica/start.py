@@ -13,6 +13,7 @@ from .._observe.progress import Progress
 from .given_config import GivenConfig
 
 if TYPE_CHECKING:
+    from .._core.node import Node
     from .._core.points import HookName
     from .._core.selection import Selection
     from .._core.veto import Skip
@@ -39,7 +40,9 @@ class Start:
         self.cluster = cluster
         self.selection = selection
         self.defaults: ReplicaDefaults = cluster.defaults(llm_config)
-        self.trace: Trace = Trace(node_id=cluster.local_node_id, clock=cluster.clock, epoch_s=cluster.epoch_s)
+        self.trace: Trace = Trace(
+            **cluster.node(cluster.local_node_id)._asdict(), clock=cluster.clock, epoch_s=cluster.epoch_s
+        )
         self.ctx: CallbackCtx = CallbackCtx(
             llm_config=llm_config,
             worker_node_download_model=self.defaults.download_model,
@@ -73,7 +76,7 @@ class Start:
             self.trace.did_not_run(hook, "skipped", why)
         warn_of_left_out(self.model_id, hooks, why)
 
-    def record_disabled(self, name: HookName, node_id: str | None = None) -> None:
+    def record_disabled(self, name: HookName, node: Node | None = None) -> None:
         """Record in the trace the hooks of a point that are turned off, where they would have run."""
         for hook, why in self.selection.disabled[name]:
-            self.trace.did_not_run(hook, "disabled", why, node_id=node_id)
+            self.trace.did_not_run(hook, "disabled", why, node=node)
