@@ -70,8 +70,8 @@ def split_engine_kwargs(
             )
         if key in parallel and value != current.get(key, None if key == "data_parallel_rank" else 1):
             raise EngineArgumentError(
-                f"ctx.extra_init_kwargs[{key!r}] = {describe(value)} cannot be changed by a hook, because the placement "
-                f"group is made for {describe(current.get(key, 1))}: write it into engine_kwargs of the config"
+                f"ctx.extra_init_kwargs[{key!r}] = {describe(value)} cannot be changed by a hook, because the "
+                f"placement group is made for {describe(current.get(key, 1))}: write it into engine_kwargs of the config"
             )
         if key in frontend_names:
             frontend[key] = value
