@@ -69,9 +69,10 @@ def split_engine_kwargs(
                 "elsewhere; the name that clients use is model_id in the config"
             )
         if key in parallel and value != current.get(key, None if key == "data_parallel_rank" else 1):
+            size = describe(current.get(key, 1))
             raise EngineArgumentError(
                 f"ctx.extra_init_kwargs[{key!r}] = {describe(value)} cannot be changed by a hook, because the "
-                f"placement group is made for {describe(current.get(key, 1))}: write it into engine_kwargs of the config"
+                f"placement group is made for {size}: write it into engine_kwargs of the config"
             )
         if key in frontend_names:
             frontend[key] = value
