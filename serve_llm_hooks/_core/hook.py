@@ -33,7 +33,7 @@ class Hook:
         method: the name of the class's method.
         name: the bare function name.
         path: ``module:qualname``.
-        ref: the path; with the parameters, where there are any.
+        ref: the path; with the names of the parameters, where there are any.
         identity: equal for two hooks of the same function. By path, so that re-running a notebook cell replaces the
             hook; closures, partials and instances have no unique path and are known by identity.
         call: takes ``ctx``, and nothing else.
@@ -74,8 +74,9 @@ class Hook:
             self.call = partial(fn, instance)
             self.is_async = False
             self.identity = instance.identity
-        shown = ", ".join(f"{key}={value!r}" for key, value in self.kwargs.items())
-        self.ref: str = f"{self.path}({shown})" if shown else self.path
+        # Without their values, which may be secrets: this is in the log, the trace and the errors.
+        names = ", ".join(f"{key}=…" for key in self.kwargs)
+        self.ref: str = f"{self.path}({names})" if names else self.path
         self.must_run_alone: bool = self.is_async or options.timeout_s is not None
 
     @property
@@ -150,9 +151,12 @@ def has_unique_path(fn: object, path: str) -> bool:
 
 def marked_hooks(fn: object) -> tuple[Hook, ...]:
     """Return the hooks that ``@hook`` made of a function; none if it was not decorated."""
-    if not callable(fn) or isinstance(fn, type):
+    if not callable(fn) or issubclass(type(fn), type):  # not isinstance: an object may lie about its class, or raise
         return ()
-    marks = getattr(fn, "__dict__", {}).get(MARK, ())
+    try:
+        marks = getattr(fn, "__dict__", {}).get(MARK, ())
+    except Exception:  # a lazy proxy that has nothing behind it yet
+        return ()
     return tuple(Hook(fn, options) for options in marks)
 
 

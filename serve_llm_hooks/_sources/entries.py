@@ -9,9 +9,9 @@ from typing import Any
 from .._core.errors import HookLoadError
 from .._core.hook import Hook, has_unique_path, marked_hooks
 from .._core.registry import HookRegistry
-from .._core.text import did_you_mean
+from .._core.text import describe, did_you_mean, masked
 from .allow import check_hooks
-from .class_style import RayServeLLMCallback, hooks_of_class, is_class_style
+from .class_style import RayServeLLMCallback, checked_kwargs, hooks_of_class, is_class_style
 from .paths import attribute_of, import_path, is_file, split_path
 
 HookRef = str | Mapping[str, Any] | Callable[..., Any] | ModuleType | HookRegistry | RayServeLLMCallback
@@ -84,8 +84,9 @@ def _hooks_of(ref: object) -> Iterable[Hook]:
     if is_class_style(ref):
         return hooks_of_class(ref)
     if callable(ref) and not isinstance(ref, type):
-        name = getattr(ref, "__qualname__", repr(ref))
-        raise HookLoadError(f'{name} in hooks=[...] is no hook: decorate it with @hook("on_...") to say where it runs')
+        raise HookLoadError(
+            f'{describe(ref)} in hooks=[...] is no hook: decorate it with @hook("on_...") to say where it runs'
+        )
     if isinstance(ref, Iterable):
         raise HookLoadError(
             "an entry of hooks=[...], and of load_hooks(...), is one hook, module or class, not a "
@@ -93,23 +94,24 @@ def _hooks_of(ref: object) -> Iterable[Hook]:
         )
     raise HookLoadError(
         "hooks=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, a class with methods "
-        f"named after hook points, or {{'hook': ..., 'kwargs': {{...}}}}, not {ref!r}"
+        f"named after hook points, or {{'hook': ..., 'kwargs': {{...}}}}, not {describe(ref)}"
     )
 
 
 def _hooks_with_kwargs(entry: Mapping[str, Any]) -> Iterable[Hook]:
     unknown = [key for key in entry if key not in ("hook", "kwargs")]
     if "hook" not in entry or unknown:
-        hint = did_you_mean(unknown[0], ("hook", "kwargs")) if unknown else ""
+        hint = did_you_mean(unknown[0], ("hook", "kwargs")) if unknown and isinstance(unknown[0], str) else ""
         raise HookLoadError(
-            f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not {dict(entry)!r}"
+            f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not {masked(entry)}"
         )
-    kwargs = entry.get("kwargs") or {}
-    if not isinstance(kwargs, Mapping):
-        raise HookLoadError(f"'kwargs' of hook {entry['hook']!r} is a mapping of its parameters, not {kwargs!r}")
     target = entry["hook"]
+    kwargs = checked_kwargs(entry.get("kwargs") or {}, f"'kwargs' of hook {describe(target)}")
+    if isinstance(target, Mapping):
+        raise HookLoadError("'hook' of an entry of hooks=[...] is a hook, its module or its path, not another mapping")
     if isinstance(target, str) and split_path(target)[1]:
-        target = _object_at(target)
+        found = _object_at(target)
+        target = found if isinstance(found, type | HookRegistry | ModuleType) else target
     if isinstance(target, type):
         return hooks_of_class(target, kwargs, option="kwargs")
     return [hook.bind(kwargs) for hook in _hooks_of(target)]
@@ -120,6 +122,8 @@ def _hooks_at(ref: str) -> Iterable[Hook]:
     if name:
         target = _object_at(ref)
         hooks = marked_hooks(target)
+        if not hooks and isinstance(target, HookRegistry):
+            return tuple(target)
         if not hooks and is_class_style(target):
             return hooks_of_class(target)
         if not hooks:
@@ -189,6 +193,6 @@ def check_names_differ(hooks: Iterable[Hook]) -> None:
 def _wrapped_chain(fn: Any) -> set[int]:
     """Return the ids of a function, the one that it wraps, and so on."""
     chain = {id(fn)}
-    while (fn := getattr(fn, "__wrapped__", None)) is not None:
+    while (fn := getattr(fn, "__wrapped__", None)) is not None and id(fn) not in chain:
         chain.add(id(fn))
     return chain

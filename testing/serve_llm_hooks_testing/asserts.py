@@ -192,9 +192,9 @@ class _Named:
             where = f", at {run.reached}" if run.reached else ""
             first_line = f"{type(run.error).__name__}: {run.error}".partition("\n")[0]
             return f", because the run had failed before{where}: {first_line}"
-        disabled = next((event for event in run.trace if not event.ran and self.matches(event)), None)
-        if disabled is not None:
-            return f", because it is disabled: {disabled.detail}"
+        did_not = next((event for event in run.trace if not event.ran and self.matches(event)), None)
+        if did_not is not None:
+            return f", because it is {did_not.outcome}: {did_not.detail}"
         return "" if self._is_for_model else f" (it is not for model {run.model_id!r})"
 
 
