@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from .download_mode import DownloadMode, DownloadModeName
-from .text import did_you_mean
+from .text import did_you_mean, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def _dict(name: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise TypeError(f"ctx.{name} is a dict with string keys, not {value!r}")
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in list(value)):
+        raise TypeError(f"ctx.{name} is a dict with string keys, not {shown(value)}")
     return value
 
 
@@ -26,7 +26,7 @@ def _optional_dict(name: str, value: object) -> dict[str, Any] | None:
 
 def _bool(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(f"ctx.{name} is True or False, not {value!r}")
+        raise TypeError(f"ctx.{name} is True or False, not {shown(value)}")
     return value
 
 
@@ -34,7 +34,7 @@ def _optional_path(name: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"ctx.{name} is a path (str or os.PathLike) or None, not {value!r}")
+        raise TypeError(f"ctx.{name} is a path (str or os.PathLike) or None, not {shown(value)}")
     return os.fspath(value)
 
 
@@ -123,4 +123,4 @@ def _mode(name: str, value: object) -> DownloadMode:
     try:
         return DownloadMode.of(value)
     except ValueError as error:
-        raise ValueError(f"ctx.{name} = {value!r}: {error}") from None
+        raise ValueError(f"ctx.{name} = {shown(value)}: {error}") from None

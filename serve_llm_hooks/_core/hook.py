@@ -74,8 +74,7 @@ class Hook:
             self.call = partial(fn, instance)
             self.is_async = False
             self.identity = instance.identity
-        shown = ", ".join(f"{key}={value!r}" for key, value in self.kwargs.items())
-        self.ref: str = f"{self.path}({shown})" if shown else self.path
+        self.ref: str = f"{self.path}({_shown_parameters(self.kwargs)})" if self.kwargs else self.path
         self.must_run_alone: bool = self.is_async or options.timeout_s is not None
 
     @property
@@ -127,6 +126,12 @@ class Hook:
         from .signature import check_kwargs
 
         check_kwargs(fn, self.kwargs, self.path)
+
+
+def _shown_parameters(kwargs: Mapping[str, Any]) -> str:
+    from .text import shown  # not needed for decorating
+
+    return ", ".join(f"{key}={shown(value)}" for key, value in kwargs.items())
 
 
 def _takes_ctx_only(ctx: object) -> None:

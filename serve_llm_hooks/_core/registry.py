@@ -66,7 +66,12 @@ class HookRegistry:
 
     def add(self, hook: Hook) -> None:
         """Register a hook. A hook that is there already is kept once; a redefined function replaces the older one."""
-        self._hooks[hook.point, hook.path, hook.identity, repr(hook.kwargs) if hook.kwargs else ""] = hook
+        parameters = ""
+        if hook.kwargs:
+            from .text import distinct  # not needed for decorating
+
+            parameters = distinct(hook.kwargs)
+        self._hooks[hook.point, hook.path, hook.identity, parameters] = hook
         if has_unique_path(hook.fn, hook.path):
             self._newest[hook.path] = hook.fn
 

@@ -6,6 +6,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from .errors import HookSignatureError
+from .text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,7 +46,7 @@ def check_takes_ctx(fn: Callable[..., Any], point: str) -> None:
         HookSignatureError: it cannot; the message shows the form wanted.
     """
     if not callable(fn):
-        raise HookSignatureError(f"@hook({point!r}) decorates a function, not {fn!r}")
+        raise HookSignatureError(f"@hook({point!r}) decorates a function, not {shown(fn)}")
     if isinstance(fn, type):
         raise HookSignatureError(
             f"@hook({point!r}) decorates a function, not the class {fn.__name__}; decorate a function that "

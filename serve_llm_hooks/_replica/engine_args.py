@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import EngineArgumentError
-from .._core.text import did_you_mean
+from .._core.snapshot import unchanging
+from .._core.text import did_you_mean, shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -54,7 +55,7 @@ def split_engine_kwargs(
     """
     engine: dict[str, Any] = {}
     frontend: dict[str, Any] = {}
-    for key, value in extra.items():
+    for key, value in unchanging(lambda: list(extra.items())):
         if key in _NAMED_ELSEWHERE:
             raise EngineArgumentError(
                 f"ctx.extra_init_kwargs[{key!r}] cannot be set by a hook: set ctx.model_path to load the model from "
@@ -62,8 +63,8 @@ def split_engine_kwargs(
             )
         if key in parallel and value != current.get(key, None if key == "data_parallel_rank" else 1):
             raise EngineArgumentError(
-                f"ctx.extra_init_kwargs[{key!r}] = {value!r} cannot be changed by a hook, because the placement group "
-                f"is made for {current.get(key, 1)}: write it into engine_kwargs of the config"
+                f"ctx.extra_init_kwargs[{key!r}] = {shown(value)} cannot be changed by a hook, because the placement "
+                f"group is made for {current.get(key, 1)}: write it into engine_kwargs of the config"
             )
         if key in frontend_names:
             frontend[key] = value

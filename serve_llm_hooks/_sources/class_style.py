@@ -12,7 +12,7 @@ from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_NAMES, HOOK_POINTS, HookName
 from .._core.signature import bound_method, misfit
-from .._core.text import did_you_mean
+from .._core.text import did_you_mean, shown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -165,7 +165,7 @@ def _check_methods(callback: object, path: str) -> list[HookName]:
 def _check_method(method: Callable[..., Any], point: str, path: str) -> None:
     wanted = f"a method at a hook point is `def {point}(self, ctx)`"
     if not callable(method):
-        raise HookSignatureError(f"{path}.{point} is {method!r}; {wanted}")
+        raise HookSignatureError(f"{path}.{point} is {shown(method)}; {wanted}")
     found = misfit(method, None)
     if found is not None:
         signature, why = found

@@ -9,7 +9,7 @@ from typing import Any
 from .._core.errors import HookLoadError
 from .._core.hook import Hook, has_unique_path, marked_hooks
 from .._core.registry import HookRegistry
-from .._core.text import did_you_mean
+from .._core.text import did_you_mean, shown
 from .allow import check_hooks
 from .class_style import RayServeLLMCallback, hooks_of_class, is_class_style
 from .paths import attribute_of, import_path, is_file, split_path
@@ -84,7 +84,7 @@ def _hooks_of(ref: object) -> Iterable[Hook]:
         raise HookLoadError(f'{name} in hooks=[...] is no hook: decorate it with @hook("on_...") to say where it runs')
     raise HookLoadError(
         "hooks=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, a class with methods "
-        f"named after hook points, or {{'hook': ..., 'kwargs': {{...}}}}, not {ref!r}"
+        f"named after hook points, or {{'hook': ..., 'kwargs': {{...}}}}, not {shown(ref)}"
     )
 
 
@@ -93,11 +93,14 @@ def _hooks_with_kwargs(entry: Mapping[str, Any]) -> Iterable[Hook]:
     if "hook" not in entry or unknown:
         hint = did_you_mean(unknown[0], ("hook", "kwargs")) if unknown else ""
         raise HookLoadError(
-            f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not {dict(entry)!r}"
+            f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not "
+            f"{shown(dict(entry))}"
         )
     kwargs = entry.get("kwargs") or {}
     if not isinstance(kwargs, Mapping):
-        raise HookLoadError(f"'kwargs' of hook {entry['hook']!r} is a mapping of its parameters, not {kwargs!r}")
+        raise HookLoadError(
+            f"'kwargs' of hook {shown(entry['hook'])} is a mapping of its parameters, not {shown(kwargs)}"
+        )
     target = entry["hook"]
     if isinstance(target, str) and split_path(target)[1]:
         target = _object_at(target)
@@ -170,9 +173,9 @@ def check_names_differ(hooks: Iterable[Hook]) -> None:
             is_own_wrapper = id(hook.fn) in theirs or id(other) in ours
             if ours & theirs and not is_own_wrapper:
                 raise HookLoadError(
-                    f"two hooks are called {hook.path}, and only one of them would run: {other!r} and {hook.fn!r}. A "
-                    "wrapper made with functools.wraps is called like what it wraps; give each a __name__ and a "
-                    "__qualname__ of its own"
+                    f"two hooks are called {hook.path}, and only one of them would run: {shown(other)} and "
+                    f"{shown(hook.fn)}. A wrapper made with functools.wraps is called like what it wraps; give each a "
+                    "__name__ and a __qualname__ of its own"
                 )
         others.append(hook.fn)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from .._core.errors import HookImportError, reraise_if_not_a_failure
 from .._core.origin import file_module_name
-from .._core.text import did_you_mean
+from .._core.text import did_you_mean, one_line, shown
 from .allow import check_callable, check_source, is_allowed
 
 _SHIP_IT = (
@@ -98,9 +98,9 @@ def _import_failed(what: str, error: BaseException) -> HookImportError:
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     at = f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame is not None else ""
-    why = f"{type(error).__name__}: {error}"
+    why = one_line(error)
     if isinstance(error, SystemExit):  # raised, it would end Serve's event loop, and the replica would hang
-        why = f"it called sys.exit({error.code!r})"
+        why = f"it called sys.exit({shown(error.code)})"
     return HookImportError(f"{what} fails while it is imported: {why}{at}")
 
 
@@ -137,7 +137,7 @@ def load_callback(spec: Any) -> Any:
         if callable(spec):
             check_callable(spec)
             return spec
-        raise TypeError(f"a callback is a callable or its path ('pkg.mod:name'), not {spec!r}")
+        raise TypeError(f"a callback is a callable or its path ('pkg.mod:name'), not {shown(spec)}")
     path, colon, name = spec.rpartition(":") if ":" in spec else spec.rpartition(".")
     if not colon or not path or not name:
         raise ValueError(f"{spec!r} is no path of a callback: write 'pkg.mod:name' or 'pkg.mod.name'")
@@ -156,7 +156,7 @@ def load_callback(spec: Any) -> Any:
     if isinstance(target, ModuleType):
         raise TypeError(f"callback {spec!r} names a module: write '{spec.replace(':', '.')}:name', with the name in it")
     if not callable(target):
-        raise TypeError(f"callback {spec!r} is not callable: {target!r}")
+        raise TypeError(f"callback {spec!r} is not callable: {shown(target)}")
     check_callable(target)  # it may come from another module than the one that it was found in
     return target
 

@@ -11,6 +11,7 @@ from typing_extensions import deprecated, override
 
 from .._core.errors import HookLoadError
 from .._core.hook import Hook
+from .._core.text import shown
 from .._sources.entries import hooks_of_entries, load_hooks
 from .._sources.phase_style import checked_list
 from .._sources.replace_style import warn_of_initialization_class
@@ -123,7 +124,7 @@ class LLMConfig(_RayLLMConfig):
             return value
         if isinstance(value, tuple):
             return list(value)
-        raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {value!r}")
+        raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {shown(value)}")
 
     @field_validator("callbacks", mode="before")
     @classmethod

@@ -264,8 +264,14 @@ class FakeCluster:
         # A process of its own has no context variables of ours.
         environ = {**os.environ, **((runtime_env or {}).get("env_vars") or {})}
         work = run_task(there, self._download, clock=self.clock, epoch_s=0.0, environ=environ)
+        process = asyncio.get_running_loop().create_task(work, context=Context())
+        while not process.done():
+            try:
+                await asyncio.wait({process})
+            except asyncio.CancelledError:
+                process.cancel()
         try:
-            report = await asyncio.get_running_loop().create_task(work, context=Context())
+            report = process.result()
         except ProcessDied as death:
             return await self._lose(
                 next(

@@ -21,20 +21,38 @@ _LAST = 2**63
 
 
 class ProcessDied(GeneratorExit):
-    """The process is gone."""
+    """The process is gone: raised beside the hooks, since one that a hook raises is the hook's failure."""
 
     def __init__(self, point: HookName) -> None:
         super().__init__(point)
         self.point = point
 
 
-async def _die(ctx: Any, *, point: HookName) -> None:
-    raise ProcessDied(point)
+class _DeathHook(Hook):
+    """Ends its process when it would be called."""
+
+    __slots__ = ()
+
+    @property
+    def is_async(self) -> bool:  # type: ignore[override]
+        if hasattr(self, "must_run_alone"):  # it has been made, and is read to be called
+            raise ProcessDied(self.point)
+        return True
+
+    @is_async.setter
+    def is_async(self, value: bool) -> None: ...
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (death_hook, (self.point,))
+
+
+def _death(ctx: Any) -> None:
+    """Stand for the function that every hook has."""
 
 
 def death_hook(point: HookName) -> Hook:
     """A hook that is the end of its process. It leaves no line in the trace, since it does not end."""
-    return Hook(_die, HookOptions(point, order=_LAST), {"point": point})
+    return _DeathHook(_death, HookOptions(point, order=_LAST))
 
 
 def packed_death(point: HookName) -> PackedHook:
