@@ -34,7 +34,7 @@ class _DeathHook(Hook):
     __slots__ = ()
 
     @property
-    def is_async(self) -> bool:  # type: ignore[override]
+    def is_async(self) -> bool:
         if hasattr(self, "must_run_alone"):  # it has been made, and is read to be called
             raise ProcessDied(self.point)
         return True

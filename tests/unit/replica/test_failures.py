@@ -501,10 +501,6 @@ async def start_with_engine(start_engine: Callable[[], object], *hooks: Any, clu
         start_engine()
 
 
-class Panic(BaseException):
-    """As a panic in Rust code is raised."""
-
-
 @pytest.mark.parametrize(
     ("error", "seen"),
     [
