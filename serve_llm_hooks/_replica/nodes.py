@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.context import set_read_only
 from .._core.errors import HookPickleError, NodeInitializationError, ServeLLMHooksError, reraise_if_not_a_failure
+from .._core.points import HOOK_POINTS
 from .._core.results import NodeResult
 from .._core.text import one_line
 from .._node.packing import pack_custom_data, pack_hooks, unpack_custom_data
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+_NODE_POINTS = tuple(point.name for point in HOOK_POINTS.values() if point.on_node)
 
 
 class Nodes:
@@ -59,14 +62,15 @@ class Nodes:
             return
         tasks = self._tasks(new)
         for node_id in new:
-            start.record_disabled("on_before_node_download", node_id)
+            start.record_disabled(_NODE_POINTS[0], node_id)
         sent = [task for task in tasks.values() if task is not None]
         reports, failures = await run_on_nodes(start.cluster, sent, start.ctx.runtime_env, start.progress)
         for node_id in new:
             result = self._result(node_id, reports.get(node_id), failures, was_sent=tasks[node_id] is not None)
             self._results[node_id] = result
             if result.error is None:
-                start.record_disabled("on_after_node_download", node_id)
+                for point in _NODE_POINTS[1:]:
+                    start.record_disabled(point, node_id)
         set_read_only(start.ctx, nodes=MappingProxyType(self._results))
         failed = [node_id for node_id in new if node_id in failures]
         if failed:
