@@ -24,6 +24,9 @@ REPOSITORY = Path(__file__).parents[3]
 
 A_NODE = """
 import json, pickle, signal, sys
+if sys.argv[2] == "uvloop":
+    import asyncio, uvloop  # as Ray has it, unless RAY_USE_UVLOOP=0
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 if sys.argv[1] == "ignored":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as nohup's children have it
 from serve_llm_hooks.ray.node_entry import run_packed_task
@@ -36,7 +39,7 @@ else:
 """
 
 
-def on_a_node(fn: Callable[..., Any], sigint: str, **custom_data: Any) -> Any:
+def on_a_node(fn: Callable[..., Any], sigint: str, loop: str = "asyncio", **custom_data: Any) -> Any:
     """What comes of a hook in a node's process."""
     (hook,) = (one for one in ending_hooks.hooks if one.fn is fn)
     assert isinstance(hook, Hook)
@@ -53,7 +56,7 @@ def on_a_node(fn: Callable[..., Any], sigint: str, **custom_data: Any) -> Any:
         on_error="raise",
     )
     done = subprocess.run(
-        [sys.executable, "-c", A_NODE, sigint],
+        [sys.executable, "-c", A_NODE, sigint, loop],
         input=pickle.dumps(task),
         cwd=REPOSITORY,
         capture_output=True,
@@ -64,11 +67,16 @@ def on_a_node(fn: Callable[..., Any], sigint: str, **custom_data: Any) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("sigint", ["as it is", "ignored"])
 @pytest.mark.parametrize("fn", [ending_hooks.cleans_up, ending_hooks.cleans_up_in_a_task])
-def test_a_hook_may_clean_up_when_ray_cancels_it(fn: Callable[..., Any], sigint: str, tmp_path: Path) -> None:
+def test_a_hook_may_clean_up_when_ray_cancels_it(
+    fn: Callable[..., Any], sigint: str, loop: str, tmp_path: Path
+) -> None:
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
     cleaned = tmp_path / "cleaned"
-    assert on_a_node(fn, sigint, file=str(cleaned)) == "interrupted"
+    assert on_a_node(fn, sigint, loop, file=str(cleaned)) == "interrupted"
     assert cleaned.exists()
 
 
