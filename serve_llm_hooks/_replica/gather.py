@@ -11,6 +11,7 @@ from .._core.text import one_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .._core.node import Node
     from .._node.task import NodeReport, NodeTask
     from .._observe.progress import Progress
     from .cluster import Cluster
@@ -49,19 +50,19 @@ async def run_on_nodes(
         answers.put_nowait(task.node_id)
 
     running = [loop.create_task(ask(task)) for task in tasks]
-    waiting = {task.node_id for task in tasks}
+    waiting = {task.node_id: task.node for task in tasks}
     deadline_s = loop.time() + cluster.node_timeout_s
     try:
-        with progress.waiting_for(lambda: f"{len(waiting)} of {len(tasks)} nodes: {', '.join(sorted(waiting)[:8])}"):
+        with progress.waiting_for(lambda: f"{len(waiting)} of {len(tasks)} nodes: {_labels(tuple(waiting.values()))}"):
             while waiting:
                 async with asyncio.timeout_at(deadline_s):
                     node_id = await answers.get()
-                waiting.discard(node_id)
+                del waiting[node_id]
                 if node_id in failures:
                     deadline_s = min(deadline_s, loop.time() + cluster.node_grace_s)
     except TimeoutError:
         if not failures:
-            failures = {node_id: _unanswered(node_id, cluster.node_timeout_s) for node_id in waiting}
+            failures = {node.node_id: _unanswered(node, cluster.node_timeout_s) for node in waiting.values()}
     finally:
         unfinished = [task for task in running if not task.done()]
         for task in unfinished:
@@ -73,13 +74,17 @@ async def run_on_nodes(
 
 
 def _cancelled(task: NodeTask, error: BaseException) -> NodeLostError:
-    why = f"the task of model {task.model_id!r} on node {task.node_id} was cancelled by something else"
+    why = f"the task of model {task.model_id!r} on {task.node} was cancelled by something else"
     return NodeLostError(f"{why}: {one_line(error)}", node_id=task.node_id)
 
 
-def _unanswered(node_id: str, timeout_s: float) -> NodeLostError:
+def _labels(nodes: Sequence[Node]) -> str:
+    return ", ".join(sorted(node.label for node in nodes[:8]))
+
+
+def _unanswered(node: Node, timeout_s: float) -> NodeLostError:
     return NodeLostError(
-        f"node {node_id} did not answer within {timeout_s:g} s; its task was cancelled. Is the node "
+        f"{node} did not answer within {timeout_s:g} s; its task was cancelled. Is the node "
         "up, and does the download need longer? The limit is SERVE_LLM_HOOKS_NODE_TIMEOUT_S.",
-        node_id=node_id,
+        node_id=node.node_id,
     )

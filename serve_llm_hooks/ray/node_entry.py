@@ -52,7 +52,7 @@ async def _run(task: NodeTask) -> bytes:
     """Return the task's report, pickled; cancel the tasks that its hooks left running, without waiting long."""
     _cancel_when_interrupted()
     try:
-        with Progress(task.model_id, node_id=task.node_id) as progress:
+        with Progress(task.model_id, node=task.node) as progress:
             report = await run_task(task, download, progress=progress)
     finally:
         left = asyncio.all_tasks() - {asyncio.current_task()}
