@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .origin import path_of
+from .text import distinct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,7 +55,7 @@ class LazyInstance:
     @property
     def identity(self) -> object:
         """Equal for the same class with the same arguments, or for the same object."""
-        return (id(self.made), "") if self.cls is None else (id(self.cls), repr(self.kwargs))
+        return (id(self.made), "") if self.cls is None else (id(self.cls), distinct(self.kwargs))
 
     @property
     def parts(self) -> Mapping[str, object]:

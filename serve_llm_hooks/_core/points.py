@@ -167,10 +167,10 @@ def hook_point(name: object) -> HookPoint:
     point = HOOK_POINTS.get(name) if isinstance(name, str) else None
     if point is None:
         from .errors import UnknownHookError  # only a mistake pays for these imports
-        from .text import did_you_mean
+        from .text import describe, did_you_mean
 
         raise UnknownHookError(
-            f"{name!r} is not a hook point{did_you_mean(name, HOOK_NAMES)}. "
+            f"{describe(name)} is not a hook point{did_you_mean(name, HOOK_NAMES)}. "
             f"In the order they run: {', '.join(HOOK_NAMES)}."
         )
     return point

@@ -71,7 +71,12 @@ class HookRegistry:
         """Register a hook. A hook that is there already is kept once; a redefined function replaces the older one."""
         if not isinstance(hook, Hook):
             raise _no_hook(hook)
-        self._hooks[hook.point, hook.path, hook.identity, repr(hook.kwargs) if hook.kwargs else ""] = hook
+        parameters = ""
+        if hook.kwargs:
+            from .text import distinct  # not needed for decorating
+
+            parameters = distinct(hook.kwargs)
+        self._hooks[hook.point, hook.path, hook.identity, parameters] = hook
         if has_unique_path(hook.fn, hook.path):
             self._newest[hook.path] = hook.fn
 

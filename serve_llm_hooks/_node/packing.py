@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import pickle
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookPickleError, reraise_if_not_a_failure
-from .._core.text import one_line
+from .._core.snapshot import unchanging
+from .._core.text import describe, one_line
 from .._sources.allow import check_hooks
 from .._sources.paths import ALONE
 from .task import PackedHook
@@ -36,7 +38,8 @@ def pack_hooks(hooks: Iterable[Hook]) -> tuple[PackedHook, ...]:
     for hook in hooks:
         try:
             data = dumps(hook)
-        except Exception as error:
+        except BaseException as error:
+            reraise_if_not_a_failure(error)
             advice = "Make what it needs inside the hook, or pass plain data in ctx.custom_data."
             if hook.instance is not None:
                 advice = (
@@ -103,7 +106,8 @@ def _culprit(hook: Hook) -> str:
     for what, value in candidates.items():
         try:
             dumps(value)
-        except Exception:
+        except BaseException as error:
+            reraise_if_not_a_failure(error)
             return f"{what} ({type(value).__name__}) cannot be pickled: "
     return ""
 
@@ -121,10 +125,11 @@ def pack_custom_data(custom_data: Mapping[str, Any], *, where: str) -> tuple[tup
     from .by_value import dumps
 
     packed = []
-    for key, value in custom_data.items():
+    for key, value in unchanging(lambda: list(custom_data.items())):
         try:
-            packed.append((key, dumps(value)))
-        except Exception as error:
+            packed.append((key, unchanging(partial(dumps, value))))
+        except BaseException as error:
+            reraise_if_not_a_failure(error)
             raise HookPickleError(
                 f"ctx.custom_data[{key!r}] ({type(value).__name__}) cannot leave {where}: {one_line(error)}. "
                 "Between the replica and its nodes goes what can be pickled."
@@ -157,4 +162,4 @@ def unpack_custom_data(packed: Iterable[tuple[str, bytes]], *, where: str) -> di
 
 def unpickle_failure(error: BaseException) -> str:
     """Return why unpickling failed, in one line; it may have imported a module."""
-    return f"its module called sys.exit({error.code!r})" if isinstance(error, SystemExit) else one_line(error)
+    return f"its module called sys.exit({describe(error.code)})" if isinstance(error, SystemExit) else one_line(error)

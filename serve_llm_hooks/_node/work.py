@@ -5,9 +5,9 @@ This module is imported in a fresh process on every node, so it stays light: nei
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import time
-import traceback
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from .._core.errors import (
 )
 from .._core.hook import with_fresh_instances
 from .._core.origin import file_module_name
-from .._core.text import one_line
+from .._core.text import one_line, traceback_of
 from .._core.trace import Trace
 from .._sources.allow import check_source
 from .._sources.shipped import how_to_ship
@@ -64,17 +64,13 @@ async def run_task(
     trace = Trace(**task.node._asdict(), clock=clock, epoch_s=epoch_s)
     work = _Work(task, download, trace, environ)
     start_s = clock()
-    failure: Exception | None = None
+    with nullcontext() if progress is None else progress.waiting_for(work.waits_for):
+        failure = await work.failure()
     packed: tuple[tuple[str, bytes], ...] = ()
     try:
-        with nullcontext() if progress is None else progress.waiting_for(work.waits_for):
-            await work.run()
-    except BaseException as error:  # raised, it would end the process, and the node would count as lost
-        reraise_if_not_a_failure(error)
-        failure = _reported(error, task.node_id)
-    try:
         packed = pack_custom_data(work.ctx.custom_data, where=str(task.node))
-    except HookPickleError as error:
+    except BaseException as error:
+        reraise_if_not_a_failure(error)
         failure = failure or _reported(error, task.node_id)
     return NodeReport(
         node_id=task.node_id,
@@ -118,6 +114,49 @@ class _Work:
             return f"the download from {self.task.download_source}"
         return self.trace.running or "its hooks to be imported"
 
+    async def failure(self) -> Exception | None:
+        """Run it all; return the error to report, if it failed.
+
+        In a task of its own, so that a hook that cancels the task it runs in does not cancel what reports it.
+        """
+        running = asyncio.ensure_future(self._run_and_catch())
+        cancelled: asyncio.CancelledError | None = None
+        while not running.done():
+            try:
+                await asyncio.wait({running})
+            except asyncio.CancelledError as error:
+                cancelled = error
+                running.cancel()
+        if not running.cancelled():
+            return running.result()
+        if cancelled is not None:
+            raise cancelled
+        return _reported(self._cancelled_itself(), self.task.node_id)
+
+    async def _run_and_catch(self) -> Exception | None:
+        try:
+            await self.run()
+        except GeneratorExit:  # those of hooks and downloads are errors of ours by now
+            raise
+        except BaseException as error:  # raised, it would end the process, and the node would count as lost
+            reraise_if_not_a_failure(error, asyncio.current_task())
+            return _reported(error, self.task.node_id)
+        return None
+
+    def _cancelled_itself(self) -> ServeLLMHooksError:
+        task, node_id = self.task, self.task.node_id
+        event = next((event for event in reversed(self.trace.events) if event.outcome == "cancelled"), None)
+        if event is None:
+            return NodeLostError(f"{task.node}: something that runs there cancelled its work", node_id=node_id)
+        return HookError(
+            f"hook {event.hook} failed at {event.point} for model {task.model_id!r} on {task.node}: it cancelled "
+            "the task that it runs in",
+            hook=event.hook,
+            point=event.point,
+            model_id=task.model_id,
+            node_id=node_id,
+        )
+
     async def run(self) -> None:
         """Run the hooks before the download, the download, and the hooks after it."""
         ctx, task = self.ctx, self.task
@@ -140,11 +179,12 @@ class _Work:
             path = None  # only the hook that vetoed knows where the model is
         elif wants_download(task.mirror, ctx.download_model):
             start_s = self.trace.clock()
+            running_in = asyncio.current_task()
             self.downloading = True
             try:
                 path = await self.download(task, ctx.download_model)
             except BaseException as error:
-                reraise_if_not_a_failure(error)
+                reraise_if_not_a_failure(error, running_in)
                 raise _download_error(task, one_line(error)) from error
             finally:
                 self.downloading = False
@@ -206,7 +246,9 @@ def _reported(error: BaseException, node_id: str) -> Exception:
     Exceptions lose their cause and traceback on the way to another process, or cannot be pickled at all.
     """
     # For a hook's failure, the hook's own traceback: the dispatcher's frames do not help its author.
-    text = "".join(traceback.format_exception(error.__cause__ or error))
+    text = traceback_of(error if error.__cause__ is None else error.__cause__)
+    if not isinstance(error, ServeLLMHooksError) or type(error).__module__ != ServeLLMHooksError.__module__:
+        return NodeLostError(one_line(error), node_id=node_id, remote_traceback=text)
     if isinstance(error, HookError):
         return type(error)(
             str(error),
@@ -216,8 +258,6 @@ def _reported(error: BaseException, node_id: str) -> Exception:
             node_id=error.node_id,
             remote_traceback=text,
         )
-    if not isinstance(error, ServeLLMHooksError) or type(error).__module__ != ServeLLMHooksError.__module__:
-        return NodeLostError(one_line(error), node_id=node_id, remote_traceback=text)
     if isinstance(error, NodeLostError):
         return type(error)(str(error), node_id=node_id, remote_traceback=text)
     copy = type(error)(str(error))

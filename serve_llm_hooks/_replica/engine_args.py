@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import EngineArgumentError
+from .._core.snapshot import unchanging
 from .._core.text import describe, did_you_mean
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def split_engine_kwargs(
     """
     engine: dict[str, Any] = {}
     frontend: dict[str, Any] = {}
-    for key, value in extra.items():
+    for key, value in unchanging(lambda: list(extra.items())):
         if key in _NAMED_ELSEWHERE:
             raise EngineArgumentError(
                 f"ctx.extra_init_kwargs[{key!r}] cannot be set by a hook: set ctx.model_path to load the model from "

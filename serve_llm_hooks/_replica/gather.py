@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from .._core.errors import NodeLostError
+from .._core.errors import NodeLostError, reraise_if_not_a_failure
+from .._core.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,9 @@ async def run_on_nodes(
             report = await cluster.run_on_node(task, runtime_env=runtime_env)
         except Exception as error:
             failures[task.node_id] = error
+        except asyncio.CancelledError as error:
+            reraise_if_not_a_failure(error, asyncio.current_task())
+            failures[task.node_id] = _cancelled(task, error)
         else:
             reports[task.node_id] = report
             if report.failure is not None:
@@ -67,6 +71,11 @@ async def run_on_nodes(
             with progress.waiting_for(f"the tasks of {len(unfinished)} nodes to be cancelled"):
                 await asyncio.wait(unfinished, timeout=_CANCEL_S)
     return reports, failures
+
+
+def _cancelled(task: NodeTask, error: BaseException) -> NodeLostError:
+    why = f"the task of model {task.model_id!r} on {task.node} was cancelled by something else"
+    return NodeLostError(f"{why}: {one_line(error)}", node_id=task.node_id)
 
 
 def _labels(nodes: Sequence[Node]) -> str:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import set_read_only
-from .._core.errors import HookPickleError, NodeInitializationError, ServeLLMHooksError
+from .._core.errors import HookPickleError, NodeInitializationError, ServeLLMHooksError, reraise_if_not_a_failure
 from .._core.points import HOOK_POINTS
 from .._core.results import NodeResult
 from .._core.text import one_line
@@ -162,7 +162,8 @@ class Nodes:
         start = self._start
         try:
             return dumps(start.llm_config), ""
-        except Exception as error:
+        except BaseException as error:
+            reraise_if_not_a_failure(error)
             return None, f"the config of model {start.model_id!r} cannot be sent to another process: {one_line(error)}"
 
     def _choose_path(self, node_ids: Sequence[str]) -> None:

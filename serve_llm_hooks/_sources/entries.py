@@ -183,9 +183,8 @@ def check_names_differ(hooks: Iterable[Hook]) -> None:
             is_own_wrapper = id(hook.fn) in theirs or id(other) in ours
             if ours & theirs and not is_own_wrapper:
                 raise HookLoadError(
-                    f"two hooks are called {hook.path}, and only one of them would run: {other!r} and {hook.fn!r}. A "
-                    "wrapper made with functools.wraps is called like what it wraps; give each a __name__ and a "
-                    "__qualname__ of its own"
+                    f"two hooks are called {hook.path}, and only one of them would run. A wrapper made with "
+                    "functools.wraps is called like what it wraps; give each a __name__ and a __qualname__ of its own"
                 )
         others.append(hook.fn)
 

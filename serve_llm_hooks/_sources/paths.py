@@ -109,9 +109,9 @@ def _import_failed(what: str, error: BaseException) -> HookImportError:
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     at = f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame is not None else ""
-    why = f"{type(error).__name__}: {error}"
+    why = one_line(error)
     if isinstance(error, SystemExit):  # raised, it would end Serve's event loop, and the replica would hang
-        why = f"it called sys.exit({error.code!r})"
+        why = f"it called sys.exit({describe(error.code)})"
     return HookImportError(f"{what} fails while it is imported: {why}{at}")
 
 

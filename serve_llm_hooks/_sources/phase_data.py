@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from .._core.points import HOOK_POINTS, PHASES
+from .._core.snapshot import unchanging
 from .._core.text import describe
 
 if TYPE_CHECKING:
@@ -82,7 +83,11 @@ class PhaseData(MutableMapping[str, Any]):
     def __iter__(self) -> Iterator[str]:
         yield from _CTX_KEYS
         yield from _OWN_KEYS
-        yield from [key for key in self._ctx.custom_data if key not in _CTX_KEYS and key not in _OWN_KEYS]
+        yield from [
+            key
+            for key in unchanging(lambda: list(self._ctx.custom_data))
+            if key not in _CTX_KEYS and key not in _OWN_KEYS
+        ]
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

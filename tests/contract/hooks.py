@@ -599,3 +599,61 @@ def notes_are_never_too_late(ctx: CallbackCtx) -> None:
 @hook("on_before_init")
 def writes_what_is_read_only(ctx: CallbackCtx) -> None:
     ctx.engine = "mine"  # type: ignore[misc]  # that is the point
+
+
+# -- failures that are hard to tell, and endings that nobody asked for -------------------------------------------------
+
+
+class Unreadable(ValueError):
+    """An exception without a text."""
+
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+    __repr__ = __str__
+
+
+@hook("on_before_init", order=1)
+def raises_what_cannot_be_read(ctx: CallbackCtx) -> None:
+    raise Unreadable
+
+
+@hook("on_before_init", on_error="warn")
+def raises_what_cannot_be_read_and_warns(ctx: CallbackCtx) -> None:
+    raise Unreadable
+
+
+@hook("on_before_node_download")
+def raises_what_cannot_be_read_on_its_node(ctx: NodeCtx) -> None:
+    raise Unreadable
+
+
+@hook("on_before_node_download")
+def raises_groups_that_are_shared(ctx: NodeCtx) -> None:
+    error: Exception = ValueError("the innermost")
+    for _ in range(40):
+        error = ExceptionGroup("shared", [error, error])
+    raise error
+
+
+@hook("on_after_placement_group")
+async def closes(ctx: CallbackCtx) -> None:
+    raise GeneratorExit("of its own")
+
+
+@hook("on_before_node_download")
+async def closes_on_its_node(ctx: NodeCtx) -> None:
+    raise GeneratorExit("of its own")
+
+
+@hook("on_after_placement_group")
+async def cancels(ctx: CallbackCtx) -> None:
+    raise asyncio.CancelledError("of its own")
+
+
+@hook("on_before_node_download")
+async def cancels_itself_on_its_node(ctx: NodeCtx) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(60)

@@ -608,6 +608,51 @@ def a_hook_that_panics_on_its_node_has_failed(told: Told) -> None:
     assert "Panic: index out of range" in error["message"]
 
 
+@scenario(Model([h.raises_what_cannot_be_read_and_warns, h.raises_what_cannot_be_read, h.failure]), group=1)
+def an_exception_without_a_text_fails_its_hook(told: Told) -> None:
+    error = failed(told, "HookError", hook="tests.contract.hooks:raises_what_cannot_be_read")
+    assert error["message"].endswith("<Unreadable, whose text cannot be read>")
+    assert ran(told) == ["raises_what_cannot_be_read_and_warns", "raises_what_cannot_be_read", "failure"]
+
+
+@scenario(Model([h.raises_what_cannot_be_read_on_its_node, h.failure]), group=1)
+def an_exception_without_a_text_comes_from_a_node(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-0")
+    assert error["message"].endswith("<Unreadable, whose text cannot be read>")
+    assert ran(told) == ["failure"]
+
+
+@scenario(Model([h.raises_groups_that_are_shared]), group=1)
+def groups_that_are_shared_come_from_a_node_in_a_line(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-0")
+    assert len(error["message"]) < 500
+
+
+@scenario(Model([h.closes, h.failure]), group=1)
+def a_hook_that_raises_a_generators_exit_has_failed(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:closes")
+    assert ran(told) == ["closes", "failure"]
+
+
+@scenario(Model([h.cancels, h.failure]), group=1)
+def a_hook_that_cancels_without_being_asked_has_failed(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:cancels")
+    assert ran(told) == ["cancels", "failure"]
+
+
+@scenario(Model([h.closes_on_its_node, h.failure]), group=1)
+def a_hook_that_raises_a_generators_exit_on_its_node_has_failed(told: Told) -> None:
+    node_errors(told, "HookError", "node-0")
+    assert ran(told) == ["failure"]
+
+
+@scenario(Model([h.cancels_itself_on_its_node, h.failure]), group=1)
+def a_hook_that_cancels_itself_on_its_node_has_failed(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-0")
+    assert "it cancelled the task that it runs in" in error["message"]
+    assert ran(told) == ["failure"]
+
+
 @scenario(Model([h.breaks_at_the_start, h.failure, h.failure_that_fails, h.failure_after_that]))
 def a_failing_clean_up_changes_nothing(told: Told) -> None:
     failed(told, "HookError", hook="tests.contract.hooks:breaks_at_the_start")

@@ -390,7 +390,9 @@ def test_run_inside_a_loop_says_arun() -> None:
         ({"engine_start_s": -0.1}, "engine_start_s="),
         ({"download_s": "20"}, "download_s="),
         ({"real_sleep_limit_s": 0}, "real_sleep_limit_s="),
-        ({"node_timeout_s": float("nan")}, "node_timeout_s="),
+        ({"node_timeout_s": float("nan")}, "node_timeout_s is a positive number"),
+        ({"node_timeout_s": 0}, "node_timeout_s is a positive number"),
+        ({"node_grace_s": "5"}, "node_grace_s is a number of seconds, 0 or more"),
     ],
 )
 def test_clusters_that_make_no_sense(arguments: dict[str, Any], says: str) -> None:

@@ -728,3 +728,38 @@ def test_what_the_replica_may_have_is_let_through(brings: dict[str, Any] | None,
         else:
             with pytest.raises(HookLoadError, match=r"cannot be found|is not there"):
                 LLMConfig(model_id="m", hooks=[name], runtime_env=brings, **CPU)
+
+
+NONSENSE = [float("nan"), float("inf"), -1, "5", [], True, 10**400]
+
+
+@pytest.mark.parametrize("value", NONSENSE)
+@pytest.mark.parametrize("name", ["node_timeout_s", "node_grace_s", "placement_group_timeout_s"])
+def test_limits_are_numbers_of_seconds(name: str, value: Any) -> None:
+    from serve_llm_hooks.ray import RayCluster
+
+    with pytest.raises(ValueError, match=f"{name} is a (positive )?number of seconds"):
+        RayCluster(**{name: value})
+
+
+def test_a_grace_may_be_none_at_all_but_not_nothing() -> None:
+    from serve_llm_hooks.ray import RayCluster
+
+    assert RayCluster(node_grace_s=0).node_grace_s == 0
+    grace: Any = None
+    with pytest.raises(ValueError, match="node_grace_s is a number of seconds, 0 or more, as in 600, not None"):
+        RayCluster(node_grace_s=grace)
+    with pytest.raises(ValueError, match="node_timeout_s is a positive number of seconds, as in 600, not 0"):
+        RayCluster(node_timeout_s=0)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "0", "an hour", ""])
+@pytest.mark.parametrize("name", ["NODE_TIMEOUT_S", "PLACEMENT_GROUP_TIMEOUT_S"])
+def test_limits_of_the_environment(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from serve_llm_hooks.ray import RayCluster
+
+    monkeypatch.setenv(f"SERVE_LLM_HOOKS_{name}", value)
+    with pytest.raises(ValueError, match=f"SERVE_LLM_HOOKS_{name} is a positive number of seconds, as in '600', not"):
+        RayCluster()
+    monkeypatch.setenv(f"SERVE_LLM_HOOKS_{name}", "12.5")
+    assert RayCluster().node_grace_s == 10

@@ -332,6 +332,75 @@ def test_a_hook_blocks_its_whole_process(make_config: Callable[..., Any], tmp_pa
     assert "did not answer within 30 s" in str(error)
 
 
+@pytest.fixture
+def under_nohup(ray_cluster: Any, three_nodes: list[str]) -> Iterator[Doomed]:
+    """Start a fourth node as `nohup` would, and with asyncio's own event loops."""
+    import ray
+
+    slot = f"slot-{next(_slots)}"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        environment = {"RAY_USE_UVLOOP": "0", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+        node = ray_cluster.add_node(num_cpus=4, resources={slot: 1000}, env_vars=environment)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        (node_id,) = (each["NodeID"] for each in ray.nodes() if slot in each["Resources"])
+        yield Doomed(node_id, slot, node.all_processes["raylet"][0].process.pid)
+    finally:
+        ray_cluster.remove_node(node, allow_graceful=False)
+
+
+@pytest.mark.fault(
+    "a node's task is cancelled where interrupts are ignored (`nohup`) and without uvloop",
+    promise="its async hooks are cancelled, and may clean up, as everywhere else",
+)
+@pytest.mark.parametrize("timeout_s", [None, FOR_EVER])
+def test_a_hook_cleans_up_under_nohup(
+    timeout_s: float | None, make_config: Callable[..., Any], under_nohup: Doomed, tmp_path: Path
+) -> None:
+    async def wait(ctx: NodeCtx) -> None:
+        leave_pid(tmp_path / "pid")
+        try:
+            await asyncio.sleep(FOR_EVER)
+        finally:
+            await asyncio.sleep(0.2)
+            (tmp_path / "cleaned").write_text(type(asyncio.get_running_loop()).__module__)
+
+    with open(f"/proc/{under_nohup.raylet}/status") as status:
+        (ignored,) = (int(line.split()[1], 16) for line in status if line.startswith("SigIgn:"))
+    assert ignored & 1 << signal.SIGINT - 1
+
+    config = make_config(
+        hook("on_before_node_download", timeout_s=timeout_s)(wait), placement_group_config=over(under_nohup.slot)
+    )
+    told = fail(config, node_timeout_s=30)
+
+    assert "did not answer within 30 s" in str(told.error)
+    wait_until_ended(tmp_path / "pid")
+    assert (tmp_path / "cleaned").read_text().startswith("asyncio")
+
+
+@pytest.mark.fault(
+    "an async hook on a node raises `KeyboardInterrupt`, or cancels the task that it runs in",
+    promise="`HookError` with the hook and the node",
+)
+@pytest.mark.parametrize("kind", ["KeyboardInterrupt", "cancelled"])
+def test_a_hook_ends_in_a_way_that_nobody_asked_for(kind: str, make_config: Callable[..., Any]) -> None:
+    async def ends(ctx: NodeCtx) -> None:
+        if kind == "KeyboardInterrupt":
+            raise KeyboardInterrupt("of its own")
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(1)
+
+    error = only(fail(make_config(hook("on_before_node_download")(ends), nodes=1), node_timeout_s=LONG_S).error)
+    assert isinstance(error, HookError)
+    assert error.node_id is not None
+    assert kind in str(error)
+
+
 # -- placement groups ---------------------------------------------------------------------------------------------
 
 

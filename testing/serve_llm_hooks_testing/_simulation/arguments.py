@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from serve_llm_hooks._replica.cluster import check_seconds as check_seconds_in_production
+
 from ..errors import HarnessError
 
 
@@ -14,6 +16,18 @@ def check_seconds(name: str, value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
         raise HarnessError(f"{name}= is a number of seconds, 0 or more, not {value!r}")
     return float(value)
+
+
+def check_limit(name: str, value: object, *, zero: bool = False) -> float:
+    """Return a limit in seconds as a float; what a real cluster would refuse is refused in its words.
+
+    Raises:
+        HarnessError: it is not finite, no number, or too small.
+    """
+    try:
+        return check_seconds_in_production(name, value, zero=zero)
+    except ValueError as error:
+        raise HarnessError(str(error)) from None
 
 
 def check_count(name: str, value: object) -> int:

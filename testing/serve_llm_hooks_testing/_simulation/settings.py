@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..errors import HarnessError
 from ..faults import check_faults
 from ..placement_group import FakePlacementGroup
-from .arguments import check_count, check_seconds
+from .arguments import check_count, check_limit, check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,8 +51,8 @@ class ClusterSettings:
         self.download_s: float = check_seconds("download_s", download_s)
         self.engine_start_s: float = check_seconds("engine_start_s", engine_start_s)
         self.placement_group_s: float = check_seconds("placement_group_s", placement_group_s)
-        self.node_timeout_s: float = check_seconds("node_timeout_s", node_timeout_s)
-        self.node_grace_s: float = check_seconds("node_grace_s", node_grace_s)
+        self.node_timeout_s: float = check_limit("node_timeout_s", node_timeout_s)
+        self.node_grace_s: float = check_limit("node_grace_s", node_grace_s, zero=True)
         self.real_sleep_limit_s: float = check_seconds("real_sleep_limit_s", real_sleep_limit_s)
         if not self.real_sleep_limit_s:
             raise HarnessError("real_sleep_limit_s=0 would report every hook: give a number of seconds above 0")
