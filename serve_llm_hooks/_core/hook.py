@@ -34,8 +34,9 @@ class Hook:
         name: the bare function name.
         path: ``module:qualname``.
         ref: the path; with the parameters, where there are any.
-        identity: equal for two hooks of the same function. By path, so that re-running a notebook cell replaces the
-            hook; closures, partials and instances have no unique path and are known by identity.
+        identity: equal for two hooks of the same function, whatever their parameters. By path, so that re-running a
+            notebook cell replaces the hook; closures, partials and instances have no unique path and are known by
+            identity.
         call: takes ``ctx``, and nothing else.
         is_async: ``True`` if calling it always gives an awaitable.
         must_run_alone: ``True`` if it cannot share a hop to the worker thread with its neighbours.
@@ -88,6 +89,11 @@ class Hook:
         """The module or file that ``SERVE_LLM_HOOKS_ALLOW`` must allow."""
         return source_of(self.fn if self.instance is None else self.instance.owner)
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters, or the arguments of its class."""
+        return self.kwargs if self.instance is None else self.instance.kwargs
+
     def __repr__(self) -> str:
         models = f" for {', '.join(self.options.model_ids)}" if self.options.model_ids else ""
         return f"<Hook {self.ref} at {self.point}{models}>"
@@ -96,7 +102,11 @@ class Hook:
         if not isinstance(other, Hook):
             return NotImplemented
         mine, theirs = (self.identity, self.path, self.point), (other.identity, other.path, other.point)
-        return mine == theirs and self.kwargs == other.kwargs
+        if mine != theirs or not (self.parameters or other.parameters):
+            return mine == theirs
+        from .values import same_values  # only hooks with parameters need it
+
+        return same_values(self.parameters, other.parameters)
 
     def __hash__(self) -> int:
         return hash((self.path, self.point))

@@ -66,9 +66,21 @@ class HookRegistry:
 
     def add(self, hook: Hook) -> None:
         """Register a hook. A hook that is there already is kept once; a redefined function replaces the older one."""
-        self._hooks[hook.point, hook.path, hook.identity, repr(hook.kwargs) if hook.kwargs else ""] = hook
+        key: tuple[object, ...] = (hook.point, hook.path, hook.identity)
+        if hook.parameters:
+            key = self._key_by_value(key, hook)
+        self._hooks[key] = hook
         if has_unique_path(hook.fn, hook.path):
             self._newest[hook.path] = hook.fn
+
+    def _key_by_value(self, key: tuple[object, ...], hook: Hook) -> tuple[object, ...]:
+        """Return the key of a hook with parameters: that of an equal one, or a new one."""
+        from itertools import count
+
+        from .values import hash_of
+
+        key = (*key, hash_of(hook.parameters))
+        return next(each for number in count() if self._hooks.get(each := (*key, number), hook) == hook)
 
     def hooks(self, point: HookName | None = None, model_id: str | None = None) -> tuple[Hook, ...]:
         """Return the hooks of a point for a model, in the order in which they run.
@@ -102,7 +114,7 @@ class HookRegistry:
         self._newest.clear()
 
     def __iter__(self) -> Iterator[Hook]:
-        return iter([hook for hook in self._hooks.values() if self._is_current(hook)])
+        return iter([hook for hook in list(self._hooks.values()) if self._is_current(hook)])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -8,6 +8,7 @@ from typing import Any
 
 from .._core.errors import HookLoadError
 from .._core.hook import Hook, has_unique_path, marked_hooks
+from .._core.order import check_order
 from .._core.registry import HookRegistry
 from .._core.text import did_you_mean
 from .allow import check_hooks
@@ -44,15 +45,12 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
     found = hooks_of_entries(refs)
     check_names_differ(found)
     # Parameters given for one function replace the entry without any that came with its module.
-    given = {(hook.path, hook.point) for hook in found if hook.kwargs}
-    chosen = HookRegistry(hook for hook in found if hook.kwargs or (hook.path, hook.point) not in given)
+    given = {(hook.identity, hook.point) for hook in found if hook.kwargs}
+    chosen = HookRegistry(hook for hook in found if hook.kwargs or (hook.identity, hook.point) not in given)
     check_hooks(chosen)
     for hook in chosen:
         hook.check_kwargs()
-    # A circle or an ambiguous name fails here, not when it is too late. For each model on its own: two models'
-    # hooks never meet. (A glob stands for a model that it matches.)
-    for model_id in {"", *(model_id for hook in chosen for model_id in hook.options.model_ids)}:
-        chosen.hooks(model_id=model_id)
+    check_order(chosen)  # a circle or an ambiguous name fails here, not when it is too late
     return chosen
 
 
@@ -161,9 +159,11 @@ def check_names_differ(hooks: Iterable[Hook]) -> None:
         HookLoadError: there are two.
     """
     by_path: dict[str, list[Any]] = {}
+    seen: set[int] = set()
     for hook in hooks:
-        if not has_unique_path(hook.fn, hook.path):
+        if not has_unique_path(hook.fn, hook.path) or id(hook.fn) in seen:
             continue  # known by identity, whatever its name
+        seen.add(id(hook.fn))
         others = by_path.setdefault(hook.path, [])
         for other in others:
             ours, theirs = _wrapped_chain(hook.fn), _wrapped_chain(other)

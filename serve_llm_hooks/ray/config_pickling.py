@@ -90,7 +90,8 @@ def given_objects(config: Any) -> Iterator[Any]:
 
 def _warn_of_others(config: Any, taken: Sequence[Hook]) -> None:
     """Warn of hooks that are registered here and do not travel: the replica does not have them, so cannot warn."""
-    others = [hook for hook in registry.for_model(config.model_id) if hook not in taken]
+    known = set(taken)
+    others = [hook for hook in registry.for_model(config.model_id) if hook not in known]
     if not others or config._warned_of_others:
         return
     config._warned_of_others = True
