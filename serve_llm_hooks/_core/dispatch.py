@@ -185,7 +185,7 @@ class Dispatcher:
         hook = run.hooks[run.index]
         why = why if cause is None else one_line(cause)
         where = f" on node {self._node_id}" if self._node_id else ""
-        message = f"hook {hook.ref} failed at {hook.point} for model {self._model_id!r}{where}: {why}"
+        message = f"hook {hook.ref} failed at {hook.where} for model {self._model_id!r}{where}: {why}"
         failure = kind(message, hook=hook.ref, point=hook.point, model_id=self._model_id, node_id=self._node_id)
         failure.__cause__ = cause
         # While a start is being cancelled, a hook's failing clean-up must not swallow the cancellation.

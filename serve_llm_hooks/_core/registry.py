@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Concatenate, Protocol, TypeAlias, TypeVar, Unpack, cast, overload
 
-from .hook import MARK, Hook, has_unique_path, marked_hooks
+from .hook import Hook, has_unique_path, marked_hooks, marks_of, set_marks
+from .made import record
 from .options import checked_options
 from .points import HOOK_NAMES, HookName, hook_point
 
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
         ) -> Callable[[NodeVetoFn], NodeVetoFn]: ...
         @overload
         def __call__(self, point: NodeHookName, **options: Unpack[OptionKeywords]) -> Callable[[NodeFn], NodeFn]: ...
+
+
+_YIELDS = 0x20 | 0x200  # inspect.CO_GENERATOR, inspect.CO_ASYNC_GENERATOR
 
 
 class HookRegistry:
@@ -175,12 +179,16 @@ class HookRegistry:
         options = checked_options(point, model_id, order, before, after, timeout_s, on_error)
 
         def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
-            if not isinstance(fn, FunctionType) or fn.__code__.co_argcount != 1:  # nearly every hook is `def f(ctx)`
+            if isinstance(fn, staticmethod):
+                decorate(fn.__func__)
+                return fn
+            plain = isinstance(fn, FunctionType) and fn.__code__.co_argcount == 1
+            if not plain or fn.__code__.co_flags & _YIELDS:  # nearly every hook is `def f(ctx)`
                 from .signature import check_takes_ctx
 
                 check_takes_ctx(fn, options.point)
             hook = Hook(fn, options)
-            marks = getattr(fn, "__dict__", {}).get(MARK, ())
+            marks = marks_of(fn)
             if any(mark.point == options.point and mark != options for mark in marks):
                 raise ValueError(
                     f"{hook.path} is a hook at {options.point} already, with other options; "
@@ -188,7 +196,7 @@ class HookRegistry:
                 )
             if options not in marks:
                 try:
-                    setattr(fn, MARK, (*marks, options))
+                    set_marks(fn, (*marks, options))
                 except AttributeError:
                     from .errors import HookSignatureError
 
@@ -197,6 +205,7 @@ class HookRegistry:
                         "wrap it in a function"
                     ) from None
             self.add(hook)
+            record(hook)
             return fn
 
         return decorate

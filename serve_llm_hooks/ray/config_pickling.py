@@ -66,7 +66,7 @@ def state_to_send(config: Any, state: dict[Any, Any], others: Sequence[Hook]) ->
     elif config._script_hooks is not None:
         travelling = config._script_hooks
     else:
-        travelling = tuple(hook for hook in hooks_of_script() if hook.options.matches(config.model_id))
+        travelling = tuple(hooks_of_script(config.model_id))
         _warn_of_others(config, travelling)
         state["__pydantic_private__"] = {**state["__pydantic_private__"], "_script_hooks": travelling}
     if config.hooks is None:
