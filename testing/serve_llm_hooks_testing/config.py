@@ -1,54 +1,46 @@
-"""``FakeLLMConfig``: what a fake cluster is asked to serve."""
+"""``FakeLLMConfig``: the config of a replica on a fake cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import DownloadMode, HookLoadError, load_hooks
-from serve_llm_hooks._replica.cluster import ReplicaDefaults
+from serve_llm_hooks import HookLoadError, load_hooks
 from serve_llm_hooks._sources.phase_style import checked_list
 from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
 from serve_llm_hooks._sources.select import check_together, hooks_of_fields, tell_unmatched
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from serve_llm_hooks import Callback, Hook
     from serve_llm_hooks._core.options import OnError
 
-__all__ = ["FakeLLMConfig", "defaults_of"]
-
-# Ray downloads no weights when vLLM streams them from the bucket itself.
-_STREAMING = ("runai_streamer", "runai_streamer_sharded", "tensorizer")
-_REMOTE = ("s3://", "gs://", "abfss://", "azure://", "pyarrow-")
-
 
 @dataclass
 class FakeLLMConfig:
-    """An ``LLMConfig`` that needs no Ray: its fields that matter before the engine runs.
+    """A substitute for Ray's ``LLMConfig``: those of its fields that matter before the engine runs.
 
     Args:
-        model_id: the model's id, as clients name it.
-        hooks: what runs, each entry as :func:`serve_llm_hooks.load_hooks` takes it. ``None``: what the running script
-            itself decorated (under pytest: nothing). ``[]``: nothing.
+        model_id: the model's id, as clients use it.
+        hooks: the hooks that run, each entry as :func:`serve_llm_hooks.load_hooks` takes it. ``None``: those that the
+            running script itself defines (under pytest: none). ``[]``: none.
         callback: a class whose methods are named after hook points, its path, or an instance.
-        callback_kwargs: what the class is made with.
-        callbacks: phase functions ``(phase, config, data)``, or their paths; ``None``: none.
+        callback_kwargs: the arguments of the class.
+        callbacks: phase functions ``(phase, config, data)`` or their paths. ``None``: none.
         initialization_class: deprecated: a class with ``async initialize(llm_config)``, or its path.
-        initialization_kwargs: what it is made with.
+        initialization_kwargs: its arguments.
         model_source: as in Ray's ``model_loading_config``: a Hugging Face id, a folder, a bucket (``"s3://..."``), a
-            mapping with ``bucket_uri`` and ``extra_files``, or ``None``: ``model_id`` is the Hugging Face id. Unlike
-            there, it starts as a bucket, so that there is something to download.
+            mapping with ``bucket_uri`` and ``extra_files``, or ``None`` if ``model_id`` is the Hugging Face id. The
+            default is a bucket, unlike Ray's, so that there is something to download.
         engine_kwargs: the engine's arguments.
         runtime_env: the runtime environment of node tasks and engine workers.
-        on_error: what a failing hook does that does not say so itself.
+        on_error: what happens when a hook fails that does not say so itself.
 
     Raises:
-        HookLoadError: hooks that cannot be loaded; told here, as ``LLMConfig`` tells it.
-        HookOrderError: an order that is impossible, or ambiguous.
-        TypeError, ValueError: a field of the wrong kind.
+        HookLoadError: a hook cannot be loaded, as raised by ``LLMConfig``.
+        HookOrderError: an order of hooks is impossible or ambiguous.
+        TypeError, ValueError: a field has a value of the wrong kind.
 
     Example:
         >>> config = FakeLLMConfig("llama-2-7b", hooks=[], engine_kwargs={"max_model_len": 4096})
@@ -83,6 +75,7 @@ class FakeLLMConfig:
         runtime_env: Mapping[str, Any] | None = None,
         on_error: OnError = "raise",
     ) -> None:
+        """Check the fields, and load the hooks to see that they can be."""
         if not _is_text(model_id):
             raise ValueError(f"model_id is the model's name, not {model_id!r}")
         if hooks is not None and not isinstance(hooks, list | tuple):
@@ -106,38 +99,8 @@ class FakeLLMConfig:
         warn_of_initialization_class(self, stacklevel=2)
 
     def callback_hooks(self) -> list[Hook]:
-        """The hooks that ``initialization_class``, ``callback`` and ``callbacks`` come to."""
+        """Return the hooks of ``initialization_class``, ``callback`` and ``callbacks``."""
         return hooks_of_fields(self)
-
-
-def defaults_of(config: Any) -> ReplicaDefaults:
-    """What a replica would do without any hook: of a fake config, or of a real one."""
-    loading = getattr(config, "model_loading_config", None)
-    source = config.model_source if loading is None else loading.model_source
-    engine_kwargs = config.engine_kwargs
-    source_id = str(config.model_id)
-    mirror: dict[str, Any] | None = None
-    if isinstance(source, str):
-        if source.startswith(_REMOTE):
-            mirror = {"bucket_uri": source, "extra_files": []}
-        else:
-            source_id = source
-    elif source is not None:
-        mirror = {"bucket_uri": None, "extra_files": []}
-        mirror.update(source if isinstance(source, Mapping) else source.model_dump())
-    streams = engine_kwargs.get("load_format") in _STREAMING
-    callback = getattr(config, "callback_config", None)
-    on_error: OnError = getattr(config, "on_error", "raise")
-    if callback is not None and not callback.raise_error_on_callback:
-        on_error = "warn"
-    return ReplicaDefaults(
-        source_id=source_id,
-        mirror=mirror,
-        download_model=DownloadMode.NONE if streams else DownloadMode.MODEL_AND_TOKENIZER,
-        runtime_env={**(config.runtime_env or {}), "env_vars": dict((config.runtime_env or {}).get("env_vars", {}))},
-        engine_workers=(engine_kwargs.get("tensor_parallel_size", 1) * engine_kwargs.get("pipeline_parallel_size", 1)),
-        on_error=on_error,
-    )
 
 
 def _is_text(value: object) -> bool:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, FakePlacementGroup, faults as f
+from serve_llm_hooks_testing._simulation import replica
+from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
 
 from . import strikes, wing
 from .told import Names, told_start
@@ -74,7 +76,7 @@ def _numbered(hooks: Any, node_ids: Sequence[str]) -> Any:
 # -- the fake one -----------------------------------------------------------------------------------------------------
 
 
-class _OrderedCluster(FakeCluster):
+class _OrderedCluster(SimulatedCluster):
     """A fake cluster on which no two moments are the same, so that what came before what can be told."""
 
     _ticks: itertools.count[int]
@@ -99,7 +101,7 @@ def fake_config(model: Model, hooks: Any) -> Any:
 
 def run_fake(scenario: Scenario, make_config: Callable[[Model, Any], Any] = fake_config) -> dict[str, Told]:
     """Run a scenario on a fake cluster; what each model's start told."""
-    cluster = _OrderedCluster(
+    cluster = FakeCluster(
         3,
         group_nodes=scenario.group,
         in_group=False,  # the real wing starts outside of Serve
@@ -113,8 +115,14 @@ def run_fake(scenario: Scenario, make_config: Callable[[Model, Any], Any] = fake
     def make_group(numbers: Sequence[int]) -> FakePlacementGroup:
         return FakePlacementGroup([cluster.node_names[number] for number in numbers])
 
-    with _replica(scenario, make_group), warnings.catch_warnings(), ThreadPoolExecutor() as threads:
+    with (
+        _replica(scenario, make_group),
+        warnings.catch_warnings(),
+        pytest.MonkeyPatch.context() as patch,
+        ThreadPoolExecutor() as threads,
+    ):
         warnings.simplefilter("ignore")
+        patch.setattr(replica, "SimulatedCluster", _OrderedCluster)
         told = threads.map(partial(_start_fake, cluster, make_config), _models(scenario))
         return {model.model_id: each for model, each in zip(scenario.models, told, strict=True)}
 

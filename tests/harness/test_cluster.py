@@ -38,6 +38,7 @@ from serve_llm_hooks_testing import (
     RayInFakeRunError,
     engine_fails,
 )
+from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 
 def test_it_is_a_cluster() -> None:
-    cluster: Cluster = FakeCluster()
+    cluster: Cluster = SimulatedCluster(FakeCluster(), time.perf_counter)
     assert cluster.local_node_id == "node-0"
 
 

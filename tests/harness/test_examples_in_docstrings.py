@@ -12,7 +12,7 @@ import serve_llm_hooks_testing
 
 MODULES = [
     "serve_llm_hooks_testing",
-    *(f"serve_llm_hooks_testing.{module.name}" for module in pkgutil.iter_modules(serve_llm_hooks_testing.__path__)),
+    *(module.name for module in pkgutil.walk_packages(serve_llm_hooks_testing.__path__, "serve_llm_hooks_testing.")),
 ]
 
 

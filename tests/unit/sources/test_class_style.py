@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from serve_llm_hooks import (
+    HOOK_POINTS,
     HookError,
     HookPickleError,
     HookSignatureError,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from serve_llm_hooks import CallbackCtx, NodeCtx, Skip
+    from serve_llm_hooks import CallbackCtx, HookPoint, NodeCtx, Skip
 
     WriteModule = Callable[[str, str], Path]
 
@@ -82,6 +83,18 @@ def test_a_class_runs_at_its_points_on_one_object_per_process(callback: Any) -> 
         assert node.custom_data["count"] == 10 + len(ON_NODES)
         assert node.custom_data["id"] != ctx.custom_data["id"]
     assert len({node.custom_data["id"] for node in ctx.nodes.values()}) == 3
+
+
+@pytest.mark.parametrize("row", HOOK_POINTS.values(), ids=list(HOOK_POINTS))
+def test_the_class_to_inherit_has_the_method_of_a_row(row: HookPoint) -> None:
+    method = vars(RayServeLLMCallback)[row.name]
+    answer = "_Veto | Awaitable[_Veto]" if row.may_veto else "Awaitable[None] | None"
+    assert method.__annotations__ == {"ctx": row.context, "return": answer}
+    assert method.__doc__ == f"{row.purpose[0].upper()}{row.purpose[1:]}."
+
+
+def test_the_class_to_inherit_has_no_other() -> None:
+    assert [name for name in vars(RayServeLLMCallback) if name.startswith("on_")] == list(HOOK_POINTS)
 
 
 class Owner(RayServeLLMCallback):
