@@ -130,8 +130,10 @@ def advice(module: ModuleType, hook: Hook) -> str:
     """Return why a hook is not in its module's namespace, and what to write, in words."""
     name = hook.path.partition(":")[2]
     try:
-        today = attribute_of(module, name)
+        today = attribute_of(module, name) if isinstance(hook.fn, FunctionType) else None
     except AttributeError:
+        today = None
+    if today is None:
         return "no name in it holds it: assign it to one, or give the function itself in hooks=[...]"
     if isinstance(today, FunctionType) and id(hook.fn) in wrapped_chain(today):
         return f"it stands in a class: add '{module.__name__}:{name}' to hooks=[...]"
