@@ -18,7 +18,7 @@ LOADED: dict[str, Callable[[int], dict[str, Any]]] = {
     "ids": lambda index: {"model_id": f"org/model-{index}"},
     "globs": lambda index: {"model_id": f"org/model-{index}-*"},
     "ids_and_after": lambda index: {"model_id": f"org/model-{index}", "after": f"hook_{index - 1}"},
-    "globs_and_after": lambda index: {"model_id": f"org/model-{index}-*", "after": "hook_0"},
+    "globs_and_after": lambda index: {"model_id": f"org/model-{index}-*", "after": f"hook_{index - 1}"},
 }
 ORDERED: dict[str, Callable[[int], dict[str, Any]]] = {
     "after": lambda index: {"after": f"hook_{index - 1}"} if index else {},

@@ -57,8 +57,10 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
                 @hook("on_after_init")
                 def f(ctx): pass
             """,
-            "hook shop:Hooks.f at on_after_init ({file}:10) does not run: shop, which hooks=[...] names, decorates it, "
-            "and it stands in a class: add 'shop:Hooks.f' to hooks=[...]",
+            (
+                "hook shop:Hooks.f at on_after_init ({file}:10) does not run: shop, which hooks=[...] names, decorates it, "
+                "and it stands in a class: add 'shop:Hooks.f' to hooks=[...]"
+            ),
         ),
         (
             """
@@ -67,8 +69,10 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
                 @staticmethod
                 def f(ctx): pass
             """,
-            "hook shop:Hooks.f at on_after_init ({file}:9) does not run: shop, which hooks=[...] names, decorates it, "
-            "and it stands in a class: add 'shop:Hooks.f' to hooks=[...]",
+            (
+                "hook shop:Hooks.f at on_after_init ({file}:9) does not run: shop, which hooks=[...] names, decorates it, "
+                "and it stands in a class: add 'shop:Hooks.f' to hooks=[...]"
+            ),
         ),
         (
             """
@@ -78,8 +82,10 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
             @hook("on_before_init")
             def f(ctx): pass
             """,
-            "hook shop:f at on_after_init ({file}:8) does not run: shop, which hooks=[...] names, decorates it, and a "
-            "later definition has taken its name: give each a name of its own",
+            (
+                "hook shop:f at on_after_init ({file}:8) does not run: shop, which hooks=[...] names, decorates it, and a "
+                "later definition has taken its name: give each a name of its own"
+            ),
         ),
         (
             """
@@ -89,8 +95,10 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
             @hook("on_before_init", order=1)
             def f(ctx): pass
             """,
-            "hook shop:f at on_before_init ({file}:8) does not run: shop, which hooks=[...] names, decorates it, and a "
-            "later definition has taken its name: give each a name of its own",
+            (
+                "hook shop:f at on_before_init ({file}:8) does not run: shop, which hooks=[...] names, decorates it, and a "
+                "later definition has taken its name: give each a name of its own"
+            ),
         ),
         (
             """
@@ -103,8 +111,10 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
                 make("on_after_init"),
             ]
             """,
-            "hook shop:make.<locals>.f at on_after_init ({file}:14) does not run: shop, which hooks=[...] names, "
-            "decorates it, and no name in it holds it: assign it to one, or give the function itself in hooks=[...]",
+            (
+                "hook shop:make.<locals>.f at on_after_init ({file}:14) does not run: shop, which hooks=[...] names, "
+                "decorates it, and no name in it holds it: assign it to one, or give the function itself in hooks=[...]"
+            ),
         ),
         (
             """
@@ -113,8 +123,10 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
             hook("on_after_init")(Object().f)
             """,
-            "hook shop:Object.f at on_after_init ({file}:11) does not run: shop, which hooks=[...] names, decorates "
-            "it, and no name in it holds it: assign it to one, or give the function itself in hooks=[...]",
+            (
+                "hook shop:Object.f at on_after_init ({file}:11) does not run: shop, which hooks=[...] names, decorates "
+                "it, and no name in it holds it: assign it to one, or give the function itself in hooks=[...]"
+            ),
         ),
         (
             """
@@ -128,8 +140,10 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
             @hook("on_after_init")
             def f(ctx): pass
             """,
-            "hook shop:f at on_after_init ({file}:15) does not run: shop, which hooks=[...] names, decorates it, and f "
-            "now means something else: put @hook above its other decorators, or @functools.wraps(fn) into them",
+            (
+                "hook shop:f at on_after_init ({file}:15) does not run: shop, which hooks=[...] names, decorates it, and f "
+                "now means something else: put @hook above its other decorators, or @functools.wraps(fn) into them"
+            ),
         ),
     ],
 )
@@ -295,7 +309,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], dict[str
         exec(source, vars(main))
         return vars(main)
 
-    yield execute
+    return execute
 
 
 @pytest.mark.parametrize("config", [Config("m", None), RayConfig("m")])
