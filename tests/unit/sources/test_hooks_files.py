@@ -113,7 +113,7 @@ def test_a_folder_is_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     for ref in ("a/folder", "a/folder/", folder.as_posix()):
         assert names(load_hooks(ref)) == ["zeroth", "first", "second", "third"]
-    assert [one.source for one in load_hooks("a/folder")][0] == (folder / "a.py").as_posix()
+    assert next(iter(load_hooks("a/folder"))).source == (folder / "a.py").as_posix()
     assert "zeroth(size=2)" in repr(load_hooks("a/folder", {"hook": "a/folder/a.py:zeroth", "kwargs": {"size": 2}}))
 
 

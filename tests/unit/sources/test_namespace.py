@@ -16,7 +16,7 @@ from serve_llm_hooks._sources.select import hooks_of_config
 from tests.unit.stub import LOGGED, Config, RayConfig, names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     WriteModule = Callable[[str, str], Path]
@@ -48,7 +48,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("source", "says"),
+    ("source", "what", "why"),
     [
         (
             """
@@ -57,10 +57,8 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
                 @hook("on_after_init")
                 def f(ctx): pass
             """,
-            (
-                "hook shop:Hooks.f at on_after_init ({file}:10) does not run: shop, which hooks=[...] names, decorates it, "
-                "and it stands in a class: add 'shop:Hooks.f' to hooks=[...]"
-            ),
+            "shop:Hooks.f at on_after_init ({file}:10)",
+            "it stands in a class: add 'shop:Hooks.f' to hooks=[...]",
         ),
         (
             """
@@ -69,10 +67,8 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
                 @staticmethod
                 def f(ctx): pass
             """,
-            (
-                "hook shop:Hooks.f at on_after_init ({file}:9) does not run: shop, which hooks=[...] names, decorates it, "
-                "and it stands in a class: add 'shop:Hooks.f' to hooks=[...]"
-            ),
+            "shop:Hooks.f at on_after_init ({file}:9)",
+            "it stands in a class: add 'shop:Hooks.f' to hooks=[...]",
         ),
         (
             """
@@ -82,10 +78,8 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
             @hook("on_before_init")
             def f(ctx): pass
             """,
-            (
-                "hook shop:f at on_after_init ({file}:8) does not run: shop, which hooks=[...] names, decorates it, and a "
-                "later definition has taken its name: give each a name of its own"
-            ),
+            "shop:f at on_after_init ({file}:8)",
+            "a later definition has taken its name: give each a name of its own",
         ),
         (
             """
@@ -95,10 +89,8 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
             @hook("on_before_init", order=1)
             def f(ctx): pass
             """,
-            (
-                "hook shop:f at on_before_init ({file}:8) does not run: shop, which hooks=[...] names, decorates it, and a "
-                "later definition has taken its name: give each a name of its own"
-            ),
+            "shop:f at on_before_init ({file}:8)",
+            "a later definition has taken its name: give each a name of its own",
         ),
         (
             """
@@ -111,10 +103,8 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
                 make("on_after_init"),
             ]
             """,
-            (
-                "hook shop:make.<locals>.f at on_after_init ({file}:14) does not run: shop, which hooks=[...] names, "
-                "decorates it, and no name in it holds it: assign it to one, or give the function itself in hooks=[...]"
-            ),
+            "shop:make.<locals>.f at on_after_init ({file}:14)",
+            "no name in it holds it: assign it to one, or give the function itself in hooks=[...]",
         ),
         (
             """
@@ -123,10 +113,8 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
             hook("on_after_init")(Object().f)
             """,
-            (
-                "hook shop:Object.f at on_after_init ({file}:11) does not run: shop, which hooks=[...] names, decorates "
-                "it, and no name in it holds it: assign it to one, or give the function itself in hooks=[...]"
-            ),
+            "shop:Object.f at on_after_init ({file}:11)",
+            "no name in it holds it: assign it to one, or give the function itself in hooks=[...]",
         ),
         (
             """
@@ -140,20 +128,20 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
             @hook("on_after_init")
             def f(ctx): pass
             """,
-            (
-                "hook shop:f at on_after_init ({file}:15) does not run: shop, which hooks=[...] names, decorates it, and f "
-                "now means something else: put @hook above its other decorators, or @functools.wraps(fn) into them"
-            ),
+            "shop:f at on_after_init ({file}:15)",
+            "f now means something else: put @hook above its other decorators, or @functools.wraps(fn) into them",
         ),
     ],
 )
 def test_what_is_not_taken_is_told(
-    write_module: WriteModule, caplog: pytest.LogCaptureFixture, source: str, says: str
+    write_module: WriteModule, caplog: pytest.LogCaptureFixture, source: str, what: str, why: str
 ) -> None:
     other = "\n@hook('on_before_init')\ndef other(ctx): pass\n\n"
     file = write_module("shop", other + "\n\n" + textwrap.dedent(source).lstrip("\n"))
     load_hooks("shop")
-    assert told(caplog) == [says.format(file=file)]
+    assert told(caplog) == [
+        f"hook {what.format(file=file)} does not run: shop, which hooks=[...] names, decorates it, and {why}"
+    ]
     load_hooks("shop")
     assert told(caplog) == []  # once per import
 
@@ -299,7 +287,7 @@ def test_a_function_that_has_only_captured_a_hook_is_none(write_module: WriteMod
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], dict[str, Any]]]:
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
     """Run source as the script that is running."""
     main = ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", main)
