@@ -648,3 +648,21 @@ def test_where_nothing_is_allowed_a_config_without_hooks_is(
     monkeypatch.setenv("SERVE_LLM_HOOKS_ALLOW", "")
     config = pickle.loads(cloudpickle.dumps(LLMConfig(model_id="m", **CPU)))
     assert config.callback_hooks() == []
+
+
+def test_a_config_whose_hooks_are_for_another_model_says_so(
+    hook_registry: HookRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    @hook_registry.hook("on_before_init", model_id="qwen/*")
+    def of_qwen(ctx: CallbackCtx) -> None: ...
+
+    caplog.set_level(logging.WARNING, "serve_llm_hooks")  # an engine of another test may have silenced it
+    config = LLMConfig(model_id="Qwen/Qwen3-8B", hooks=[hook_registry], **CPU)
+    (message,) = warnings_of(caplog)
+    assert "of_qwen at on_before_init (model_id='qwen/*', which differs from 'Qwen/Qwen3-8B'" in message
+    caplog.clear()
+    LLMConfig(model_id="qwen/qwen3", hooks=[hook_registry], **CPU)
+    pickle.dumps(config)
+    assert warnings_of(caplog) == []  # once for each config, and not each time that it travels
