@@ -80,6 +80,8 @@ class NodeCtx(Checked):
     Attributes:
         model_id: the model's id, as clients name it (read-only).
         node_id: this node's id (read-only).
+        address: its IP address (read-only).
+        hostname: its name; empty where it is not known (read-only).
         is_local: ``True`` on the replica's own node (read-only).
         download_model: what this node is about to download; a hook before the download may change it.
         custom_data: a copy of the replica's; what a hook adds is in ``ctx.nodes[node_id].custom_data`` there.
@@ -97,6 +99,8 @@ class NodeCtx(Checked):
     custom_data: dict[str, Any] = checked_field("dict", factory=dict)
     model_path: str | None = checked_field("path?")
     load_llm_config: Final[Callable[[], Any] | None] = field(default=None, repr=False, metadata={"kind": "read-only"})
+    address: Final[str] = checked_field("read-only", "")
+    hostname: Final[str] = checked_field("read-only", "")
 
     @property
     def llm_config(self) -> Any:

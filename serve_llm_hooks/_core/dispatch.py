@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from .hook import Hook
+    from .node import Node
     from .options import OnError
     from .trace import Batch, HookOutcome, Trace
 
@@ -41,7 +42,7 @@ class Dispatcher:
     Args:
         model_id: the model, for messages.
         trace: where calls are recorded; ``None`` records nothing.
-        node_id: the node, for messages; ``None`` in the replica.
+        node: the node, for messages; ``None`` in the replica.
         on_error: the error policy of hooks that have none of their own.
     """
 
@@ -50,12 +51,12 @@ class Dispatcher:
         model_id: str,
         *,
         trace: Trace | None,
-        node_id: str | None = None,
+        node: Node | None = None,
         on_error: OnError = "raise",
     ) -> None:
         self._model_id = model_id
         self._trace = trace
-        self._node_id = node_id
+        self._node = node
         self._on_error = on_error
         self._worker = WorkerThread()
 
@@ -165,7 +166,7 @@ class Dispatcher:
         else:
             run.veto = run.veto or Skip(decision.reason or f"{hook.ref} returned False")
             run.end("vetoed", decision.reason)
-            at_node = f", node {self._node_id}" if self._node_id else ""
+            at_node = f", {self._node}" if self._node else ""
             why = f": {decision.reason}" if decision.reason else ""
             logger.info("model %r%s: %s vetoed at %s%s", self._model_id, at_node, hook.ref, hook.point, why)
 
@@ -184,9 +185,10 @@ class Dispatcher:
         """Handle a failing hook as its ``on_error`` says: raise, or warn and go on."""
         hook = run.hooks[run.index]
         why = why if cause is None else one_line(cause)
-        where = f" on node {self._node_id}" if self._node_id else ""
+        where = f" on {self._node}" if self._node else ""
         message = f"hook {hook.ref} failed at {hook.where} for model {self._model_id!r}{where}: {why}"
-        failure = kind(message, hook=hook.ref, point=hook.point, model_id=self._model_id, node_id=self._node_id)
+        node_id = self._node and self._node.node_id
+        failure = kind(message, hook=hook.ref, point=hook.point, model_id=self._model_id, node_id=node_id)
         failure.__cause__ = cause
         # While a start is being cancelled, a hook's failing clean-up must not swallow the cancellation.
         if (hook.options.on_error or self._on_error) == "warn" and not _is_cancelled():

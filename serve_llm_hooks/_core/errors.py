@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .node import Node
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -81,7 +83,7 @@ class HookError(ServeLLMHooksError):
         self.node_id = node_id
         self.remote_traceback = remote_traceback
         if remote_traceback:
-            self.add_note(f"Traceback on node {node_id}:\n{remote_traceback.rstrip()}")
+            self.add_note(f"Traceback on {Node(node_id or '')}:\n{remote_traceback.rstrip()}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild_hook_error, (type(self), str(self), self._fields()), self._state())
@@ -120,7 +122,7 @@ class NodeLostError(ServeLLMHooksError):
         self.node_id = node_id
         self.remote_traceback = remote_traceback
         if remote_traceback:
-            self.add_note(f"Traceback on node {node_id}:\n{remote_traceback.rstrip()}")
+            self.add_note(f"Traceback on {Node(node_id)}:\n{remote_traceback.rstrip()}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild_node_error, (type(self), str(self), self.node_id, self.remote_traceback))

@@ -80,13 +80,27 @@ def _assign(ctx: Any, name: str, value: object) -> None:
     object.__setattr__(ctx, name, check(name, value) if check else value)
 
 
+def _missing(ctx: Any, name: str) -> Any:
+    """Suggest the nearest name. Python asks here for what it has not found."""
+    if hasattr(type(ctx), name):  # a property, in which an AttributeError was raised: again, as it was
+        return object.__getattribute__(ctx, name)
+    if name.startswith("__"):  # copy, pickle and others try many of these
+        raise AttributeError(f"{type(ctx).__name__} has no {name}")
+    names = {*type(ctx).__dataclass_fields__, *(each for each in dir(type(ctx)) if not each.startswith("_"))}
+    raise AttributeError(
+        f"{type(ctx).__name__} has no field {name!r}{did_you_mean(name, sorted(names))}. "
+        "What hooks keep for each other is in ctx.custom_data."
+    )
+
+
 class Checked:
     """Base of contexts: checks every assignment for unknown names, read-only fields and wrong values."""
 
     __slots__ = ()
 
-    if not TYPE_CHECKING:  # pragma: no branch  # a checker that sees a __setattr__ accepts any name
+    if not TYPE_CHECKING:  # pragma: no branch  # a checker that sees these accepts any name
         __setattr__ = _assign
+        __getattr__ = _missing
 
 
 class ModeField:

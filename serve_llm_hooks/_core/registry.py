@@ -65,11 +65,16 @@ class HookRegistry:
     def __init__(self, hooks: Iterable[Hook] = ()) -> None:
         self._hooks: dict[tuple[object, ...], Hook] = {}
         self._newest: dict[str, Callable[..., Any]] = {}
+        given: Any = hooks
+        if isinstance(given, str) or not hasattr(given, "__iter__"):
+            raise _no_hook(given)
         for one in hooks:
             self.add(one)
 
     def add(self, hook: Hook) -> None:
         """Register a hook. A hook that is there already is kept once; a redefined function replaces the older one."""
+        if not isinstance(hook, Hook):
+            raise _no_hook(hook)
         key: tuple[object, ...] = (hook.point, hook.path, hook.identity)
         if hook.parameters:
             key = self._key_by_value(key, hook)
@@ -209,6 +214,16 @@ class HookRegistry:
             return fn
 
         return decorate
+
+
+def _no_hook(given: object) -> Exception:
+    from .errors import HookLoadError
+
+    what = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
+    return HookLoadError(
+        f"HookRegistry(...) takes the hooks of other registries, not {what}: load_hooks(...) makes a registry of "
+        "functions, modules and paths"
+    )
 
 
 registry: HookRegistry = HookRegistry()

@@ -23,6 +23,8 @@ class NodeResult:
         start_s, end_s: when its work started and ended: seconds since the epoch (virtual on a fake cluster).
         download_s: seconds spent in the download alone.
         error: the failure in one line, or ``None``.
+        address: the node's IP address; empty where it is not known.
+        hostname: the node's name; empty where it is not known.
     """
 
     node_id: str
@@ -35,6 +37,8 @@ class NodeResult:
     end_s: float = 0.0
     download_s: float = 0.0
     error: str | None = None
+    address: str = ""
+    hostname: str = ""
 
 
 @dataclass(frozen=True, slots=True)

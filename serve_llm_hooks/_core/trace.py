@@ -10,6 +10,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
+from .node import Node
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -41,6 +43,8 @@ class HookEvent(NamedTuple):
         outcome: ``"ok"``; ``"vetoed"``; ``"failed"``; ``"warned"`` (failed, with ``on_error="warn"``);
             ``"timed_out"``; ``"cancelled"``; ``"disabled"`` (it did not run: ``SERVE_LLM_HOOKS_DISABLE``).
         detail: the reason of a veto, the error in one line, or what in the variable disables it.
+        address: the node's IP address; empty where it is not known.
+        hostname: the node's name; empty where it is not known.
     """
 
     point: HookName
@@ -51,6 +55,8 @@ class HookEvent(NamedTuple):
     end_s: float
     outcome: HookOutcome = "ok"
     detail: str = ""
+    address: str = ""
+    hostname: str = ""
 
     @property
     def name(self) -> str:
@@ -100,15 +106,22 @@ class Trace:
         self,
         *,
         node_id: str = "",
+        address: str = "",
+        hostname: str = "",
         clock: Callable[[], float] = time.perf_counter,
         epoch_s: float | None = None,
     ) -> None:
-        self.node_id = node_id
+        self.node: Node = Node(node_id, address, hostname)
         self.process_id: int = os.getpid()
         self.clock = clock
         # perf_counter means nothing in another process, and the wall clock can be stepped: so the one, anchored once.
         self.epoch_s: float = time.time() - clock() if epoch_s is None else epoch_s
         self._parts: list[Batch | HookEvent] = []
+
+    @property
+    def node_id(self) -> str:
+        """The node on which the calls that are recorded here run."""
+        return self.node.node_id
 
     def batch(self, hooks: Sequence[Call]) -> Batch:
         """Begin a batch. Times that are written into it are in the trace at once."""
@@ -120,11 +133,13 @@ class Trace:
         """Add events that another process recorded."""
         self._parts.extend(events)
 
-    def disabled(self, hook: Call, why: str, *, node_id: str | None = None) -> None:
+    def disabled(self, hook: Call, why: str, *, node: Node | None = None) -> None:
         """Record that a hook would have run now, but is turned off."""
         now_s = self.epoch_s + self.clock()
-        at = self.node_id if node_id is None else node_id
-        self._parts.append(HookEvent(hook.point, hook.ref, at, self.process_id, now_s, now_s, "disabled", why))
+        node_id, address, hostname = self.node if node is None else node
+        self._parts.append(
+            HookEvent(hook.point, hook.ref, node_id, self.process_id, now_s, now_s, "disabled", why, address, hostname)
+        )
 
     @property
     def running(self) -> str | None:
@@ -166,7 +181,7 @@ class Trace:
                 f"{event.duration_s:8.3f} s",
                 event.point,
                 event.hook,
-                event.node_id[:12],
+                Node(event.node_id, event.address, event.hostname).label,
                 str(event.process_id),
                 f"{event.outcome}: {event.detail}" if event.detail else event.outcome,
             )
@@ -180,26 +195,29 @@ class Trace:
     def _expand(self, batch: Batch) -> Iterator[HookEvent]:
         times = batch.times
         epoch_s = self.epoch_s
+        node_id, address, hostname = self.node
         for index in range(len(times) - 1):
             outcome, detail = batch.outcomes.get(index, ("ok", ""))
             hook = batch.hooks[index]
             yield HookEvent(
                 hook.point,
                 hook.ref,
-                self.node_id,
+                node_id,
                 self.process_id,
                 epoch_s + times[index],
                 epoch_s + times[index + 1],
                 outcome,
                 detail,
+                address,
+                hostname,
             )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (self.node_id, self.process_id, self.events))
+        return (_rebuild, (self.node, self.process_id, self.events))
 
 
-def _rebuild(node_id: str, process_id: int, events: Iterable[HookEvent]) -> Trace:
-    trace = Trace(node_id=node_id)
+def _rebuild(node: Node, process_id: int, events: Iterable[HookEvent]) -> Trace:
+    trace = Trace(**node._asdict())
     trace.process_id = process_id
     trace.extend(events)
     return trace

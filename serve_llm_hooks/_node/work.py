@@ -60,7 +60,7 @@ async def run_task(
         environ: the environment whose ``SERVE_LLM_HOOKS_ALLOW`` decides; left out, this process's.
         progress: logs what is waited for; left out, nothing does.
     """
-    trace = Trace(node_id=task.node_id, clock=clock, epoch_s=epoch_s)
+    trace = Trace(**task.node._asdict(), clock=clock, epoch_s=epoch_s)
     work = _Work(task, download, trace, environ)
     start_s = clock()
     failure: Exception | None = None
@@ -72,7 +72,7 @@ async def run_task(
         reraise_if_not_a_failure(error)
         failure = _reported(error, task.node_id)
     try:
-        packed = pack_custom_data(work.ctx.custom_data, where=f"node {task.node_id}")
+        packed = pack_custom_data(work.ctx.custom_data, where=str(task.node))
     except HookPickleError as error:
         failure = failure or _reported(error, task.node_id)
     return NodeReport(
@@ -104,6 +104,8 @@ class _Work:
         self.ctx = NodeCtx(
             model_id=task.model_id,
             node_id=task.node_id,
+            address=task.address,
+            hostname=task.hostname,
             is_local=task.is_local,
             download_model=task.download_model,
             load_llm_config=self._load_llm_config,
@@ -120,13 +122,11 @@ class _Work:
         ctx, task = self.ctx, self.task
         for packed in task.hooks:  # all of them, before anything is unpickled
             self._check(packed.source, f"hook {packed.ref}")
-        ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on node {task.node_id}")
+        ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on {task.node}")
         hooks = with_fresh_instances(self._unpack_hooks())
         before = [hook for hook in hooks if hook.point == "on_before_node_download"]
         after = [hook for hook in hooks if hook.point == "on_after_node_download"]
-        async with Dispatcher(
-            task.model_id, trace=self.trace, node_id=task.node_id, on_error=task.on_error
-        ) as dispatcher:
+        async with Dispatcher(task.model_id, trace=self.trace, node=task.node, on_error=task.on_error) as dispatcher:
             veto = await dispatcher.run_point(before, ctx)
             await self._download(veto)
             await dispatcher.run_point(after, ctx)
@@ -161,7 +161,7 @@ class _Work:
             except ModuleNotFoundError as error:
                 module = packed.ref.partition(":")[0]
                 raise HookLoadError(
-                    f"hooks module {module!r} cannot be imported on node {self.task.node_id} "
+                    f"hooks module {module!r} cannot be imported on {self.task.node} "
                     f"(no module {error.name!r}), so hook {packed.ref} cannot run there. Ship it with the "
                     "deployment: runtime_env={'working_dir': ...} or {'py_modules': [...]}, or install it on "
                     "every node."
@@ -169,7 +169,7 @@ class _Work:
             except BaseException as error:
                 reraise_if_not_a_failure(error)
                 raise HookLoadError(
-                    f"hook {packed.ref} cannot be unpacked on node {self.task.node_id}: {unpickle_failure(error)}. "
+                    f"hook {packed.ref} cannot be unpacked on {self.task.node}: {unpickle_failure(error)}. "
                     "Is the same version of its module on every node?"
                 ) from error
             if hook.path.partition(":")[0] != file_module_name(packed.source):
@@ -185,12 +185,12 @@ class _Work:
         return None if self.task.llm_config is None else pickle.loads(self.task.llm_config)
 
     def _check(self, source: str, what: str) -> None:
-        check_source(source, what, where=f"on node {self.task.node_id}", environ=self.environ)
+        check_source(source, what, where=f"on {self.task.node}", environ=self.environ)
 
 
 def _download_error(task: NodeTask, cause: str) -> DownloadError:
     return DownloadError(
-        f"model {task.model_id!r} could not be downloaded to node {task.node_id} from {task.download_source}: {cause}",
+        f"model {task.model_id!r} could not be downloaded to {task.node} from {task.download_source}: {cause}",
         node_id=task.node_id,
     )
 

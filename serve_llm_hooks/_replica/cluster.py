@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._core.context import CallbackCtx
+    from .._core.node import Node
     from .._core.options import OnError
     from .._node.task import NodeReport, NodeTask
 
@@ -68,6 +69,10 @@ class Cluster(Protocol):
     @property
     def local_node_id(self) -> str:
         """The node on which the replica runs."""
+        ...
+
+    def node(self, node_id: str) -> Node:
+        """Return a node with its address and host's name, as far as they are known. Never fails."""
         ...
 
     def defaults(self, llm_config: Any) -> ReplicaDefaults:

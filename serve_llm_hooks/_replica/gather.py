@@ -10,6 +10,7 @@ from .._core.errors import NodeLostError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .._core.node import Node
     from .._node.task import NodeReport, NodeTask
     from .._observe.progress import Progress
     from .cluster import Cluster
@@ -45,19 +46,19 @@ async def run_on_nodes(
         answers.put_nowait(task.node_id)
 
     running = [loop.create_task(ask(task)) for task in tasks]
-    waiting = {task.node_id for task in tasks}
+    waiting = {task.node_id: task.node for task in tasks}
     deadline_s = loop.time() + cluster.node_timeout_s
     try:
-        with progress.waiting_for(lambda: f"{len(waiting)} of {len(tasks)} nodes: {', '.join(sorted(waiting)[:8])}"):
+        with progress.waiting_for(lambda: f"{len(waiting)} of {len(tasks)} nodes: {_labels(tuple(waiting.values()))}"):
             while waiting:
                 async with asyncio.timeout_at(deadline_s):
                     node_id = await answers.get()
-                waiting.discard(node_id)
+                del waiting[node_id]
                 if node_id in failures:
                     deadline_s = min(deadline_s, loop.time() + cluster.node_grace_s)
     except TimeoutError:
         if not failures:
-            failures = {node_id: _unanswered(node_id, cluster.node_timeout_s) for node_id in waiting}
+            failures = {node.node_id: _unanswered(node, cluster.node_timeout_s) for node in waiting.values()}
     finally:
         unfinished = [task for task in running if not task.done()]
         for task in unfinished:
@@ -68,9 +69,13 @@ async def run_on_nodes(
     return reports, failures
 
 
-def _unanswered(node_id: str, timeout_s: float) -> NodeLostError:
+def _labels(nodes: Sequence[Node]) -> str:
+    return ", ".join(sorted(node.label for node in nodes[:8]))
+
+
+def _unanswered(node: Node, timeout_s: float) -> NodeLostError:
     return NodeLostError(
-        f"node {node_id} did not answer within {timeout_s:g} s; its task was cancelled. Is the node "
+        f"{node} did not answer within {timeout_s:g} s; its task was cancelled. Is the node "
         "up, and does the download need longer? The limit is SERVE_LLM_HOOKS_NODE_TIMEOUT_S.",
-        node_id=node_id,
+        node_id=node.node_id,
     )

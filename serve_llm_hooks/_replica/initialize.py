@@ -149,7 +149,7 @@ class Initialization:
 def _begin(llm_config: Any, cluster: Cluster, hooks: HookRegistry | None) -> Initialization:
     """Import what the config names, and ask for the defaults: seconds that belong to the start too."""
     model_id = str(llm_config.model_id)
-    where = f"in the replica of model {model_id!r} on node {cluster.local_node_id}"
+    where = f"in the replica of model {model_id!r} on {cluster.node(cluster.local_node_id)}"
     try:
         with Progress(model_id) as progress, progress.waiting_for("its hooks and its engine to be imported"):
             if hooks is None:

@@ -10,6 +10,7 @@ from .._core.trace import Trace
 from .._observe.progress import Progress
 
 if TYPE_CHECKING:
+    from .._core.node import Node
     from .._core.points import HookName
     from .._core.selection import Selection
     from .._core.veto import Skip
@@ -36,7 +37,9 @@ class Start:
         self.cluster = cluster
         self.selection = selection
         self.defaults: ReplicaDefaults = cluster.defaults(llm_config)
-        self.trace: Trace = Trace(node_id=cluster.local_node_id, clock=cluster.clock, epoch_s=cluster.epoch_s)
+        self.trace: Trace = Trace(
+            **cluster.node(cluster.local_node_id)._asdict(), clock=cluster.clock, epoch_s=cluster.epoch_s
+        )
         self.ctx: CallbackCtx = CallbackCtx(
             llm_config=llm_config,
             worker_node_download_model=self.defaults.download_model,
@@ -57,7 +60,7 @@ class Start:
         with self.progress.waiting_for(lambda: f"{self.trace.running or 'hooks'} at {name}"):
             return await self.dispatcher.run_point(hooks, self.ctx)
 
-    def record_disabled(self, name: HookName, node_id: str | None = None) -> None:
+    def record_disabled(self, name: HookName, node: Node | None = None) -> None:
         """Record in the trace the hooks of a point that are turned off, where they would have run."""
         for hook, why in self.selection.disabled[name]:
-            self.trace.disabled(hook, why, node_id=node_id)
+            self.trace.disabled(hook, why, node=node)

@@ -46,6 +46,10 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
         Traceback (most recent call last):
         serve_llm_hooks.HookImportError: hooks module 'no_such_module' ...
     """
+    if len(refs) > 1 and all(isinstance(ref, str) and len(ref) == 1 for ref in refs):
+        raise HookLoadError(
+            f"load_hooks(*{''.join(map(str, refs))!r}) takes a string apart into its letters: leave out the *"
+        )
     found = hooks_of_entries(refs)
     check_names_differ(found)
     # Parameters given for one function replace the entry without any that came with its module.
@@ -124,6 +128,11 @@ def _no_hook(target: Any, named: object) -> HookLoadError:
     if callable(target) and not isinstance(target, type):
         name = getattr(target, "__qualname__", repr(target))
         return HookLoadError(f'{name} in hooks=[...] is no hook: decorate it with @hook("on_...") to say where it runs')
+    if isinstance(target, Iterable):
+        return HookLoadError(
+            "an entry of hooks=[...], and of load_hooks(...), is one hook, module or class, not a "
+            f"{type(target).__name__}: unpack the list, as in load_hooks(*hooks) or hooks=[*hooks]"
+        )
     return HookLoadError(
         "hooks=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, a class with methods "
         f"named after hook points, or {{'hook': ..., 'kwargs': {{...}}}}, not {target!r}"

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray.serve import Application
 from ray.serve.llm import (
     LLMConfig as _RayLLMConfig,
@@ -134,7 +135,30 @@ def _arguments(given: Any) -> dict[str, Any]:
     return _fields(given)
 
 
-def _hooked_config(config: Any, where: str) -> LLMConfig:
+def _hooked_config(given: Any, where: str) -> LLMConfig:
+    config = _config(given, where)
+    _warn_of_lost_variables(config)
+    return config
+
+
+def _warn_of_lost_variables(config: LLMConfig) -> None:
+    """Warn if variables of ours cannot reach the replica: in Ray, a config's ``env_vars`` replace all others."""
+    actor = (config.deployment_config.get("ray_actor_options") or {}).get("runtime_env") or {}
+    application = ray.get_runtime_context().runtime_env if ray.is_initialized() else {}
+    given = [env.get("env_vars") for env in (config.runtime_env or {}, actor, application)]
+    taken, *others = [variables for variables in given if variables is not None] or [{}]
+    lost = {name for variables in others for name in variables if name.startswith("SERVE_LLM_HOOKS_")} - set(taken)
+    if lost:
+        logger.warning(
+            "model %r: %s will not be set in its replicas and on its nodes: of the env_vars of a config's runtime_env, "
+            "of its ray_actor_options and of the application, Ray takes the first that there are, and drops the "
+            "others. Write it into the config's runtime_env too.",
+            config.model_id,
+            ", ".join(sorted(lost)),
+        )
+
+
+def _config(config: Any, where: str) -> LLMConfig:
     """Return a config, a dict or a file as a config of ours."""
     if isinstance(config, LLMConfig):
         # server_cls may have been assigned after the config was made.

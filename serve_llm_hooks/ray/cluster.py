@@ -24,10 +24,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .._core.download_mode import DownloadMode
 from .._core.errors import NodeLostError, PlacementGroupError
+from .._core.node import Node
 from .._core.text import one_line
 from .._replica.cluster import ReplicaDefaults
 from .._replica.engine_args import split_engine_kwargs
-from .capacity import autoscales, describe_nodes
+from .capacity import autoscales, describe_nodes, node_of_ray
 from .node_entry import run_packed_task
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class RayCluster:
         """Check and keep the limits; nothing is asked of Ray yet."""
         self.node_timeout_s: float = _seconds("SERVE_LLM_HOOKS_NODE_TIMEOUT_S", 3600.0, node_timeout_s)
         self.node_grace_s = node_grace_s
+        self._nodes: dict[str, Node] = {}
         self.placement_group_timeout_s: float = _seconds(
             "SERVE_LLM_HOOKS_PLACEMENT_GROUP_TIMEOUT_S", 1800.0, placement_group_timeout_s
         )
@@ -85,6 +87,14 @@ class RayCluster:
     def local_node_id(self) -> str:
         """The node on which this process runs."""
         return ray.get_runtime_context().get_node_id()
+
+    def node(self, node_id: str) -> Node:
+        """Return a node with its address and host's name, as Ray knows them."""
+        if node_id not in self._nodes:
+            self._nodes[node_id] = Node(node_id)
+            with contextlib.suppress(Exception):  # an address in a message is not worth a start
+                self._nodes.update((node.node_id, node) for node in map(node_of_ray, ray.nodes()))
+        return self._nodes[node_id]
 
     def defaults(self, llm_config: Any) -> ReplicaDefaults:
         """Return the settings of a start by Ray itself."""
@@ -225,16 +235,16 @@ async def _settled(ref: Any) -> None:
 
 
 def _lost(task: NodeTask, error: RayError) -> NodeLostError:
-    where = f"node {task.node_id} was lost while model {task.model_id!r} was initialized there"
+    where = f"{task.node} was lost while model {task.model_id!r} was initialized there"
     if isinstance(error, RuntimeEnvSetupError):
-        where = f"the runtime_env of model {task.model_id!r} cannot be set up on node {task.node_id}"
+        where = f"the runtime_env of model {task.model_id!r} cannot be set up on {task.node}"
     elif isinstance(error, TaskUnschedulableError):
-        where = f"node {task.node_id} is gone, so model {task.model_id!r} cannot be initialized there"
+        where = f"{task.node} is gone, so model {task.model_id!r} cannot be initialized there"
     elif isinstance(error, WorkerCrashedError | OutOfMemoryError):
-        where = f"the process of model {task.model_id!r} on node {task.node_id} was killed (out of memory?)"
+        where = f"the process of model {task.model_id!r} on {task.node} was killed (out of memory?)"
     elif isinstance(error, RayTaskError):
         where = (
-            f"the task of model {task.model_id!r} could not run on node {task.node_id}; is the same version of "
+            f"the task of model {task.model_id!r} could not run on {task.node}; is the same version of "
             "serve-llm-hooks installed there?"
         )
     return NodeLostError(f"{where}: {one_line(error)}", node_id=task.node_id)

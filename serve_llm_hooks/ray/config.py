@@ -70,6 +70,7 @@ class LLMConfig(_RayLLMConfig):
 
     if TYPE_CHECKING:
         server_cls: Any
+        deployment_config: dict[str, Any]
         callback_config: CallbackConfig
 
         @overload

@@ -43,7 +43,7 @@ def _end_process_after(seconds: float) -> None:
 
 async def _run(task: NodeTask) -> bytes:
     """Return the task's report, pickled; cancel the tasks that its hooks left running, without waiting long."""
-    with Progress(task.model_id, node_id=task.node_id) as progress:
+    with Progress(task.model_id, node=task.node) as progress:
         report = await run_task(task, download, progress=progress)
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for each in left:

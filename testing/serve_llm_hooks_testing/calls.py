@@ -9,10 +9,12 @@ from serve_llm_hooks import HOOK_POINTS, CallbackCtx, DownloadMode, Hook, NodeCt
 from serve_llm_hooks._core.context import set_read_only
 from serve_llm_hooks._core.dispatch import Dispatcher
 from serve_llm_hooks._core.hook import marked_hooks
+from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.points import hook_point
 
 from ._monitor.session import monitored_loop
+from ._simulation.simulated_cluster import made_up_node
 from ._virtual_time.loop import is_loop_running
 from .config import FakeLLMConfig
 from .errors import HarnessError, warn_and_raise
@@ -80,7 +82,7 @@ def node_ctx(
     """
     return NodeCtx(
         model_id=model_id,
-        node_id=node_id,
+        **made_up_node(node_id)._asdict(),
         is_local=is_local,
         download_model=DownloadMode.of(download_model),
         custom_data={} if custom_data is None else custom_data,
@@ -142,10 +144,10 @@ async def acall_hook(
 
 
 def _call(hook: Hook, ctx: CallbackCtx | NodeCtx) -> Skip | None:
-    node_id = ctx.node_id if isinstance(ctx, NodeCtx) else None
+    node = Node(ctx.node_id, ctx.address, ctx.hostname) if isinstance(ctx, NodeCtx) else None
 
     async def call() -> Skip | None:
-        async with Dispatcher(ctx.model_id, trace=None, node_id=node_id) as dispatcher:
+        async with Dispatcher(ctx.model_id, trace=None, node=node) as dispatcher:
             return await dispatcher.run_point([hook], ctx)
 
     error: Exception | None = None

@@ -19,7 +19,8 @@ class FakeCluster(ClusterSettings):
     """A cluster for tests, without Ray, GPUs, downloads or waiting. It can run several replicas, also at once.
 
     Args:
-        nodes: the number of nodes. They are called ``"node-0"`` (the replica's own), ``"node-1"``, …
+        nodes: the number of nodes. They are called ``"node-0"`` (the replica's own), ``"node-1"``, …,
+            and have the addresses ``"10.0.0.1"``, ``"10.0.0.2"``, …
         group_nodes: the number of nodes that the default placement group spans, from ``"node-0"`` on. Default: all.
         in_group: whether the replica is in its placement group from the beginning, as Serve starts it. If not, the
             group is acquired after ``on_before_init``, as where you call ``initialize_node`` yourself.

@@ -74,6 +74,19 @@ def after_download(ctx: CallbackCtx) -> None:
     note(ctx, "after the download", {id_: sorted(node.custom_data) for id_, node in ctx.nodes.items()})
 
 
+@hook("on_after_node_download")
+def where_it_is(ctx: NodeCtx) -> None:
+    note(ctx, "address and hostname", [bool(ctx.address), bool(ctx.hostname)])
+
+
+@hook("on_after_download")
+def where_nodes_are(ctx: CallbackCtx) -> None:
+    places = {node.node_id: (node.address, node.hostname) for node in ctx.nodes.values()}
+    note(ctx, "known", all(all(place) for place in places.values()))
+    # That of a call was sent to the node, and came back.
+    note(ctx, "in the trace", {(each.address, each.hostname) == places[each.node_id] for each in ctx.trace} == {True})
+
+
 @hook("on_after_placement_group")
 def after_placement_group(ctx: CallbackCtx) -> None:
     note(ctx, "after the group", [ctx.placement_group is not None, ctx.model_path])

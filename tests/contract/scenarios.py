@@ -106,6 +106,14 @@ def without_hooks_no_node_is_touched(told: Told) -> None:
     assert told["ctx"]["model path"] == "/contract/model"
 
 
+@scenario(Model([h.where_it_is, h.where_nodes_are]))
+def a_node_is_known_by_its_address_and_hostname(told: Told) -> None:
+    went_well(told)
+    assert notes(told, "node-2") == {"address and hostname": [True, True]}
+    assert notes(told)["known"]
+    assert notes(told)["in the trace"]
+
+
 @scenario(Model([h.skip_defaults, *h.EVERY_POINT]))
 def skipped_defaults_run_the_custom_point_and_the_engine_points(told: Told) -> None:
     went_well(told)

@@ -19,7 +19,7 @@ import pytest
 
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, FakePlacementGroup, faults as f
 from serve_llm_hooks_testing._simulation import replica
-from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
+from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster, made_up_node
 
 from . import strikes, wing
 from .told import Names, told_start
@@ -128,7 +128,7 @@ def run_fake(scenario: Scenario, make_config: Callable[[Model, Any], Any] = fake
 
 
 def _start_fake(cluster: FakeCluster, make_config: Callable[[Model, Any], Any], model: Model) -> Told:
-    names = Names(cluster.node_names, _fake_path)
+    names = Names([made_up_node(name) for name in cluster.node_names], _fake_path)
     fields: dict[str, Any] = {"default_group": cluster.default_group, "group_nodes": _fake_group_nodes, "names": names}
     try:
         config = make_config(model, _numbered(model.hooks, cluster.node_names))
@@ -202,8 +202,10 @@ class RealWing:
 
     def run(self, scenario: Scenario) -> dict[str, Told]:
         """Run a scenario; what each model's start told."""
+        from serve_llm_hooks.ray import RayCluster
+
         with self._nodes(scenario) as (slots, node_ids, raylet_pid), _Groups(slots) as groups:
-            names = Names(node_ids, self._path)
+            names = Names([RayCluster().node(node_id) for node_id in node_ids], self._path)
 
             async def start_all() -> list[Told]:
                 return await asyncio.gather(

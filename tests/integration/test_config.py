@@ -27,6 +27,7 @@ from serve_llm_hooks import (
     registry,
 )
 from serve_llm_hooks._observe import progress as progress_module
+from tests.conftest import written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,7 +131,7 @@ def test_a_module_that_is_shipped_is_looked_for_in_the_replica(three_nodes: list
     with pytest.raises(HookLoadError) as caught:  # which this process is not
         asyncio.run(initialize_node(config))
     assert str(caught.value).startswith(
-        f"in the replica of model 'm' on node {three_nodes[0]}: hooks module 'shipped.hooks' cannot be found"
+        f"in the replica of model 'm' on {written(three_nodes[0])}: hooks module 'shipped.hooks' cannot be found"
     )
     assert "runtime_env={'working_dir': ...} or {'py_modules': [...]} ships it" in str(caught.value)
 

@@ -38,7 +38,7 @@ from serve_llm_hooks import (
 )
 from serve_llm_hooks._core.points import HOOK_NAMES, HOOK_POINTS
 from tests import stub_engine
-from tests.conftest import no_groups_left
+from tests.conftest import no_groups_left, written
 from tests.deployed import chat
 from tests.faulty_s3 import CUT, DENIED, DENIED_WEIGHTS, STUCK, faulty_s3
 
@@ -206,7 +206,7 @@ def test_a_raylet_is_killed(
     error = only(told.error)
     assert isinstance(error, NodeLostError)
     assert error.node_id == doomed.node_id
-    assert doomed.node_id in str(told.error)
+    assert written(doomed.node_id) in str(told.error)
     assert "out of memory" not in str(told.error)
     assert told.run.ctx.nodes[three_nodes[0]].error == "cancelled, because another node failed"
     for node_id in (doomed.node_id, three_nodes[0]):
@@ -259,7 +259,7 @@ def test_a_worker_process_is_killed(make_config: Callable[..., Any], three_nodes
     error = only(told.error)
     assert isinstance(error, NodeLostError)
     assert error.node_id in three_nodes
-    killed = f"the process of model 'm' on node {error.node_id} was killed (out of memory?)"
+    killed = f"the process of model 'm' on {written(error.node_id)} was killed (out of memory?)"
     assert killed in str(told.error)
 
 
@@ -388,10 +388,10 @@ def test_what_a_start_waits_for_is_said_while_it_waits(
         while not told.exists():
             time.sleep(0.05)
 
-    group, nodes = "waiting for its placement group to be scheduled", f"waiting for 1 of 1 nodes: {three_nodes[1]}"
+    group, nodes = "waiting for its placement group to be scheduled", f"waiting for 1 of 1 nodes: {three_nodes[1][:8]}"
     listener = Listener({group: lambda: ray.util.remove_placement_group(room), nodes: told.touch})
     log = logging.getLogger("serve_llm_hooks")
-    monkeypatch.setattr("serve_llm_hooks.progress.PROGRESS_S", 0.2)
+    monkeypatch.setattr("serve_llm_hooks._observe.progress.PROGRESS_S", 0.2)
     caplog.set_level(logging.INFO, logger=log.name)
     log.addHandler(listener)
     try:
@@ -454,7 +454,7 @@ def test_a_download_fails(
     error = only(told.error)
     assert isinstance(error, DownloadError)
     assert error.node_id in three_nodes
-    assert f"model 'absent' could not be downloaded to node {error.node_id} from s3://{bucket}/m: " in str(error)
+    assert f"model 'absent' could not be downloaded to {written(error.node_id)} from s3://{bucket}/m: " in str(error)
     assert re.search(cause, str(error))
 
 

@@ -74,6 +74,15 @@ def test_all_that_is_offered_is_there(name: str) -> None:
     assert getattr(serve_llm_hooks, name) is not None
 
 
+@pytest.mark.parametrize("package", ["serve_llm_hooks", "serve_llm_hooks_testing"])
+def test_all_that_is_offered_is_listed_before_it_is_used(package: str) -> None:
+    script = f"import json, {package} as package; print(json.dumps([dir(package), package.__all__]))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    listed, offered = json.loads(done.stdout)
+    assert set(offered) <= set(listed)
+    assert package != "serve_llm_hooks" or {"skip", "CallbackCtx"} <= set(listed)
+
+
 def test_what_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'serve_llm_hooks' has no attribute 'hok'"):
         _ = serve_llm_hooks.hok  # type: ignore[attr-defined]  # the checker knows it too

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from serve_llm_hooks import NodeLostError, PlacementGroupError
+from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._replica.engine_args import split_engine_kwargs
 
@@ -38,6 +39,15 @@ if TYPE_CHECKING:
     from .settings import ClusterSettings
 
 FaultT = TypeVar("FaultT")
+
+
+def made_up_node(node_id: str) -> Node:
+    """Return a node as Ray would tell it: ``"node-0"`` has the address ``"10.0.0.1"``, and so on."""
+    number = node_id.removeprefix("node-")
+    if not number.isdigit():
+        return Node(node_id)
+    high, low = divmod(int(number) + 1, 256)
+    return Node(node_id, f"10.0.{high}.{low}", node_id)
 
 
 class SimulatedCluster:
@@ -68,6 +78,10 @@ class SimulatedCluster:
     def clock(self) -> float:
         """Return the virtual seconds since the run began."""
         return self._time()
+
+    def node(self, node_id: str) -> Node:
+        """Return a node with a made-up address."""
+        return made_up_node(node_id)
 
     def defaults(self, llm_config: Any) -> ReplicaDefaults:
         """Return what the replica would do without any hook.
@@ -217,7 +231,7 @@ class SimulatedCluster:
         self.triggered.append(fault)
         await asyncio.sleep(1e9 if fault.noticed_after_s is None else fault.noticed_after_s)
         raise NodeLostError(
-            f"node {task.node_id} was lost while model {task.model_id!r} was initialized there: its worker died",
+            f"{task.node} was lost while model {task.model_id!r} was initialized there: its worker died",
             node_id=task.node_id,
         )
 

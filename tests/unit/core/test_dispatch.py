@@ -15,6 +15,7 @@ import pytest
 
 from serve_llm_hooks import Hook, HookError, HookResultError, HookTimeoutError, Skip, Trace, skip
 from serve_llm_hooks._core.dispatch import Dispatcher
+from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.worker_thread import WorkerThread
 from tests.unit.stub import run
@@ -212,7 +213,7 @@ def test_on_a_node_the_veto_is_logged_with_it(caplog: pytest.LogCaptureFixture) 
         return skip("disk is full")
 
     async def main() -> None:
-        async with Dispatcher("m", trace=None, node_id="n1") as dispatcher:
+        async with Dispatcher("m", trace=None, node=Node("n1")) as dispatcher:
             await dispatcher.run_point(at("on_before_node_download", no), None)
 
     run(main())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serve_llm_hooks import (
+    Hook,
     HookLoadError,
     HookOrderError,
     HookRegistry,
@@ -21,6 +22,7 @@ from serve_llm_hooks import (
     load_hooks,
     registry,
 )
+from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._sources.select import hooks_of_config
 from tests.unit.stub import LOGGED, SHOP, Config, names
 
@@ -358,7 +360,7 @@ def test_what_is_no_path(ref: str) -> None:
     )
 
 
-@pytest.mark.parametrize("ref", [3, None, Config, ["shop"]])
+@pytest.mark.parametrize("ref", [3, None, Config])
 def test_what_is_no_reference(ref: Any) -> None:
     assert refuse(ref) == (
         "hooks=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, a class with methods named "
@@ -377,6 +379,49 @@ def fetch(ctx, *, bucket):
 def check(ctx):
     pass
 """
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, dict.fromkeys, iter])
+def test_a_list_that_is_not_unpacked_says_so(kind: Callable[[list[str]], object]) -> None:
+    given: Any = kind(["no.such.module"])
+    if isinstance(given, dict):
+        given = given.keys()
+    unpack = r"unpack the list, as in load_hooks\(\*hooks\) or hooks=\[\*hooks\]$"
+    with pytest.raises(HookLoadError, match=unpack):
+        load_hooks(given)
+    with pytest.raises(HookLoadError, match=unpack):
+        hooks_of_config(Config(hooks=[given]))
+
+
+def test_a_string_that_is_unpacked_says_so() -> None:
+    with pytest.raises(HookLoadError, match=r"^load_hooks\(\*'pkg.mod'\) takes a string apart into its letters"):
+        load_hooks(*"pkg.mod")
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ("pkg.mod", "'pkg.mod'"),
+        (["pkg.mod"], "'pkg.mod'"),
+        (len, "a builtin_function_or_method"),
+        ([len], "a builtin_function_or_method"),
+        (sys, "a module"),
+        (None, "a NoneType"),
+        ([HookRegistry()], "a HookRegistry"),
+        ([[]], "a list"),
+        ([{"hook": len}], "a dict"),
+    ],
+)
+def test_a_registry_of_what_is_no_hook_says_what_makes_one(given: Any, what: str) -> None:
+    message = f"HookRegistry(...) takes the hooks of other registries, not {what}: load_hooks(...) makes a registry of"
+    with pytest.raises(HookLoadError, match=f"^{re.escape(message)} "):
+        HookRegistry(given)
+
+
+def test_a_hook_that_is_given_bare_is_no_iterable_of_hooks() -> None:
+    given: Any = Hook(print, HookOptions("on_before_init"))
+    with pytest.raises(HookLoadError, match="not a Hook: "):
+        HookRegistry(given)
 
 
 def test_parameters_are_given_in_the_entry(write_module: WriteModule) -> None:
