@@ -654,6 +654,8 @@ def test_where_nothing_is_allowed_a_config_without_hooks_is(
 def test_a_config_whose_hooks_are_for_another_model_says_so(
     hook_registry: HookRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
+    import cloudpickle
+
     from serve_llm_hooks.ray import LLMConfig
 
     @hook_registry.hook("on_before_init", model_id="qwen/*")
@@ -665,5 +667,5 @@ def test_a_config_whose_hooks_are_for_another_model_says_so(
     assert "of_qwen at on_before_init (model_id='qwen/*', which differs from 'Qwen/Qwen3-8B'" in message
     caplog.clear()
     LLMConfig(model_id="qwen/qwen3", hooks=[hook_registry], **CPU)
-    pickle.dumps(config)
+    cloudpickle.dumps(config)
     assert warnings_of(caplog) == []  # once for each config, and not each time that it travels
