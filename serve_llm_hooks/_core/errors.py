@@ -47,7 +47,7 @@ class HookOrderError(ServeLLMHooksError):
 
 
 class EngineArgumentError(ServeLLMHooksError):
-    """A key in ``ctx.extra_init_kwargs`` that the engine cannot be given."""
+    """An argument that the engine cannot be given, or that a hook wrote where the engine does not look for it."""
 
 
 class PlacementGroupError(ServeLLMHooksError):

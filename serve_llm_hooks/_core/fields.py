@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from .download_mode import DownloadMode, DownloadModeName
-from .text import did_you_mean
+from .text import describe, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 
 def _dict(name: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise TypeError(f"ctx.{name} is a dict with string keys, not {value!r}")
+    if not isinstance(value, dict):
+        raise TypeError(f"ctx.{name} is a dict with string keys, not {describe(value)}")
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"ctx.{name} is a dict with string keys, not one with the key {describe(key)}")
     return value
 
 
@@ -26,7 +29,7 @@ def _optional_dict(name: str, value: object) -> dict[str, Any] | None:
 
 def _bool(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(f"ctx.{name} is True or False, not {value!r}")
+        raise TypeError(f"ctx.{name} is True or False, not {describe(value)}")
     return value
 
 
@@ -34,7 +37,7 @@ def _optional_path(name: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"ctx.{name} is a path (str or os.PathLike) or None, not {value!r}")
+        raise TypeError(f"ctx.{name} is a path (str or os.PathLike) or None, not {describe(value)}")
     return os.fspath(value)
 
 
@@ -137,4 +140,4 @@ def _mode(name: str, value: object) -> DownloadMode:
     try:
         return DownloadMode.of(value)
     except ValueError as error:
-        raise ValueError(f"ctx.{name} = {value!r}: {error}") from None
+        raise ValueError(f"ctx.{name} = {describe(value)}: {error}") from None

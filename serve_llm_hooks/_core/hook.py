@@ -36,7 +36,7 @@ class Hook:
         phase: the phase of a phase callback; empty for other hooks.
         name: the bare function name.
         path: ``module:qualname``.
-        ref: the path; with the parameters, where there are any.
+        ref: the path; with the names of the parameters, where there are any.
         identity: equal for two hooks of the same function, whatever their parameters. By path, so that re-running a
             notebook cell replaces the hook; closures, partials and instances have no unique path and are known by
             identity.
@@ -80,8 +80,9 @@ class Hook:
             self.call = partial(fn, instance)
             self.is_async = False
             self.identity = instance.identity
-        shown = ", ".join(f"{key}={value!r}" for key, value in self.kwargs.items())
-        self.ref: str = f"{self.path}({shown})" if shown else self.path
+        # Without their values, which may be secrets: this is in the log, the trace and the errors.
+        names = ", ".join(f"{key}=…" for key in self.kwargs)
+        self.ref: str = f"{self.path}({names})" if names else self.path
         self.must_run_alone: bool = self.is_async or options.timeout_s is not None
 
     @property
@@ -201,9 +202,13 @@ def set_marks(fn: Any, marks: tuple[HookOptions, ...]) -> None:
 
 def marked_hooks(fn: object) -> tuple[Hook, ...]:
     """Return the hooks that ``@hook`` made of a function; none if it was not decorated."""
-    if not callable(fn) or isinstance(fn, type):
+    if not callable(fn) or issubclass(type(fn), type):  # not isinstance: an object may lie about its class, or raise
         return ()
-    return tuple(Hook(fn, options) for options in marks_of(fn))
+    try:
+        marks = marks_of(fn)
+    except Exception:  # a lazy proxy that has nothing behind it yet
+        return ()
+    return tuple(Hook(fn, options) for options in marks)
 
 
 def with_fresh_instances(hooks: Iterable[Hook]) -> list[Hook]:

@@ -23,7 +23,7 @@ def file_module_name(file: str) -> str:
     import hashlib
 
     stem = file.rpartition("/")[2].removesuffix(".py").replace(".", "_")  # a dot would mean a package
-    return f"{stem}_{hashlib.sha256(file.encode()).hexdigest()[:8]}"
+    return f"{stem}_{hashlib.sha256(file.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def source_of(owner: object) -> str:

@@ -204,9 +204,10 @@ class HookRegistry:
                     set_marks(fn, (*marks, options))
                 except AttributeError:
                     from .errors import HookSignatureError
+                    from .text import describe
 
                     raise HookSignatureError(
-                        f"@hook({options.point!r}) cannot decorate {fn!r}, which holds no attributes; "
+                        f"@hook({options.point!r}) cannot decorate {describe(fn)}, which holds no attributes; "
                         "wrap it in a function"
                     ) from None
             self.add(hook)

@@ -54,3 +54,11 @@ class InitializeNodeOutput:
     placement_group: Any = None
     runtime_env: dict[str, Any] | None = None
     extra_init_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Show the names of what hooks decided, and not the values, which may be secrets."""
+        from .text import masked
+
+        env = None if self.runtime_env is None else masked(self.runtime_env)
+        kwargs = masked(self.extra_init_kwargs)
+        return f"InitializeNodeOutput({self.placement_group!r}, runtime_env={env}, extra_init_kwargs={kwargs})"

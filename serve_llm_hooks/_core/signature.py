@@ -67,8 +67,10 @@ def check_takes_ctx(fn: Callable[..., Any], point: str) -> None:
     Raises:
         HookSignatureError: it cannot; the message shows the form wanted.
     """
+    from .text import describe  # few functions come here: those that are not plainly `def f(ctx)`
+
     if not callable(fn):
-        raise HookSignatureError(f"@hook({point!r}) decorates a function, not {fn!r}")
+        raise HookSignatureError(f"@hook({point!r}) decorates a function, not {describe(fn)}")
     if isinstance(fn, type):
         raise HookSignatureError(
             f"@hook({point!r}) decorates a function, not the class {fn.__name__}; decorate a function that "
@@ -103,11 +105,13 @@ def check_kwargs(fn: Callable[..., Any], kwargs: Mapping[str, Any], path: str) -
     found = misfit(fn, None, **kwargs)
     if found is None:
         return
+    from .text import masked
+
     signature, why = found
     # A script's function is given itself: no other process can find it by its path.
     named = path.rpartition(":")[2] if path.startswith("__main__:") else f'"{path}"'
     example = f'{{"hook": {named}, "kwargs": {{...}}}}'
     raise HookSignatureError(
-        f"hook {path}{signature} cannot be called with parameters {dict(kwargs)}: "
+        f"hook {path}{signature} cannot be called with parameters {masked(kwargs)}: "
         f"{why}. Parameters are given in the config: hooks=[{example}]."
     )

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from .points import HookName
 
 
-HookOutcome: TypeAlias = Literal["ok", "vetoed", "failed", "warned", "timed_out", "cancelled", "disabled"]
+HookOutcome: TypeAlias = Literal["ok", "vetoed", "failed", "warned", "timed_out", "cancelled", "disabled", "skipped"]
+
+
+_DID_NOT_RUN: tuple[HookOutcome, ...] = ("disabled", "skipped")
 
 
 class Call(Protocol):
@@ -31,18 +34,19 @@ class Call(Protocol):
 
 
 class HookEvent(NamedTuple):
-    """One call of one hook, or a call that did not happen because the hook is turned off.
+    """One call of one hook, or a call that did not happen: the hook is turned off, or a veto left it out.
 
     Attributes:
         point: the hook point.
         hook: the hook, as ``module:qualname``.
-        node_id: the node on which it ran.
-        process_id: the operating system's id of the process in which it ran; of the replica's for a disabled one.
+        node_id: the node on which it ran, or would have run; the replica's for a skipped one.
+        process_id: the operating system's id of the process in which it ran; of the replica's where it did not run.
         start_s: when it started: seconds since the epoch (virtual seconds on a fake cluster).
         end_s: when it ended, likewise.
         outcome: ``"ok"``; ``"vetoed"``; ``"failed"``; ``"warned"`` (failed, with ``on_error="warn"``);
-            ``"timed_out"``; ``"cancelled"``; ``"disabled"`` (it did not run: ``SERVE_LLM_HOOKS_DISABLE``).
-        detail: the reason of a veto, the error in one line, or what in the variable disables it.
+            ``"timed_out"``; ``"cancelled"``; ``"disabled"`` (it did not run: ``SERVE_LLM_HOOKS_DISABLE``);
+            ``"skipped"`` (it did not run: a veto left its point out).
+        detail: the reason of a veto, the error in one line, or why it did not run.
         address: the node's IP address; empty where it is not known.
         hostname: the node's name; empty where it is not known.
     """
@@ -66,7 +70,7 @@ class HookEvent(NamedTuple):
     @property
     def ran(self) -> bool:
         """``True`` if the hook was called, however that ended."""
-        return self.outcome != "disabled"
+        return self.outcome not in _DID_NOT_RUN
 
     @property
     def duration_s(self) -> float:
@@ -133,12 +137,14 @@ class Trace:
         """Add events that another process recorded."""
         self._parts.extend(events)
 
-    def disabled(self, hook: Call, why: str, *, node: Node | None = None) -> None:
-        """Record that a hook would have run now, but is turned off."""
+    def did_not_run(
+        self, hook: Call, outcome: Literal["disabled", "skipped"], why: str, *, node: Node | None = None
+    ) -> None:
+        """Record that a hook would have run now, but is turned off or left out."""
         now_s = self.epoch_s + self.clock()
         node_id, address, hostname = self.node if node is None else node
         self._parts.append(
-            HookEvent(hook.point, hook.ref, node_id, self.process_id, now_s, now_s, "disabled", why, address, hostname)
+            HookEvent(hook.point, hook.ref, node_id, self.process_id, now_s, now_s, outcome, why, address, hostname)
         )
 
     @property
@@ -166,8 +172,10 @@ class Trace:
         return sum(1 for _ in self)
 
     def __repr__(self) -> str:
-        off = sum(1 for event in self if not event.ran)
-        return f"<Trace of {len(self) - off} hook calls{f', {off} disabled' if off else ''}>"
+        outcomes = [event.outcome for event in self]
+        off = {outcome: outcomes.count(outcome) for outcome in _DID_NOT_RUN if outcome in outcomes}
+        others = "".join(f", {count} {outcome}" for outcome, count in off.items())
+        return f"<Trace of {len(outcomes) - sum(off.values())} hook calls{others}>"
 
     def __str__(self) -> str:
         events = self.events

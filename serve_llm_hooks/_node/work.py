@@ -27,8 +27,9 @@ from .._core.origin import file_module_name
 from .._core.text import one_line
 from .._core.trace import Trace
 from .._sources.allow import check_source
+from .._sources.shipped import how_to_ship
 from .packing import pack_custom_data, unpack_custom_data, unpickle_failure
-from .task import NodeReport, NodeTask, wants_download
+from .task import NodeReport, NodeTask, PackedHook, wants_download
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -159,13 +160,7 @@ class _Work:
             try:
                 hook: Hook = pickle.loads(packed.data)
             except ModuleNotFoundError as error:
-                module = packed.ref.partition(":")[0]
-                raise HookLoadError(
-                    f"hooks module {module!r} cannot be imported on {self.task.node} "
-                    f"(no module {error.name!r}), so hook {packed.ref} cannot run there. Ship it with the "
-                    "deployment: runtime_env={'working_dir': ...} or {'py_modules': [...]}, or install it on "
-                    "every node."
-                ) from error
+                raise HookLoadError(self._missing(packed, str(error.name))) from error
             except BaseException as error:
                 reraise_if_not_a_failure(error)
                 raise HookLoadError(
@@ -176,6 +171,16 @@ class _Work:
                 self._check(hook.source, f"hook {hook.path}, which was sent as one from {packed.source},")
             hooks.append(hook)
         return hooks
+
+    def _missing(self, packed: PackedHook, name: str) -> str:
+        """Return what to say of a hook whose module, or one that its code uses, is not on this node."""
+        what = f"hooks module {packed.ref.partition(':')[0]!r} cannot be imported"
+        if packed.source == "__main__" or "/" in packed.source:  # its own code has arrived, by value
+            what = f"a module that hook {packed.ref} uses cannot be imported"
+        return (
+            f"{what} on {self.task.node} (no module {name!r}), so hook {packed.ref} cannot run there. "
+            f"{how_to_ship(name.replace('.', '/'))}"
+        )
 
     def _load_llm_config(self) -> Any:
         if self.task.config_failure:

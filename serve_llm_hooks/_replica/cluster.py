@@ -40,7 +40,7 @@ class ReplicaDefaults:
     mirror: dict[str, Any] | None = None
     download_model: DownloadMode = DownloadMode.MODEL_AND_TOKENIZER
     placement_group: Any = None
-    runtime_env: dict[str, Any] | None = field(default=None)
+    runtime_env: dict[str, Any] | None = field(default=None, repr=False)
     engine_workers: int = 1
     own_bundles: tuple[int, ...] | None = None
     on_error: OnError = "raise"

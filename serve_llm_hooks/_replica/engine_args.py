@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import EngineArgumentError
-from .._core.text import did_you_mean
+from .._core.text import describe, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -21,6 +21,14 @@ _PARALLEL = (
     "data_parallel_rank",
     "prefill_context_parallel_size",
 )
+
+# SGLang's names for the same.
+SGLANG_PARALLEL = ("tp_size", "pp_size", "dp_size", "ep_size", "nnodes")
+
+
+def is_parallel(key: str) -> bool:
+    """Return True for a parallel size of some engine."""
+    return key in _PARALLEL or key in SGLANG_PARALLEL
 
 
 def split_engine_kwargs(
@@ -61,9 +69,10 @@ def split_engine_kwargs(
                 "elsewhere; the name that clients use is model_id in the config"
             )
         if key in parallel and value != current.get(key, None if key == "data_parallel_rank" else 1):
+            size = describe(current.get(key, 1))
             raise EngineArgumentError(
-                f"ctx.extra_init_kwargs[{key!r}] = {value!r} cannot be changed by a hook, because the placement group "
-                f"is made for {current.get(key, 1)}: write it into engine_kwargs of the config"
+                f"ctx.extra_init_kwargs[{key!r}] = {describe(value)} cannot be changed by a hook, because the "
+                f"placement group is made for {size}: write it into engine_kwargs of the config"
             )
         if key in frontend_names:
             frontend[key] = value

@@ -55,12 +55,13 @@ async def initialize(
                 await run.placement.wait_for_default()
             else:
                 await run.placement.ensure()
-                if await run.start.point("on_before_download"):
+                vetoed = bool(await run.start.point("on_before_download"))
+                if vetoed:
                     ctx.run_init_node = False
-                await run.nodes.initialize()
+                await run.nodes.initialize(vetoed=vetoed)
                 await run.start.point("on_after_download")
                 await run.start.point("on_after_placement_group")
-                await run.nodes.initialize()  # those that a replaced group added
+                await run.nodes.initialize(vetoed=vetoed)  # those that a replaced group added
             group = ctx.placement_group
             await run.start.point("on_before_engine_init")
             run.configure_engine(group)

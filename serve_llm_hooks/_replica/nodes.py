@@ -43,8 +43,11 @@ class Nodes:
         self._touch_nodes: bool | None = None
         self.downloaded_path: str | None = None
 
-    async def initialize(self) -> None:
+    async def initialize(self, *, vetoed: bool) -> None:
         """Run hooks and downloads on the group's nodes, on each node once.
+
+        Args:
+            vetoed: ``True`` if a hook vetoed the downloads, and with them all of this.
 
         Raises:
             NodeInitializationError: a node failed.
@@ -53,6 +56,8 @@ class Nodes:
         await self._placement.ensure()
         if self._touch_nodes is None:  # decided once: a hook after the downloads cannot change it
             self._touch_nodes = start.ctx.run_init_node
+            if not self._touch_nodes and not vetoed:
+                start.leave_out("on_before_download", "a hook set ctx.run_init_node = False")
         if not self._touch_nodes:
             await self._placement.wait_for_default()
             return
@@ -152,11 +157,11 @@ class Nodes:
 
         An object in it may have changed since the config came here.
         """
-        import cloudpickle
+        from .._node.by_value import dumps
 
         start = self._start
         try:
-            return cloudpickle.dumps(start.llm_config), ""
+            return dumps(start.llm_config), ""
         except Exception as error:
             return None, f"the config of model {start.model_id!r} cannot be sent to another process: {one_line(error)}"
 

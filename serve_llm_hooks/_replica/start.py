@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.context import CallbackCtx
 from .._core.dispatch import Dispatcher
+from .._core.points import HOOK_POINTS, left_out_by
 from .._core.trace import Trace
+from .._observe.announce import warn_of_left_out
 from .._observe.progress import Progress
+from .given_config import GivenConfig
 
 if TYPE_CHECKING:
     from .._core.node import Node
@@ -47,6 +50,7 @@ class Start:
             runtime_env=self.defaults.runtime_env,
             trace=self.trace,
         )
+        self._given = GivenConfig(llm_config)
         self.model_id: str = self.ctx.model_id
         self.dispatcher: Dispatcher = Dispatcher(self.model_id, trace=self.trace, on_error=self.defaults.on_error)
         self.progress: Progress = Progress(self.model_id)
@@ -58,9 +62,21 @@ class Start:
         if not hooks:
             return None
         with self.progress.waiting_for(lambda: f"{self.trace.running or 'hooks'} at {name}"):
-            return await self.dispatcher.run_point(hooks, self.ctx)
+            veto = await self.dispatcher.run_point(hooks, self.ctx)
+        if not HOOK_POINTS[name].after_engine:
+            self._given.check(name)
+        if veto:
+            self.leave_out(name, f"vetoed at {name}: {veto.reason}")
+        return veto
+
+    def leave_out(self, veto: HookName, why: str) -> None:
+        """Record the hooks that a veto at this point, or what means the same, leaves out, and warn of them."""
+        hooks = [hook for name in left_out_by(veto) for hook in self.selection.by_point[name]]
+        for hook in hooks:
+            self.trace.did_not_run(hook, "skipped", why)
+        warn_of_left_out(self.model_id, hooks, why)
 
     def record_disabled(self, name: HookName, node: Node | None = None) -> None:
         """Record in the trace the hooks of a point that are turned off, where they would have run."""
         for hook, why in self.selection.disabled[name]:
-            self.trace.disabled(hook, why, node=node)
+            self.trace.did_not_run(hook, "disabled", why, node=node)

@@ -10,9 +10,9 @@ from .._core.errors import HookLoadError, HookNotAllowedError
 from .._core.hook import Hook, has_unique_path
 from .._core.order import check_order
 from .._core.registry import HookRegistry
-from .._core.text import did_you_mean
+from .._core.text import describe, did_you_mean, masked
 from .allow import check_hooks
-from .class_style import RayServeLLMCallback, hooks_of_class, is_class_style
+from .class_style import RayServeLLMCallback, checked_kwargs, hooks_of_class, is_class_style
 from .namespace import absent, advice, hooks_in, hooks_of_object, tell_absent, wrapped_chain
 from .paths import attribute_of, files_in, import_path, is_file, is_module, split_path
 
@@ -96,13 +96,13 @@ def _hooks_of(ref: object) -> list[Hook]:
 def _checked_mapping(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     unknown = [key for key in entry if key not in ("hook", "kwargs")]
     if "hook" not in entry or unknown:
-        hint = did_you_mean(unknown[0], ("hook", "kwargs")) if unknown else ""
+        hint = did_you_mean(unknown[0], ("hook", "kwargs")) if unknown and isinstance(unknown[0], str) else ""
         raise HookLoadError(
-            f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not {dict(entry)!r}"
+            f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not {masked(entry)}"
         )
-    kwargs = entry.get("kwargs") or {}
-    if not isinstance(kwargs, Mapping):
-        raise HookLoadError(f"'kwargs' of hook {entry['hook']!r} is a mapping of its parameters, not {kwargs!r}")
+    checked_kwargs(entry.get("kwargs") or {}, f"'kwargs' of hook {describe(entry['hook'])}")
+    if isinstance(entry["hook"], Mapping):
+        raise HookLoadError("'hook' of an entry of hooks=[...] is a hook, its module or its path, not another mapping")
     return entry
 
 
@@ -126,8 +126,9 @@ def _no_hook(target: Any, named: object) -> HookLoadError:
     if isinstance(named, str):
         return HookLoadError(f'hook {named!r} is not decorated: put @hook("on_...") on it to say where it runs')
     if callable(target) and not isinstance(target, type):
-        name = getattr(target, "__qualname__", repr(target))
-        return HookLoadError(f'{name} in hooks=[...] is no hook: decorate it with @hook("on_...") to say where it runs')
+        return HookLoadError(
+            f'{describe(target)} in hooks=[...] is no hook: decorate it with @hook("on_...") to say where it runs'
+        )
     if isinstance(target, Iterable):
         return HookLoadError(
             "an entry of hooks=[...], and of load_hooks(...), is one hook, module or class, not a "
@@ -135,7 +136,7 @@ def _no_hook(target: Any, named: object) -> HookLoadError:
         )
     return HookLoadError(
         "hooks=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, a class with methods "
-        f"named after hook points, or {{'hook': ..., 'kwargs': {{...}}}}, not {target!r}"
+        f"named after hook points, or {{'hook': ..., 'kwargs': {{...}}}}, not {describe(target)}"
     )
 
 

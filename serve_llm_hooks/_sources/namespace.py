@@ -145,6 +145,6 @@ def advice(module: ModuleType, hook: Hook) -> str:
 def wrapped_chain(fn: Any) -> list[int]:
     """Return the ids of a function, the one that it wraps, and so on."""
     chain = [id(fn)]
-    while (fn := getattr(fn, "__wrapped__", None)) is not None:
+    while (fn := getattr(fn, "__wrapped__", None)) is not None and id(fn) not in chain:
         chain.append(id(fn))
     return chain

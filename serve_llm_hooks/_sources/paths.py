@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookImportError, reraise_if_not_a_failure
 from .._core.origin import file_module_name
-from .._core.text import did_you_mean
+from .._core.text import describe, did_you_mean, one_line
 from .allow import check_callable, check_source, is_allowed
+from .shipped import how_to_ship
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
 
-_SHIP_IT = (
-    "Is it installed on every node, or shipped with the deployment? runtime_env={'working_dir': ...} or "
-    "{'py_modules': [...]} ships it."
+ALONE = (
+    "a hooks file travels alone, and a node may not have what lies beside it. Put both into a package, name its module "
+    "in hooks=[...], and ship the package or install it on every node."
 )
+"""What to say of a hooks file that imports the file beside it."""
 
 
 def split_path(ref: str) -> tuple[str, str]:
@@ -49,10 +51,10 @@ def files_in(path: str, named: str) -> list[str] | None:
     Raises:
         HookImportError: it has none, or it is a package, whose modules have names.
     """
-    folder = Path(os.path.expanduser(path))  # pathlib's raises where there is no such user
-    if not is_file(path) or not folder.is_dir():
+    there = os.path.expanduser(path)  # pathlib's raises where there is no such user, and for a name that is too long
+    if not is_file(path) or not os.path.isdir(there):
         return None
-    folder = folder.resolve()
+    folder = Path(there).resolve()
     name = ""
     package = folder
     while (package / "__init__.py").exists():
@@ -88,7 +90,8 @@ def import_path(path: str, named: str, what: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or path
         if path == missing or path.startswith(f"{missing}."):
-            raise HookImportError(f"{what} cannot be found (no module {missing!r}). {_SHIP_IT}") from error
+            advice = how_to_ship(path.replace(".", "/"))
+            raise HookImportError(f"{what} cannot be found (no module {missing!r}). {advice}") from error
         raise _import_failed(what, error) from error
     except BaseException as error:
         reraise_if_not_a_failure(error)
@@ -99,12 +102,17 @@ def _import_file(path: Path, named: str, what: str) -> ModuleType:
     """Import a file. Its functions travel by value, since no other process can import it by name."""
     import cloudpickle
 
-    file = path.expanduser().resolve()
+    try:
+        file = path.expanduser().resolve()
+        is_there = file.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # ~nobody, a loop of links, a NUL, a name that is too long
+        raise HookImportError(f"{what} is no path of a file: {one_line(error)}") from None
     check_source(file.as_posix(), named)
     if file.is_dir():
         raise HookImportError(f"{what} is a folder: name a file in it, as in '{path.as_posix()}/hooks.py:function'")
-    if not file.is_file():
-        raise HookImportError(f"{what} is not there (looked at {file})") from FileNotFoundError(str(file))
+    if not is_there:
+        advice = "" if path.is_absolute() else f". {how_to_ship(path.as_posix())}"
+        raise HookImportError(f"{what} is not there (looked at {file}){advice}") from FileNotFoundError(str(file))
     name = file_module_name(file.as_posix())
     if importlib.util.spec_from_file_location(name, file) is None:
         raise HookImportError(f"{what} is no Python file")
@@ -115,6 +123,9 @@ def _import_file(path: Path, named: str, what: str) -> ModuleType:
         module = importlib.import_module(name)
     except BaseException as error:
         reraise_if_not_a_failure(error)
+        missing = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if missing and file.with_name(f"{missing}.py").is_file():
+            raise HookImportError(f"{what} imports {missing!r}, which lies beside it: {ALONE}") from error
         raise _import_failed(what, error) from error
     cloudpickle.register_pickle_by_value(module)
     return module
@@ -179,7 +190,7 @@ def load_callback(spec: Any) -> Any:
         if callable(spec):
             check_callable(spec)
             return spec
-        raise TypeError(f"a callback is a callable or its path ('pkg.mod:name'), not {spec!r}")
+        raise TypeError(f"a callback is a callable or its path ('pkg.mod:name'), not {describe(spec)}")
     path, colon, name = spec.rpartition(":") if ":" in spec else spec.rpartition(".")
     if not colon or not path or not name:
         raise ValueError(f"{spec!r} is no path of a callback: write 'pkg.mod:name' or 'pkg.mod.name'")
@@ -198,7 +209,7 @@ def load_callback(spec: Any) -> Any:
     if isinstance(target, ModuleType):
         raise TypeError(f"callback {spec!r} names a module: write '{spec.replace(':', '.')}:name', with the name in it")
     if not callable(target):
-        raise TypeError(f"callback {spec!r} is not callable: {target!r}")
+        raise TypeError(f"callback {spec!r} is not callable: {describe(target)}")
     check_callable(target)  # it may come from another module than the one that it was found in
     return target
 

@@ -12,6 +12,7 @@ from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_POINTS, PHASES
 from .._core.signature import bound_method, check_runs, misfit
+from .._core.text import describe
 from .._core.veto import InvalidResult, Skip
 from .class_style import instance_of
 from .paths import load_callback
@@ -93,7 +94,7 @@ def checked_list(callbacks: Any) -> list[Any] | None:
         HookLoadError: it is none; one path, or one function, is a common mistake.
     """
     if isinstance(callbacks, str) or not isinstance(callbacks, Iterable | None):
-        raise HookLoadError(f"callbacks= is a list, as in callbacks=['pkg.mod:fn'], not {callbacks!r}")
+        raise HookLoadError(f"callbacks= is a list, as in callbacks=['pkg.mod:fn'], not {describe(callbacks)}")
     return None if callbacks is None else list(callbacks)
 
 

@@ -11,6 +11,7 @@ from .._core.hook import Hook
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.signature import bound_method, check_runs, misfit
+from .._core.text import describe
 from .._core.veto import InvalidResult, Skip
 from .class_style import instance_of
 
@@ -74,7 +75,7 @@ async def _initialize(instance: LazyInstance, ctx: CallbackCtx) -> InvalidResult
     for name in ("placement_group", "runtime_env", "extra_init_kwargs"):
         if not hasattr(output, name):
             return InvalidResult(
-                f"it returned {output!r}, which has no {name}; initialize() returns an InitializeNodeOutput"
+                f"it returned {describe(output)}, which has no {name}; initialize() returns an InitializeNodeOutput"
             )
     if output.placement_group is not None:
         ctx.placement_group = output.placement_group

@@ -14,7 +14,7 @@ from .._core.options import start_of
 from .._core.points import HOOK_NAMES
 from .._core.registry import HookRegistry, registry
 from .._core.selection import Selection
-from .._core.text import did_you_mean
+from .._core.text import did_you_mean, masked
 from .allow import check_hooks
 from .class_style import hooks_of_class
 from .disable import DISABLE, DisableList, names_of
@@ -80,7 +80,7 @@ def hooks_of_fields(config: Any) -> list[Hook]:
         if given is not None:
             hooks += hooks_of(load_callback(given) if isinstance(given, str) else given, kwargs)
         elif kwargs:
-            raise HookLoadError(f"{arguments}={kwargs!r} without {field}=...: there is nothing to make with them")
+            raise HookLoadError(f"{arguments}={masked(kwargs)} without {field}=...: there is nothing to make with them")
     hooks += hooks_of_phase_callbacks(config.callbacks)
     check_hooks(hooks)
     return hooks

@@ -15,6 +15,7 @@ from ray.serve.llm import (
     build_pd_openai_app as _ray_build_pd_openai_app,
 )
 
+from .._core.text import describe
 from .capacity import describe_nodes, never_fits
 from .config import LLMConfig
 from .internals import LLMServer as _RayLLMServer
@@ -51,7 +52,7 @@ def build_openai_app(llm_serving_args: Any) -> Application:
     args = _arguments(llm_serving_args)
     given = args.get("llm_configs") or ()  # Ray's own error says that they are missing
     if not isinstance(given, list | tuple):
-        raise TypeError(f"llm_configs is a list, as in llm_configs: [model.yaml], not {given!r}")
+        raise TypeError(f"llm_configs is a list, as in llm_configs: [model.yaml], not {describe(given)}")
     configs = [_hooked_config(config, "llm_configs") for config in given]
     return _with_hooks(_ray_build_openai_app({**args, "llm_configs": configs}))
 
@@ -130,7 +131,7 @@ def _arguments(given: Any) -> dict[str, Any]:
         return dict(given)
     if not hasattr(given, "model_fields_set"):
         raise TypeError(
-            f"a builder takes a dict, as in {{'llm_configs': [...]}}, or Ray's LLMServingArgs, not {given!r}"
+            f"a builder takes a dict, as in {{'llm_configs': [...]}}, or Ray's LLMServingArgs, not {describe(given)}"
         )
     return _fields(given)
 

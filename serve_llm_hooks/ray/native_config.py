@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError
 from .._core.registry import HookRegistry
-from .._core.text import did_you_mean
+from .._core.text import describe, did_you_mean
 from .._sources.entries import load_hooks
 from .._sources.select import hooks_of_config, tell_unmatched
 from .hand_over import is_hooks_callback
@@ -78,7 +78,8 @@ def named_hooks(callback_kwargs: Mapping[str, Any]) -> list[HookRef] | None:
     hooks = callback_kwargs.get("hooks")
     if hooks is not None and not isinstance(hooks, list | tuple):
         raise HookLoadError(
-            f"hooks in callback_kwargs of HooksCallback is a list, as in hooks: [my_company.llm_hooks], not {hooks!r}"
+            "hooks in callback_kwargs of HooksCallback is a list, as in hooks: [my_company.llm_hooks], not "
+            f"{describe(hooks)}"
         )
     return None if hooks is None else list(hooks)
 

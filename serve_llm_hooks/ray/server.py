@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ray.serve.llm.deployment import LLMServer as _RayLLMServer
 
 from .._core.errors import HookLoadError
+from .._core.text import describe
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
 from . import internals
@@ -57,7 +58,7 @@ def _hooked(base: type[Any]) -> Any:
     if not callable(getattr(base, "start", None)):
         raise TypeError(
             "hooked_server() takes a server class with `async start()`, as Ray's LLMServer and SGLangServer have it, "
-            f"not {base!r}"
+            f"not {describe(base)}"
         )
     # Not by the constructor alone: Ray 2.58 puts a plain one around that of its deprecated `ray.serve.llm.LLMServer`.
     by_start = issubclass(base, internals.LLMServer) or inspect.iscoroutinefunction(base.__init__)
@@ -77,9 +78,9 @@ def _hooked(base: type[Any]) -> Any:
                 await made
             if not hasattr(self, "_hook_trace"):
                 raise HookLoadError(
-                    f"{base!r} starts its engine in its constructor and never calls start(), so no hook has run. Start "
-                    "it in `async def start(self)`, and let the constructor `await self.start()`, as Ray's LLMServer "
-                    "does."
+                    f"{describe(base)} starts its engine in its constructor and never calls start(), so no hook has "
+                    "run. Start it in `async def start(self)`, and let the constructor `await self.start()`, as Ray's "
+                    "LLMServer does."
                 )
 
         async def start(self) -> None:

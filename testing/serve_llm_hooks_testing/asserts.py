@@ -92,6 +92,8 @@ def assert_ran_on(
     __tracebackhide__ = True
     if (node_count is None) == (node_ids is None):
         raise HarnessError("assert_ran_on takes node_count=3, or node_ids=['node-0', ...]: one of the two")
+    if isinstance(node_ids, str):
+        raise HarnessError(f"assert_ran_on takes a list of nodes, as in node_ids=[{node_ids!r}], not {node_ids!r}")
     for node_id in node_ids or ():
         if node_id not in run.nodes:
             raise HarnessError(f"{node_id!r} is no node of this run{did_you_mean(node_id, run.nodes)}")
@@ -190,9 +192,9 @@ class _Named:
             where = f", at {run.reached}" if run.reached else ""
             first_line = f"{type(run.error).__name__}: {run.error}".partition("\n")[0]
             return f", because the run had failed before{where}: {first_line}"
-        disabled = next((event for event in run.trace if not event.ran and self.matches(event)), None)
-        if disabled is not None:
-            return f", because it is disabled: {disabled.detail}"
+        did_not = next((event for event in run.trace if not event.ran and self.matches(event)), None)
+        if did_not is not None:
+            return f", because it is {did_not.outcome}: {did_not.detail}"
         return "" if self._is_for_model else f" (it is not for model {run.model_id!r})"
 
 

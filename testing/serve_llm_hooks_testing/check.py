@@ -17,7 +17,7 @@ from serve_llm_hooks import (
     load_hooks,
 )
 from serve_llm_hooks._core.points import HOOK_NAMES
-from serve_llm_hooks._node.packing import pack_hooks
+from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
 
 from ._checks.hook_globals import fingerprints, globals_of
 from ._checks.scenarios import SCENARIOS
@@ -154,6 +154,8 @@ def _add_unpicklable(hooks: HookRegistry, found: HookCheck) -> bool:
         try:
             for packed in pack_hooks([hook]):
                 pickle.loads(packed.data)
+                for problem in sibling_problems(hook, packed.data):
+                    found.add(problem)
         except HookPickleError as error:
             if HOOK_POINTS[hook.point].on_node:
                 found.add(str(error))
@@ -192,7 +194,7 @@ def _add_failures(scenario: Scenario, run: FakeRun, found: HookCheck) -> None:
         for error in errors:
             found.add(str(error), scenario.name)
     for event in run.trace:
-        if event.point == "on_failure" and event.outcome not in ("ok", "cancelled", "disabled"):
+        if event.point == "on_failure" and event.ran and event.outcome not in ("ok", "cancelled"):
             found.add(f"hook {event.hook} fails at on_failure, so it cleans nothing up: {event.detail}", scenario.name)
         elif event.outcome == "warned":
             found.add(

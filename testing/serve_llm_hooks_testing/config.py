@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HookLoadError, load_hooks
+from serve_llm_hooks._core.text import describe
 from serve_llm_hooks._sources.phase_style import checked_list
 from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
 from serve_llm_hooks._sources.select import check_together, hooks_of_fields, tell_unmatched
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from serve_llm_hooks import Callback, Hook
     from serve_llm_hooks._core.options import OnError
@@ -77,21 +79,29 @@ class FakeLLMConfig:
     ) -> None:
         """Check the fields, and load the hooks to see that they can be."""
         if not _is_text(model_id):
-            raise ValueError(f"model_id is the model's name, not {model_id!r}")
+            raise ValueError(f"model_id is the model's name, not {describe(model_id)}")
         if hooks is not None and not isinstance(hooks, list | tuple):
-            raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {hooks!r}")
+            raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {describe(hooks)}")
         if on_error not in ("raise", "warn"):
-            raise ValueError(f"on_error= is 'raise' or 'warn', not {on_error!r}")
+            raise ValueError(f"on_error= is 'raise' or 'warn', not {describe(on_error)}")
         self.model_id = model_id
         self.hooks = None if hooks is None else list(hooks)
         self.callback = callback
-        self.callback_kwargs = dict(callback_kwargs or {})
+        self.callback_kwargs = _named("callback_kwargs", callback_kwargs)
         self.callbacks = checked_list(callbacks)
         self.initialization_class = initialization_class
-        self.initialization_kwargs = dict(initialization_kwargs or {})
-        self.model_source = model_source
-        self.engine_kwargs = dict(engine_kwargs or {})
-        self.runtime_env = None if runtime_env is None else dict(runtime_env)
+        self.initialization_kwargs = _named("initialization_kwargs", initialization_kwargs)
+        self.model_source = _source(model_source)
+        self.engine_kwargs = _named("engine_kwargs", engine_kwargs)
+        for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+            size = self.engine_kwargs.get(name, 1)
+            if type(size) is not int or size < 1:
+                raise TypeError(f"engine_kwargs[{name!r}] is a whole number, 1 or more, not {describe(size)}")
+        self.runtime_env = None if runtime_env is None else _named("runtime_env", runtime_env)
+        variables = _named("runtime_env['env_vars']", (self.runtime_env or {}).get("env_vars"))
+        for name, value in variables.items():
+            if not isinstance(value, str):
+                raise TypeError(f"runtime_env['env_vars'][{name!r}] is a string, not a {type(value).__name__}")
         self.on_error = on_error
         loaded = load_hooks(*(self.hooks or ()))
         check_together([*self.callback_hooks(), *loaded], model_id)
@@ -101,6 +111,26 @@ class FakeLLMConfig:
     def callback_hooks(self) -> list[Hook]:
         """Return the hooks of ``initialization_class``, ``callback`` and ``callbacks``."""
         return hooks_of_fields(self)
+
+
+def _named(field_name: str, value: object) -> dict[str, Any]:
+    """Return a field that is a mapping with string keys; empty for ``None``."""
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{field_name}= is a mapping, from names to values, not {describe(value)}")
+    for name in value or ():
+        if not isinstance(name, str):
+            raise TypeError(f"{field_name}= is a mapping whose keys are names, as strings, and not {describe(name)}")
+    return dict(value or {})
+
+
+def _source(value: Any) -> Any:
+    """Return a model's source, checked as Ray's config checks it."""
+    if value is None or isinstance(value, str | Mapping) or hasattr(type(value), "model_dump"):
+        return value
+    raise TypeError(
+        "model_source= is a Hugging Face id, a folder, a bucket ('s3://...'), a mapping with bucket_uri, or None, not "
+        f"{describe(value)}"
+    )
 
 
 def _is_text(value: object) -> bool:

@@ -98,7 +98,7 @@ class FakeRun:
         succeeded = {
             (event.point, event.hook) for start in self.earlier_starts for event in start.trace if event.outcome == "ok"
         }
-        failed = (event for event in self.trace if event.outcome not in ("ok", "cancelled", "disabled"))
+        failed = (event for event in self.trace if event.ran and event.outcome not in ("ok", "cancelled"))
         return tuple(dict.fromkeys(event.hook for event in failed if (event.point, event.hook) in succeeded))
 
     def __str__(self) -> str:

@@ -142,6 +142,33 @@ def no_download(ctx: CallbackCtx) -> bool:
     return False
 
 
+@hook("on_before_init")
+def changes_the_config(ctx: CallbackCtx) -> None:
+    ctx.llm_config.engine_kwargs["seed"] = 7
+
+
+@hook("on_before_engine_init")
+def removes_from_the_config(ctx: CallbackCtx) -> None:
+    del ctx.llm_config.engine_kwargs["max_model_len"]
+
+
+@hook("on_before_init")
+def parallel_in_both_places(ctx: CallbackCtx) -> None:
+    ctx.llm_config.engine_kwargs["tensor_parallel_size"] = 2
+    ctx.extra_init_kwargs["tensor_parallel_size"] = 2
+
+
+@hook("on_before_download")
+def changes_the_source(ctx: CallbackCtx) -> None:
+    config = getattr(ctx.llm_config, "model_loading_config", ctx.llm_config)
+    config.model_source = "/elsewhere/model"
+
+
+@hook("on_before_download")
+def mode_none(ctx: CallbackCtx) -> None:
+    ctx.worker_node_download_model = "NONE"
+
+
 @hook("on_before_download")
 async def no_download_with_a_reason(ctx: CallbackCtx) -> Skip:
     return skip("baked into the image")

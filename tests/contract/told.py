@@ -142,7 +142,8 @@ def _told_trace(events: Sequence[HookEvent], ctx: CallbackCtx, names: Names) -> 
     in_replica: list[HookEvent] = []
     replica = ctx.trace.process_id
     for event in events:
-        if event.process_id == replica and not HOOK_POINTS[event.point].on_node:
+        nowhere = event.outcome == "skipped"  # no node was touched
+        if event.process_id == replica and (nowhere or not HOOK_POINTS[event.point].on_node):
             in_replica.append(event)
         else:
             on_nodes.setdefault(event.node_id, []).append(event)

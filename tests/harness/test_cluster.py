@@ -291,6 +291,11 @@ def test_a_replaced_placement_group_is_used(hooks: HookRegistry) -> None:
     assert run.engine.placement_group == FakePlacementGroup(["node-0", "node-3"])
 
 
+def test_a_group_of_one_node_is_a_list_too() -> None:
+    with pytest.raises(HarnessError, match=r"takes a list of nodes, as in \['node-1'\], not 'node-1'$"):
+        FakePlacementGroup("node-1")
+
+
 def test_a_group_on_nodes_that_are_not_there(hooks: HookRegistry) -> None:
     @hooks.hook("on_before_init")
     def elsewhere(ctx: CallbackCtx) -> None:

@@ -28,6 +28,7 @@ from serve_llm_hooks import (
 )
 from serve_llm_hooks._observe import progress as progress_module
 from tests.conftest import written
+from tests.harness.test_odd_inputs import ODD, SECRET, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -651,8 +652,86 @@ def test_where_nothing_is_allowed_a_config_without_hooks_is(
     assert config.callback_hooks() == []
 
 
+def test_what_travels_by_value_travels_with_the_config(three_nodes: list[str], tmp_path: Path) -> None:
+    """Serve pickles with Ray's own cloudpickle, which does not know our hooks files, nor what is cached there."""
+    import subprocess
+
+    from ray import cloudpickle
+
+    from serve_llm_hooks import load_hooks
+    from serve_llm_hooks.ray import LLMConfig
+
+    file = tmp_path / "by_value.py"
+    file.write_text(
+        "import functools\nfrom serve_llm_hooks import hook\n\n@functools.cache\ndef cached(): return 'cached'\n\n"
+        "@hook('on_before_init')\ndef ask(ctx): return cached()\n\n"
+        "class Asks:\n    def on_before_init(self, ctx): return cached()\n\nasks = Asks()\n"
+    )
+    given = load_hooks(str(file))
+    fn = next(iter(given)).fn
+    asks = fn.__globals__["asks"]
+    config = LLMConfig(model_id="m", hooks=[given, fn, asks], callback=asks, **CPU)
+    there = (
+        "import pickle, sys\nconfig = pickle.loads(sys.stdin.buffer.read())\nregistry, fn, asks = config.hooks\n"
+        "print(fn(None), asks.on_before_init(None), asks is config.callback, next(iter(registry)).fn is fn)\n"
+    )
+    data = cloudpickle.dumps(config)
+    told = subprocess.run([sys.executable, "-c", there], input=data, capture_output=True, check=True).stdout
+    assert told.decode().splitlines()[-1] == "cached cached True True"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("fields", "message"), ODD.values(), ids=ODD)
+def test_an_odd_field(fields: dict[str, Any], message: str) -> None:
+    """As ``FakeLLMConfig`` refuses it."""
+    from serve_llm_hooks.ray import LLMConfig
+
+    refuse(lambda **given: LLMConfig(model_id="m", **CPU, **given), fields, message)
+
+
+def test_what_ray_refuses_shows_no_value() -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    for field in ("engine_kwargs", "runtime_env", "callback_kwargs", "deployment_config"):
+        refuse(lambda **given: LLMConfig(model_id="m", **CPU, **given), {field: [SECRET]}, field)
+
+
+def test_a_models_name_in_place_of_its_loading_config() -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    with pytest.raises(ValueError, match=r"model_loading_config= is a mapping, as in .*, not 'org/model'"):
+        LLMConfig(model_id="m", model_loading_config="org/model", **CPU)
+    with pytest.raises(ValueError, match="model_loading_config"):
+        LLMConfig(model_loading_config="org/model", **CPU)
+
+
+@pytest.mark.parametrize(
+    ("brings", "module", "file"),
+    [
+        ({"working_dir": "https://example.com/x.zip"}, True, True),
+        ({"image_uri": "acme/llm"}, True, True),
+        ({"py_modules": ["https://example.com/x.zip"]}, True, False),
+        ({"pip": ["acme-llm"]}, True, False),
+        ({"pip": {"packages": []}}, False, False),
+        ({"py_modules": [""]}, False, False),
+        ({"working_dir": " "}, False, False),
+        ({"env_vars": {"A": "1"}}, False, False),
+        (None, False, False),
+    ],
+)
+def test_what_the_replica_may_have_is_let_through(brings: dict[str, Any] | None, module: bool, file: bool) -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    for name, passes in (("acme_llm_elsewhere.hooks", module), ("hooks/elsewhere.py", file)):
+        if passes:
+            LLMConfig(model_id="m", hooks=[name], runtime_env=brings, **CPU)
+        else:
+            with pytest.raises(HookLoadError, match=r"cannot be found|is not there"):
+                LLMConfig(model_id="m", hooks=[name], runtime_env=brings, **CPU)
+
+
 def test_a_config_whose_hooks_are_for_another_model_says_so(
-    hook_registry: HookRegistry, caplog: pytest.LogCaptureFixture
+    three_nodes: list[str], hook_registry: HookRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
     import cloudpickle
 

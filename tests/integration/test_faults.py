@@ -388,7 +388,8 @@ def test_what_a_start_waits_for_is_said_while_it_waits(
         while not told.exists():
             time.sleep(0.05)
 
-    group, nodes = "waiting for its placement group to be scheduled", f"waiting for 1 of 1 nodes: {three_nodes[1][:8]}"
+    group = "waiting for its placement group to be scheduled"
+    nodes = f"waiting for 1 of 1 nodes: {written(three_nodes[1]).removeprefix('node ')}"
     listener = Listener({group: lambda: ray.util.remove_placement_group(room), nodes: told.touch})
     log = logging.getLogger("serve_llm_hooks")
     monkeypatch.setattr("serve_llm_hooks._observe.progress.PROGRESS_S", 0.2)
@@ -405,7 +406,7 @@ def test_what_a_start_waits_for_is_said_while_it_waits(
     finally:
         log.removeHandler(listener)
 
-    assert [line.partition(" (")[0] for line in listener.heard] == [f"model 'm': {group}", f"model 'm': {nodes}"]
+    assert [line.rpartition(" (")[0] for line in listener.heard] == [f"model 'm': {group}", f"model 'm': {nodes}"]
 
 
 # -- downloads ----------------------------------------------------------------------------------------------------

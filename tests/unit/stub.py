@@ -242,7 +242,7 @@ class Started:
     @property
     def names(self) -> list[str]:
         """The hooks that ran, by name."""
-        return [event.name for event in self.ctx.trace]
+        return [event.name for event in self.ctx.trace if event.ran]
 
 
 def start(*hooks: Any, cluster: StubCluster | None = None, config: Any = None) -> Started:

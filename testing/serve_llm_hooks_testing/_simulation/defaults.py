@@ -41,7 +41,7 @@ def defaults_of(config: Any) -> ReplicaDefaults:
         source_id=source_id,
         mirror=mirror,
         download_model=DownloadMode.NONE if streams else DownloadMode.MODEL_AND_TOKENIZER,
-        runtime_env={**runtime_env, "env_vars": dict(runtime_env.get("env_vars", {}))},
+        runtime_env={**runtime_env, "env_vars": dict(runtime_env.get("env_vars") or {})},
         engine_workers=engine_kwargs.get("tensor_parallel_size", 1) * engine_kwargs.get("pipeline_parallel_size", 1),
         on_error=on_error,
     )

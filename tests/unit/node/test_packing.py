@@ -271,8 +271,8 @@ def test_a_module_that_was_not_shipped(write_module: Callable[[str, str], Path])
     assert isinstance(error, HookLoadError)
     assert str(error) == (
         "hooks module 'only_here' cannot be imported on node n1 (no module 'only_here'), so hook only_here:work cannot "
-        "run there. Ship it with the deployment: runtime_env={'working_dir': ...} or {'py_modules': [...]}, or install "
-        "it on every node."
+        "run there. Is it installed on every node, or shipped with the deployment? runtime_env={'working_dir': ...} or "
+        "{'py_modules': [...]} ships it."
     )
     assert caught.value.node_ids == ("n1",)
 

@@ -78,7 +78,7 @@ def returns_a_list(phase: str, config: Any, data: Data) -> Any:
     [
         (fails, "no"),
         (fails_later, "no"),
-        (returns_a_list, "it returned [1]; a phase callback returns a dict to merge into data, or None"),
+        (returns_a_list, "it returned a list; a phase callback returns a dict to merge into data, or None"),
     ],
 )
 def test_the_runner_names_callback_and_phase(callback: Any, says: str) -> None:

@@ -21,6 +21,7 @@ from serve_llm_hooks import (
     load_hooks,
     skip,
 )
+from serve_llm_hooks._core.text import masked
 from serve_llm_hooks._node.packing import pack_hooks
 from serve_llm_hooks._sources.class_style import hooks_of_class
 from serve_llm_hooks._sources.select import hooks_of_config
@@ -333,7 +334,8 @@ def test_a_method_that_tells_no_signature_is_taken_at_its_word() -> None:
 def test_arguments_that_do_not_fit_the_class(kwargs: dict[str, Any], says: str) -> None:
     message = refusal(HookSignatureError, callback=EveryPoint, callback_kwargs=kwargs)
     assert (
-        message == f"{HERE}:EveryPoint(first: 'int' = 0) -> 'None' cannot be made with callback_kwargs={kwargs}: {says}"
+        message
+        == f"{HERE}:EveryPoint(first: 'int' = 0) -> 'None' cannot be made with callback_kwargs={masked(kwargs)}: {says}"
     )
     with pytest.raises(HookSignatureError, match=r"cannot be made with kwargs=.* there is no '"):
         load_hooks({"hook": EveryPoint, "kwargs": kwargs})
@@ -356,9 +358,9 @@ def test_an_argument_that_is_missing() -> None:
 
 def test_arguments_without_a_class() -> None:
     assert refusal(callback_kwargs={"bucket": "b"}) == (
-        "callback_kwargs={'bucket': 'b'} without callback=...: there is nothing to make with them"
+        "callback_kwargs={'bucket': …} without callback=...: there is nothing to make with them"
     )
-    assert "initialization_kwargs={'a': 1} without initialization_class" in refusal(initialization_kwargs={"a": 1})
+    assert "initialization_kwargs={'a': …} without initialization_class" in refusal(initialization_kwargs={"a": 1})
 
 
 def test_arguments_for_an_object() -> None:

@@ -23,6 +23,7 @@ from serve_llm_hooks import (
     registry,
 )
 from serve_llm_hooks._core.options import HookOptions
+from serve_llm_hooks._core.text import describe, masked
 from serve_llm_hooks._sources.select import hooks_of_config
 from tests.unit.stub import LOGGED, SHOP, Config, names
 
@@ -348,9 +349,12 @@ def test_a_function_that_is_not_decorated(write_module: WriteModule) -> None:
     advice = 'put @hook("on_...") on it to say where it runs'
     assert refuse("shop:no_hook") == f"hook 'shop:no_hook' is not decorated: {advice}"
     no_hook = importlib.import_module("shop").no_hook
-    assert refuse(no_hook) == 'no_hook in hooks=[...] is no hook: decorate it with @hook("on_...") to say where it runs'
+    assert (
+        refuse(no_hook)
+        == 'the function shop:no_hook in hooks=[...] is no hook: decorate it with @hook("on_...") to say where it runs'
+    )
     nameless = functools.partial(no_hook)
-    assert refuse(nameless).startswith("functools.partial(")
+    assert refuse(nameless).startswith("a functools.partial in hooks=[...] is no hook: ")
 
 
 @pytest.mark.parametrize("ref", ["", "not-a-module", "a b", ":fetch", "pkg..mod", "a:b:c"])
@@ -364,7 +368,7 @@ def test_what_is_no_path(ref: str) -> None:
 def test_what_is_no_reference(ref: Any) -> None:
     assert refuse(ref) == (
         "hooks=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, a class with methods named "
-        f"after hook points, or {{'hook': ..., 'kwargs': {{...}}}}, not {ref!r}"
+        f"after hook points, or {{'hook': ..., 'kwargs': {{...}}}}, not {describe(ref)}"
     )
 
 
@@ -428,7 +432,7 @@ def test_parameters_are_given_in_the_entry(write_module: WriteModule) -> None:
     write_module("store", FETCH)
     (fetch,) = load_hooks({"hook": "store:fetch", "kwargs": {"bucket": "s3://b"}})
     assert fetch.kwargs == {"bucket": "s3://b"}
-    assert fetch.ref == "store:fetch(bucket='s3://b')"
+    assert fetch.ref == "store:fetch(bucket=…)"
 
 
 def test_an_entry_without_parameters_is_like_its_reference(write_module: WriteModule) -> None:
@@ -440,7 +444,7 @@ def test_an_entry_without_parameters_is_like_its_reference(write_module: WriteMo
 def test_parameters_replace_the_entry_without_any_that_came_with_the_module(write_module: WriteModule) -> None:
     write_module("store", FETCH)
     found = load_hooks("store", {"hook": "store:fetch", "kwargs": {"bucket": "b"}})
-    assert [one.ref for one in found] == ["store:check", "store:fetch(bucket='b')"]
+    assert [one.ref for one in found] == ["store:check", "store:fetch(bucket=…)"]
 
 
 def test_one_hook_with_two_sets_of_parameters_is_two_hooks(write_module: WriteModule) -> None:
@@ -462,7 +466,7 @@ def test_parameters_that_do_not_fit(write_module: WriteModule, kwargs: dict[str,
     with pytest.raises(HookSignatureError) as caught:
         load_hooks({"hook": "store:fetch", "kwargs": kwargs})
     assert str(caught.value) == (
-        f"hook store:fetch(ctx, *, bucket) cannot be called with parameters {kwargs}: {why}. "
+        f"hook store:fetch(ctx, *, bucket) cannot be called with parameters {masked(kwargs)}: {why}. "
         'Parameters are given in the config: hooks=[{"hook": "store:fetch", "kwargs": {...}}].'
     )
 
@@ -482,13 +486,13 @@ def test_parameters_that_were_forgotten(write_module: WriteModule) -> None:
 )
 def test_a_mapping_with_other_keys(entry: dict[str, Any], hint: str) -> None:
     assert refuse(entry) == (
-        f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not {entry!r}"
+        f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not {masked(entry)}"
     )
 
 
 def test_parameters_that_are_no_mapping() -> None:
     assert refuse({"hook": "store:fetch", "kwargs": ["b"]}) == (
-        "'kwargs' of hook 'store:fetch' is a mapping of its parameters, not ['b']"
+        "'kwargs' of hook 'store:fetch' is a mapping, from names to values, not a list"
     )
 
 
