@@ -184,7 +184,7 @@ class Dispatcher:
         hook = run.hooks[run.index]
         why = why if cause is None else one_line(cause)
         where = f" on {self._node}" if self._node else ""
-        message = f"hook {hook.ref} failed at {hook.point} for model {self._model_id!r}{where}: {why}"
+        message = f"hook {hook.ref} failed at {hook.where} for model {self._model_id!r}{where}: {why}"
         node_id = self._node and self._node.node_id
         failure = kind(message, hook=hook.ref, point=hook.point, model_id=self._model_id, node_id=node_id)
         failure.__cause__ = cause

@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .origin import path_of
-from .text import distinct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,8 +53,8 @@ class LazyInstance:
 
     @property
     def identity(self) -> object:
-        """Equal for the same class with the same arguments, or for the same object."""
-        return (id(self.made), "") if self.cls is None else (id(self.cls), distinct(self.kwargs))
+        """Equal for the same class, whatever its arguments, or for the same object."""
+        return id(self.owner)
 
     @property
     def parts(self) -> Mapping[str, object]:

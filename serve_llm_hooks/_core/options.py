@@ -39,11 +39,27 @@ class HookOptions(NamedTuple):
 
     def matches(self, model_id: str) -> bool:
         """Return True if the hook runs for this model. ``model_ids`` may hold globs; empty matches every model."""
-        if not self.model_ids or model_id in self.model_ids:
-            return True
-        from fnmatch import fnmatchcase
+        return not self.model_ids or any(_matches(model_id, pattern) for pattern in self.model_ids)
 
-        return any(fnmatchcase(model_id, pattern) for pattern in self.model_ids)
+
+def _matches(model_id: str, pattern: str) -> bool:
+    if model_id == pattern or not model_id.startswith(start := start_of(pattern)) or start == pattern:
+        return model_id == pattern  # nearly always: globs are compiled, and thousands of hooks may name a model each
+    from fnmatch import fnmatchcase
+
+    return fnmatchcase(model_id, pattern)
+
+
+def start_of(pattern: str) -> str:
+    """Return what every id that a pattern matches begins with: the text before its first wildcard.
+
+    Example:
+        >>> start_of("meta-llama/*")
+        'meta-llama/'
+    """
+    for wildcard in "*?[":
+        pattern = pattern.partition(wildcard)[0]
+    return pattern
 
 
 def checked_options(

@@ -78,12 +78,6 @@ def text_of(error: BaseException) -> str:
     return _read(str, error, _SHOWN_TEXT)
 
 
-def distinct(value: object) -> str:
-    """Return a value's whole ``repr``, to tell it from others; one that cannot be read is like no other."""
-    text = _read(repr, value, None)
-    return f"{text} {id(value)}" if text == _unreadable(value) else text
-
-
 def one_line(error: BaseException) -> str:
     """Return an exception as ``Type: message``, on one line; a group with some of its errors, each once."""
     return _shorten(_line(error, 0, set()), _SHOWN_TEXT)

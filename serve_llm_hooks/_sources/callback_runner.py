@@ -14,7 +14,8 @@ class CallbackRunner:
     """Run phase callbacks for any phases, as ``callbacks=[...]`` does, without a deployment.
 
     Args:
-        callbacks: as in the config: functions, objects, classes, paths; ``None`` means none.
+        callbacks: as in the config: functions, objects, classes, paths; ``None`` means none. One that is given twice
+            runs twice.
 
     Attributes:
         data: the values that the callbacks have left so far.
@@ -35,7 +36,7 @@ class CallbackRunner:
     """
 
     def __init__(self, callbacks: Iterable[Any] | None = None) -> None:
-        self._callbacks = phase_callbacks(callbacks)
+        self._callbacks = phase_callbacks(callbacks, once=False)
         self.data: dict[str, Any] = {}
 
     async def run(self, phase: str, config: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from .._core.instance import LazyInstance
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_NAMES, HOOK_POINTS, HookName
-from .._core.signature import bound_method, misfit
+from .._core.signature import bound_method, check_runs, misfit
 from .._core.text import describe, did_you_mean, masked
 
 if TYPE_CHECKING:
@@ -184,6 +184,7 @@ def _check_method(method: Callable[..., Any], point: str, path: str) -> None:
     wanted = f"a method at a hook point is `def {point}(self, ctx)`"
     if not callable(method):
         raise HookSignatureError(f"{path}.{point} is {describe(method)}; {wanted}")
+    check_runs(method, f"{path}.{point}", "the method of a later point")
     found = misfit(method, None)
     if found is not None:
         signature, why = found

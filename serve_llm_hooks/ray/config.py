@@ -15,7 +15,7 @@ from .._core.text import describe
 from .._sources.entries import hooks_of_entries, load_hooks
 from .._sources.phase_style import checked_list
 from .._sources.replace_style import warn_of_initialization_class
-from .._sources.select import check_together, hooks_of_fields, hooks_of_script
+from .._sources.select import check_together, hooks_of_fields, hooks_of_script, tell_unmatched
 from .config_pickling import given_objects, state_of_decided, state_to_send
 from .hand_over import is_hooks_callback
 from .hooks_callback import HooksCallback
@@ -152,14 +152,14 @@ class LLMConfig(_RayLLMConfig):
                     "hooks=[...] and HooksCallback in callback_config: give the hooks once, in hooks=[...]"
                 )
             self.hooks = named_hooks(chosen.callback_kwargs)
-            if self.hooks is None and not any(hook.options.matches(self.model_id) for hook in hooks_of_script()):
+            if self.hooks is None and not hooks_of_script(self.model_id):
                 raise no_hooks_named(self.model_id, "the running script (__main__) has none for the model")
             self.callback_config = CallbackConfig(raise_error_on_callback=chosen.raise_error_on_callback)
         return self
 
     @model_validator(mode="after")
     def _check_hooks(self) -> LLMConfig:
-        self.check_hooks()
+        tell_unmatched(self.check_hooks(), self.model_id)
         warn_of_initialization_class(self, stacklevel=3)
         return self
 
@@ -167,8 +167,8 @@ class LLMConfig(_RayLLMConfig):
         """Return the hooks of ``callback_config``, ``initialization_class``, ``callback`` and ``callbacks``."""
         return [*hooks_of_rays_callback(self.callback_config), *hooks_of_fields(self)]
 
-    def check_hooks(self) -> None:
-        """Load all hooks, as far as this process can see them.
+    def check_hooks(self) -> list[HookRef]:
+        """Load all hooks, as far as this process can see them; return the entries of ``hooks`` that it sees.
 
         Raises:
             HookLoadError: they cannot be loaded.
@@ -178,6 +178,7 @@ class LLMConfig(_RayLLMConfig):
         loaded = load_hooks(*here)  # together: a circle between modules, parameters given for another entry's hook
         if self._can_load(self.callback_hooks):
             check_together([*self.callback_hooks(), *loaded], self.model_id)
+        return here
 
     def _can_load(self, load: Callable[..., object], *args: Any) -> bool:
         """Return True if hooks can be loaded here; False if that is left to the replica, which may have more code."""

@@ -70,7 +70,7 @@ def state_to_send(config: Any, state: dict[Any, Any], others: Sequence[Hook]) ->
     elif config._script_hooks is not None:
         travelling = config._script_hooks
     else:
-        travelling = tuple(hook for hook in hooks_of_script() if hook.options.matches(config.model_id))
+        travelling = tuple(hooks_of_script(config.model_id))
         _warn_of_others(config, travelling)
         state["__pydantic_private__"] = {**state["__pydantic_private__"], "_script_hooks": travelling}
     if config.hooks is None:
@@ -128,7 +128,8 @@ def given_objects(config: Any) -> Iterator[Any]:
 
 def _warn_of_others(config: Any, taken: Sequence[Hook]) -> None:
     """Warn of hooks that are registered here and do not travel: the replica does not have them, so cannot warn."""
-    others = [hook for hook in registry.for_model(config.model_id) if hook not in taken]
+    known = set(taken)
+    others = [hook for hook in registry.for_model(config.model_id) if hook not in known]
     if not others or config._warned_of_others:
         return
     config._warned_of_others = True

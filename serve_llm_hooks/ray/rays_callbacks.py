@@ -11,6 +11,8 @@ from .._core.errors import HookLoadError
 from .._core.hook import Hook
 from .._core.instance import LazyInstance
 from .._core.options import HookOptions
+from .._core.origin import path_of
+from .._core.signature import check_runs
 from .._core.text import describe
 from .._sources.paths import load_callback
 from .hand_over import HandedOver
@@ -60,6 +62,8 @@ def hooks_of_rays_callback(callback_config: Any) -> list[Hook]:
         for name in _POINTS
         if name == "on_before_node_init" or getattr(cls, name) is not getattr(CallbackBase, name)
     ]
+    for name in names:
+        check_runs(getattr(cls, name), f"{path_of(cls)}.{name} in callback_config", "a later method")
     on_error: OnError = "raise" if raises else "warn"
     return [
         Hook(partial(_call_method, name), HookOptions(_POINTS[name], on_error=on_error), instance=instance, method=name)

@@ -600,3 +600,16 @@ def test_a_run_leaves_the_garbage_collector_as_it_was(hooks: HookRegistry) -> No
     assert seen[:2] == before[:2]
     assert seen[2] > before[2]
     assert gc.get_threshold() == before
+
+
+def test_a_config_whose_hooks_are_for_another_model_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    hooks = HookRegistry()
+
+    @hooks.hook("on_before_init", model_id="qwen/*")
+    def setup(ctx: CallbackCtx) -> None: ...
+
+    config = FakeLLMConfig("Qwen/Qwen3-8B", hooks=[hooks])
+    (record,) = caplog.records
+    assert "setup at on_before_init (model_id='qwen/*', which differs from 'Qwen/Qwen3-8B'" in record.getMessage()
+    assert not list(FakeCluster().run(config).trace)
+    assert len(caplog.records) == 1

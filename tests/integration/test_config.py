@@ -763,3 +763,23 @@ def test_limits_of_the_environment(name: str, value: str, monkeypatch: pytest.Mo
         RayCluster()
     monkeypatch.setenv(f"SERVE_LLM_HOOKS_{name}", "12.5")
     assert RayCluster().node_grace_s == 10
+
+
+def test_a_config_whose_hooks_are_for_another_model_says_so(
+    three_nodes: list[str], hook_registry: HookRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    import cloudpickle
+
+    from serve_llm_hooks.ray import LLMConfig
+
+    @hook_registry.hook("on_before_init", model_id="qwen/*")
+    def of_qwen(ctx: CallbackCtx) -> None: ...
+
+    caplog.set_level(logging.WARNING, "serve_llm_hooks")  # an engine of another test may have silenced it
+    config = LLMConfig(model_id="Qwen/Qwen3-8B", hooks=[hook_registry], **CPU)
+    (message,) = warnings_of(caplog)
+    assert "of_qwen at on_before_init (model_id='qwen/*', which differs from 'Qwen/Qwen3-8B'" in message
+    caplog.clear()
+    LLMConfig(model_id="qwen/qwen3", hooks=[hook_registry], **CPU)
+    cloudpickle.dumps(config)
+    assert warnings_of(caplog) == []  # once for each config, and not each time that it travels

@@ -27,7 +27,7 @@ def test_a_bare_import_is_cheap() -> None:
     assert {name for name in imported if name.startswith("serve_llm_hooks.")} == {
         "serve_llm_hooks._core",
         "serve_llm_hooks._lazy",
-        *(f"serve_llm_hooks._core.{name}" for name in ("hook", "options", "origin", "points", "registry")),
+        *(f"serve_llm_hooks._core.{name}" for name in ("hook", "made", "options", "origin", "points", "registry")),
     }
 
 

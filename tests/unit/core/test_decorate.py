@@ -339,7 +339,14 @@ def test_a_class_is_no_function() -> None:
         any_hook("on_before_init")(Fetch)
 
 
-@pytest.mark.parametrize("fn", [print, getattr, Fetch("a").__call__])
+class Slotted:
+    __slots__ = ()
+
+    def start(self, ctx: Any) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("fn", [print, getattr, Slotted().start])
 def test_what_holds_no_attributes_is_to_be_wrapped(fn: Any) -> None:
     with pytest.raises(HookSignatureError, match=r"which holds no attributes; wrap it in a function"):
         any_hook("on_before_init")(fn)

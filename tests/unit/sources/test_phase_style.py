@@ -227,8 +227,8 @@ def test_what_is_wrong_is_told_at_the_assignment(phase: str, do: Callable[[Data]
 def test_what_is_returned_is_a_dict_or_none(returned: object) -> None:
     message = cause(at("pre_download", lambda data: returned), kind=HookResultError)
     assert message.endswith(
-        f"failed at on_before_download for model 'm': it returned {describe(returned)}; a phase callback returns a "
-        "dict to merge into data, or None"
+        f"failed at on_before_download (phase pre_download) for model 'm': it returned {describe(returned)}; a phase "
+        "callback returns a dict to merge into data, or None"
     )
 
 
