@@ -50,6 +50,8 @@ REACH = {
     "point_overhead_us": 1.5,
     "import_vs_pluggy": 1.0,
     "register_1000": 1.0,
+    "load_1000_s": 0.5,
+    "order_8000_s": 2.0,
 }
 
 
@@ -121,11 +123,11 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def in_process(results: dict[str, Any], *, quick: bool) -> None:
-    """The in-process ones, with pytest-benchmark."""
+def medians_of(file: str) -> dict[str, list[float]]:
+    """Run the benchmarks of a file with pytest-benchmark; their medians in seconds, by test, side and count."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        command = ["-m", "pytest", "tests/benchmarks/test_dispatch.py", "-q", "--benchmark-only"]
+        command = ["-m", "pytest", file, "-q", "--benchmark-only"]
         done = subprocess.run(
             [sys.executable, *command, f"--benchmark-json={report}"],
             cwd=REPOSITORY,
@@ -140,6 +142,12 @@ def in_process(results: dict[str, Any], *, quick: bool) -> None:
             test, parameters = row["name"].partition("[")[0], row["params"]
             name = "_".join(str(part) for part in (test, parameters["side"], parameters.get("count", "")) if part)
             medians[name].append(row["stats"]["median"])
+    return medians
+
+
+def in_process(results: dict[str, Any], *, quick: bool) -> None:
+    """What a hook costs in a process, beside others."""
+    medians = medians_of("tests/benchmarks/test_dispatch.py")
     results["samples"]["in_process_s"] = medians
 
     def ratio(ours: str, theirs: str) -> float:
@@ -170,6 +178,14 @@ def in_process(results: dict[str, Any], *, quick: bool) -> None:
         for count in (10, 100)
     }
     keys["register_1000"] = ratio("register_1000_ours", "register_1000_pluggy")
+
+
+def many(results: dict[str, Any], *, quick: bool) -> None:
+    """Hooks by the thousand: loading, and ordering. The slowest way to write them counts."""
+    medians = medians_of("tests/benchmarks/test_many.py")
+    results["samples"]["many_s"] = medians
+    results["keys"]["load_1000_s"] = max(median(found) for name, found in medians.items() if "load" in name)
+    results["keys"]["order_8000_s"] = max(median(found) for name, found in medians.items() if "order" in name)
 
 
 def imports(results: dict[str, Any], *, quick: bool) -> None:
@@ -240,6 +256,7 @@ def say(text: str) -> None:
 
 PARTS: dict[str, Callable[..., None]] = {
     "process": in_process,
+    "many": many,
     "import": imports,
     "nodes": node_init,
     "deploy": deployments,

@@ -141,6 +141,13 @@ def three_nodes(ray_cluster: Any) -> list[str]:
     return node_ids
 
 
+def written(node_id: str) -> str:
+    """Return a node of the running Ray as messages write it."""
+    from serve_llm_hooks.ray import RayCluster
+
+    return str(RayCluster().node(node_id))
+
+
 @pytest.fixture
 def make_config(three_nodes: list[str], tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """A factory of our ``LLMConfig`` on all three nodes; the groups that are made for it are removed."""

@@ -33,7 +33,7 @@ def _config_task(llm_config: Any) -> tuple[dict[str, Any], None]:
 
 
 def _prepare_config(llm_config: Any, ctx: Any) -> dict[str, Any]:
-    vllm_engine = import_module("ray.llm._internal.serve.engines.vllm.vllm_engine")
+    vllm_engine: Any = import_module("ray.llm._internal.serve.engines.vllm.vllm_engine")
     vllm_engine._get_vllm_engine_config = _config_task
     engine = vllm_engine.VLLMEngine.__new__(vllm_engine.VLLMEngine)
     engine.llm_config = llm_config

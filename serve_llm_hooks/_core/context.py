@@ -19,7 +19,7 @@ def _no_nodes() -> Mapping[str, NodeResult]:
     return MappingProxyType({})
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class CallbackCtx(Checked):
     """The context of hooks in the replica: one object from ``on_before_init`` to the end of a start.
 
@@ -72,14 +72,20 @@ class CallbackCtx(Checked):
         """The model's id, as clients name it."""
         return str(getattr(self.llm_config, "model_id", ""))
 
+    def __repr__(self) -> str:
+        """Name the model; the fields hold secrets."""
+        return f"<CallbackCtx of model {self.model_id!r}>"
 
-@dataclass(eq=False)
+
+@dataclass(eq=False, repr=False)
 class NodeCtx(Checked):
     """The context of hooks on a node: one object per node, in the node's own process.
 
     Attributes:
         model_id: the model's id, as clients name it (read-only).
         node_id: this node's id (read-only).
+        address: its IP address (read-only).
+        hostname: its name; empty where it is not known (read-only).
         is_local: ``True`` on the replica's own node (read-only).
         download_model: what this node is about to download; a hook before the download may change it.
         custom_data: a copy of the replica's; what a hook adds is in ``ctx.nodes[node_id].custom_data`` there.
@@ -96,7 +102,13 @@ class NodeCtx(Checked):
     download_model: ModeField = ModeField()
     custom_data: dict[str, Any] = checked_field("dict", factory=dict)
     model_path: str | None = checked_field("path?")
-    load_llm_config: Final[Callable[[], Any] | None] = field(default=None, repr=False, metadata={"kind": "read-only"})
+    load_llm_config: Final[Callable[[], Any] | None] = field(default=None, metadata={"kind": "read-only"})
+    address: Final[str] = checked_field("read-only", "")
+    hostname: Final[str] = checked_field("read-only", "")
+
+    def __repr__(self) -> str:
+        """Name the model and the node; the fields hold secrets."""
+        return f"<NodeCtx of model {self.model_id!r} on node {self.node_id}>"
 
     @property
     def llm_config(self) -> Any:

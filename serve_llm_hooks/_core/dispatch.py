@@ -8,6 +8,7 @@ here, and the loop is entered again behind it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import logging
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .call_loop import call_each
 from .errors import HookError, HookResultError, HookTimeoutError, reraise_if_not_a_failure
-from .text import one_line
+from .text import describe, is_small, one_line
 from .veto import InvalidResult, Skip, decide
 from .worker_thread import WorkerThread
 
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from .hook import Hook
+    from .node import Node
     from .options import OnError
     from .trace import Batch, HookOutcome, Trace
 
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
-# An async hook that is cancelled at its timeout has this long to clean up.
+# An async hook with a timeout has this long to clean up when it is cancelled.
 _CANCEL_GRACE_S = 1.0
 
 
@@ -41,7 +43,7 @@ class Dispatcher:
     Args:
         model_id: the model, for messages.
         trace: where calls are recorded; ``None`` records nothing.
-        node_id: the node, for messages; ``None`` in the replica.
+        node: the node, for messages; ``None`` in the replica.
         on_error: the error policy of hooks that have none of their own.
     """
 
@@ -50,12 +52,12 @@ class Dispatcher:
         model_id: str,
         *,
         trace: Trace | None,
-        node_id: str | None = None,
+        node: Node | None = None,
         on_error: OnError = "raise",
     ) -> None:
         self._model_id = model_id
         self._trace = trace
-        self._node_id = node_id
+        self._node = node
         self._on_error = on_error
         self._worker = WorkerThread()
 
@@ -112,7 +114,7 @@ class Dispatcher:
                         self._time_out(run)
                         continue
                 stopped = await done
-            except asyncio.CancelledError:
+            except BaseException:  # cancelled or closed
                 calls.clear()  # the thread finishes its current hook, and starts no other
                 raise
             if stopped is None:
@@ -129,6 +131,7 @@ class Dispatcher:
     async def _settle_awaitable(self, run: _Run, awaitable: Any) -> None:
         """Await the current hook within its timeout; call it first if there is nothing to await yet."""
         hook = run.hooks[run.index]
+        task = asyncio.current_task()
         timed_out = False
         try:
             if awaitable is None:
@@ -136,17 +139,13 @@ class Dispatcher:
             if hook.options.timeout_s is None:
                 result = await awaitable
             else:
-                task = await _at_most(hook.options.timeout_s, awaitable)
-                timed_out = task is None
-                result = None if task is None else task.result()
-        except asyncio.CancelledError as error:
-            if not _is_cancelled():  # the hook cancelled something of its own
-                self._fail(run, error)
-                return
-            run.end("cancelled", "")
-            raise
+                done = await _at_most(hook.options.timeout_s, awaitable)
+                timed_out = done is None
+                result = None if done is None else done.result()
         except BaseException as error:  # a panic in Rust code is no Exception
-            reraise_if_not_a_failure(error)
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                run.end("cancelled", "")
+            reraise_if_not_a_failure(error, task)
             self._fail(run, error)
         else:
             if timed_out:
@@ -165,7 +164,7 @@ class Dispatcher:
         else:
             run.veto = run.veto or Skip(decision.reason or f"{hook.ref} returned False")
             run.end("vetoed", decision.reason)
-            at_node = f", node {self._node_id}" if self._node_id else ""
+            at_node = f", {self._node}" if self._node else ""
             why = f": {decision.reason}" if decision.reason else ""
             logger.info("model %r%s: %s vetoed at %s%s", self._model_id, at_node, hook.ref, hook.point, why)
 
@@ -184,14 +183,17 @@ class Dispatcher:
         """Handle a failing hook as its ``on_error`` says: raise, or warn and go on."""
         hook = run.hooks[run.index]
         why = why if cause is None else one_line(cause)
-        where = f" on node {self._node_id}" if self._node_id else ""
-        message = f"hook {hook.ref} failed at {hook.point} for model {self._model_id!r}{where}: {why}"
-        failure = kind(message, hook=hook.ref, point=hook.point, model_id=self._model_id, node_id=self._node_id)
+        where = f" on {self._node}" if self._node else ""
+        message = f"hook {hook.ref} failed at {hook.where} for model {self._model_id!r}{where}: {why}"
+        node_id = self._node and self._node.node_id
+        failure = kind(message, hook=hook.ref, point=hook.point, model_id=self._model_id, node_id=node_id)
         failure.__cause__ = cause
         # While a start is being cancelled, a hook's failing clean-up must not swallow the cancellation.
         if (hook.options.on_error or self._on_error) == "warn" and not _is_cancelled():
             run.end("warned", why)
-            logger.warning("%s (on_error='warn': going on)", message, exc_info=failure)
+            with contextlib.suppress(Exception):  # a log handler that fails ends no start
+                cause_shown = failure if is_small(failure) else None
+                logger.warning("%s (on_error='warn': going on)", message, exc_info=cause_shown)
             return
         run.end(outcome, why)
         raise failure from cause
@@ -255,7 +257,7 @@ async def _at_most(timeout_s: float, awaitable: Awaitable[Any]) -> asyncio.Task[
         try:
             return await awaitable
         except SystemExit as error:  # in a task it would end the event loop
-            raise RuntimeError(f"the hook called sys.exit({error.code!r})") from error
+            raise RuntimeError(f"the hook called sys.exit({describe(error.code)})") from error
         except KeyboardInterrupt as error:  # likewise
             reraise_if_not_a_failure(error)
             raise RuntimeError("the hook raised KeyboardInterrupt") from error
@@ -264,10 +266,14 @@ async def _at_most(timeout_s: float, awaitable: Awaitable[Any]) -> asyncio.Task[
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout_s)
     except asyncio.CancelledError:
-        task.cancel()
+        await _end(task)
         raise
     if done:
         return task
+    await _end(task)
+    return None
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.wait({task}, timeout=_CANCEL_GRACE_S)
-    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
-from .text import did_you_mean
+from .text import describe, did_you_mean
 
 DownloadModeName: TypeAlias = Literal["MODEL_AND_TOKENIZER", "TOKENIZER_ONLY", "EXCLUDE_SAFETENSORS", "NONE"]
 
@@ -42,5 +42,5 @@ class DownloadMode(StrEnum):
         mode = cls.__members__.get(name) if isinstance(name, str) else None
         if mode is None:
             hint = did_you_mean(name.upper(), cls.__members__) if isinstance(name, str) else ""
-            raise ValueError(f"{value!r} is no download mode{hint} (one of {', '.join(cls.__members__)})")
+            raise ValueError(f"{describe(value)} is no download mode{hint} (one of {', '.join(cls.__members__)})")
         return mode

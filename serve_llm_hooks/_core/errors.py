@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .node import Node
+
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
 
@@ -45,7 +48,7 @@ class HookOrderError(ServeLLMHooksError):
 
 
 class EngineArgumentError(ServeLLMHooksError):
-    """A key in ``ctx.extra_init_kwargs`` that the engine cannot be given."""
+    """An argument that the engine cannot be given, or that a hook wrote where the engine does not look for it."""
 
 
 class PlacementGroupError(ServeLLMHooksError):
@@ -81,7 +84,7 @@ class HookError(ServeLLMHooksError):
         self.node_id = node_id
         self.remote_traceback = remote_traceback
         if remote_traceback:
-            self.add_note(f"Traceback on node {node_id}:\n{remote_traceback.rstrip()}")
+            self.add_note(f"Traceback on {Node(node_id or '')}:\n{remote_traceback.rstrip()}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild_hook_error, (type(self), str(self), self._fields()), self._state())
@@ -120,7 +123,7 @@ class NodeLostError(ServeLLMHooksError):
         self.node_id = node_id
         self.remote_traceback = remote_traceback
         if remote_traceback:
-            self.add_note(f"Traceback on node {node_id}:\n{remote_traceback.rstrip()}")
+            self.add_note(f"Traceback on {Node(node_id)}:\n{remote_traceback.rstrip()}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild_node_error, (type(self), str(self), self.node_id, self.remote_traceback))
@@ -187,17 +190,38 @@ for _cls in (
     _cls.__module__ = "serve_llm_hooks"
 
 
-def reraise_if_not_a_failure(error: BaseException) -> None:
+_interrupts_are_real = True
+
+
+def expect_no_interrupt() -> None:
+    """Take each ``KeyboardInterrupt`` in this process for a hook's own: interrupts reach its event loop instead."""
+    global _interrupts_are_real
+    _interrupts_are_real = False
+
+
+def reraise_if_not_a_failure(error: BaseException, awaited_in: asyncio.Task[Any] | None = None) -> None:
     """Raise ``error`` again if it ends this code too, and is no failure of the code that was called.
 
-    That is: being cancelled or closed, or an interrupt of the program, which only the main thread is told of.
-    Everything else is the called code's own failure, whatever its kind: ``sys.exit``, or a panic in Rust code, which
-    is no ``Exception`` either. (Serve runs a replica's event loop in a thread of its own; on a node it is the main
-    thread's, and an interrupt there is Ray's.)
+    That is: an interrupt of the program, which only the main thread is told of, and where something was awaited,
+    that our task is being cancelled, or closed from outside. Everything else is the called code's own failure,
+    whatever its kind: ``sys.exit``, a panic in Rust code, a ``CancelledError`` that nobody asked for.
+
+    Args:
+        error: what the called code raised.
+        awaited_in: the task that awaited it; left out for a call without ``await``, which nothing cancels or closes.
     """
     import asyncio  # only a failure pays for these imports
     import threading
 
-    interrupt = isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
-    if interrupt or isinstance(error, asyncio.CancelledError | GeneratorExit):
+    ends_us = False
+    if isinstance(error, KeyboardInterrupt):
+        ends_us = _interrupts_are_real and threading.current_thread() is threading.main_thread()
+    elif awaited_in is not None and isinstance(error, asyncio.CancelledError):
+        ends_us = awaited_in.cancelling() > 0
+    elif awaited_in is not None and isinstance(error, GeneratorExit):
+        try:
+            ends_us = asyncio.current_task() is not awaited_in
+        except RuntimeError:  # the event loop is gone
+            ends_us = True
+    if ends_us:
         raise error

@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from .download_mode import DownloadMode, DownloadModeName
-from .text import did_you_mean
+from .text import describe, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 
 def _dict(name: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise TypeError(f"ctx.{name} is a dict with string keys, not {value!r}")
+    if not isinstance(value, dict):
+        raise TypeError(f"ctx.{name} is a dict with string keys, not {describe(value)}")
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"ctx.{name} is a dict with string keys, not one with the key {describe(key)}")
     return value
 
 
@@ -26,7 +29,7 @@ def _optional_dict(name: str, value: object) -> dict[str, Any] | None:
 
 def _bool(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(f"ctx.{name} is True or False, not {value!r}")
+        raise TypeError(f"ctx.{name} is True or False, not {describe(value)}")
     return value
 
 
@@ -34,7 +37,7 @@ def _optional_path(name: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"ctx.{name} is a path (str or os.PathLike) or None, not {value!r}")
+        raise TypeError(f"ctx.{name} is a path (str or os.PathLike) or None, not {describe(value)}")
     return os.fspath(value)
 
 
@@ -80,13 +83,27 @@ def _assign(ctx: Any, name: str, value: object) -> None:
     object.__setattr__(ctx, name, check(name, value) if check else value)
 
 
+def _missing(ctx: Any, name: str) -> Any:
+    """Suggest the nearest name. Python asks here for what it has not found."""
+    if hasattr(type(ctx), name):  # a property, in which an AttributeError was raised: again, as it was
+        return object.__getattribute__(ctx, name)
+    if name.startswith("__"):  # copy, pickle and others try many of these
+        raise AttributeError(f"{type(ctx).__name__} has no {name}")
+    names = {*type(ctx).__dataclass_fields__, *(each for each in dir(type(ctx)) if not each.startswith("_"))}
+    raise AttributeError(
+        f"{type(ctx).__name__} has no field {name!r}{did_you_mean(name, sorted(names))}. "
+        "What hooks keep for each other is in ctx.custom_data."
+    )
+
+
 class Checked:
     """Base of contexts: checks every assignment for unknown names, read-only fields and wrong values."""
 
     __slots__ = ()
 
-    if not TYPE_CHECKING:  # pragma: no branch  # a checker that sees a __setattr__ accepts any name
+    if not TYPE_CHECKING:  # pragma: no branch  # a checker that sees these accepts any name
         __setattr__ = _assign
+        __getattr__ = _missing
 
 
 class ModeField:
@@ -123,4 +140,4 @@ def _mode(name: str, value: object) -> DownloadMode:
     try:
         return DownloadMode.of(value)
     except ValueError as error:
-        raise ValueError(f"ctx.{name} = {value!r}: {error}") from None
+        raise ValueError(f"ctx.{name} = {describe(value)}: {error}") from None

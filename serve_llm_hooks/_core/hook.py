@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from .origin import path_of, source_of
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MARK = "__serve_llm_hooks__"
 """The attribute of a decorated function that holds its tuple of ``HookOptions``, one for each point."""
 
+_METHOD_MARKS = "__serve_llm_hooks_methods__"  # the attribute of an object that holds those of its bound methods
+
 _COROUTINE = 0x80  # inspect.CO_COROUTINE; importing inspect takes longer than the rest of this package
 
 
@@ -31,11 +33,13 @@ class Hook:
         kwargs: the parameters that it is called with besides ``ctx``.
         instance: the object that a class's hooks share; ``None`` for a function.
         method: the name of the class's method.
+        phase: the phase of a phase callback; empty for other hooks.
         name: the bare function name.
         path: ``module:qualname``.
-        ref: the path; with the parameters, where there are any.
-        identity: equal for two hooks of the same function. By path, so that re-running a notebook cell replaces the
-            hook; closures, partials and instances have no unique path and are known by identity.
+        ref: the path; with the names of the parameters, where there are any.
+        identity: equal for two hooks of the same function, whatever their parameters. By path, so that re-running a
+            notebook cell replaces the hook; closures, partials and instances have no unique path and are known by
+            identity.
         call: takes ``ctx``, and nothing else.
         is_async: ``True`` if calling it always gives an awaitable.
         must_run_alone: ``True`` if it cannot share a hop to the worker thread with its neighbours.
@@ -43,7 +47,7 @@ class Hook:
 
     __slots__ = (
         "call", "fn", "identity", "instance", "is_async", "kwargs", "method", "must_run_alone", "name", "options",
-        "path", "ref",
+        "path", "phase", "ref",
     )  # fmt: skip
 
     def __init__(
@@ -54,12 +58,14 @@ class Hook:
         *,
         instance: LazyInstance | None = None,
         method: str = "",
+        phase: str = "",
     ) -> None:
         self.fn: Callable[..., Any] = fn
         self.options: HookOptions = options
         self.kwargs: dict[str, Any] = dict(kwargs or {})
         self.instance: LazyInstance | None = instance
         self.method: str = method
+        self.phase: str = phase
         self.call: Callable[[Any], Any]
         self.identity: object
         if instance is None:
@@ -67,15 +73,16 @@ class Hook:
             self.name: str = getattr(fn, "__name__", None) or self.path.rpartition(":")[2].rpartition(".")[2]
             self.call = partial(fn, **self.kwargs) if self.kwargs else fn
             self.is_async: bool = _is_async(fn)
-            self.identity = self.path if has_unique_path(fn, self.path) else id(fn)
+            self.identity = self.path if has_unique_path(fn, self.path) else _identity_of(fn)
         else:
             self.path = f"{instance.path}.{method}" if method else instance.path
             self.name = self.path.rpartition(":")[2].rpartition(".")[2]
             self.call = partial(fn, instance)
             self.is_async = False
             self.identity = instance.identity
-        shown = ", ".join(f"{key}={value!r}" for key, value in self.kwargs.items())
-        self.ref: str = f"{self.path}({shown})" if shown else self.path
+        # Without their values, which may be secrets: this is in the log, the trace and the errors.
+        names = ", ".join(f"{key}=…" for key in self.kwargs)
+        self.ref: str = f"{self.path}({names})" if names else self.path
         self.must_run_alone: bool = self.is_async or options.timeout_s is not None
 
     @property
@@ -84,9 +91,19 @@ class Hook:
         return self.options.point
 
     @property
+    def where(self) -> str:
+        """The hook point, with the phase that the author of a phase callback knows it by."""
+        return f"{self.point} (phase {self.phase})" if self.phase else self.point
+
+    @property
     def source(self) -> str:
         """The module or file that ``SERVE_LLM_HOOKS_ALLOW`` must allow."""
         return source_of(self.fn if self.instance is None else self.instance.owner)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters, or the arguments of its class."""
+        return self.kwargs if self.instance is None else self.instance.kwargs
 
     def __repr__(self) -> str:
         models = f" for {', '.join(self.options.model_ids)}" if self.options.model_ids else ""
@@ -96,13 +113,17 @@ class Hook:
         if not isinstance(other, Hook):
             return NotImplemented
         mine, theirs = (self.identity, self.path, self.point), (other.identity, other.path, other.point)
-        return mine == theirs and self.kwargs == other.kwargs
+        if mine != theirs or not (self.parameters or other.parameters):
+            return mine == theirs
+        from .values import same_values  # only hooks with parameters need it
+
+        return same_values(self.parameters, other.parameters)
 
     def __hash__(self) -> int:
         return hash((self.path, self.point))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (self.fn, self.options, self.kwargs, self.instance, self.method))
+        return (_rebuild, (self.fn, self.options, self.kwargs, self.instance, self.method, self.phase))
 
     def bind(self, kwargs: Mapping[str, Any]) -> Hook:
         """Return the same hook with these parameters.
@@ -110,7 +131,7 @@ class Hook:
         Raises:
             HookSignatureError: a parameter that it does not take, or a missing one.
         """
-        hook = _rebuild(self.fn, self.options, kwargs, self.instance, self.method)
+        hook = _rebuild(self.fn, self.options, kwargs, self.instance, self.method, self.phase)
         hook.check_kwargs()
         return hook
 
@@ -139,8 +160,9 @@ def _rebuild(
     kwargs: Mapping[str, Any],
     instance: LazyInstance | None,
     method: str,
+    phase: str,
 ) -> Hook:
-    return Hook(fn, options, kwargs, instance=instance, method=method)
+    return Hook(fn, options, kwargs, instance=instance, method=method, phase=phase)
 
 
 def has_unique_path(fn: object, path: str) -> bool:
@@ -148,11 +170,44 @@ def has_unique_path(fn: object, path: str) -> bool:
     return isinstance(fn, FunctionType) and "<" not in path
 
 
+def _identity_of(fn: Any) -> object:
+    """Return what a function without a path of its own is known by. A bound method is made anew by each look at it."""
+    return (id(fn.__self__), fn.__name__) if isinstance(fn, MethodType) else id(fn)
+
+
+def marks_of(fn: Any) -> tuple[HookOptions, ...]:
+    """Return the options that ``@hook`` has left on a function, one for each point."""
+    if isinstance(fn, MethodType):  # its attributes are those of the function, which other objects have too
+        marks: dict[str, tuple[HookOptions, ...]] = getattr(fn.__self__, "__dict__", {}).get(_METHOD_MARKS, {})
+        return marks.get(fn.__name__, ())
+    return tuple(getattr(fn, "__dict__", {}).get(MARK, ()))
+
+
+def set_marks(fn: Any, marks: tuple[HookOptions, ...]) -> None:
+    """Leave options on a function; of a bound method, on its object, with which they travel.
+
+    Raises:
+        AttributeError: it holds no attributes.
+    """
+    if not isinstance(fn, MethodType):
+        setattr(fn, MARK, marks)
+        return
+    owner = fn.__self__
+    methods = {**owner.__dict__.get(_METHOD_MARKS, {}), fn.__name__: marks}
+    if isinstance(owner, type):
+        setattr(owner, _METHOD_MARKS, methods)
+    else:
+        owner.__dict__[_METHOD_MARKS] = methods  # whatever a frozen or checked object says of assignments
+
+
 def marked_hooks(fn: object) -> tuple[Hook, ...]:
     """Return the hooks that ``@hook`` made of a function; none if it was not decorated."""
-    if not callable(fn) or isinstance(fn, type):
+    if not callable(fn) or issubclass(type(fn), type):  # not isinstance: an object may lie about its class, or raise
         return ()
-    marks = getattr(fn, "__dict__", {}).get(MARK, ())
+    try:
+        marks = marks_of(fn)
+    except Exception:  # a lazy proxy that has nothing behind it yet
+        return ()
     return tuple(Hook(fn, options) for options in marks)
 
 
@@ -163,7 +218,7 @@ def with_fresh_instances(hooks: Iterable[Hook]) -> list[Hook]:
     for hook in hooks:
         if hook.instance is not None:
             instance = instances.setdefault(hook.instance.key, hook.instance.fresh())
-            hook = Hook(hook.fn, hook.options, hook.kwargs, instance=instance, method=hook.method)
+            hook = _rebuild(hook.fn, hook.options, hook.kwargs, instance, hook.method, hook.phase)
         fresh.append(hook)
     return fresh
 

@@ -53,8 +53,8 @@ class LazyInstance:
 
     @property
     def identity(self) -> object:
-        """Equal for the same class with the same arguments, or for the same object."""
-        return (id(self.made), "") if self.cls is None else (id(self.cls), repr(self.kwargs))
+        """Equal for the same class, whatever its arguments, or for the same object."""
+        return id(self.owner)
 
     @property
     def parts(self) -> Mapping[str, object]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 OnError: TypeAlias = Literal["raise", "warn"]
 
+_LONGEST_S = 1e12  # seconds; a float of any int would overflow
+
 
 class OptionKeywords(TypedDict, total=False):
     """The keywords of ``hook()``; documented there."""
@@ -37,11 +39,27 @@ class HookOptions(NamedTuple):
 
     def matches(self, model_id: str) -> bool:
         """Return True if the hook runs for this model. ``model_ids`` may hold globs; empty matches every model."""
-        if not self.model_ids or model_id in self.model_ids:
-            return True
-        from fnmatch import fnmatchcase
+        return not self.model_ids or any(_matches(model_id, pattern) for pattern in self.model_ids)
 
-        return any(fnmatchcase(model_id, pattern) for pattern in self.model_ids)
+
+def _matches(model_id: str, pattern: str) -> bool:
+    if model_id == pattern or not model_id.startswith(start := start_of(pattern)) or start == pattern:
+        return model_id == pattern  # nearly always: globs are compiled, and thousands of hooks may name a model each
+    from fnmatch import fnmatchcase
+
+    return fnmatchcase(model_id, pattern)
+
+
+def start_of(pattern: str) -> str:
+    """Return what every id that a pattern matches begins with: the text before its first wildcard.
+
+    Example:
+        >>> start_of("meta-llama/*")
+        'meta-llama/'
+    """
+    for wildcard in "*?[":
+        pattern = pattern.partition(wildcard)[0]
+    return pattern
 
 
 def checked_options(
@@ -64,14 +82,21 @@ def checked_options(
     if model_id is not None and not model_ids:
         raise ValueError("model_id=[] matches no model; leave model_id out to match every model")
     if not isinstance(order, int) or isinstance(order, bool):
-        raise TypeError(f"order= is an int, lower first, not {order!r}")
+        raise TypeError(f"order= is an int, lower first, not {_described(order)}")
     if timeout_s is not None:
-        if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not timeout_s > 0:
-            raise ValueError(f"timeout_s= is a positive number of seconds, not {timeout_s!r}")
-        timeout_s = float(timeout_s)
+        is_number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
+        if not is_number or not 0 < timeout_s <= _LONGEST_S:  # type: ignore[operator]  # it is a number
+            raise ValueError(f"timeout_s= is a positive number of seconds, not {_described(timeout_s)}")
+        timeout_s = float(timeout_s)  # type: ignore[arg-type]
     if on_error not in (None, "raise", "warn"):
-        raise ValueError(f"on_error= is 'raise' or 'warn', not {on_error!r}")
+        raise ValueError(f"on_error= is 'raise' or 'warn', not {_described(on_error)}")
     return HookOptions(name, model_ids, order, _names("before", before), _names("after", after), timeout_s, on_error)
+
+
+def _described(value: object) -> str:
+    from .text import describe  # only a mistake pays for this import
+
+    return describe(value)
 
 
 def _names(option: str, value: Iterable[object]) -> tuple[str, ...]:
@@ -82,6 +107,6 @@ def _names(option: str, value: Iterable[object]) -> tuple[str, ...]:
     checked = []
     for name in names:
         if not isinstance(name, str) or not name:
-            raise TypeError(f"{option}= takes a name or several, as strings, not {name!r}")
+            raise TypeError(f"{option}= takes a name or several, as strings, not {_described(name)}")
         checked.append(name)
     return tuple(checked)

@@ -7,9 +7,10 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 from .errors import HookOrderError
+from .options import start_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
     from .hook import Hook
 
@@ -46,22 +47,62 @@ def in_order(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
     return tuple(result)
 
 
+def check_order(hooks: Iterable[Hook]) -> None:
+    """Check the order of hooks for each model that they name on its own: two models' hooks never meet.
+
+    A glob stands for a model that it matches. Only hooks that constraints join can be in an order that is impossible,
+    and most models have the same ones of these, or none.
+
+    Raises:
+        HookOrderError: as :func:`in_order`.
+    """
+    at: dict[str, list[Hook]] = {}
+    model_ids = {"": None}
+    for hook in hooks:
+        at.setdefault(hook.point, []).append(hook)
+        model_ids.update(dict.fromkeys(hook.options.model_ids))
+    for together in at.values():
+        checked = set()
+        for ours in _joined_by_model(together, model_ids):
+            if ours not in checked:
+                checked.add(ours)
+                in_order(together[index] for index in ours)
+
+
+def _joined_by_model(hooks: list[Hook], model_ids: Iterable[str]) -> Iterator[tuple[int, ...]]:
+    """Yield for each model the indices of its hooks that have constraints, or are named by one."""
+    named = {name for hook in hooks for name in (*hook.options.before, *hook.options.after)}
+    by_start: dict[str, list[int]] = {}  # by what a model's id begins with: matching each with each would be quadratic
+    for index, hook in enumerate(hooks):
+        options = hook.options
+        if options.before or options.after or hook.name in named or hook.path in named:
+            for start in {start_of(pattern) for pattern in options.model_ids or ("",)}:
+                by_start.setdefault(start, []).append(index)
+    for model_id in model_ids:
+        starts = (model_id[:length] for length in range(len(model_id) + 1))
+        near = {index for start in starts for index in by_start.get(start, ())}
+        yield tuple(sorted(index for index in near if hooks[index].options.matches(model_id)))
+
+
 def _constraints(ranked: list[Hook]) -> TopologicalSorter[int]:
     sorter: TopologicalSorter[int] = TopologicalSorter()
+    called: dict[str, list[int]] = {}
+    for index, hook in enumerate(ranked):
+        called.setdefault(hook.name, []).append(index)
+        called.setdefault(hook.path, []).append(index)
     for index, hook in enumerate(ranked):
         sorter.add(index)
         for name in hook.options.after:
-            sorter.add(index, *_resolve(name, hook, "after", ranked))
+            sorter.add(index, *_resolve(name, hook, "after", ranked, called))
         for name in hook.options.before:
-            for later in _resolve(name, hook, "before", ranked):
+            for later in _resolve(name, hook, "before", ranked, called):
                 sorter.add(later, index)
     return sorter
 
 
-def _resolve(name: str, owner: Hook, side: str, hooks: list[Hook]) -> list[int]:
+def _resolve(name: str, owner: Hook, side: str, hooks: list[Hook], called: Mapping[str, list[int]]) -> list[int]:
     """Return the indices of the hooks that a ``before`` / ``after`` name means: of no function, or of one."""
-    key = "path" if ":" in name else "name"
-    found = [index for index, other in enumerate(hooks) if getattr(other, key) == name]
+    found = called.get(name, [])
     paths = sorted({hooks[index].path for index in found})
     if len(paths) > 1:
         raise HookOrderError(

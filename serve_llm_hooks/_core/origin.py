@@ -22,8 +22,8 @@ def file_module_name(file: str) -> str:
         return file
     import hashlib
 
-    stem = file.rpartition("/")[2].removesuffix(".py")
-    return f"{stem}_{hashlib.sha256(file.encode()).hexdigest()[:8]}"
+    stem = file.rpartition("/")[2].removesuffix(".py").replace(".", "_")  # a dot would mean a package
+    return f"{stem}_{hashlib.sha256(file.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def source_of(owner: object) -> str:
@@ -39,6 +39,7 @@ def source_of(owner: object) -> str:
 
 def _globals_of(owner: Any, module: str) -> dict[str, Any]:
     """Return the module globals of a function, or of a method that was defined in the module of its class."""
+    owner = getattr(owner, "__func__", owner)  # a bound method's function
     if not isinstance(owner, FunctionType) and not isinstance(owner, type):
         owner = getattr(owner, "func", type(owner))  # a partial's function, an instance's class
     if isinstance(owner, type):

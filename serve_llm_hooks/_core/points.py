@@ -33,6 +33,8 @@ class HookPoint(NamedTuple):
         where: ``"replica"`` runs it once, in the replica; ``"node"`` on every node of the placement group.
         phase: the name of this moment for phase callbacks; ``None`` where they are not called.
         veto: what a veto skips, in words; ``None`` where a hook may not veto.
+        within: the point whose veto leaves this one out, with all that is within this one; ``None`` where it runs
+            whatever is vetoed.
         when: under which condition a point in the replica runs, in words.
         after_engine: ``True`` for points after the engine's start, which Ray's own callbacks never reach.
     """
@@ -42,6 +44,7 @@ class HookPoint(NamedTuple):
     where: Literal["replica", "node"] = "replica"
     phase: str | None = None
     veto: str | None = None
+    within: ReplicaVetoHookName | None = None
     when: str = "once"
     after_engine: bool = False
 
@@ -80,17 +83,29 @@ _ROWS = (
         "on_before_download",
         "choose what each node downloads",
         phase="pre_download",
+        within="on_before_init",
         veto="all downloads and per-node hooks",
     ),
     HookPoint(
         "on_before_node_download",
         "per-node work: extra files, caches, disk checks",
         where="node",
+        within="on_before_download",
         veto="the download on this node",
     ),
-    HookPoint("on_after_node_download", "verify, unpack, warm", where="node"),
-    HookPoint("on_after_download", "see every node's result in `ctx.nodes`", phase="post_download"),
-    HookPoint("on_after_placement_group", "last word on `ctx.placement_group`", phase="post_placement_group"),
+    HookPoint("on_after_node_download", "verify, unpack, warm", where="node", within="on_before_download"),
+    HookPoint(
+        "on_after_download",
+        "see every node's result in `ctx.nodes`",
+        phase="post_download",
+        within="on_before_init",
+    ),
+    HookPoint(
+        "on_after_placement_group",
+        "last word on `ctx.placement_group`",
+        phase="post_placement_group",
+        within="on_before_init",
+    ),
     HookPoint(
         "on_before_engine_init",
         "last word on `ctx.extra_init_kwargs`, `ctx.model_path`",
@@ -125,6 +140,20 @@ PHASES: tuple[str, ...] = tuple(row.phase for row in _ROWS if row.phase is not N
 """The phases at which phase callbacks are called, in the order in which they run."""
 
 
+def left_out_by(veto: HookName) -> tuple[HookName, ...]:
+    """Return the points that a veto at this one leaves out, in the order in which they run.
+
+    Example:
+        >>> left_out_by("on_before_download")
+        ('on_before_node_download', 'on_after_node_download')
+    """
+    found: list[HookName] = []
+    for row in _ROWS:  # a row comes after the one that it is within
+        if row.within == veto or row.within in found:
+            found.append(row.name)
+    return tuple(found)
+
+
 def hook_point(name: object) -> HookPoint:
     """Return the row of a hook point.
 
@@ -138,10 +167,10 @@ def hook_point(name: object) -> HookPoint:
     point = HOOK_POINTS.get(name) if isinstance(name, str) else None
     if point is None:
         from .errors import UnknownHookError  # only a mistake pays for these imports
-        from .text import did_you_mean
+        from .text import describe, did_you_mean
 
         raise UnknownHookError(
-            f"{name!r} is not a hook point{did_you_mean(name, HOOK_NAMES)}. "
+            f"{describe(name)} is not a hook point{did_you_mean(name, HOOK_NAMES)}. "
             f"In the order they run: {', '.join(HOOK_NAMES)}."
         )
     return point

@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Concatenate, Protocol, TypeAlias, TypeVar, Unpack, cast, overload
 
-from .hook import MARK, Hook, has_unique_path, marked_hooks
+from .hook import Hook, has_unique_path, marked_hooks, marks_of, set_marks
+from .made import record
 from .options import checked_options
 from .points import HOOK_NAMES, HookName, hook_point
 
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
         def __call__(self, point: NodeHookName, **options: Unpack[OptionKeywords]) -> Callable[[NodeFn], NodeFn]: ...
 
 
+_YIELDS = 0x20 | 0x200  # inspect.CO_GENERATOR, inspect.CO_ASYNC_GENERATOR
+
+
 class HookRegistry:
     """Hooks, keyed by point and model id, in the order in which they were registered.
 
@@ -61,14 +65,31 @@ class HookRegistry:
     def __init__(self, hooks: Iterable[Hook] = ()) -> None:
         self._hooks: dict[tuple[object, ...], Hook] = {}
         self._newest: dict[str, Callable[..., Any]] = {}
+        given: Any = hooks
+        if isinstance(given, str) or not hasattr(given, "__iter__"):
+            raise _no_hook(given)
         for one in hooks:
             self.add(one)
 
     def add(self, hook: Hook) -> None:
         """Register a hook. A hook that is there already is kept once; a redefined function replaces the older one."""
-        self._hooks[hook.point, hook.path, hook.identity, repr(hook.kwargs) if hook.kwargs else ""] = hook
+        if not isinstance(hook, Hook):
+            raise _no_hook(hook)
+        key: tuple[object, ...] = (hook.point, hook.path, hook.identity)
+        if hook.parameters:
+            key = self._key_by_value(key, hook)
+        self._hooks[key] = hook
         if has_unique_path(hook.fn, hook.path):
             self._newest[hook.path] = hook.fn
+
+    def _key_by_value(self, key: tuple[object, ...], hook: Hook) -> tuple[object, ...]:
+        """Return the key of a hook with parameters: that of an equal one, or a new one."""
+        from itertools import count
+
+        from .values import hash_of
+
+        key = (*key, hash_of(hook.parameters))
+        return next(each for number in count() if self._hooks.get(each := (*key, number), hook) == hook)
 
     def hooks(self, point: HookName | None = None, model_id: str | None = None) -> tuple[Hook, ...]:
         """Return the hooks of a point for a model, in the order in which they run.
@@ -102,7 +123,7 @@ class HookRegistry:
         self._newest.clear()
 
     def __iter__(self) -> Iterator[Hook]:
-        return iter([hook for hook in self._hooks.values() if self._is_current(hook)])
+        return iter([hook for hook in list(self._hooks.values()) if self._is_current(hook)])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -163,12 +184,16 @@ class HookRegistry:
         options = checked_options(point, model_id, order, before, after, timeout_s, on_error)
 
         def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
-            if not isinstance(fn, FunctionType) or fn.__code__.co_argcount != 1:  # nearly every hook is `def f(ctx)`
+            if isinstance(fn, staticmethod):
+                decorate(fn.__func__)
+                return fn
+            plain = isinstance(fn, FunctionType) and fn.__code__.co_argcount == 1
+            if not plain or fn.__code__.co_flags & _YIELDS:  # nearly every hook is `def f(ctx)`
                 from .signature import check_takes_ctx
 
                 check_takes_ctx(fn, options.point)
             hook = Hook(fn, options)
-            marks = getattr(fn, "__dict__", {}).get(MARK, ())
+            marks = marks_of(fn)
             if any(mark.point == options.point and mark != options for mark in marks):
                 raise ValueError(
                     f"{hook.path} is a hook at {options.point} already, with other options; "
@@ -176,18 +201,30 @@ class HookRegistry:
                 )
             if options not in marks:
                 try:
-                    setattr(fn, MARK, (*marks, options))
+                    set_marks(fn, (*marks, options))
                 except AttributeError:
                     from .errors import HookSignatureError
+                    from .text import describe
 
                     raise HookSignatureError(
-                        f"@hook({options.point!r}) cannot decorate {fn!r}, which holds no attributes; "
+                        f"@hook({options.point!r}) cannot decorate {describe(fn)}, which holds no attributes; "
                         "wrap it in a function"
                     ) from None
             self.add(hook)
+            record(hook)
             return fn
 
         return decorate
+
+
+def _no_hook(given: object) -> Exception:
+    from .errors import HookLoadError
+
+    what = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
+    return HookLoadError(
+        f"HookRegistry(...) takes the hooks of other registries, not {what}: load_hooks(...) makes a registry of "
+        "functions, modules and paths"
+    )
 
 
 registry: HookRegistry = HookRegistry()

@@ -23,6 +23,8 @@ class NodeResult:
         start_s, end_s: when its work started and ended: seconds since the epoch (virtual on a fake cluster).
         download_s: seconds spent in the download alone.
         error: the failure in one line, or ``None``.
+        address: the node's IP address; empty where it is not known.
+        hostname: the node's name; empty where it is not known.
     """
 
     node_id: str
@@ -35,6 +37,8 @@ class NodeResult:
     end_s: float = 0.0
     download_s: float = 0.0
     error: str | None = None
+    address: str = ""
+    hostname: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +54,11 @@ class InitializeNodeOutput:
     placement_group: Any = None
     runtime_env: dict[str, Any] | None = None
     extra_init_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Show the names of what hooks decided, and not the values, which may be secrets."""
+        from .text import masked
+
+        env = None if self.runtime_env is None else masked(self.runtime_env)
+        kwargs = masked(self.extra_init_kwargs)
+        return f"InitializeNodeOutput({self.placement_group!r}, runtime_env={env}, extra_init_kwargs={kwargs})"

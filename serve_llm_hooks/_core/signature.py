@@ -6,6 +6,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from .errors import HookSignatureError
+from .origin import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,19 +39,44 @@ def bound_method(callback: object, name: str) -> Any:
     return method if static else MethodType(method, object())
 
 
+def check_runs(fn: Any, what: str, other: str) -> None:
+    """Check that calling a function runs it: a generator would be made, and nothing in it would happen.
+
+    Args:
+        fn: the function, method, partial, or object with ``__call__``.
+        what: the function, in words.
+        other: where to write what comes after the ``yield``, in words.
+
+    Raises:
+        HookSignatureError: it has a ``yield``.
+    """
+    import inspect
+
+    if getattr(fn, "__globals__", {}).get("__name__") == "contextlib":
+        fn = inspect.unwrap(fn)  # a context manager, whose function has the yield
+    if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in (fn, type(fn).__call__)):
+        raise HookSignatureError(
+            f"{what} has a `yield`, so calling it would run nothing of it: a hook is called once, and returns. "
+            f"Write what comes before the yield in it, and what comes after in {other}"
+        )
+
+
 def check_takes_ctx(fn: Callable[..., Any], point: str) -> None:
     """Check that a function can be called with ``ctx`` and otherwise keyword parameters only.
 
     Raises:
         HookSignatureError: it cannot; the message shows the form wanted.
     """
+    from .text import describe  # few functions come here: those that are not plainly `def f(ctx)`
+
     if not callable(fn):
-        raise HookSignatureError(f"@hook({point!r}) decorates a function, not {fn!r}")
+        raise HookSignatureError(f"@hook({point!r}) decorates a function, not {describe(fn)}")
     if isinstance(fn, type):
         raise HookSignatureError(
             f"@hook({point!r}) decorates a function, not the class {fn.__name__}; decorate a function that "
             "makes one, or name the class's methods after hook points and give the class as a callback"
         )
+    check_runs(fn, f"{path_of(fn)} at {point}", "another hook, at a later point")
     import inspect
 
     try:
@@ -79,11 +105,13 @@ def check_kwargs(fn: Callable[..., Any], kwargs: Mapping[str, Any], path: str) -
     found = misfit(fn, None, **kwargs)
     if found is None:
         return
+    from .text import masked
+
     signature, why = found
     # A script's function is given itself: no other process can find it by its path.
     named = path.rpartition(":")[2] if path.startswith("__main__:") else f'"{path}"'
     example = f'{{"hook": {named}, "kwargs": {{...}}}}'
     raise HookSignatureError(
-        f"hook {path}{signature} cannot be called with parameters {dict(kwargs)}: "
+        f"hook {path}{signature} cannot be called with parameters {masked(kwargs)}: "
         f"{why}. Parameters are given in the config: hooks=[{example}]."
     )

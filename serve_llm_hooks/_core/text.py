@@ -1,16 +1,24 @@
-"""Put names and errors into messages."""
+"""Put names, values and errors into messages. Whatever a foreign object does, this neither fails nor floods the log."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
 
-from .errors import ServeLLMHooksError
+from .errors import ServeLLMHooksError, reraise_if_not_a_failure
+from .origin import path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 
+_SHOWN_VALUE = 200  # characters of a value
+_HUGE = 10**30  # longer numbers are not shown
+_SHOWN_TEXT = 2000  # characters of an exception's text, and of a line that names several
+_SHOWN_TRACEBACK = 20_000  # characters of a traceback
 _SHOWN_ERRORS = 3  # an exception group names at most this many of its errors
+_SHOWN_DEPTH = 3  # and those of groups inside it, down to here
+_SMALL = 100  # more exceptions than this have no traceback of all of them
 
 
 def did_you_mean(name: object, choices: Iterable[str]) -> str:
@@ -22,14 +30,118 @@ def did_you_mean(name: object, choices: Iterable[str]) -> str:
     """
     from difflib import get_close_matches  # only a mistake pays for this import
 
-    near = get_close_matches(str(name), list(choices), n=1)
+    near = get_close_matches(_read(str, name, _SHOWN_VALUE), list(choices), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def describe(obj: object) -> str:
+    """Return what an object is, for a message: short plain values as they are, and of others the type, or the path.
+
+    Never their ``repr``, which may be long, raise, or hold secrets.
+
+    Example:
+        >>> describe("pkg.mod"), describe({"token": "..."}), describe(describe)
+        ("'pkg.mod'", 'a dict', 'the function serve_llm_hooks._core.text:describe')
+    """
+    kind = type(obj)  # an object may say of itself that it is something else
+    shown: Any = obj
+    if obj is None or kind in (bool, float) or (kind is int and abs(shown) < _HUGE):
+        return repr(obj)
+    if kind is str:
+        return repr(obj) if len(shown) <= _SHOWN_VALUE else f"{shown[:_SHOWN_VALUE]!r}…"
+    if kind is ModuleType:
+        return f"the module {getattr(obj, '__name__', '?')}"
+    if issubclass(kind, type) or kind in (FunctionType, BuiltinFunctionType, MethodType):
+        return f"the {'class' if issubclass(kind, type) else 'function'} {path_of(obj)}"
+    if kind is bytes:
+        return "bytes"
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def masked(values: Mapping[Any, Any], *, depth: int = 1) -> str:
+    """Return a mapping with its keys, and those of the dicts in it, but without values: they may be secrets.
+
+    Example:
+        >>> masked({"token": "hf_...", "env_vars": {"A": "1"}})
+        "{'token': …, 'env_vars': {'A': …}}"
+    """
+    shown = (
+        f"{describe(key)}: {masked(value, depth=depth - 1) if depth and type(value) is dict else '…'}"
+        for key, value in values.items()
+    )
+    return f"{{{', '.join(shown)}}}"
+
+
+def text_of(error: BaseException) -> str:
+    """Return an exception's message, shortened."""
+    return _read(str, error, _SHOWN_TEXT)
+
+
 def one_line(error: BaseException) -> str:
-    """Return an exception as ``Type: message``, on one line."""
-    text = " ".join(str(error).split())
-    if isinstance(error, BaseExceptionGroup) and not isinstance(error, ServeLLMHooksError):  # ours name their errors
-        text += ": " + "; ".join(one_line(each) for each in error.exceptions[:_SHOWN_ERRORS])
+    """Return an exception as ``Type: message``, on one line; a group with some of its errors, each once."""
+    return _shorten(_line(error, 0, set()), _SHOWN_TEXT)
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return an exception's traceback as text; where groups and causes are many, its own and :func:`one_line`."""
+    import traceback
+
+    try:
+        if is_small(error):
+            return _shorten("".join(traceback.format_exception(error)), _SHOWN_TRACEBACK)
+        own = "".join(traceback.format_tb(error.__traceback__))
+    except BaseException as broken:
+        reraise_if_not_a_failure(broken)
+        own = ""
+    return _shorten(own, _SHOWN_TRACEBACK) + one_line(error)
+
+
+def is_small(error: BaseException) -> bool:
+    """Return True if an exception's traceback can be formatted: Python repeats a sub-group wherever it is shared."""
+    left, chained, count = [error], {id(error)}, 0
+    while left and count <= _SMALL:
+        each = left.pop()
+        count += 1
+        if isinstance(each, BaseExceptionGroup):
+            left.extend(each.exceptions)
+        for other in (each.__cause__, each.__context__):
+            if other is not None and id(other) not in chained:
+                chained.add(id(other))
+                left.append(other)
+    return count <= _SMALL
+
+
+def _line(error: BaseException, depth: int, named: set[int]) -> str:
     kind = type(error).__name__
+    ours = isinstance(error, ServeLLMHooksError)  # their messages are made here, and name the errors in them
+    text = " ".join(_read(str, error, None if ours else _SHOWN_TEXT).split())
+    named.add(id(error))
+    if isinstance(error, BaseExceptionGroup) and not ours:
+        inner = [each for each in error.exceptions[:_SHOWN_ERRORS] if id(each) not in named]
+        if depth < _SHOWN_DEPTH:
+            text += ": " + "; ".join(_line(each, depth + 1, named) for each in inner if id(each) not in named)
+    if text == _unreadable(error):
+        return text
     return f"{kind}: {text}" if text else kind
+
+
+def _read(how: Callable[[object], str], value: object, limit: int | None) -> str:
+    """Return ``str(value)`` or ``repr(value)``; a stand-in where the value's own code fails, or gives no string."""
+    try:
+        text = str.__str__(how(value))  # an instance of a subclass of str may do anything later
+    except BaseException as broken:
+        reraise_if_not_a_failure(broken)
+        return _unreadable(value)
+    return text if limit is None else _shorten(text, limit)
+
+
+def _unreadable(value: object) -> str:
+    return f"<{type(value).__name__}, whose text cannot be read>"
+
+
+def _shorten(text: str, limit: int) -> str:
+    """Cut the middle out of a long text: its end may say most."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit * 2 // 3]} … {text[-(limit // 3) :]}"

@@ -10,13 +10,18 @@ import os
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
+from .node import Node
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from .points import HookName
 
 
-HookOutcome: TypeAlias = Literal["ok", "vetoed", "failed", "warned", "timed_out", "cancelled", "disabled"]
+HookOutcome: TypeAlias = Literal["ok", "vetoed", "failed", "warned", "timed_out", "cancelled", "disabled", "skipped"]
+
+
+_DID_NOT_RUN: tuple[HookOutcome, ...] = ("disabled", "skipped")
 
 
 class Call(Protocol):
@@ -29,18 +34,21 @@ class Call(Protocol):
 
 
 class HookEvent(NamedTuple):
-    """One call of one hook, or a call that did not happen because the hook is turned off.
+    """One call of one hook, or a call that did not happen: the hook is turned off, or a veto left it out.
 
     Attributes:
         point: the hook point.
         hook: the hook, as ``module:qualname``.
-        node_id: the node on which it ran.
-        process_id: the operating system's id of the process in which it ran; of the replica's for a disabled one.
+        node_id: the node on which it ran, or would have run; the replica's for a skipped one.
+        process_id: the operating system's id of the process in which it ran; of the replica's where it did not run.
         start_s: when it started: seconds since the epoch (virtual seconds on a fake cluster).
         end_s: when it ended, likewise.
         outcome: ``"ok"``; ``"vetoed"``; ``"failed"``; ``"warned"`` (failed, with ``on_error="warn"``);
-            ``"timed_out"``; ``"cancelled"``; ``"disabled"`` (it did not run: ``SERVE_LLM_HOOKS_DISABLE``).
-        detail: the reason of a veto, the error in one line, or what in the variable disables it.
+            ``"timed_out"``; ``"cancelled"``; ``"disabled"`` (it did not run: ``SERVE_LLM_HOOKS_DISABLE``);
+            ``"skipped"`` (it did not run: a veto left its point out).
+        detail: the reason of a veto, the error in one line, or why it did not run.
+        address: the node's IP address; empty where it is not known.
+        hostname: the node's name; empty where it is not known.
     """
 
     point: HookName
@@ -51,6 +59,8 @@ class HookEvent(NamedTuple):
     end_s: float
     outcome: HookOutcome = "ok"
     detail: str = ""
+    address: str = ""
+    hostname: str = ""
 
     @property
     def name(self) -> str:
@@ -60,7 +70,7 @@ class HookEvent(NamedTuple):
     @property
     def ran(self) -> bool:
         """``True`` if the hook was called, however that ended."""
-        return self.outcome != "disabled"
+        return self.outcome not in _DID_NOT_RUN
 
     @property
     def duration_s(self) -> float:
@@ -100,15 +110,22 @@ class Trace:
         self,
         *,
         node_id: str = "",
+        address: str = "",
+        hostname: str = "",
         clock: Callable[[], float] = time.perf_counter,
         epoch_s: float | None = None,
     ) -> None:
-        self.node_id = node_id
+        self.node: Node = Node(node_id, address, hostname)
         self.process_id: int = os.getpid()
         self.clock = clock
         # perf_counter means nothing in another process, and the wall clock can be stepped: so the one, anchored once.
         self.epoch_s: float = time.time() - clock() if epoch_s is None else epoch_s
         self._parts: list[Batch | HookEvent] = []
+
+    @property
+    def node_id(self) -> str:
+        """The node on which the calls that are recorded here run."""
+        return self.node.node_id
 
     def batch(self, hooks: Sequence[Call]) -> Batch:
         """Begin a batch. Times that are written into it are in the trace at once."""
@@ -120,11 +137,15 @@ class Trace:
         """Add events that another process recorded."""
         self._parts.extend(events)
 
-    def disabled(self, hook: Call, why: str, *, node_id: str | None = None) -> None:
-        """Record that a hook would have run now, but is turned off."""
+    def did_not_run(
+        self, hook: Call, outcome: Literal["disabled", "skipped"], why: str, *, node: Node | None = None
+    ) -> None:
+        """Record that a hook would have run now, but is turned off or left out."""
         now_s = self.epoch_s + self.clock()
-        at = self.node_id if node_id is None else node_id
-        self._parts.append(HookEvent(hook.point, hook.ref, at, self.process_id, now_s, now_s, "disabled", why))
+        node_id, address, hostname = self.node if node is None else node
+        self._parts.append(
+            HookEvent(hook.point, hook.ref, node_id, self.process_id, now_s, now_s, outcome, why, address, hostname)
+        )
 
     @property
     def running(self) -> str | None:
@@ -151,8 +172,10 @@ class Trace:
         return sum(1 for _ in self)
 
     def __repr__(self) -> str:
-        off = sum(1 for event in self if not event.ran)
-        return f"<Trace of {len(self) - off} hook calls{f', {off} disabled' if off else ''}>"
+        outcomes = [event.outcome for event in self]
+        off = {outcome: outcomes.count(outcome) for outcome in _DID_NOT_RUN if outcome in outcomes}
+        others = "".join(f", {count} {outcome}" for outcome, count in off.items())
+        return f"<Trace of {len(outcomes) - sum(off.values())} hook calls{others}>"
 
     def __str__(self) -> str:
         events = self.events
@@ -166,7 +189,7 @@ class Trace:
                 f"{event.duration_s:8.3f} s",
                 event.point,
                 event.hook,
-                event.node_id[:12],
+                Node(event.node_id, event.address, event.hostname).label,
                 str(event.process_id),
                 f"{event.outcome}: {event.detail}" if event.detail else event.outcome,
             )
@@ -180,26 +203,29 @@ class Trace:
     def _expand(self, batch: Batch) -> Iterator[HookEvent]:
         times = batch.times
         epoch_s = self.epoch_s
+        node_id, address, hostname = self.node
         for index in range(len(times) - 1):
             outcome, detail = batch.outcomes.get(index, ("ok", ""))
             hook = batch.hooks[index]
             yield HookEvent(
                 hook.point,
                 hook.ref,
-                self.node_id,
+                node_id,
                 self.process_id,
                 epoch_s + times[index],
                 epoch_s + times[index + 1],
                 outcome,
                 detail,
+                address,
+                hostname,
             )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (self.node_id, self.process_id, self.events))
+        return (_rebuild, (self.node, self.process_id, self.events))
 
 
-def _rebuild(node_id: str, process_id: int, events: Iterable[HookEvent]) -> Trace:
-    trace = Trace(node_id=node_id)
+def _rebuild(node: Node, process_id: int, events: Iterable[HookEvent]) -> Trace:
+    trace = Trace(**node._asdict())
     trace.process_id = process_id
     trace.extend(events)
     return trace

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from .points import hook_point
 
-_SHOWN_RESULT = 200  # characters of a result that a message shows
-
 
 @dataclass(frozen=True, slots=True)
 class Skip:
@@ -56,9 +54,9 @@ def decide(result: object, point: str) -> Skip | InvalidResult | None:
     may_veto = hook_point(point).may_veto
     if may_veto and (result is False or isinstance(result, Skip)):
         return result if isinstance(result, Skip) else Skip("")
-    shown = repr(result)
-    shown = shown if len(shown) <= _SHOWN_RESULT else f"{shown[:_SHOWN_RESULT]}…"
+    from .text import describe  # only a mistake pays for this import
+
     wanted = (
         "None or True to go on, False or skip('why') to veto" if may_veto else "None (there is nothing to veto here)"
     )
-    return InvalidResult(f"it returned {shown}; a hook at {point} returns {wanted}")
+    return InvalidResult(f"it returned {describe(result)}; a hook at {point} returns {wanted}")

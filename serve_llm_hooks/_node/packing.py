@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookPickleError, reraise_if_not_a_failure
-from .._core.text import one_line
+from .._core.snapshot import unchanging
+from .._core.text import describe, one_line
 from .._sources.allow import check_hooks
+from .._sources.paths import ALONE
 from .task import PackedHook
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from .._core.hook import Hook
+
+
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 
 def pack_hooks(hooks: Iterable[Hook]) -> tuple[PackedHook, ...]:
@@ -23,15 +30,16 @@ def pack_hooks(hooks: Iterable[Hook]) -> tuple[PackedHook, ...]:
         HookNotAllowedError: one may not run here, and so not elsewhere at this process's request.
         HookPickleError: one cannot be pickled; the message names the variable that it captured.
     """
-    import cloudpickle
+    from .by_value import dumps
 
     hooks = tuple(hooks)
     check_hooks(hooks)
     packed = []
     for hook in hooks:
         try:
-            data = cloudpickle.dumps(hook)
-        except Exception as error:
+            data = dumps(hook)
+        except BaseException as error:
+            reraise_if_not_a_failure(error)
             advice = "Make what it needs inside the hook, or pass plain data in ctx.custom_data."
             if hook.instance is not None:
                 advice = (
@@ -42,15 +50,46 @@ def pack_hooks(hooks: Iterable[Hook]) -> tuple[PackedHook, ...]:
                 f"hook {hook.ref} at {hook.point} cannot be sent to another process: {_culprit(hook)}"
                 f"{one_line(error)}. {advice}"
             ) from error
+        _check_names(hook, data)
+        for problem in sibling_problems(hook, data):
+            logger.warning("%s", problem)
         packed.append(PackedHook(hook.ref, hook.point, hook.source, data))
     return tuple(packed)
+
+
+def _check_names(hook: Hook, data: bytes) -> None:
+    """Check that a pickled hook names nothing that no other process has."""
+    from .by_value import names_in, travels_by_value
+
+    names = names_in(data)
+    lost = sorted(f"{module}.{name}" for module, name in names if name and travels_by_value(module))
+    if lost:
+        raise HookPickleError(
+            f"hook {hook.ref} at {hook.point} cannot be sent to another process: it uses {', '.join(lost)}, which "
+            f"pickle sends by name, and no other process has this module ({hook.source}): it is a script, a notebook "
+            "or a hooks file, whose functions travel by value. Make it inside the hook, or move it into a module that "
+            "is installed on every node, or shipped."
+        )
+
+
+def sibling_problems(hook: Hook, data: bytes) -> list[str]:
+    """Return what is wrong with a hooks file that uses a file beside it; nothing for other hooks."""
+    from .by_value import names_in, siblings_in
+
+    if "/" not in hook.source:
+        return []
+    return [
+        f"hook {hook.ref} at {hook.point} uses {sibling!r}, which lies beside its hooks file {hook.source} and was "
+        f"found by the working directory or PYTHONPATH: {ALONE}"
+        for sibling in sorted(siblings_in(names_in(data), hook.source))
+    ]
 
 
 def _culprit(hook: Hook) -> str:
     """Return which captured variable, parameter, attribute or global of a hook cannot be pickled, in words."""
     import inspect
 
-    import cloudpickle
+    from .by_value import dumps
 
     candidates: dict[str, object] = {f"its parameter {name!r}": value for name, value in hook.kwargs.items()}
     if hook.instance is not None:
@@ -66,8 +105,9 @@ def _culprit(hook: Hook) -> str:
             candidates.update((f"the global {name!r} it uses", value) for name, value in captured.globals.items())
     for what, value in candidates.items():
         try:
-            cloudpickle.dumps(value)
-        except Exception:
+            dumps(value)
+        except BaseException as error:
+            reraise_if_not_a_failure(error)
             return f"{what} ({type(value).__name__}) cannot be pickled: "
     return ""
 
@@ -82,13 +122,14 @@ def pack_custom_data(custom_data: Mapping[str, Any], *, where: str) -> tuple[tup
     Raises:
         HookPickleError: a value cannot be pickled; the message names its key.
     """
-    import cloudpickle
+    from .by_value import dumps
 
     packed = []
-    for key, value in custom_data.items():
+    for key, value in unchanging(lambda: list(custom_data.items())):
         try:
-            packed.append((key, cloudpickle.dumps(value)))
-        except Exception as error:
+            packed.append((key, unchanging(partial(dumps, value))))
+        except BaseException as error:
+            reraise_if_not_a_failure(error)
             raise HookPickleError(
                 f"ctx.custom_data[{key!r}] ({type(value).__name__}) cannot leave {where}: {one_line(error)}. "
                 "Between the replica and its nodes goes what can be pickled."
@@ -121,4 +162,4 @@ def unpack_custom_data(packed: Iterable[tuple[str, bytes]], *, where: str) -> di
 
 def unpickle_failure(error: BaseException) -> str:
     """Return why unpickling failed, in one line; it may have imported a module."""
-    return f"its module called sys.exit({error.code!r})" if isinstance(error, SystemExit) else one_line(error)
+    return f"its module called sys.exit({describe(error.code)})" if isinstance(error, SystemExit) else one_line(error)

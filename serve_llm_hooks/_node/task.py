@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._core.node import Node
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -48,6 +50,7 @@ class NodeTask:
         on_error: the error policy of hooks that have none of their own.
         config_sources: the sources of all hooks in the config: unpickling it may import them.
         config_failure: why the config could not be pickled; raised to a hook that asks for it.
+        address, hostname: the node's, empty where they are not known.
     """
 
     node_id: str
@@ -62,6 +65,13 @@ class NodeTask:
     on_error: OnError
     config_sources: tuple[str, ...] = ()
     config_failure: str = ""
+    address: str = ""
+    hostname: str = ""
+
+    @property
+    def node(self) -> Node:
+        """The node, as messages name it."""
+        return Node(self.node_id, self.address, self.hostname)
 
     @property
     def download_source(self) -> str:

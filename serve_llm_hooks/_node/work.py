@@ -5,9 +5,9 @@ This module is imported in a fresh process on every node, so it stays light: nei
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import time
-import traceback
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,12 @@ from .._core.errors import (
 )
 from .._core.hook import with_fresh_instances
 from .._core.origin import file_module_name
-from .._core.text import one_line
+from .._core.text import one_line, traceback_of
 from .._core.trace import Trace
 from .._sources.allow import check_source
+from .._sources.shipped import how_to_ship
 from .packing import pack_custom_data, unpack_custom_data, unpickle_failure
-from .task import NodeReport, NodeTask, wants_download
+from .task import NodeReport, NodeTask, PackedHook, wants_download
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -60,20 +61,16 @@ async def run_task(
         environ: the environment whose ``SERVE_LLM_HOOKS_ALLOW`` decides; left out, this process's.
         progress: logs what is waited for; left out, nothing does.
     """
-    trace = Trace(node_id=task.node_id, clock=clock, epoch_s=epoch_s)
+    trace = Trace(**task.node._asdict(), clock=clock, epoch_s=epoch_s)
     work = _Work(task, download, trace, environ)
     start_s = clock()
-    failure: Exception | None = None
+    with nullcontext() if progress is None else progress.waiting_for(work.waits_for):
+        failure = await work.failure()
     packed: tuple[tuple[str, bytes], ...] = ()
     try:
-        with nullcontext() if progress is None else progress.waiting_for(work.waits_for):
-            await work.run()
-    except BaseException as error:  # raised, it would end the process, and the node would count as lost
+        packed = pack_custom_data(work.ctx.custom_data, where=str(task.node))
+    except BaseException as error:
         reraise_if_not_a_failure(error)
-        failure = _reported(error, task.node_id)
-    try:
-        packed = pack_custom_data(work.ctx.custom_data, where=f"node {task.node_id}")
-    except HookPickleError as error:
         failure = failure or _reported(error, task.node_id)
     return NodeReport(
         node_id=task.node_id,
@@ -104,6 +101,8 @@ class _Work:
         self.ctx = NodeCtx(
             model_id=task.model_id,
             node_id=task.node_id,
+            address=task.address,
+            hostname=task.hostname,
             is_local=task.is_local,
             download_model=task.download_model,
             load_llm_config=self._load_llm_config,
@@ -115,18 +114,59 @@ class _Work:
             return f"the download from {self.task.download_source}"
         return self.trace.running or "its hooks to be imported"
 
+    async def failure(self) -> Exception | None:
+        """Run it all; return the error to report, if it failed.
+
+        In a task of its own, so that a hook that cancels the task it runs in does not cancel what reports it.
+        """
+        running = asyncio.ensure_future(self._run_and_catch())
+        cancelled: asyncio.CancelledError | None = None
+        while not running.done():
+            try:
+                await asyncio.wait({running})
+            except asyncio.CancelledError as error:
+                cancelled = error
+                running.cancel()
+        if not running.cancelled():
+            return running.result()
+        if cancelled is not None:
+            raise cancelled
+        return _reported(self._cancelled_itself(), self.task.node_id)
+
+    async def _run_and_catch(self) -> Exception | None:
+        try:
+            await self.run()
+        except GeneratorExit:  # those of hooks and downloads are errors of ours by now
+            raise
+        except BaseException as error:  # raised, it would end the process, and the node would count as lost
+            reraise_if_not_a_failure(error, asyncio.current_task())
+            return _reported(error, self.task.node_id)
+        return None
+
+    def _cancelled_itself(self) -> ServeLLMHooksError:
+        task, node_id = self.task, self.task.node_id
+        event = next((event for event in reversed(self.trace.events) if event.outcome == "cancelled"), None)
+        if event is None:
+            return NodeLostError(f"{task.node}: something that runs there cancelled its work", node_id=node_id)
+        return HookError(
+            f"hook {event.hook} failed at {event.point} for model {task.model_id!r} on {task.node}: it cancelled "
+            "the task that it runs in",
+            hook=event.hook,
+            point=event.point,
+            model_id=task.model_id,
+            node_id=node_id,
+        )
+
     async def run(self) -> None:
         """Run the hooks before the download, the download, and the hooks after it."""
         ctx, task = self.ctx, self.task
         for packed in task.hooks:  # all of them, before anything is unpickled
             self._check(packed.source, f"hook {packed.ref}")
-        ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on node {task.node_id}")
+        ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on {task.node}")
         hooks = with_fresh_instances(self._unpack_hooks())
         before = [hook for hook in hooks if hook.point == "on_before_node_download"]
         after = [hook for hook in hooks if hook.point == "on_after_node_download"]
-        async with Dispatcher(
-            task.model_id, trace=self.trace, node_id=task.node_id, on_error=task.on_error
-        ) as dispatcher:
+        async with Dispatcher(task.model_id, trace=self.trace, node=task.node, on_error=task.on_error) as dispatcher:
             veto = await dispatcher.run_point(before, ctx)
             await self._download(veto)
             await dispatcher.run_point(after, ctx)
@@ -139,11 +179,12 @@ class _Work:
             path = None  # only the hook that vetoed knows where the model is
         elif wants_download(task.mirror, ctx.download_model):
             start_s = self.trace.clock()
+            running_in = asyncio.current_task()
             self.downloading = True
             try:
                 path = await self.download(task, ctx.download_model)
             except BaseException as error:
-                reraise_if_not_a_failure(error)
+                reraise_if_not_a_failure(error, running_in)
                 raise _download_error(task, one_line(error)) from error
             finally:
                 self.downloading = False
@@ -159,23 +200,27 @@ class _Work:
             try:
                 hook: Hook = pickle.loads(packed.data)
             except ModuleNotFoundError as error:
-                module = packed.ref.partition(":")[0]
-                raise HookLoadError(
-                    f"hooks module {module!r} cannot be imported on node {self.task.node_id} "
-                    f"(no module {error.name!r}), so hook {packed.ref} cannot run there. Ship it with the "
-                    "deployment: runtime_env={'working_dir': ...} or {'py_modules': [...]}, or install it on "
-                    "every node."
-                ) from error
+                raise HookLoadError(self._missing(packed, str(error.name))) from error
             except BaseException as error:
                 reraise_if_not_a_failure(error)
                 raise HookLoadError(
-                    f"hook {packed.ref} cannot be unpacked on node {self.task.node_id}: {unpickle_failure(error)}. "
+                    f"hook {packed.ref} cannot be unpacked on {self.task.node}: {unpickle_failure(error)}. "
                     "Is the same version of its module on every node?"
                 ) from error
             if hook.path.partition(":")[0] != file_module_name(packed.source):
                 self._check(hook.source, f"hook {hook.path}, which was sent as one from {packed.source},")
             hooks.append(hook)
         return hooks
+
+    def _missing(self, packed: PackedHook, name: str) -> str:
+        """Return what to say of a hook whose module, or one that its code uses, is not on this node."""
+        what = f"hooks module {packed.ref.partition(':')[0]!r} cannot be imported"
+        if packed.source == "__main__" or "/" in packed.source:  # its own code has arrived, by value
+            what = f"a module that hook {packed.ref} uses cannot be imported"
+        return (
+            f"{what} on {self.task.node} (no module {name!r}), so hook {packed.ref} cannot run there. "
+            f"{how_to_ship(name.replace('.', '/'))}"
+        )
 
     def _load_llm_config(self) -> Any:
         if self.task.config_failure:
@@ -185,12 +230,12 @@ class _Work:
         return None if self.task.llm_config is None else pickle.loads(self.task.llm_config)
 
     def _check(self, source: str, what: str) -> None:
-        check_source(source, what, where=f"on node {self.task.node_id}", environ=self.environ)
+        check_source(source, what, where=f"on {self.task.node}", environ=self.environ)
 
 
 def _download_error(task: NodeTask, cause: str) -> DownloadError:
     return DownloadError(
-        f"model {task.model_id!r} could not be downloaded to node {task.node_id} from {task.download_source}: {cause}",
+        f"model {task.model_id!r} could not be downloaded to {task.node} from {task.download_source}: {cause}",
         node_id=task.node_id,
     )
 
@@ -201,7 +246,9 @@ def _reported(error: BaseException, node_id: str) -> Exception:
     Exceptions lose their cause and traceback on the way to another process, or cannot be pickled at all.
     """
     # For a hook's failure, the hook's own traceback: the dispatcher's frames do not help its author.
-    text = "".join(traceback.format_exception(error.__cause__ or error))
+    text = traceback_of(error if error.__cause__ is None else error.__cause__)
+    if not isinstance(error, ServeLLMHooksError) or type(error).__module__ != ServeLLMHooksError.__module__:
+        return NodeLostError(one_line(error), node_id=node_id, remote_traceback=text)
     if isinstance(error, HookError):
         return type(error)(
             str(error),
@@ -211,8 +258,6 @@ def _reported(error: BaseException, node_id: str) -> Exception:
             node_id=error.node_id,
             remote_traceback=text,
         )
-    if not isinstance(error, ServeLLMHooksError) or type(error).__module__ != ServeLLMHooksError.__module__:
-        return NodeLostError(one_line(error), node_id=node_id, remote_traceback=text)
     if isinstance(error, NodeLostError):
         return type(error)(str(error), node_id=node_id, remote_traceback=text)
     copy = type(error)(str(error))

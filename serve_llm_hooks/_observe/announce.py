@@ -6,13 +6,29 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from .._core.hook import Hook
     from .._core.selection import Selection
 
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+
+def warn_of_left_out(model_id: str, hooks: Sequence[Hook], why: str) -> None:
+    """Warn of hooks that a veto leaves out: whoever wrote them may believe that they run.
+
+    A phase callback is called at every phase, and has not chosen those that are left out.
+    """
+    names = [f"{hook.ref} at {hook.point}" for hook in hooks if hook.instance is None or hook.method]
+    if names:
+        logger.warning(
+            "model %r: %s. Hooks that therefore do not run: %s. To skip the downloads and keep the hooks, set "
+            'ctx.worker_node_download_model = "NONE" and veto nothing.',
+            model_id,
+            why,
+            ", ".join(names),
+        )
 
 
 def announce(model_id: str, selection: Selection, not_named: Iterable[Hook]) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .._core.node import Node
+
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
@@ -26,15 +28,15 @@ class Progress:
 
     Args:
         model_id: the model that starts.
-        node_id: the node whose part of the start this is; ``None`` for the replica's.
+        node: the node whose part of the start this is; ``None`` for the replica's.
 
     Example:
         >>> with Progress("llama-2-7b") as progress, progress.waiting_for("its placement group"):
         ...     pass
     """
 
-    def __init__(self, model_id: str, *, node_id: str | None = None) -> None:
-        self._who = f"model {model_id!r}" + ("" if node_id is None else f" on node {node_id}")
+    def __init__(self, model_id: str, *, node: Node | None = None) -> None:
+        self._who = f"model {model_id!r}" + ("" if node is None else f" on {node}")
         self._waits: list[tuple[float, str | Callable[[], str]]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._log, name="serve-llm-hooks progress", daemon=True)

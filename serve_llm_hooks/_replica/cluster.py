@@ -6,15 +6,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.download_mode import DownloadMode
+from .._core.text import describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._core.context import CallbackCtx
+    from .._core.node import Node
     from .._core.options import OnError
     from .._node.task import NodeReport, NodeTask
 
@@ -39,10 +43,30 @@ class ReplicaDefaults:
     mirror: dict[str, Any] | None = None
     download_model: DownloadMode = DownloadMode.MODEL_AND_TOKENIZER
     placement_group: Any = None
-    runtime_env: dict[str, Any] | None = field(default=None)
+    runtime_env: dict[str, Any] | None = field(default=None, repr=False)
     engine_workers: int = 1
     own_bundles: tuple[int, ...] | None = None
     on_error: OnError = "raise"
+
+
+def check_seconds(name: str, value: object, *, zero: bool = False) -> float:
+    """Return a limit in seconds.
+
+    Args:
+        name: what it is called where it was given.
+        value: the limit.
+        zero: whether it may be 0.
+
+    Raises:
+        ValueError: it is no number, not finite, or too small.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(OverflowError):  # an int may be larger than any float
+            seconds = float(value)
+            if isfinite(seconds) and (seconds > 0 or (zero and seconds == 0)):
+                return seconds
+    wanted = "a number of seconds, 0 or more" if zero else "a positive number of seconds"
+    raise ValueError(f"{name} is {wanted}, as in 600, not {describe(value)}")
 
 
 class Cluster(Protocol):
@@ -68,6 +92,10 @@ class Cluster(Protocol):
     @property
     def local_node_id(self) -> str:
         """The node on which the replica runs."""
+        ...
+
+    def node(self, node_id: str) -> Node:
+        """Return a node with its address and host's name, as far as they are known. Never fails."""
         ...
 
     def defaults(self, llm_config: Any) -> ReplicaDefaults:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import EngineArgumentError
-from .._core.text import did_you_mean
+from .._core.snapshot import unchanging
+from .._core.text import describe, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -21,6 +22,14 @@ _PARALLEL = (
     "data_parallel_rank",
     "prefill_context_parallel_size",
 )
+
+# SGLang's names for the same.
+SGLANG_PARALLEL = ("tp_size", "pp_size", "dp_size", "ep_size", "nnodes")
+
+
+def is_parallel(key: str) -> bool:
+    """Return True for a parallel size of some engine."""
+    return key in _PARALLEL or key in SGLANG_PARALLEL
 
 
 def split_engine_kwargs(
@@ -54,16 +63,17 @@ def split_engine_kwargs(
     """
     engine: dict[str, Any] = {}
     frontend: dict[str, Any] = {}
-    for key, value in extra.items():
+    for key, value in unchanging(lambda: list(extra.items())):
         if key in _NAMED_ELSEWHERE:
             raise EngineArgumentError(
                 f"ctx.extra_init_kwargs[{key!r}] cannot be set by a hook: set ctx.model_path to load the model from "
                 "elsewhere; the name that clients use is model_id in the config"
             )
         if key in parallel and value != current.get(key, None if key == "data_parallel_rank" else 1):
+            size = describe(current.get(key, 1))
             raise EngineArgumentError(
-                f"ctx.extra_init_kwargs[{key!r}] = {value!r} cannot be changed by a hook, because the placement group "
-                f"is made for {current.get(key, 1)}: write it into engine_kwargs of the config"
+                f"ctx.extra_init_kwargs[{key!r}] = {describe(value)} cannot be changed by a hook, because the "
+                f"placement group is made for {size}: write it into engine_kwargs of the config"
             )
         if key in frontend_names:
             frontend[key] = value

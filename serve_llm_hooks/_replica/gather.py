@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from .._core.errors import NodeLostError
+from .._core.errors import NodeLostError, reraise_if_not_a_failure
+from .._core.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .._core.node import Node
     from .._node.task import NodeReport, NodeTask
     from .._observe.progress import Progress
     from .cluster import Cluster
@@ -38,6 +40,9 @@ async def run_on_nodes(
             report = await cluster.run_on_node(task, runtime_env=runtime_env)
         except Exception as error:
             failures[task.node_id] = error
+        except asyncio.CancelledError as error:
+            reraise_if_not_a_failure(error, asyncio.current_task())
+            failures[task.node_id] = _cancelled(task, error)
         else:
             reports[task.node_id] = report
             if report.failure is not None:
@@ -45,19 +50,19 @@ async def run_on_nodes(
         answers.put_nowait(task.node_id)
 
     running = [loop.create_task(ask(task)) for task in tasks]
-    waiting = {task.node_id for task in tasks}
+    waiting = {task.node_id: task.node for task in tasks}
     deadline_s = loop.time() + cluster.node_timeout_s
     try:
-        with progress.waiting_for(lambda: f"{len(waiting)} of {len(tasks)} nodes: {', '.join(sorted(waiting)[:8])}"):
+        with progress.waiting_for(lambda: f"{len(waiting)} of {len(tasks)} nodes: {_labels(tuple(waiting.values()))}"):
             while waiting:
                 async with asyncio.timeout_at(deadline_s):
                     node_id = await answers.get()
-                waiting.discard(node_id)
+                del waiting[node_id]
                 if node_id in failures:
                     deadline_s = min(deadline_s, loop.time() + cluster.node_grace_s)
     except TimeoutError:
         if not failures:
-            failures = {node_id: _unanswered(node_id, cluster.node_timeout_s) for node_id in waiting}
+            failures = {node.node_id: _unanswered(node, cluster.node_timeout_s) for node in waiting.values()}
     finally:
         unfinished = [task for task in running if not task.done()]
         for task in unfinished:
@@ -68,9 +73,18 @@ async def run_on_nodes(
     return reports, failures
 
 
-def _unanswered(node_id: str, timeout_s: float) -> NodeLostError:
+def _cancelled(task: NodeTask, error: BaseException) -> NodeLostError:
+    why = f"the task of model {task.model_id!r} on {task.node} was cancelled by something else"
+    return NodeLostError(f"{why}: {one_line(error)}", node_id=task.node_id)
+
+
+def _labels(nodes: Sequence[Node]) -> str:
+    return ", ".join(sorted(node.label for node in nodes[:8]))
+
+
+def _unanswered(node: Node, timeout_s: float) -> NodeLostError:
     return NodeLostError(
-        f"node {node_id} did not answer within {timeout_s:g} s; its task was cancelled. Is the node "
+        f"{node} did not answer within {timeout_s:g} s; its task was cancelled. Is the node "
         "up, and does the download need longer? The limit is SERVE_LLM_HOOKS_NODE_TIMEOUT_S.",
-        node_id=node_id,
+        node_id=node.node_id,
     )

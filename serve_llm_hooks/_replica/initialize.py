@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ from .._core.context import close, set_read_only
 from .._core.errors import HookLoadError, PlacementGroupError, ServeLLMHooksError, reraise_if_not_a_failure
 from .._core.registry import HookRegistry, registry
 from .._core.results import InitializeNodeOutput
-from .._core.text import one_line
+from .._core.text import describe, is_small, one_line
 from .._observe.announce import announce
 from .._observe.progress import Progress
 from .._sources.select import hooks_of_config, select
@@ -55,12 +57,13 @@ async def initialize(
                 await run.placement.wait_for_default()
             else:
                 await run.placement.ensure()
-                if await run.start.point("on_before_download"):
+                vetoed = bool(await run.start.point("on_before_download"))
+                if vetoed:
                     ctx.run_init_node = False
-                await run.nodes.initialize()
+                await run.nodes.initialize(vetoed=vetoed)
                 await run.start.point("on_after_download")
                 await run.start.point("on_after_placement_group")
-                await run.nodes.initialize()  # those that a replaced group added
+                await run.nodes.initialize(vetoed=vetoed)  # those that a replaced group added
             group = ctx.placement_group
             await run.start.point("on_before_engine_init")
             run.configure_engine(group)
@@ -69,7 +72,10 @@ async def initialize(
             set_read_only(ctx, engine=run.engine)
             await run.start.point("on_after_engine_init")
             await run.start.point("on_after_init")
-        except Exception as error:
+        except GeneratorExit:  # this start is closed from outside: a hook's is an error of ours by now
+            raise
+        except BaseException as error:
+            reraise_if_not_a_failure(error, asyncio.current_task())
             await run.failed(error)
             raise
 
@@ -132,24 +138,33 @@ class Initialization:
         start.cluster.configure_engine(start.llm_config, ctx, path_by_hook=path_by_hook)
         close(ctx)
 
-    async def failed(self, error: Exception) -> None:
+    async def failed(self, error: BaseException) -> None:
         """Run ``on_failure``. An error in its hooks is logged; the first error is the one that is raised."""
         start = self.start
-        set_read_only(self.ctx, error=error)
-        logger.error("model %r: the start failed: %s", start.model_id, one_line(error))
+        seen = error
+        if not isinstance(error, Exception):  # such as sys.exit by what starts the engine
+            seen = ServeLLMHooksError(f"the start of model {start.model_id!r} was ended by {one_line(error)}")
+            seen.__cause__ = error
+        set_read_only(self.ctx, error=seen)
+        _log_error("model %r: the start failed: %s", start.model_id, one_line(error))
         start.record_disabled("on_failure")
         for hook in start.selection.by_point["on_failure"]:  # one by one: each has its clean-up to do
             try:
                 with start.progress.waiting_for(f"{hook.ref} at on_failure"):
                     await start.dispatcher.run_point([hook], self.ctx)
             except Exception as other:
-                logger.error("%s (the first error is raised)", other, exc_info=other)
+                _log_error("%s (the first error is raised)", other, error=other)
+
+
+def _log_error(line: str, *args: object, error: BaseException | None = None) -> None:
+    with contextlib.suppress(Exception):  # a log handler that fails must not keep on_failure from running
+        logger.error(line, *args, exc_info=error if error is not None and is_small(error) else None)
 
 
 def _begin(llm_config: Any, cluster: Cluster, hooks: HookRegistry | None) -> Initialization:
     """Import what the config names, and ask for the defaults: seconds that belong to the start too."""
     model_id = str(llm_config.model_id)
-    where = f"in the replica of model {model_id!r} on node {cluster.local_node_id}"
+    where = f"in the replica of model {model_id!r} on {cluster.node(cluster.local_node_id)}"
     try:
         with Progress(model_id) as progress, progress.waiting_for("its hooks and its engine to be imported"):
             if hooks is None:
@@ -159,7 +174,9 @@ def _begin(llm_config: Any, cluster: Cluster, hooks: HookRegistry | None) -> Ini
         raise
     except BaseException as error:  # raised, sys.exit would end Serve's event loop, and the replica would hang
         reraise_if_not_a_failure(error)
-        what = f"called sys.exit({error.code!r})" if isinstance(error, SystemExit) else f"raised {one_line(error)}"
+        what = f"raised {one_line(error)}"
+        if isinstance(error, SystemExit):
+            what = f"called sys.exit({describe(error.code)})"
         raise ServeLLMHooksError(f"{where}: a module that was imported for the start {what}") from error
     says_nothing = getattr(llm_config, "hooks", ()) is None
     taken = set(hooks)

@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import set_read_only
-from .._core.errors import HookPickleError, NodeInitializationError, ServeLLMHooksError
+from .._core.errors import HookPickleError, NodeInitializationError, ServeLLMHooksError, reraise_if_not_a_failure
+from .._core.points import HOOK_POINTS
 from .._core.results import NodeResult
 from .._core.text import one_line
 from .._node.packing import pack_custom_data, pack_hooks, unpack_custom_data
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
+_NODE_POINTS = tuple(point.name for point in HOOK_POINTS.values() if point.on_node)
+
 
 class Nodes:
     """The nodes of one start.
@@ -40,8 +43,11 @@ class Nodes:
         self._touch_nodes: bool | None = None
         self.downloaded_path: str | None = None
 
-    async def initialize(self) -> None:
+    async def initialize(self, *, vetoed: bool) -> None:
         """Run hooks and downloads on the group's nodes, on each node once.
+
+        Args:
+            vetoed: ``True`` if a hook vetoed the downloads, and with them all of this.
 
         Raises:
             NodeInitializationError: a node failed.
@@ -50,6 +56,8 @@ class Nodes:
         await self._placement.ensure()
         if self._touch_nodes is None:  # decided once: a hook after the downloads cannot change it
             self._touch_nodes = start.ctx.run_init_node
+            if not self._touch_nodes and not vetoed:
+                start.leave_out("on_before_download", "a hook set ctx.run_init_node = False")
         if not self._touch_nodes:
             await self._placement.wait_for_default()
             return
@@ -59,18 +67,19 @@ class Nodes:
             return
         tasks = self._tasks(new)
         for node_id in new:
-            start.record_disabled("on_before_node_download", node_id)
+            start.record_disabled(_NODE_POINTS[0], start.cluster.node(node_id))
         sent = [task for task in tasks.values() if task is not None]
         reports, failures = await run_on_nodes(start.cluster, sent, start.ctx.runtime_env, start.progress)
         for node_id in new:
             result = self._result(node_id, reports.get(node_id), failures, was_sent=tasks[node_id] is not None)
             self._results[node_id] = result
             if result.error is None:
-                start.record_disabled("on_after_node_download", node_id)
+                for point in _NODE_POINTS[1:]:
+                    start.record_disabled(point, start.cluster.node(node_id))
         set_read_only(start.ctx, nodes=MappingProxyType(self._results))
         failed = [node_id for node_id in new if node_id in failures]
         if failed:
-            lines = [f"  node {node_id}: {one_line(failures[node_id])}" for node_id in failed]
+            lines = [f"  {start.cluster.node(node_id)}: {one_line(failures[node_id])}" for node_id in failed]
             count = "1 node" if len(failed) == 1 else f"{len(failed)} nodes"
             message = f"{count} of model {start.model_id!r} could not be initialized:\n" + "\n".join(lines)
             raise NodeInitializationError(message, [failures[node_id] for node_id in failed], failed)
@@ -81,18 +90,18 @@ class Nodes:
     ) -> NodeResult:
         """Return what a node came to; add a failure if its data cannot be unpickled here."""
         start = self._start
-        is_local = node_id == start.cluster.local_node_id
+        node = start.cluster.node(node_id)
+        known: dict[str, Any] = {**node._asdict(), "is_local": node_id == start.cluster.local_node_id}
         if report is not None:
             start.trace.extend(report.events)
             try:
-                custom_data = unpack_custom_data(report.custom_data, where=f"in the replica, from node {node_id}")
+                custom_data = unpack_custom_data(report.custom_data, where=f"in the replica, from {node}")
             except HookPickleError as error:  # this node's failure, which must not hide those of others
                 failures.setdefault(node_id, error)
             else:
                 if report.failure is not None or node_id not in failures:
                     return NodeResult(
-                        node_id=node_id,
-                        is_local=is_local,
+                        **known,
                         path=report.path,
                         custom_data=custom_data,
                         download_model=report.download_model,
@@ -103,10 +112,10 @@ class Nodes:
                         error=None if report.failure is None else str(report.failure),
                     )
         if node_id in failures:
-            return NodeResult(node_id, is_local, error=one_line(failures[node_id]))
+            return NodeResult(**known, error=one_line(failures[node_id]))
         if not was_sent:
-            return NodeResult(node_id, is_local, path=start.defaults.source_id, download_model=self._mode(node_id))
-        return NodeResult(node_id, is_local, error="cancelled, because another node failed")
+            return NodeResult(**known, path=start.defaults.source_id, download_model=self._mode(node_id))
+        return NodeResult(**known, error="cancelled, because another node failed")
 
     def _mode(self, node_id: str) -> DownloadMode:
         ctx = self._start.ctx
@@ -128,7 +137,7 @@ class Nodes:
         tasks: dict[str, NodeTask | None] = dict.fromkeys(node_ids)
         for node_id in busy:
             tasks[node_id] = NodeTask(
-                node_id=node_id,
+                **start.cluster.node(node_id)._asdict(),
                 is_local=node_id == start.cluster.local_node_id,
                 model_id=start.model_id,
                 source_id=start.defaults.source_id,
@@ -148,12 +157,13 @@ class Nodes:
 
         An object in it may have changed since the config came here.
         """
-        import cloudpickle
+        from .._node.by_value import dumps
 
         start = self._start
         try:
-            return cloudpickle.dumps(start.llm_config), ""
-        except Exception as error:
+            return dumps(start.llm_config), ""
+        except BaseException as error:
+            reraise_if_not_a_failure(error)
             return None, f"the config of model {start.model_id!r} cannot be sent to another process: {one_line(error)}"
 
     def _choose_path(self, node_ids: Sequence[str]) -> None:
@@ -170,7 +180,7 @@ class Nodes:
         if ours is None or not others:
             return
         message = f"model {start.model_id!r} is at {ours} here, but elsewhere on " + ", ".join(
-            f"node {node_id} ({path})" for node_id, path in others.items()
+            f"{start.cluster.node(node_id)} ({path})" for node_id, path in others.items()
         )
         if start.defaults.engine_workers > 1:
             raise ServeLLMHooksError(

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.context import CallbackCtx
 from .._core.dispatch import Dispatcher
+from .._core.points import HOOK_POINTS, left_out_by
 from .._core.trace import Trace
+from .._observe.announce import warn_of_left_out
 from .._observe.progress import Progress
+from .given_config import GivenConfig
 
 if TYPE_CHECKING:
+    from .._core.node import Node
     from .._core.points import HookName
     from .._core.selection import Selection
     from .._core.veto import Skip
@@ -37,7 +41,9 @@ class Start:
         self.cluster = cluster
         self.selection = selection
         self.defaults: ReplicaDefaults = cluster.defaults(llm_config)
-        self.trace: Trace = Trace(node_id=cluster.local_node_id, clock=cluster.clock, epoch_s=cluster.epoch_s)
+        self.trace: Trace = Trace(
+            **cluster.node(cluster.local_node_id)._asdict(), clock=cluster.clock, epoch_s=cluster.epoch_s
+        )
         self.ctx: CallbackCtx = CallbackCtx(
             llm_config=llm_config,
             worker_node_download_model=self.defaults.download_model,
@@ -45,6 +51,7 @@ class Start:
             runtime_env=copy.deepcopy(self.defaults.runtime_env),  # hooks may change it in place
             trace=self.trace,
         )
+        self._given = GivenConfig(llm_config)
         self.model_id: str = self.ctx.model_id
         self.dispatcher: Dispatcher = Dispatcher(self.model_id, trace=self.trace, on_error=self.defaults.on_error)
         self.progress: Progress = Progress(self.model_id)
@@ -56,9 +63,21 @@ class Start:
         if not hooks:
             return None
         with self.progress.waiting_for(lambda: f"{self.trace.running or 'hooks'} at {name}"):
-            return await self.dispatcher.run_point(hooks, self.ctx)
+            veto = await self.dispatcher.run_point(hooks, self.ctx)
+        if not HOOK_POINTS[name].after_engine:
+            self._given.check(name)
+        if veto:
+            self.leave_out(name, f"vetoed at {name}: {veto.reason}")
+        return veto
 
-    def record_disabled(self, name: HookName, node_id: str | None = None) -> None:
+    def leave_out(self, veto: HookName, why: str) -> None:
+        """Record the hooks that a veto at this point, or what means the same, leaves out, and warn of them."""
+        hooks = [hook for name in left_out_by(veto) for hook in self.selection.by_point[name]]
+        for hook in hooks:
+            self.trace.did_not_run(hook, "skipped", why)
+        warn_of_left_out(self.model_id, hooks, why)
+
+    def record_disabled(self, name: HookName, node: Node | None = None) -> None:
         """Record in the trace the hooks of a point that are turned off, where they would have run."""
         for hook, why in self.selection.disabled[name]:
-            self.trace.disabled(hook, why, node_id=node_id)
+            self.trace.did_not_run(hook, "disabled", why, node=node)

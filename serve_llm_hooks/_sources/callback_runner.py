@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
+from .._core.text import text_of
 from .phase_data import merge
 from .phase_style import phase_callbacks
 
@@ -13,7 +14,8 @@ class CallbackRunner:
     """Run phase callbacks for any phases, as ``callbacks=[...]`` does, without a deployment.
 
     Args:
-        callbacks: as in the config: functions, objects, classes, paths; ``None`` means none.
+        callbacks: as in the config: functions, objects, classes, paths; ``None`` means none. One that is given twice
+            runs twice.
 
     Attributes:
         data: the values that the callbacks have left so far.
@@ -34,7 +36,7 @@ class CallbackRunner:
     """
 
     def __init__(self, callbacks: Iterable[Any] | None = None) -> None:
-        self._callbacks = phase_callbacks(callbacks)
+        self._callbacks = phase_callbacks(callbacks, once=False)
         self.data: dict[str, Any] = {}
 
     async def run(self, phase: str, config: Any) -> dict[str, Any]:
@@ -50,7 +52,7 @@ class CallbackRunner:
                 if problem is not None:
                     raise TypeError(problem)
             except Exception as error:
-                raise RuntimeError(f"callback {callback.path} failed at phase {phase!r}: {error}") from error
+                raise RuntimeError(f"callback {callback.path} failed at phase {phase!r}: {text_of(error)}") from error
         return self.data
 
     def get(self, key: str, default: Any = None) -> Any:

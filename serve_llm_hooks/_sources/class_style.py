@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,11 +12,11 @@ from .._core.instance import LazyInstance
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_NAMES, HOOK_POINTS, HookName
-from .._core.signature import bound_method, misfit
-from .._core.text import did_you_mean
+from .._core.signature import bound_method, check_runs, misfit
+from .._core.text import describe, did_you_mean, masked
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from .._core.context import CallbackCtx, NodeCtx
     from .._core.veto import Skip
@@ -127,6 +128,7 @@ def instance_of(callback: Any, kwargs: Mapping[str, Any], *, option: str) -> Laz
         HookLoadError: arguments are given for an object.
         HookSignatureError: arguments that do not fit the class.
     """
+    kwargs = checked_kwargs(kwargs, option)
     if not isinstance(callback, type):
         if kwargs:
             raise HookLoadError(
@@ -140,14 +142,30 @@ def instance_of(callback: Any, kwargs: Mapping[str, Any], *, option: str) -> Laz
         unknown = [name for name in kwargs if name not in signature.parameters]
         if unknown:  # for a misspelt argument, Python complains that the right one is missing
             why = f"there is no {unknown[0]!r}{did_you_mean(unknown[0], signature.parameters)}"
-        raise HookSignatureError(f"{path_of(callback)}{signature} cannot be made with {option}={dict(kwargs)}: {why}")
+        raise HookSignatureError(f"{path_of(callback)}{signature} cannot be made with {option}={masked(kwargs)}: {why}")
     return LazyInstance(callback, kwargs)
+
+
+def checked_kwargs(kwargs: object, what: str) -> Mapping[str, Any]:
+    """Return the parameters of a hook, or the arguments of a class, whose names are strings.
+
+    Raises:
+        HookLoadError: they are something else.
+    """
+    if not isinstance(kwargs, Mapping):
+        raise HookLoadError(f"{what} is a mapping, from names to values, not {describe(kwargs)}")
+    for name in kwargs:
+        if not isinstance(name, str):
+            raise HookLoadError(f"{what} is a mapping whose keys are names, as strings, and not {describe(name)}")
+    return kwargs
 
 
 def _check_methods(callback: object, path: str) -> list[HookName]:
     """Return the hook points that a class or an instance overrides; check its methods."""
+    from inspect import getattr_static  # a property would run, and might raise
+
     for name in dir(callback):
-        if _is_hook_name(name) and name not in HOOK_POINTS and callable(getattr(callback, name)):
+        if _is_hook_name(name) and name not in HOOK_POINTS and _is_method(getattr_static(callback, name)):
             raise UnknownHookError(
                 f"{path} has a method {name!r}, which is no hook point{did_you_mean(name, HOOK_NAMES)}. "
                 f"The points: {', '.join(HOOK_NAMES)}. If it is no hook, do not let its name begin with 'on_'."
@@ -165,7 +183,8 @@ def _check_methods(callback: object, path: str) -> list[HookName]:
 def _check_method(method: Callable[..., Any], point: str, path: str) -> None:
     wanted = f"a method at a hook point is `def {point}(self, ctx)`"
     if not callable(method):
-        raise HookSignatureError(f"{path}.{point} is {method!r}; {wanted}")
+        raise HookSignatureError(f"{path}.{point} is {describe(method)}; {wanted}")
+    check_runs(method, f"{path}.{point}", "the method of a later point")
     found = misfit(method, None)
     if found is not None:
         signature, why = found
@@ -177,3 +196,7 @@ def _check_method(method: Callable[..., Any], point: str, path: str) -> None:
 
 def _is_hook_name(name: str) -> bool:
     return name.startswith("on_")
+
+
+def _is_method(found: object) -> bool:
+    return callable(found) or isinstance(found, classmethod)

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-from .._core.errors import HookLoadError
-from .._core.hook import Hook, has_unique_path, marked_hooks
+from .._core.errors import HookLoadError, HookNotAllowedError
+from .._core.hook import Hook, has_unique_path
+from .._core.order import check_order
 from .._core.registry import HookRegistry
-from .._core.text import did_you_mean
+from .._core.text import describe, did_you_mean, masked
 from .allow import check_hooks
-from .class_style import RayServeLLMCallback, hooks_of_class, is_class_style
-from .paths import attribute_of, import_path, is_file, split_path
+from .class_style import RayServeLLMCallback, checked_kwargs, hooks_of_class, is_class_style
+from .namespace import absent, advice, hooks_in, hooks_of_object, tell_absent, wrapped_chain
+from .paths import attribute_of, files_in, import_path, is_file, is_module, split_path
 
 HookRef = str | Mapping[str, Any] | Callable[..., Any] | ModuleType | HookRegistry | RayServeLLMCallback
 """An entry of ``hooks=[...]``."""
@@ -27,6 +29,7 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
             - ``"pkg.mod"``, a module: every hook in its namespace, imported ones included
             - ``"pkg.mod:function"``, one of its hooks
             - ``"hooks/file.py"``, likewise for a file, with or without ``:function``
+            - ``"hooks/folder"``: every ``.py`` file in it
             - a decorated function, a module, a :class:`HookRegistry`
             - a class whose methods are named after hook points, its path, or an instance of one
             - ``{"hook": <any of these>, "kwargs": {...}}``, with the hooks' parameters, or the class's
@@ -36,23 +39,27 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
             to do. Subclasses: ``HookSignatureError``, parameters that do not fit; ``HookNotAllowedError``, a source
             that ``SERVE_LLM_HOOKS_ALLOW`` does not list, before it is imported.
 
+    A hook that a named module decorates, and that no entry takes, is told in a warning.
+
     Example:
         >>> load_hooks("no_such_module")
         Traceback (most recent call last):
         serve_llm_hooks.HookImportError: hooks module 'no_such_module' ...
     """
+    if len(refs) > 1 and all(isinstance(ref, str) and len(ref) == 1 for ref in refs):
+        raise HookLoadError(
+            f"load_hooks(*{''.join(map(str, refs))!r}) takes a string apart into its letters: leave out the *"
+        )
     found = hooks_of_entries(refs)
     check_names_differ(found)
     # Parameters given for one function replace the entry without any that came with its module.
-    given = {(hook.path, hook.point) for hook in found if hook.kwargs}
-    chosen = HookRegistry(hook for hook in found if hook.kwargs or (hook.path, hook.point) not in given)
+    given = {(hook.identity, hook.point) for hook in found if hook.kwargs}
+    chosen = HookRegistry(hook for hook in found if hook.kwargs or (hook.identity, hook.point) not in given)
     check_hooks(chosen)
     for hook in chosen:
         hook.check_kwargs()
-    # A circle or an ambiguous name fails here, not when it is too late. For each model on its own: two models'
-    # hooks never meet. (A glob stands for a model that it matches.)
-    for model_id in {"", *(model_id for hook in chosen for model_id in hook.options.model_ids)}:
-        chosen.hooks(model_id=model_id)
+    check_order(chosen)  # a circle or an ambiguous name fails here, not when it is too late
+    tell_absent([each for ref in refs for each in targets_of(ref) if isinstance(each, ModuleType)], found)
     return chosen
 
 
@@ -65,65 +72,98 @@ def hooks_of_entries(refs: Iterable[object]) -> list[Hook]:
     return [hook for ref in refs for hook in _hooks_of(ref)]
 
 
-def _hooks_of(ref: object) -> Iterable[Hook]:
+def targets_of(ref: object) -> list[Any]:
+    """Return what an entry names: a module (of a folder, one for each file), a function, a class, a registry.
+
+    Raises:
+        HookLoadError: as :func:`load_hooks`.
+    """
+    named = _checked_mapping(ref)["hook"] if isinstance(ref, Mapping) else ref
+    return _targets_at(named) if isinstance(named, str) else [named]
+
+
+def _hooks_of(ref: object) -> list[Hook]:
+    targets = targets_of(ref)
+    named, kwargs = ref, None
     if isinstance(ref, Mapping):
-        return _hooks_with_kwargs(ref)
-    if isinstance(ref, str):
-        return _hooks_at(ref)
-    if isinstance(ref, ModuleType):
-        return _hooks_in(ref)
-    if isinstance(ref, HookRegistry):
-        return tuple(ref)
-    hooks = marked_hooks(ref)
-    if hooks:
-        return hooks
-    if is_class_style(ref):
-        return hooks_of_class(ref)
-    if callable(ref) and not isinstance(ref, type):
-        name = getattr(ref, "__qualname__", repr(ref))
-        raise HookLoadError(f'{name} in hooks=[...] is no hook: decorate it with @hook("on_...") to say where it runs')
-    raise HookLoadError(
+        named, kwargs = ref["hook"], ref.get("kwargs") or {}
+    found = [hook for target in targets for hook in _hooks_of_target(target, named, kwargs)]
+    if not found and isinstance(named, str):
+        raise _no_hooks(named, targets)
+    return found
+
+
+def _checked_mapping(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    unknown = [key for key in entry if key not in ("hook", "kwargs")]
+    if "hook" not in entry or unknown:
+        hint = did_you_mean(unknown[0], ("hook", "kwargs")) if unknown and isinstance(unknown[0], str) else ""
+        raise HookLoadError(
+            f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not {masked(entry)}"
+        )
+    checked_kwargs(entry.get("kwargs") or {}, f"'kwargs' of hook {describe(entry['hook'])}")
+    if isinstance(entry["hook"], Mapping):
+        raise HookLoadError("'hook' of an entry of hooks=[...] is a hook, its module or its path, not another mapping")
+    return entry
+
+
+def _hooks_of_target(target: Any, named: object, kwargs: Mapping[str, Any] | None) -> Iterable[Hook]:
+    """Return the hooks of what an entry names, with the entry's parameters."""
+    if isinstance(target, type) and kwargs is not None:
+        return hooks_of_class(target, kwargs, option="kwargs")
+    hooks: Iterable[Hook]
+    if isinstance(target, ModuleType):
+        hooks = hooks_in(target)
+    elif isinstance(target, HookRegistry):
+        hooks = tuple(target)
+    else:
+        hooks = hooks_of_object(target) or (hooks_of_class(target) if is_class_style(target) else ())
+        if not hooks:
+            raise _no_hook(target, named)
+    return hooks if kwargs is None else [hook.bind(kwargs) for hook in hooks]
+
+
+def _no_hook(target: Any, named: object) -> HookLoadError:
+    if isinstance(named, str):
+        return HookLoadError(f'hook {named!r} is not decorated: put @hook("on_...") on it to say where it runs')
+    if callable(target) and not isinstance(target, type):
+        return HookLoadError(
+            f'{describe(target)} in hooks=[...] is no hook: decorate it with @hook("on_...") to say where it runs'
+        )
+    if isinstance(target, Iterable):
+        return HookLoadError(
+            "an entry of hooks=[...], and of load_hooks(...), is one hook, module or class, not a "
+            f"{type(target).__name__}: unpack the list, as in load_hooks(*hooks) or hooks=[*hooks]"
+        )
+    return HookLoadError(
         "hooks=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, a class with methods "
-        f"named after hook points, or {{'hook': ..., 'kwargs': {{...}}}}, not {ref!r}"
+        f"named after hook points, or {{'hook': ..., 'kwargs': {{...}}}}, not {describe(target)}"
     )
 
 
-def _hooks_with_kwargs(entry: Mapping[str, Any]) -> Iterable[Hook]:
-    unknown = [key for key in entry if key not in ("hook", "kwargs")]
-    if "hook" not in entry or unknown:
-        hint = did_you_mean(unknown[0], ("hook", "kwargs")) if unknown else ""
-        raise HookLoadError(
-            f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not {dict(entry)!r}"
-        )
-    kwargs = entry.get("kwargs") or {}
-    if not isinstance(kwargs, Mapping):
-        raise HookLoadError(f"'kwargs' of hook {entry['hook']!r} is a mapping of its parameters, not {kwargs!r}")
-    target = entry["hook"]
-    if isinstance(target, str) and split_path(target)[1]:
-        target = _object_at(target)
-    if isinstance(target, type):
-        return hooks_of_class(target, kwargs, option="kwargs")
-    return [hook.bind(kwargs) for hook in _hooks_of(target)]
+def _no_hooks(ref: str, modules: list[ModuleType]) -> HookLoadError:
+    files = ", ".join(str(getattr(module, "__file__", "?")) for module in modules)
+    text = f"hooks {_kind(ref)} {ref!r} ({files}) has no hooks: nothing in its namespace is decorated with "
+    text += '@hook("on_...")'
+    for module in modules:
+        for each in absent(module, ()):
+            hook = each.hook
+            text += f"; {hook.path} at {hook.point} ({each.where}) does not count: {advice(module, hook)}"
+    return HookLoadError(text)
 
 
-def _hooks_at(ref: str) -> Iterable[Hook]:
+def _targets_at(ref: str) -> list[Any]:
     path, name = split_path(ref)
     if name:
-        target = _object_at(ref)
-        hooks = marked_hooks(target)
-        if not hooks and is_class_style(target):
-            return hooks_of_class(target)
-        if not hooks:
-            raise HookLoadError(f'hook {ref!r} is not decorated: put @hook("on_...") on it to say where it runs')
-        return hooks
-    module = _module_at(path, ref)
-    hooks = tuple(_hooks_in(module))
-    if not hooks:
-        raise HookLoadError(
-            f"hooks module {ref!r} ({getattr(module, '__file__', '?')}) has no hooks: nothing in its namespace "
-            'is decorated with @hook("on_...")'
-        )
-    return hooks
+        return [_object_at(ref)]
+    files = files_in(path, f"{ref!r} in hooks=[...]")
+    if files is not None:
+        return [_module_at(file, ref) for file in files]
+    try:
+        return [_module_at(path, ref)]
+    except HookLoadError as error:
+        if isinstance(error, HookNotAllowedError) or isinstance(error.__cause__, ModuleNotFoundError):
+            return [_object_at_dotted(path, error)]
+        raise
 
 
 def _object_at(ref: str) -> Any:
@@ -133,23 +173,40 @@ def _object_at(ref: str) -> Any:
     try:
         return attribute_of(module, name)
     except AttributeError:
-        names = [hook.path.partition(":")[2] for hook in _hooks_in(module)]
+        names = [hook.path.partition(":")[2] for hook in hooks_in(module)]
         raise HookLoadError(
             f"hook {ref!r}: {path} has no {name!r}{did_you_mean(name, names)}. Its hooks: {', '.join(names) or 'none'}."
         ) from None
 
 
+def _object_at_dotted(ref: str, error: HookLoadError) -> Any:
+    """Return the object at ``pkg.mod.name``, written with a dot where a colon is meant.
+
+    Raises:
+        HookLoadError: the module has no such name; ``error`` where none of it is a module, or all of it a package.
+    """
+    path, name = "" if is_file(ref) else ref, ""
+    while "." in path:
+        path, _, last = path.rpartition(".")
+        name = f"{last}.{name}" if name else last
+        if not is_module(path):
+            continue
+        module = _module_at(path, ref)
+        if hasattr(module, "__path__") and not hasattr(module, name.partition(".")[0]):
+            break
+        found = _object_at(f"{path}:{name}")
+        if isinstance(found, ModuleType):
+            break
+        return found
+    raise error
+
+
 def _module_at(path: str, ref: str) -> ModuleType:
-    return import_path(path, f"{ref!r} in hooks=[...]", f"hooks {'file' if is_file(path) else 'module'} {path!r}")
+    return import_path(path, f"{ref!r} in hooks=[...]", f"hooks {_kind(path)} {path!r}")
 
 
-def _hooks_in(module: ModuleType) -> Iterable[Hook]:
-    """Yield the hooks in a module's namespace, each function once, in the order of its first name."""
-    seen: set[int] = set()
-    for value in list(vars(module).values()):
-        if id(value) not in seen:
-            seen.add(id(value))
-            yield from marked_hooks(value)
+def _kind(path: str) -> str:
+    return "file" if is_file(path) else "module"
 
 
 def check_names_differ(hooks: Iterable[Hook]) -> None:
@@ -161,25 +218,18 @@ def check_names_differ(hooks: Iterable[Hook]) -> None:
         HookLoadError: there are two.
     """
     by_path: dict[str, list[Any]] = {}
+    seen: set[int] = set()
     for hook in hooks:
-        if not has_unique_path(hook.fn, hook.path):
+        if not has_unique_path(hook.fn, hook.path) or id(hook.fn) in seen:
             continue  # known by identity, whatever its name
+        seen.add(id(hook.fn))
         others = by_path.setdefault(hook.path, [])
         for other in others:
-            ours, theirs = _wrapped_chain(hook.fn), _wrapped_chain(other)
+            ours, theirs = set(wrapped_chain(hook.fn)), set(wrapped_chain(other))
             is_own_wrapper = id(hook.fn) in theirs or id(other) in ours
             if ours & theirs and not is_own_wrapper:
                 raise HookLoadError(
-                    f"two hooks are called {hook.path}, and only one of them would run: {other!r} and {hook.fn!r}. A "
-                    "wrapper made with functools.wraps is called like what it wraps; give each a __name__ and a "
-                    "__qualname__ of its own"
+                    f"two hooks are called {hook.path}, and only one of them would run. A wrapper made with "
+                    "functools.wraps is called like what it wraps; give each a __name__ and a __qualname__ of its own"
                 )
         others.append(hook.fn)
-
-
-def _wrapped_chain(fn: Any) -> set[int]:
-    """Return the ids of a function, the one that it wraps, and so on."""
-    chain = {id(fn)}
-    while (fn := getattr(fn, "__wrapped__", None)) is not None:
-        chain.add(id(fn))
-    return chain

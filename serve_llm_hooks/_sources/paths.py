@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookImportError, reraise_if_not_a_failure
 from .._core.origin import file_module_name
-from .._core.text import did_you_mean
+from .._core.text import describe, did_you_mean, one_line
 from .allow import check_callable, check_source, is_allowed
+from .shipped import how_to_ship
 
-_SHIP_IT = (
-    "Is it installed on every node, or shipped with the deployment? runtime_env={'working_dir': ...} or "
-    "{'py_modules': [...]} ships it."
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+
+
+ALONE = (
+    "a hooks file travels alone, and a node may not have what lies beside it. Put both into a package, name its module "
+    "in hooks=[...], and ship the package or install it on every node."
 )
+"""What to say of a hooks file that imports the file beside it."""
 
 
 def split_path(ref: str) -> tuple[str, str]:
@@ -36,6 +43,29 @@ def split_path(ref: str) -> tuple[str, str]:
 def is_file(path: str) -> bool:
     """Return True if a path means a ``.py`` file, and not a module's name."""
     return path.endswith(".py") or "/" in path
+
+
+def files_in(path: str, named: str) -> list[str] | None:
+    """Return the ``.py`` files of a folder, sorted; ``None`` where a path means no folder that is there.
+
+    Raises:
+        HookImportError: it has none, or it is a package, whose modules have names.
+    """
+    there = os.path.expanduser(path)  # pathlib's raises where there is no such user, and for a name that is too long
+    if not is_file(path) or not os.path.isdir(there):
+        return None
+    folder = Path(there).resolve()
+    name = ""
+    package = folder
+    while (package / "__init__.py").exists():
+        name = f"{package.name}.{name}" if name else package.name
+        package = package.parent
+    if name:
+        raise HookImportError(f"{named} is the package {name}: name that, or one of its modules, as in '{name}.hooks'")
+    files = sorted(file.as_posix() for file in folder.glob("*.py"))
+    if not files:
+        raise HookImportError(f"{named} is a folder without .py files ({folder})")
+    return files
 
 
 def import_path(path: str, named: str, what: str) -> ModuleType:
@@ -60,7 +90,8 @@ def import_path(path: str, named: str, what: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or path
         if path == missing or path.startswith(f"{missing}."):
-            raise HookImportError(f"{what} cannot be found (no module {missing!r}). {_SHIP_IT}") from error
+            advice = how_to_ship(path.replace(".", "/"))
+            raise HookImportError(f"{what} cannot be found (no module {missing!r}). {advice}") from error
         raise _import_failed(what, error) from error
     except BaseException as error:
         reraise_if_not_a_failure(error)
@@ -71,26 +102,48 @@ def _import_file(path: Path, named: str, what: str) -> ModuleType:
     """Import a file. Its functions travel by value, since no other process can import it by name."""
     import cloudpickle
 
-    file = path.expanduser().resolve()
-    check_source(file.as_posix(), named)
-    if not file.is_file():
-        raise HookImportError(f"{what} is not there (looked at {file})") from FileNotFoundError(str(file))
-    name = file_module_name(file.as_posix())
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise HookImportError(f"{what} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        file = path.expanduser().resolve()
+        is_there = file.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # ~nobody, a loop of links, a NUL, a name that is too long
+        raise HookImportError(f"{what} is no path of a file: {one_line(error)}") from None
+    check_source(file.as_posix(), named)
+    if file.is_dir():
+        raise HookImportError(f"{what} is a folder: name a file in it, as in '{path.as_posix()}/hooks.py:function'")
+    if not is_there:
+        advice = "" if path.is_absolute() else f". {how_to_ship(path.as_posix())}"
+        raise HookImportError(f"{what} is not there (looked at {file}){advice}") from FileNotFoundError(str(file))
+    name = file_module_name(file.as_posix())
+    if importlib.util.spec_from_file_location(name, file) is None:
+        raise HookImportError(f"{what} is no Python file")
+    _FILES.paths[name] = file
+    if _FILES not in sys.meta_path:
+        sys.meta_path.append(_FILES)
+    try:
+        module = importlib.import_module(name)
     except BaseException as error:
-        del sys.modules[name]
         reraise_if_not_a_failure(error)
+        missing = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if missing and file.with_name(f"{missing}.py").is_file():
+            raise HookImportError(f"{what} imports {missing!r}, which lies beside it: {ALONE}") from error
         raise _import_failed(what, error) from error
     cloudpickle.register_pickle_by_value(module)
     return module
+
+
+class _HooksFiles:
+    """Tell Python's import where hooks files are, so that its locks hold for them as for every other module."""
+
+    def __init__(self) -> None:
+        self.paths: dict[str, Path] = {}
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return the spec of a hooks file, by the name that it is loaded as."""
+        file = self.paths.get(name)
+        return None if file is None else importlib.util.spec_from_file_location(name, file)
+
+
+_FILES = _HooksFiles()
 
 
 def _import_failed(what: str, error: BaseException) -> HookImportError:
@@ -98,9 +151,9 @@ def _import_failed(what: str, error: BaseException) -> HookImportError:
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     at = f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame is not None else ""
-    why = f"{type(error).__name__}: {error}"
+    why = one_line(error)
     if isinstance(error, SystemExit):  # raised, it would end Serve's event loop, and the replica would hang
-        why = f"it called sys.exit({error.code!r})"
+        why = f"it called sys.exit({describe(error.code)})"
     return HookImportError(f"{what} fails while it is imported: {why}{at}")
 
 
@@ -137,7 +190,7 @@ def load_callback(spec: Any) -> Any:
         if callable(spec):
             check_callable(spec)
             return spec
-        raise TypeError(f"a callback is a callable or its path ('pkg.mod:name'), not {spec!r}")
+        raise TypeError(f"a callback is a callable or its path ('pkg.mod:name'), not {describe(spec)}")
     path, colon, name = spec.rpartition(":") if ":" in spec else spec.rpartition(".")
     if not colon or not path or not name:
         raise ValueError(f"{spec!r} is no path of a callback: write 'pkg.mod:name' or 'pkg.mod.name'")
@@ -145,7 +198,7 @@ def load_callback(spec: Any) -> Any:
     try:
         target = attribute_of(module, name)
     except AttributeError:
-        if _is_module(spec.replace(":", ".")):
+        if is_module(spec.replace(":", ".")):
             target = module  # a submodule that nobody has imported yet
         else:
             names = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
@@ -156,14 +209,14 @@ def load_callback(spec: Any) -> Any:
     if isinstance(target, ModuleType):
         raise TypeError(f"callback {spec!r} names a module: write '{spec.replace(':', '.')}:name', with the name in it")
     if not callable(target):
-        raise TypeError(f"callback {spec!r} is not callable: {target!r}")
+        raise TypeError(f"callback {spec!r} is not callable: {describe(target)}")
     check_callable(target)  # it may come from another module than the one that it was found in
     return target
 
 
-def _is_module(path: str) -> bool:
+def is_module(path: str) -> bool:
+    """Return True if a name is that of a module that hooks may come from; the packages above it are imported."""
     try:
-        # Finding imports the packages above it.
         return is_allowed(path) and importlib.util.find_spec(path) is not None
     except ImportError:
         return False

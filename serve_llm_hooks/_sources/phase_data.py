@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from .._core.points import HOOK_POINTS, PHASES
+from .._core.snapshot import unchanging
+from .._core.text import describe
 
 if TYPE_CHECKING:
     from .._core.context import CallbackCtx
@@ -61,7 +63,7 @@ class PhaseData(MutableMapping[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         if not isinstance(key, str):
-            raise TypeError(f"the keys of data are strings, not {key!r}")
+            raise TypeError(f"the keys of data are strings, not {describe(key)}")
         if self.get(key, self) is value:
             return  # `return data` and `return {**data, ...}` repeat keys unchanged, read-only ones too
         if key == "skip_default":
@@ -81,13 +83,17 @@ class PhaseData(MutableMapping[str, Any]):
     def __iter__(self) -> Iterator[str]:
         yield from _CTX_KEYS
         yield from _OWN_KEYS
-        yield from [key for key in self._ctx.custom_data if key not in _CTX_KEYS and key not in _OWN_KEYS]
+        yield from [
+            key
+            for key in unchanging(lambda: list(self._ctx.custom_data))
+            if key not in _CTX_KEYS and key not in _OWN_KEYS
+        ]
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __repr__(self) -> str:
-        return f"<PhaseData at {self._phase}: {dict(self)}>"
+        return f"<PhaseData at {self._phase}: {', '.join(self)}>"
 
     def finish(self) -> bool:
         """End the callback's turn; return True if it is the one that skips the defaults."""
@@ -97,7 +103,7 @@ class PhaseData(MutableMapping[str, Any]):
 
     def _set_skip_default(self, value: object) -> None:
         if not isinstance(value, bool):
-            raise TypeError(f"data['skip_default'] is True or False, not {value!r}")
+            raise TypeError(f"data['skip_default'] is True or False, not {describe(value)}")
         if self._too_late:
             raise ValueError(
                 f"data['skip_default'] = {value} comes too late: whether the defaults are skipped is decided at "
@@ -123,7 +129,7 @@ def merge(data: MutableMapping[str, Any], result: object) -> str | None:
     if result is None:
         return None
     if not isinstance(result, Mapping):
-        return f"it returned {result!r}; a phase callback returns a dict to merge into data, or None"
+        return f"it returned {describe(result)}; a phase callback returns a dict to merge into data, or None"
     for key, value in dict(result).items():
         old = data.get(key)
         if key == "extra_init_kwargs" and isinstance(old, Mapping) and isinstance(value, Mapping) and value is not old:

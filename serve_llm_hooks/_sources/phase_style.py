@@ -11,7 +11,8 @@ from .._core.hook import Hook
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_POINTS, PHASES
-from .._core.signature import bound_method, misfit
+from .._core.signature import bound_method, check_runs, misfit
+from .._core.text import describe
 from .._core.veto import InvalidResult, Skip
 from .class_style import instance_of
 from .paths import load_callback
@@ -58,7 +59,7 @@ def hooks_of_phase_callbacks(callbacks: Iterable[Any] | None) -> list[Hook]:
         HookLoadError: not a list. HookSignatureError: not called like that; a class that needs arguments.
     """
     return [
-        Hook(partial(_call_phase, row.phase), HookOptions(row.name), instance=instance)
+        Hook(partial(_call_phase, row.phase), HookOptions(row.name), instance=instance, phase=row.phase)
         for instance in phase_callbacks(callbacks)
         for row in HOOK_POINTS.values()
         if row.phase is not None
@@ -93,12 +94,16 @@ def checked_list(callbacks: Any) -> list[Any] | None:
         HookLoadError: it is none; one path, or one function, is a common mistake.
     """
     if isinstance(callbacks, str) or not isinstance(callbacks, Iterable | None):
-        raise HookLoadError(f"callbacks= is a list, as in callbacks=['pkg.mod:fn'], not {callbacks!r}")
+        raise HookLoadError(f"callbacks= is a list, as in callbacks=['pkg.mod:fn'], not {describe(callbacks)}")
     return None if callbacks is None else list(callbacks)
 
 
-def phase_callbacks(callbacks: Iterable[Any] | None) -> list[LazyInstance]:
-    """Return phase callbacks, loaded and checked, each once.
+def phase_callbacks(callbacks: Iterable[Any] | None, *, once: bool = True) -> list[LazyInstance]:
+    """Return phase callbacks, loaded and checked.
+
+    Args:
+        callbacks: as for :func:`hooks_of_phase_callbacks`.
+        once: leave out what has been named before.
 
     Raises:
         ValueError, ImportError, AttributeError, TypeError, HookLoadError: as :func:`hooks_of_phase_callbacks`.
@@ -106,7 +111,7 @@ def phase_callbacks(callbacks: Iterable[Any] | None) -> list[LazyInstance]:
     loaded: list[Any] = []
     for given in checked_list(callbacks) or ():
         callback = load_callback(given)
-        if not any(callback is other for other in loaded):
+        if not once or not any(callback is other for other in loaded):
             _check_signature(callback)
             loaded.append(callback)
     return [instance_of(callback, {}, option="the arguments") for callback in loaded]
@@ -122,6 +127,7 @@ def _check_signature(callback: Any) -> None:
                 "class with such a `__call__`. A class with methods `on_...` goes into callback=..."
             )
         call = bound_method(callback, "__call__")
+    check_runs(call, f"{path_of(callback)} in callbacks=[...]", "a later phase")
     found = misfit(call, "phase", "config", {})
     if found is not None:
         signature, why = found

@@ -10,7 +10,8 @@ from .._core.errors import HookLoadError, HookSignatureError
 from .._core.hook import Hook
 from .._core.options import HookOptions
 from .._core.origin import path_of
-from .._core.signature import bound_method, misfit
+from .._core.signature import bound_method, check_runs, misfit
+from .._core.text import describe
 from .._core.veto import InvalidResult, Skip
 from .class_style import instance_of
 
@@ -47,7 +48,9 @@ def hooks_of_initialization_class(initialization_class: Any, kwargs: Mapping[str
             f"initialization_class {path} has no method `async def initialize(self, llm_config)`; new code uses "
             'callback=... with on_custom_init, or @hook("on_custom_init")'
         )
-    found = misfit(bound_method(initialization_class, "initialize"), None)
+    method = bound_method(initialization_class, "initialize")
+    check_runs(method, f"initialization_class {path}.initialize", "a class with methods `on_...` (callback=...)")
+    found = misfit(method, None)
     if found is not None:
         signature, why = found
         raise HookSignatureError(
@@ -72,7 +75,7 @@ async def _initialize(instance: LazyInstance, ctx: CallbackCtx) -> InvalidResult
     for name in ("placement_group", "runtime_env", "extra_init_kwargs"):
         if not hasattr(output, name):
             return InvalidResult(
-                f"it returned {output!r}, which has no {name}; initialize() returns an InitializeNodeOutput"
+                f"it returned {describe(output)}, which has no {name}; initialize() returns an InitializeNodeOutput"
             )
     if output.placement_group is not None:
         ctx.placement_group = output.placement_group

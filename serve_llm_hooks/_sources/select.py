@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from types import FunctionType
+from fnmatch import fnmatchcase
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError
 from .._core.hook import Hook, marked_hooks, with_fresh_instances
+from .._core.options import start_of
 from .._core.points import HOOK_NAMES
 from .._core.registry import HookRegistry, registry
 from .._core.selection import Selection
-from .._core.text import did_you_mean
+from .._core.text import did_you_mean, masked
 from .allow import check_hooks
 from .class_style import hooks_of_class
 from .disable import DISABLE, DisableList, names_of
-from .entries import check_names_differ, load_hooks
+from .entries import check_names_differ, hooks_of_entries, load_hooks, targets_of
+from .namespace import standing
 from .paths import load_callback
 from .phase_style import hooks_of_phase_callbacks
 from .replace_style import hooks_of_initialization_class
@@ -24,6 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .._core.points import HookName
+
+
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+_TOLD: set[tuple[str, str]] = set()
 
 
 def hooks_of_config(llm_config: Any) -> HookRegistry:
@@ -38,14 +47,15 @@ def hooks_of_config(llm_config: Any) -> HookRegistry:
     """
     model_id = str(llm_config.model_id)
     if not hasattr(llm_config, "hooks"):
-        found = registry.for_model(model_id)
+        found = HookRegistry(standing(registry.for_model(model_id)))
     else:
         if llm_config.hooks is None:
             # A config that has left its process carries what the script there had decorated for the model.
             travelled = getattr(llm_config, "_script_hooks", None)
-            named = HookRegistry(hooks_of_script() if travelled is None else travelled).for_model(model_id)
+            named = HookRegistry(hooks_of_script(model_id) if travelled is None else travelled).for_model(model_id)
         else:
             named = load_hooks(*llm_config.hooks)
+            tell_unmatched(llm_config.hooks, model_id, again=False)
         # The other styles come first, in the order of the fields.
         others = llm_config.callback_hooks() if hasattr(llm_config, "callback_hooks") else ()
         found = HookRegistry(with_fresh_instances([*others, *named]))
@@ -70,14 +80,14 @@ def hooks_of_fields(config: Any) -> list[Hook]:
         if given is not None:
             hooks += hooks_of(load_callback(given) if isinstance(given, str) else given, kwargs)
         elif kwargs:
-            raise HookLoadError(f"{arguments}={kwargs!r} without {field}=...: there is nothing to make with them")
+            raise HookLoadError(f"{arguments}={masked(kwargs)} without {field}=...: there is nothing to make with them")
     hooks += hooks_of_phase_callbacks(config.callbacks)
     check_hooks(hooks)
     return hooks
 
 
-def hooks_of_script(module: str = "__main__") -> list[Hook]:
-    """Return the hooks that the running script itself decorated.
+def hooks_of_script(model_id: str, module: str = "__main__") -> list[Hook]:
+    """Return the hooks for a model that the running script itself decorated.
 
     Raises:
         HookLoadError: two of its functions are wrappers of one.
@@ -86,7 +96,63 @@ def hooks_of_script(module: str = "__main__") -> list[Hook]:
     functions = [value for value in there if type(value) is FunctionType]  # other objects may run code when looked at
     own = f"{module}:"
     check_names_differ(hook for value in functions for hook in marked_hooks(value) if hook.path.startswith(own))
-    return [hook for hook in registry if hook.path.startswith(own)]
+    found = standing(hook for hook in registry if hook.path.startswith(own))
+    matching = [hook for hook in found if hook.options.matches(model_id)]
+    if not matching:  # a script may have hooks for other models only
+        _tell_unmatched([hook for hook in found if _near_miss(hook.options.model_ids, model_id)], model_id, again=False)
+    return matching
+
+
+def tell_unmatched(refs: Iterable[object], model_id: str, *, again: bool = True) -> None:
+    """Warn of hooks that a config names, and that do not run since they are for other models.
+
+    A module may hold hooks for many models, as long as one that is named is for this one. Of functions that are named
+    singly, each should be.
+
+    Args:
+        refs: the entries of ``hooks=[...]``.
+        model_id: the config's model.
+        again: warn also of what this process has been told before.
+    """
+    entries = [(targets_of(ref), hooks_of_entries([ref])) for ref in refs]
+    none = not any(hook.options.matches(model_id) for _, hooks in entries for hook in hooks)
+    idle = [
+        hook
+        for targets, hooks in entries
+        if none or not any(isinstance(target, ModuleType | HookRegistry) for target in targets)
+        for hook in hooks
+        if not hook.options.matches(model_id)
+    ]
+    _tell_unmatched(idle, model_id, again=again)
+
+
+def _tell_unmatched(idle: Iterable[Hook], model_id: str, *, again: bool) -> None:
+    told = {
+        hook.path: f"{hook.path} at {hook.point} (model_id={', '.join(map(repr, hook.options.model_ids))}"
+        f"{_near_miss(hook.options.model_ids, model_id)})"
+        for hook in idle
+    }
+    names = ", ".join(told.values())
+    if told and (again or (model_id, names) not in _TOLD):
+        _TOLD.add((model_id, names))
+        logger.warning(
+            "model %r: named for it, but not run, since they are for other models: %s. In @hook, write the model's id, "
+            "a pattern for it, or no model_id",
+            model_id,
+            names,
+        )
+
+
+def _near_miss(patterns: Iterable[str], model_id: str) -> str:
+    """Return a suggestion where one of a hook's model ids nearly matches a config's, or an empty string."""
+    for pattern in patterns:
+        if fnmatchcase(model_id.casefold(), pattern.casefold()):
+            return f", which differs from {model_id!r} in upper and lower case"
+        start = start_of(pattern)
+        begins = model_id if start == pattern else model_id[: len(start)]
+        if start and did_you_mean(start, [begins]):
+            return f"; did you mean {model_id!r}?"
+    return ""
 
 
 def check_together(hooks: Iterable[Hook], model_id: str) -> None:

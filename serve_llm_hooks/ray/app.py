@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray.serve import Application
 from ray.serve.llm import (
     LLMConfig as _RayLLMConfig,
@@ -14,6 +15,7 @@ from ray.serve.llm import (
     build_pd_openai_app as _ray_build_pd_openai_app,
 )
 
+from .._core.text import describe
 from .capacity import describe_nodes, never_fits
 from .config import LLMConfig
 from .internals import LLMServer as _RayLLMServer
@@ -50,7 +52,7 @@ def build_openai_app(llm_serving_args: Any) -> Application:
     args = _arguments(llm_serving_args)
     given = args.get("llm_configs") or ()  # Ray's own error says that they are missing
     if not isinstance(given, list | tuple):
-        raise TypeError(f"llm_configs is a list, as in llm_configs: [model.yaml], not {given!r}")
+        raise TypeError(f"llm_configs is a list, as in llm_configs: [model.yaml], not {describe(given)}")
     configs = [_hooked_config(config, "llm_configs") for config in given]
     return _with_hooks(_ray_build_openai_app({**args, "llm_configs": configs}))
 
@@ -129,12 +131,35 @@ def _arguments(given: Any) -> dict[str, Any]:
         return dict(given)
     if not hasattr(given, "model_fields_set"):
         raise TypeError(
-            f"a builder takes a dict, as in {{'llm_configs': [...]}}, or Ray's LLMServingArgs, not {given!r}"
+            f"a builder takes a dict, as in {{'llm_configs': [...]}}, or Ray's LLMServingArgs, not {describe(given)}"
         )
     return _fields(given)
 
 
-def _hooked_config(config: Any, where: str) -> LLMConfig:
+def _hooked_config(given: Any, where: str) -> LLMConfig:
+    config = _config(given, where)
+    _warn_of_lost_variables(config)
+    return config
+
+
+def _warn_of_lost_variables(config: LLMConfig) -> None:
+    """Warn if variables of ours cannot reach the replica: in Ray, a config's ``env_vars`` replace all others."""
+    actor = (config.deployment_config.get("ray_actor_options") or {}).get("runtime_env") or {}
+    application = ray.get_runtime_context().runtime_env if ray.is_initialized() else {}
+    given = [env.get("env_vars") for env in (config.runtime_env or {}, actor, application)]
+    taken, *others = [variables for variables in given if variables is not None] or [{}]
+    lost = {name for variables in others for name in variables if name.startswith("SERVE_LLM_HOOKS_")} - set(taken)
+    if lost:
+        logger.warning(
+            "model %r: %s will not be set in its replicas and on its nodes: of the env_vars of a config's runtime_env, "
+            "of its ray_actor_options and of the application, Ray takes the first that there are, and drops the "
+            "others. Write it into the config's runtime_env too.",
+            config.model_id,
+            ", ".join(sorted(lost)),
+        )
+
+
+def _config(config: Any, where: str) -> LLMConfig:
     """Return a config, a dict or a file as a config of ours."""
     if isinstance(config, LLMConfig):
         # server_cls may have been assigned after the config was made.

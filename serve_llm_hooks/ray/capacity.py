@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from .._core.node import Node
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -34,12 +36,17 @@ def autoscales() -> bool:
 def describe_nodes() -> str:
     """Return the nodes and the resources of each, in words."""
     there = "; ".join(
-        f"node {node['NodeID'][:8]}: "
+        f"{node_of_ray(node)}: "
         + str({name: amount for name, amount in node["Resources"].items() if not name.startswith("node:")})
         for node in ray.nodes()
         if node["Alive"]
     )
     return f"the nodes have {there or 'nothing'} in total"
+
+
+def node_of_ray(row: Mapping[str, Any]) -> Node:
+    """Return a node of ``ray.nodes()``."""
+    return Node(row["NodeID"], row.get("NodeManagerAddress") or "", row.get("NodeManagerHostname") or "")
 
 
 def never_fits(bundles: Sequence[Mapping[str, float]], strategy: str) -> bool:

@@ -24,10 +24,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .._core.download_mode import DownloadMode
 from .._core.errors import NodeLostError, PlacementGroupError
+from .._core.node import Node
 from .._core.text import one_line
-from .._replica.cluster import ReplicaDefaults
+from .._replica.cluster import ReplicaDefaults, check_seconds
 from .._replica.engine_args import split_engine_kwargs
-from .capacity import autoscales, describe_nodes
+from .capacity import autoscales, describe_nodes, node_of_ray
 from .node_entry import run_packed_task
 
 if TYPE_CHECKING:
@@ -71,10 +72,17 @@ class RayCluster:
         placement_group_timeout_s: float | None = None,
     ) -> None:
         """Check and keep the limits; nothing is asked of Ray yet."""
-        self.node_timeout_s: float = _seconds("SERVE_LLM_HOOKS_NODE_TIMEOUT_S", 3600.0, node_timeout_s)
-        self.node_grace_s = node_grace_s
-        self.placement_group_timeout_s: float = _seconds(
-            "SERVE_LLM_HOOKS_PLACEMENT_GROUP_TIMEOUT_S", 1800.0, placement_group_timeout_s
+        self.node_timeout_s: float = (
+            _seconds_of_environment("SERVE_LLM_HOOKS_NODE_TIMEOUT_S", 3600.0)
+            if node_timeout_s is None
+            else check_seconds("node_timeout_s", node_timeout_s)
+        )
+        self._nodes: dict[str, Node] = {}
+        self.node_grace_s: float = check_seconds("node_grace_s", node_grace_s, zero=True)
+        self.placement_group_timeout_s: float = (
+            _seconds_of_environment("SERVE_LLM_HOOKS_PLACEMENT_GROUP_TIMEOUT_S", 1800.0)
+            if placement_group_timeout_s is None
+            else check_seconds("placement_group_timeout_s", placement_group_timeout_s)
         )
 
     def clock(self) -> float:
@@ -85,6 +93,14 @@ class RayCluster:
     def local_node_id(self) -> str:
         """The node on which this process runs."""
         return ray.get_runtime_context().get_node_id()
+
+    def node(self, node_id: str) -> Node:
+        """Return a node with its address and host's name, as Ray knows them."""
+        if node_id not in self._nodes:
+            self._nodes[node_id] = Node(node_id)
+            with contextlib.suppress(Exception):  # an address in a message is not worth a start
+                self._nodes.update((node.node_id, node) for node in map(node_of_ray, ray.nodes()))
+        return self._nodes[node_id]
 
     def defaults(self, llm_config: Any) -> ReplicaDefaults:
         """Return the settings of a start by Ray itself."""
@@ -132,11 +148,11 @@ class RayCluster:
         ).remote(pickle.dumps(task), self.node_timeout_s + _FORCED_END_S)
         try:
             report: NodeReport = pickle.loads(await ref)
+        except RayError as error:  # first: that of a task which failed so is a CancelledError too
+            raise _lost(task, error) from error
         except asyncio.CancelledError:
             await _cancel(ref)
             raise
-        except RayError as error:
-            raise _lost(task, error) from error
         return report
 
     def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:
@@ -199,15 +215,14 @@ def _own_bundles() -> tuple[int, ...] | None:
         raise PlacementGroupError(f"{_INDICES} is a list of numbers, as in '0,1', not {indices!r}") from None
 
 
-def _seconds(variable: str, default: float, given: float | None) -> float:
-    value = os.environ.get(variable, default) if given is None else given
+def _seconds_of_environment(variable: str, default: float) -> float:
+    given = os.environ.get(variable)
+    if given is None:
+        return default
     try:
-        seconds = float(value)
+        return check_seconds(variable, float(given))
     except ValueError:
-        seconds = -1.0
-    if not seconds > 0:
-        raise ValueError(f"{variable} is a positive number of seconds, not {value!r}")
-    return seconds
+        raise ValueError(f"{variable} is a positive number of seconds, as in '600', not {given!r}") from None
 
 
 async def _cancel(ref: Any) -> None:
@@ -225,16 +240,16 @@ async def _settled(ref: Any) -> None:
 
 
 def _lost(task: NodeTask, error: RayError) -> NodeLostError:
-    where = f"node {task.node_id} was lost while model {task.model_id!r} was initialized there"
+    where = f"{task.node} was lost while model {task.model_id!r} was initialized there"
     if isinstance(error, RuntimeEnvSetupError):
-        where = f"the runtime_env of model {task.model_id!r} cannot be set up on node {task.node_id}"
+        where = f"the runtime_env of model {task.model_id!r} cannot be set up on {task.node}"
     elif isinstance(error, TaskUnschedulableError):
-        where = f"node {task.node_id} is gone, so model {task.model_id!r} cannot be initialized there"
+        where = f"{task.node} is gone, so model {task.model_id!r} cannot be initialized there"
     elif isinstance(error, WorkerCrashedError | OutOfMemoryError):
-        where = f"the process of model {task.model_id!r} on node {task.node_id} was killed (out of memory?)"
+        where = f"the process of model {task.model_id!r} on {task.node} was killed (out of memory?)"
     elif isinstance(error, RayTaskError):
         where = (
-            f"the task of model {task.model_id!r} could not run on node {task.node_id}; is the same version of "
+            f"the task of model {task.model_id!r} could not run on {task.node}; is the same version of "
             "serve-llm-hooks installed there?"
         )
     return NodeLostError(f"{where}: {one_line(error)}", node_id=task.node_id)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, overload
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 from ray.serve.llm import LLMConfig as _RayLLMConfig
 from typing_extensions import deprecated, override
 
 from .._core.errors import HookLoadError
 from .._core.hook import Hook
+from .._core.text import describe
 from .._sources.entries import hooks_of_entries, load_hooks
 from .._sources.phase_style import checked_list
 from .._sources.replace_style import warn_of_initialization_class
-from .._sources.select import check_together, hooks_of_fields, hooks_of_script
+from .._sources.select import check_together, hooks_of_fields, hooks_of_script, tell_unmatched
 from .config_pickling import given_objects, state_of_decided, state_to_send
 from .hand_over import is_hooks_callback
 from .hooks_callback import HooksCallback
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
-# The keys of a runtime_env that may bring a module that this process does not have.
-_BRINGS_CODE = ("working_dir", "py_modules", "pip", "uv", "conda", "image_uri", "container")
+# The keys of a runtime_env that may bring a file that this process does not have, and those that may bring a module.
+_BRINGS_FILES = ("working_dir", "image_uri", "container")
+_BRINGS_MODULES = (*_BRINGS_FILES, "py_modules", "pip", "uv", "conda")
 
 
 class LLMConfig(_RayLLMConfig):
@@ -55,11 +57,15 @@ class LLMConfig(_RayLLMConfig):
 
     Raises:
         HookLoadError: hooks that cannot be loaded. A module that this process does not have is no error when
-            ``runtime_env`` brings code (``working_dir``, ``pip``, ``image_uri``, …); the replica then checks it.
+            ``runtime_env`` brings code (``working_dir``, ``pip``, ``image_uri``, …), and a file that is not here is
+            none when it brings files (``working_dir``, ``image_uri``, ``container``); the replica then checks them.
 
     Example:
         >>> LLMConfig(model_id="llama-2-7b", hooks=["my_company.llm_hooks"])  # doctest: +SKIP
     """
+
+    # Its input holds env_vars, tokens and arguments of classes, and Serve shows its errors.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     hooks: list[Any] | None = None
     callback: Any = None
@@ -70,6 +76,7 @@ class LLMConfig(_RayLLMConfig):
 
     if TYPE_CHECKING:
         server_cls: Any
+        deployment_config: dict[str, Any]
         callback_config: CallbackConfig
 
         @overload
@@ -108,6 +115,11 @@ class LLMConfig(_RayLLMConfig):
         data = dict(data)
         model_id = data.pop("model_id")
         loading = data.get("model_loading_config") or {}
+        if not isinstance(loading, dict | BaseModel):
+            raise ValueError(
+                'model_loading_config= is a mapping, as in {"model_id": ..., "model_source": ...}, not '
+                f"{describe(loading)}"
+            )
         loading = dict(loading if isinstance(loading, dict) else loading.model_dump())
         if loading.setdefault("model_id", model_id) != model_id:
             raise ValueError(
@@ -123,7 +135,7 @@ class LLMConfig(_RayLLMConfig):
             return value
         if isinstance(value, tuple):
             return list(value)
-        raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {value!r}")
+        raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {describe(value)}")
 
     @field_validator("callbacks", mode="before")
     @classmethod
@@ -140,14 +152,14 @@ class LLMConfig(_RayLLMConfig):
                     "hooks=[...] and HooksCallback in callback_config: give the hooks once, in hooks=[...]"
                 )
             self.hooks = named_hooks(chosen.callback_kwargs)
-            if self.hooks is None and not any(hook.options.matches(self.model_id) for hook in hooks_of_script()):
+            if self.hooks is None and not hooks_of_script(self.model_id):
                 raise no_hooks_named(self.model_id, "the running script (__main__) has none for the model")
             self.callback_config = CallbackConfig(raise_error_on_callback=chosen.raise_error_on_callback)
         return self
 
     @model_validator(mode="after")
     def _check_hooks(self) -> LLMConfig:
-        self.check_hooks()
+        tell_unmatched(self.check_hooks(), self.model_id)
         warn_of_initialization_class(self, stacklevel=3)
         return self
 
@@ -155,8 +167,8 @@ class LLMConfig(_RayLLMConfig):
         """Return the hooks of ``callback_config``, ``initialization_class``, ``callback`` and ``callbacks``."""
         return [*hooks_of_rays_callback(self.callback_config), *hooks_of_fields(self)]
 
-    def check_hooks(self) -> None:
-        """Load all hooks, as far as this process can see them.
+    def check_hooks(self) -> list[HookRef]:
+        """Load all hooks, as far as this process can see them; return the entries of ``hooks`` that it sees.
 
         Raises:
             HookLoadError: they cannot be loaded.
@@ -166,14 +178,17 @@ class LLMConfig(_RayLLMConfig):
         loaded = load_hooks(*here)  # together: a circle between modules, parameters given for another entry's hook
         if self._can_load(self.callback_hooks):
             check_together([*self.callback_hooks(), *loaded], self.model_id)
+        return here
 
     def _can_load(self, load: Callable[..., object], *args: Any) -> bool:
         """Return True if hooks can be loaded here; False if that is left to the replica, which may have more code."""
-        brings_code = any((self.runtime_env or {}).get(key) for key in _BRINGS_CODE)
         try:
             load(*args)
         except HookLoadError as error:
-            if not (brings_code and isinstance(error.__cause__, ModuleNotFoundError | FileNotFoundError)):
+            keys = {ModuleNotFoundError: _BRINGS_MODULES, FileNotFoundError: _BRINGS_FILES}.get(
+                type(error.__cause__), ()
+            )
+            if not any(_brings_something((self.runtime_env or {}).get(key)) for key in keys):
                 raise
             logger.info("model %r: left to the replica, which may have what is shipped: %s", self.model_id, error)
             return False
@@ -215,3 +230,12 @@ class LLMConfig(_RayLLMConfig):
         memo.update((id(given), given) for given in given_objects(self))
         copied: LLMConfig = super().__deepcopy__(memo)
         return copied
+
+
+def _brings_something(value: object) -> bool:
+    """Return False for a value of a runtime_env that is empty, or holds nothing but what is."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    if isinstance(value, dict):
+        return any(map(_brings_something, value.values()))
+    return any(map(_brings_something, value)) if isinstance(value, list | tuple) else value is not None

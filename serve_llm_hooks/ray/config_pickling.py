@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import pickle
+from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError
 from .._core.registry import registry
+from .._core.text import describe
+from .._node.by_value import dumps
 from .._node.packing import pack_hooks
 from .._sources.entries import hooks_of_entries
 from .._sources.select import check_together, hooks_of_script
@@ -58,21 +62,55 @@ def state_to_send(config: Any, state: dict[Any, Any], others: Sequence[Hook]) ->
     """
     if not is_hooked(config.server_cls):  # it was assigned later
         raise HookLoadError(
-            f"model {config.model_id!r}: server_cls was set to {config.server_cls!r} after the config was made, so no "
-            "hook would run. Give it when the config is made, or assign hooked_server(...) of it."
+            f"model {config.model_id!r}: server_cls was set to {describe(config.server_cls)} after the config was "
+            "made, so no hook would run. Give it when the config is made, or assign hooked_server(...) of it."
         )
     if config.hooks is not None:
         travelling = tuple(hooks_of_entries(ref for ref in config.hooks if not isinstance(_target(ref), str)))
     elif config._script_hooks is not None:
         travelling = config._script_hooks
     else:
-        travelling = tuple(hook for hook in hooks_of_script() if hook.options.matches(config.model_id))
+        travelling = tuple(hooks_of_script(config.model_id))
         _warn_of_others(config, travelling)
         state["__pydantic_private__"] = {**state["__pydantic_private__"], "_script_hooks": travelling}
     if config.hooks is None:
         check_together([*others, *travelling], config.model_id)  # only now has a script decorated everything
     pack_hooks([*travelling, *others])  # its error names the hook; that of the pickling around us would not
-    return state
+    return _with_hooks_by_value(state)
+
+
+class _Pickled:
+    """Pickles as what an object's own pickle makes: the pickler around it does not know what travels by value."""
+
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pickle.loads, (dumps(self.held),))
+
+
+class _Item:
+    """Pickles as an item of a pickled dict, which is pickled once: what its values share, they share there too."""
+
+    def __init__(self, pickled: _Pickled, key: str) -> None:
+        self.pickled, self.key = pickled, key
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (getitem, (self.pickled, self.key))
+
+
+def _with_hooks_by_value(state: dict[Any, Any]) -> dict[Any, Any]:
+    """Return the state with its hooks pickled as those for a node are.
+
+    Serve pickles the config with Ray's own cloudpickle, which has not been told of hooks files, and sends a cached
+    function by its name.
+    """
+    fields, private = state["__dict__"], state["__pydantic_private__"]
+    given = {name: fields[name] for name in _NO_HOOKS} | {"_script_hooks": private["_script_hooks"]}
+    pickled = _Pickled(given)
+    items = {name: _Item(pickled, name) for name, value in given.items() if value}
+    script = {name: items.pop(name) for name in ("_script_hooks",) if name in items}
+    return {**state, "__dict__": {**fields, **items}, "__pydantic_private__": {**private, **script}}
 
 
 def given_objects(config: Any) -> Iterator[Any]:
@@ -90,7 +128,8 @@ def given_objects(config: Any) -> Iterator[Any]:
 
 def _warn_of_others(config: Any, taken: Sequence[Hook]) -> None:
     """Warn of hooks that are registered here and do not travel: the replica does not have them, so cannot warn."""
-    others = [hook for hook in registry.for_model(config.model_id) if hook not in taken]
+    known = set(taken)
+    others = [hook for hook in registry.for_model(config.model_id) if hook not in known]
     if not others or config._warned_of_others:
         return
     config._warned_of_others = True

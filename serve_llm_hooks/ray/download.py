@@ -63,10 +63,10 @@ class _LoggedFailures(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info:
-            self.error = self.error or record.exc_info[1]
+            self.error = record.exc_info[1] if self.error is None else self.error
         elif (message := record.getMessage()).startswith("Failed to download"):
             # The exception is still being handled here. Of a broken connection, boto's own text only counts attempts.
             last = getattr(sys.exc_info()[1], "last_exception", None)
-            message += f" ({one_line(last)})" if last else ""
+            message += f" ({one_line(last)})" if isinstance(last, BaseException) else ""
             if message not in self.files:
                 self.files.append(message)

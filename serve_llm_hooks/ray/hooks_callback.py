@@ -13,10 +13,10 @@ from .._core.points import HOOK_POINTS
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
 from .._sources.select import select
-from . import internals
+from . import internals, prewarm
 from .cluster import RayCluster
 from .hand_over import HandedOver, remove_given_hooks
-from .log import show_log
+from .log import show_log, tell_if_root_is_silenced
 from .native_config import hooks_of_callback_kwargs
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class HooksCallback(HandedOver):
         show_log()
         cluster = _ClusterInRaysStart(self.ctx.placement_group)
         try:
-            async with initialize(self.llm_config, cluster, self._hooks) as run:
-                self.decide(run.ctx, run.ctx.runtime_env)
+            async with initialize(self.llm_config, cluster, self._hooks, tell_if_root_is_silenced) as run:
+                self.decide(run.ctx, await prewarm.finish(run.start.defaults, run.ctx))
                 remove_given_hooks(self.llm_config)
         except (NodeInitializationError, PlacementGroupError) as error:
             if cluster.cut_short and cluster.clock() >= cluster.cut_end_s:  # else another limit ended it

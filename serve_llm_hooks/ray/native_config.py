@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError
 from .._core.registry import HookRegistry
-from .._core.text import did_you_mean
+from .._core.text import describe, did_you_mean
 from .._sources.entries import load_hooks
-from .._sources.select import hooks_of_config
+from .._sources.select import hooks_of_config, tell_unmatched
 from .hand_over import is_hooks_callback
 from .rays_callbacks import hooks_of_rays_callback
 
@@ -53,7 +53,9 @@ def hooks_of_callback_kwargs(llm_config: Any, callback_kwargs: Mapping[str, Any]
     """
     hooks = named_hooks(callback_kwargs)
     if hooks is not None:
-        return load_hooks(*hooks)
+        found = load_hooks(*hooks)
+        tell_unmatched(hooks, str(llm_config.model_id))
+        return found
     found = hooks_of_config(llm_config)
     if not len(found) and not hasattr(llm_config, "hooks"):
         none = "none is registered for the model in this process, which has imported no module of yours"
@@ -76,7 +78,8 @@ def named_hooks(callback_kwargs: Mapping[str, Any]) -> list[HookRef] | None:
     hooks = callback_kwargs.get("hooks")
     if hooks is not None and not isinstance(hooks, list | tuple):
         raise HookLoadError(
-            f"hooks in callback_kwargs of HooksCallback is a list, as in hooks: [my_company.llm_hooks], not {hooks!r}"
+            "hooks in callback_kwargs of HooksCallback is a list, as in hooks: [my_company.llm_hooks], not "
+            f"{describe(hooks)}"
         )
     return None if hooks is None else list(hooks)
 

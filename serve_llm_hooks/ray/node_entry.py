@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import pickle
+import signal
 import threading
 from typing import TYPE_CHECKING
 
+from .._core.errors import expect_no_interrupt
 from .._node.work import run_task
 from .._observe.progress import Progress
 from .download import download
@@ -31,8 +34,12 @@ def run_packed_task(data: bytes, limit_s: float) -> bytes:
     """
     show_log()
     _end_process_after(limit_s)
+    expect_no_interrupt()
     # Never closed, as `asyncio.run` would: that waits for tasks and threads without a limit, and delays the report.
-    report = asyncio.Runner().run(_run(pickle.loads(data)))
+    try:
+        report = asyncio.Runner().run(_run(pickle.loads(data)))
+    except asyncio.CancelledError:  # by Ray, which knows a cancelled task by this
+        raise KeyboardInterrupt from None
     _end_process_after(_LEFT_OVER_S)
     return report
 
@@ -43,11 +50,28 @@ def _end_process_after(seconds: float) -> None:
 
 async def _run(task: NodeTask) -> bytes:
     """Return the task's report, pickled; cancel the tasks that its hooks left running, without waiting long."""
-    with Progress(task.model_id, node_id=task.node_id) as progress:
-        report = await run_task(task, download, progress=progress)
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for each in left:
-        each.cancel()
-    if left:
-        await asyncio.wait(left, timeout=_CANCEL_S)
+    _cancel_when_interrupted()
+    try:
+        with Progress(task.model_id, node=task.node) as progress:
+            report = await run_task(task, download, progress=progress)
+    finally:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in left:
+            each.cancel()
+        if left:
+            await asyncio.wait(left, timeout=_CANCEL_S)
     return pickle.dumps(report)
+
+
+def _cancel_when_interrupted() -> None:
+    """Let Ray's cancelling, which is an interrupt of the main thread, cancel the current task.
+
+    By the event loop: it wakes up whichever loop it is, and also where a parent of this process ignores interrupts
+    (`nohup`), for which Ray's interrupt would do nothing.
+    """
+    task = asyncio.current_task()
+    if task is not None:
+        with contextlib.suppress(
+            ValueError, RuntimeError, NotImplementedError
+        ):  # not in a main thread of Linux or macOS
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)

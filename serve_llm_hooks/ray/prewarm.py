@@ -134,3 +134,8 @@ def _one_on_each_node(group: Any) -> list[int]:
 
 begun: Prewarm | None = begin()
 """The prewarm of this process."""
+
+
+async def finish(defaults: ReplicaDefaults, ctx: CallbackCtx) -> dict[str, Any] | None:
+    """Wait for this process's prewarm, if it has one; return the runtime environment for the config task."""
+    return ctx.runtime_env if begun is None else await begun.finish(defaults, ctx)

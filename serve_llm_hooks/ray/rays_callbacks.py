@@ -11,6 +11,9 @@ from .._core.errors import HookLoadError
 from .._core.hook import Hook
 from .._core.instance import LazyInstance
 from .._core.options import HookOptions
+from .._core.origin import path_of
+from .._core.signature import check_runs
+from .._core.text import describe
 from .._sources.paths import load_callback
 from .hand_over import HandedOver
 from .internals import CallbackBase, CallbackCtx, NodeModelDownloadable
@@ -40,8 +43,8 @@ def hooks_of_rays_callback(callback_config: Any) -> list[Hook]:
     cls = load_callback(callback_config.callback_class)
     if not (isinstance(cls, type) and issubclass(cls, CallbackBase)):
         raise HookLoadError(
-            f"callback_config names {cls!r}, which is no subclass of Ray's CallbackBase; a class of yours goes into "
-            "callback=..."
+            f"callback_config names {describe(cls)}, which is no subclass of Ray's CallbackBase; a class of yours goes "
+            "into callback=..."
         )
     if cls is CallbackBase:
         return []  # the default, by its path
@@ -59,6 +62,8 @@ def hooks_of_rays_callback(callback_config: Any) -> list[Hook]:
         for name in _POINTS
         if name == "on_before_node_init" or getattr(cls, name) is not getattr(CallbackBase, name)
     ]
+    for name in names:
+        check_runs(getattr(cls, name), f"{path_of(cls)}.{name} in callback_config", "a later method")
     on_error: OnError = "raise" if raises else "warn"
     return [
         Hook(partial(_call_method, name), HookOptions(_POINTS[name], on_error=on_error), instance=instance, method=name)

@@ -14,12 +14,13 @@ from . import prewarm  # first: it begins on import, and Ray Serve LLM takes sec
 from ray.serve.llm.deployment import LLMServer as _RayLLMServer
 
 from .._core.errors import HookLoadError
+from .._core.text import describe
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
 from . import internals, telemetry
 from .cluster import RayCluster
 from .hand_over import hand_over
-from .log import show_log
+from .log import show_log, tell_if_root_is_silenced
 from .native_config import hooks_of_native_config
 from .sglang import SGLangCluster
 
@@ -61,7 +62,7 @@ def _hooked(base: type[Any]) -> Any:
     if not callable(getattr(base, "start", None)):
         raise TypeError(
             "hooked_server() takes a server class with `async start()`, as Ray's LLMServer and SGLangServer have it, "
-            f"not {base!r}"
+            f"not {describe(base)}"
         )
     # Not by the constructor alone: Ray 2.58 puts a plain one around that of its deprecated `ray.serve.llm.LLMServer`.
     by_start = issubclass(base, internals.LLMServer) or inspect.iscoroutinefunction(base.__init__)
@@ -81,9 +82,9 @@ def _hooked(base: type[Any]) -> Any:
                 await made
             if not hasattr(self, "_hook_trace"):
                 raise HookLoadError(
-                    f"{base!r} starts its engine in its constructor and never calls start(), so no hook has run. Start "
-                    "it in `async def start(self)`, and let the constructor `await self.start()`, as Ray's LLMServer "
-                    "does."
+                    f"{describe(base)} starts its engine in its constructor and never calls start(), so no hook has "
+                    "run. Start it in `async def start(self)`, and let the constructor `await self.start()`, as Ray's "
+                    "LLMServer does."
                 )
 
         async def start(self) -> None:
@@ -94,12 +95,11 @@ def _hooked(base: type[Any]) -> Any:
             config = self._llm_config
             async with _initialize(config, RayCluster()) as run:
                 self._hook_trace = run.trace
-                runtime_env = run.ctx.runtime_env
-                if prewarm.begun is not None:
-                    runtime_env = await prewarm.begun.finish(run.start.defaults, run.ctx)
+                runtime_env = await prewarm.finish(run.start.defaults, run.ctx)
                 hand_over(config, run.ctx, runtime_env)
                 await super().start()
                 run.engine = self.engine
+                tell_if_root_is_silenced(run)
 
     class StartedByConstructor(Traced):
         async def __init__(self, llm_config: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # Serve awaits it
@@ -114,6 +114,7 @@ def _hooked(base: type[Any]) -> Any:
                     await made
                 if run is not None:
                     run.engine = self.engine
+                    tell_if_root_is_silenced(run)
 
     hooked: type[Any] = StartedByStart if starts == "start" else StartedByConstructor
     hooked.__name__ = base.__name__  # Ray names deployments after it, as in `LLMServer:<model>`
@@ -133,7 +134,7 @@ def _initialize(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextMan
     telemetry.ask_for_actor()
     with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
         hooks = hooks_of_native_config(llm_config)
-    return initialize(llm_config, cluster, hooks)
+    return initialize(llm_config, cluster, hooks, tell_if_root_is_silenced)
 
 
 if TYPE_CHECKING:

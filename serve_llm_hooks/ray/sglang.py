@@ -17,14 +17,11 @@ from typing_extensions import override
 from .._core.download_mode import DownloadMode
 from .._core.errors import EngineArgumentError, PlacementGroupError
 from .._replica.cluster import ReplicaDefaults
-from .._replica.engine_args import split_engine_kwargs
+from .._replica.engine_args import SGLANG_PARALLEL, split_engine_kwargs
 from .cluster import RayCluster
 
 if TYPE_CHECKING:
     from .._core.context import CallbackCtx
-
-
-_PARALLEL = ("tp_size", "pp_size", "dp_size", "ep_size", "nnodes")
 
 
 class SGLangCluster(RayCluster):
@@ -84,7 +81,7 @@ class SGLangCluster(RayCluster):
                 )
         given = llm_config.engine_kwargs
         engine, _ = split_engine_kwargs(
-            ctx.extra_init_kwargs, engine_names=None, frontend_names=(), current=given, parallel=_PARALLEL
+            ctx.extra_init_kwargs, engine_names=None, frontend_names=(), current=given, parallel=SGLANG_PARALLEL
         )
         if ctx.model_path is not None and (path_by_hook or self._given.mirror is not None or "model_path" not in given):
             engine["model_path"] = ctx.model_path

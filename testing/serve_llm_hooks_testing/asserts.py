@@ -1,7 +1,7 @@
-"""Assertions about a run, whose failure reads like a diff of two timelines.
+"""Assertions about a run. A failure shows the timeline that was expected and the one that was observed.
 
-A name in them is a hook point (``"on_before_init"``: the hooks there, all of them), a hook's bare name, or
-``"module:qualname"``; as in ``before=`` and ``after=``, but an unknown name is an error, and not a pass.
+A name is a hook point (``"on_before_init"``: all its hooks), a hook's bare name, or ``"module:qualname"``, as in
+``before=`` and ``after=``. A name that is unknown or ambiguous raises a ``HarnessError`` instead of passing.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from .errors import HarnessError
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from serve_llm_hooks import HookEvent
+    from serve_llm_hooks import Hook, HookEvent
 
     from .run import FakeRun
 
-__all__ = ["assert_not_run", "assert_order", "assert_ran_on"]
-
 
 def assert_order(run: FakeRun, *names: str) -> None:
-    """Each of these ran, and in this order.
+    """Assert that each of these hooks ran, in this order.
 
-    All calls of one come before all calls of the next: in each process, and between the replica and its nodes.
-    (Two nodes wait for nobody but themselves: what runs on one is not ordered with what runs on another.)
+    All calls of one come before all calls of the next, in each process, and between the replica and its nodes. Calls
+    on different nodes are not compared, since nodes do not wait for one another.
+
+    Args:
+        run: the run.
+        names: two names of hooks or hook points, or more.
 
     Raises:
-        AssertionError: it was otherwise; the message shows both timelines.
-        HarnessError: a name that means nothing, or more than one thing.
+        AssertionError: they did not; the message shows both timelines.
+        HarnessError: a name is unknown or ambiguous.
 
     Example:
         >>> from serve_llm_hooks import HookRegistry
@@ -49,32 +51,34 @@ def assert_order(run: FakeRun, *names: str) -> None:
     if len(names) < 2:
         raise HarnessError("assert_order(run, first, second, ...) compares two names or more")
     events = list(run.trace)
-    steps = [[index for index, event in enumerate(events) if event.ran and _means(run, name)(event)] for name in names]
-    for name, step in zip(names, steps, strict=True):
+    named = [_Named(run, name) for name in names]
+    steps = [hooks.calls() for hooks in named]
+    for hooks, step in zip(named, steps, strict=True):
         if not step:
-            raise AssertionError(_timelines(run, events, names, steps, f"{name!r} did not run{_why_not(run, name)}"))
+            raise AssertionError(_timelines(run, names, steps, f"{hooks.name!r} did not run{hooks.why_not()}"))
     for (name, step), (other, later) in pairwise(zip(names, steps, strict=True)):
         for index in step:
             for after in later:
                 if after <= index and _ordered(events[index], events[after]):
-                    what = f"{other!r} ran before {name!r}" if after < index else f"{other!r} and {name!r} are the same"
-                    raise AssertionError(_timelines(run, events, names, steps, what))
+                    same = f"{other!r} and {name!r} are the same"
+                    problem = f"{other!r} ran before {name!r}" if after < index else same
+                    raise AssertionError(_timelines(run, names, steps, problem))
 
 
 def assert_ran_on(
     run: FakeRun, hook: str, *, node_count: int | None = None, node_ids: Collection[str] | None = None
 ) -> None:
-    """A hook ran to its end on these nodes, or on so many.
+    """Assert that a hook ran to its end on these nodes and on no others, or on this many nodes.
 
     Args:
-        run: what ``FakeCluster.run`` returned.
-        hook: a hook's name, or a hook point.
-        node_count: on how many nodes.
-        node_ids: on which ones, and on no other.
+        run: the run.
+        hook: the name of a hook or a hook point.
+        node_count: the number of nodes.
+        node_ids: the nodes.
 
     Raises:
-        AssertionError: it was otherwise; the message shows where it ran.
-        HarnessError: a name that means nothing, or more than one thing; a node that does not exist.
+        AssertionError: it did not; the message shows where it ran.
+        HarnessError: the name is unknown or ambiguous, or a node does not exist.
 
     Example:
         >>> from serve_llm_hooks import HookRegistry
@@ -88,37 +92,41 @@ def assert_ran_on(
     __tracebackhide__ = True
     if (node_count is None) == (node_ids is None):
         raise HarnessError("assert_ran_on takes node_count=3, or node_ids=['node-0', ...]: one of the two")
+    if isinstance(node_ids, str):
+        raise HarnessError(f"assert_ran_on takes a list of nodes, as in node_ids=[{node_ids!r}], not {node_ids!r}")
     for node_id in node_ids or ():
         if node_id not in run.nodes:
             raise HarnessError(f"{node_id!r} is no node of this run{did_you_mean(node_id, run.nodes)}")
-    means = _means(run, hook)
-    events = [event for event in run.trace if means(event)]
+    named = _Named(run, hook)
+    events = list(filter(named.matches, run.trace))
     ran_on = {event.node_id for event in events if event.outcome in ("ok", "vetoed")}
     wanted = set(node_ids) if node_ids is not None else None
     if ran_on == wanted or (wanted is None and len(ran_on) == node_count):
         return
     expected = f"on {node_count} nodes" if wanted is None else f"on {', '.join(sorted(wanted)) or 'no node'}"
-    why_not = "" if any(event.ran for event in events) else _why_not(run, hook)
+    why_not = "" if any(event.ran for event in events) else named.why_not()
     lines = [f"{hook!r} should have run {expected}, and ran on {len(ran_on)}{why_not}:"]
     for node_id in run.nodes:
         mark = " " if wanted is None or (node_id in wanted) == (node_id in ran_on) else "+-"[node_id in wanted]
         mine = [event for event in events if event.node_id == node_id]
         lines.append(f"{mark} {node_id:<10} {'; '.join(map(_call, mine)) or 'did not run'}")
-    raise AssertionError("\n".join(_with_legend(lines)))
+    if any(line.startswith(("+", "-")) for line in lines[1:]):
+        lines.append("(-: should have run there, +: should not)")
+    raise AssertionError("\n".join(lines))
 
 
 def assert_not_run(run: FakeRun, *names: str, even_if_failed: bool = False) -> None:
-    """None of these ran.
+    """Assert that none of these hooks ran.
 
     Args:
-        run: what ``FakeCluster.run`` returned.
-        names: hooks, or hook points.
-        even_if_failed: also when the run failed before they could; without it, that is an error, since it would
-            say nothing about them.
+        run: the run.
+        names: names of hooks or hook points.
+        even_if_failed: pass even if the run failed before the hooks were due. Otherwise that is a failure, since it
+            says nothing about them.
 
     Raises:
-        AssertionError: one did; the message shows when.
-        HarnessError: a name that means nothing, or more than one thing.
+        AssertionError: one ran, and the message shows when; or the run failed before.
+        HarnessError: a name is unknown or ambiguous.
 
     Example:
         >>> from serve_llm_hooks import HookRegistry
@@ -132,40 +140,70 @@ def assert_not_run(run: FakeRun, *names: str, even_if_failed: bool = False) -> N
     if not names:
         raise HarnessError("assert_not_run(run, name, ...) takes one name or more")
     for name in names:
-        means = _means(run, name)
-        events = list(run.trace)
-        ran = [index for index, event in enumerate(events) if event.ran and means(event)]
-        if ran:
+        named = _Named(run, name)
+        if calls := named.calls():
+            lines = [f"{name!r} should not have run:", *_timeline(run, dict.fromkeys(calls, "+"))]
+            raise AssertionError("\n".join(lines))
+        if not even_if_failed and named.failed_before():
             raise AssertionError(
-                "\n".join([f"{name!r} should not have run:", *_timeline(run, events, dict.fromkeys(ran, "+"))])
-            )
-        if not even_if_failed and _failed_before(run, name):
-            raise AssertionError(
-                f"{name!r} did not run{_why_not(run, name)}; that says nothing about it. If this is what the test "
+                f"{name!r} did not run{named.why_not()}; that says nothing about it. If this is what the test "
                 "means, write assert_not_run(..., even_if_failed=True)"
             )
 
 
-class _means:  # reads as the predicate that it is
-    """Whether an event is one that a name means."""
-
-    def __init__(self, run: FakeRun, name: str) -> None:
-        self._point = name if name in HOOK_POINTS else None
-        self._path = None if self._point else _resolve(run, name)
-
-    def __call__(self, event: HookEvent) -> bool:
-        if self._point is not None:
-            return event.point == self._point
-        return event.hook == self._path or event.hook.startswith(f"{self._path}(")  # with its parameters
-
-
-def _resolve(run: FakeRun, name: str) -> str:
-    """The hook's path that a name means.
+class _Named:
+    """The hooks of a run that a name stands for.
 
     Raises:
-        HarnessError: none, or more than one.
+        HarnessError: the name is unknown or ambiguous.
     """
-    hooks = [*run.hooks, *run.known_hooks()]
+
+    def __init__(self, run: FakeRun, name: str) -> None:
+        self.name = name
+        self._run = run
+        known = [*run.hooks, *run.known_hooks()]
+        self._path = "" if name in HOOK_POINTS else _resolve(name, known)
+        self._points: list[str] = [hook.point for hook in known if hook.path == self._path] or [name]
+        self._is_for_model = not self._path or any(hook.path == self._path for hook in run.hooks)
+
+    def matches(self, event: HookEvent) -> bool:
+        """Return whether a call is one of these hooks."""
+        if not self._path:
+            return event.point == self.name
+        return event.hook == self._path or event.hook.startswith(f"{self._path}(")  # with the hook's parameters
+
+    def calls(self) -> list[int]:
+        """Return the positions of their calls in the trace."""
+        return [index for index, event in enumerate(self._run.trace) if event.ran and self.matches(event)]
+
+    def failed_before(self) -> bool:
+        """Return whether the run failed before these hooks were due."""
+        if self._run.error is None or not self._is_for_model:
+            return False
+        order = list(HOOK_POINTS)
+        reached = order.index(self._run.reached) if self._run.reached else -1
+        points = [point for point in self._points if point != "on_failure"]
+        return bool(points) and all(order.index(point) >= reached for point in points)
+
+    def why_not(self) -> str:
+        """Return the reason why they did not run, as the end of a sentence."""
+        run = self._run
+        if self.failed_before():
+            where = f", at {run.reached}" if run.reached else ""
+            first_line = f"{type(run.error).__name__}: {run.error}".partition("\n")[0]
+            return f", because the run had failed before{where}: {first_line}"
+        did_not = next((event for event in run.trace if not event.ran and self.matches(event)), None)
+        if did_not is not None:
+            return f", because it is {did_not.outcome}: {did_not.detail}"
+        return "" if self._is_for_model else f" (it is not for model {run.model_id!r})"
+
+
+def _resolve(name: str, hooks: Sequence[Hook]) -> str:
+    """Return the path of the hook that a name stands for.
+
+    Raises:
+        HarnessError: there is none, or more than one.
+    """
     paths = list(dict.fromkeys(hook.path for hook in hooks if name in (hook.name, hook.path)))
     if len(paths) == 1:
         return paths[0]
@@ -179,43 +217,8 @@ def _resolve(run: FakeRun, name: str) -> str:
     )
 
 
-def _points_of(run: FakeRun, name: str) -> list[str]:
-    if name in HOOK_POINTS:
-        return [name]
-    path = _resolve(run, name)
-    return [hook.point for hook in (*run.hooks, *run.known_hooks()) if hook.path == path]
-
-
-def _failed_before(run: FakeRun, name: str) -> bool:
-    """Whether the run had failed before anything of this name could run."""
-    if run.error is None or not _is_for_model(run, name):
-        return False
-    reached = HOOK_NAMES.index(run.reached) if run.reached else -1
-    points = [point for point in _points_of(run, name) if point != "on_failure"]
-    return bool(points) and all(_index(point) >= reached for point in points)
-
-
-def _index(point: str) -> int:
-    return list(HOOK_POINTS).index(point)
-
-
-def _why_not(run: FakeRun, name: str) -> str:
-    if _failed_before(run, name):
-        where = f", at {run.reached}" if run.reached else ""
-        first_line = f"{type(run.error).__name__}: {run.error}".partition("\n")[0]
-        return f", because the run had failed before{where}: {first_line}"
-    disabled = next((event for event in run.trace if not event.ran and _means(run, name)(event)), None)
-    if disabled is not None:
-        return f", because it is disabled: {disabled.detail}"
-    return "" if _is_for_model(run, name) else f" (it is not for model {run.model_id!r})"
-
-
-def _is_for_model(run: FakeRun, name: str) -> bool:
-    return name in HOOK_POINTS or _resolve(run, name) in {hook.path for hook in run.hooks}
-
-
 def _ordered(first: HookEvent, second: HookEvent) -> bool:
-    """Whether the order of two calls means anything: in one process, or between the replica and a node."""
+    """Return whether two calls are ordered: in one process, or between the replica and a node."""
     nodes = HOOK_POINTS[first.point].on_node, HOOK_POINTS[second.point].on_node
     return nodes != (True, True) or first.node_id == second.node_id
 
@@ -226,27 +229,21 @@ def _call(event: HookEvent) -> str:
     return f"{event.start_s:9.3f} s  {where:<8}  {event.point:<24}  {event.hook}  {event.outcome}{detail}"
 
 
-def _timelines(
-    run: FakeRun, events: Sequence[HookEvent], names: Sequence[str], steps: Sequence[Sequence[int]], what: str
-) -> str:
+def _timelines(run: FakeRun, names: Sequence[str], steps: Sequence[Sequence[int]], problem: str) -> str:
+    """Return a message with the expected and the observed order."""
     marks: dict[int, str] = {}
     for number, step in enumerate(steps, 1):
         for index in step:
             marks[index] = f"{marks[index]},{number}" if index in marks else str(number)
-    lines = [f"{what}", "expected, in this order:"]
+    lines = [problem, "expected, in this order:"]
     lines += [f"  {number}. {name}" for number, name in enumerate(names, 1)]
-    lines += ["what ran:", *_timeline(run, events, marks)]
+    lines += ["what ran:", *_timeline(run, marks)]
     return "\n".join(lines)
 
 
-def _timeline(run: FakeRun, events: Sequence[HookEvent], marks: dict[int, str]) -> list[str]:
-    lines = [f"{marks.get(index, ''):>3} {_call(event)}" for index, event in enumerate(events)]
+def _timeline(run: FakeRun, marks: dict[int, str]) -> list[str]:
+    """Return a line for each call, with its mark."""
+    lines = [f"{marks.get(index, ''):>3} {_call(event)}" for index, event in enumerate(run.trace)]
     if run.error is not None:
         lines.append(f"    then the run failed: {type(run.error).__name__}: {run.error}")
     return lines or ["    (no hook ran)"]
-
-
-def _with_legend(lines: list[str]) -> list[str]:
-    if any(line.startswith(("+", "-")) for line in lines[1:]):
-        lines.append("(-: should have run there, +: should not)")
-    return lines

@@ -1,4 +1,4 @@
-"""One hook, and no cluster at all."""
+"""Call one hook, without a cluster."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from serve_llm_hooks import HOOK_POINTS, CallbackCtx, DownloadMode, Hook, NodeCt
 from serve_llm_hooks._core.context import set_read_only
 from serve_llm_hooks._core.dispatch import Dispatcher
 from serve_llm_hooks._core.hook import marked_hooks
+from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.points import hook_point
 
-from .clock import VirtualLoop
+from ._monitor.session import monitored_loop
+from ._simulation.simulated_cluster import made_up_node
+from ._virtual_time.loop import is_loop_running
 from .config import FakeLLMConfig
-from .errors import HarnessError
-from .start import in_event_loop, tell
-from .watch import Watch, watching
+from .errors import HarnessError, warn_and_raise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from serve_llm_hooks import HookName, Skip
-
-__all__ = ["acall_hook", "call_hook", "callback_ctx", "node_ctx"]
 
 
 def callback_ctx(
@@ -35,14 +34,14 @@ def callback_ctx(
     error: Exception | None = None,
     **fields: Any,
 ) -> CallbackCtx:
-    """What a hook in the replica is given, with any field set, read-only ones included.
+    """Make the context of a hook in the replica, with any field set, read-only ones included.
 
     Args:
         model_id: the model.
-        llm_config: the config; left out, a :class:`FakeLLMConfig` for the model.
-        nodes: what ``ctx.nodes`` holds, as after the downloads.
-        engine: what ``ctx.engine`` is, as from ``on_after_engine_init`` on.
-        error: what ``ctx.error`` is, as in ``on_failure``.
+        llm_config: the config. Default: a :class:`FakeLLMConfig` for the model.
+        nodes: ``ctx.nodes``, as after the downloads.
+        engine: ``ctx.engine``, as from ``on_after_engine_init`` on.
+        error: ``ctx.error``, as in ``on_failure``.
         fields: all other fields of ``CallbackCtx``.
 
     Example:
@@ -66,7 +65,16 @@ def node_ctx(
     model_path: str | None = None,
     llm_config: Any = None,
 ) -> NodeCtx:
-    """What a hook on a node is given.
+    """Make the context of a hook on a node.
+
+    Args:
+        model_id: the model.
+        node_id: the node.
+        is_local: whether it is the replica's own.
+        download_model: what is downloaded there.
+        custom_data: ``ctx.custom_data``, as it arrives on the node.
+        model_path: ``ctx.model_path``, as after the download.
+        llm_config: what ``ctx.load_llm_config()`` returns. Default: a :class:`FakeLLMConfig` for the model.
 
     Example:
         >>> node_ctx("llama-2-7b", node_id="node-1", is_local=False).is_local
@@ -74,7 +82,7 @@ def node_ctx(
     """
     return NodeCtx(
         model_id=model_id,
-        node_id=node_id,
+        **made_up_node(node_id)._asdict(),
         is_local=is_local,
         download_model=DownloadMode.of(download_model),
         custom_data={} if custom_data is None else custom_data,
@@ -86,21 +94,21 @@ def node_ctx(
 def call_hook(
     fn: Callable[..., Any], ctx: CallbackCtx | NodeCtx, *, point: HookName | None = None, **kwargs: Any
 ) -> Skip | None:
-    """Call one hook as a run would: sync or async, with its timeout, in virtual time.
+    """Call one hook as a run does: sync or async, with its timeout, in virtual time.
 
     Args:
         fn: a decorated function.
-        ctx: what it is given: :func:`callback_ctx` or :func:`node_ctx`.
-        point: which point, for a function that is a hook at several.
+        ctx: its context: a :func:`callback_ctx` or a :func:`node_ctx`.
+        point: the hook point, if the function is a hook at several.
         kwargs: the hook's own parameters.
 
     Returns:
-        The veto, if it vetoed.
+        The hook's veto, if it vetoed.
 
     Raises:
-        HookError: it failed; what it raised is the ``__cause__``. Kinds of it: a timeout, a meaningless result.
-        HarnessError: it is no hook, or none for this kind of ``ctx``.
-        UnknownHookError: there is no such ``point``.
+        HookError: the hook failed; what it raised is the ``__cause__``. Subclasses: a timeout, an invalid result.
+        HarnessError: the function is no hook, or none for this kind of ``ctx``.
+        UnknownHookError: ``point`` is no hook point.
 
     Example:
         >>> from serve_llm_hooks import HookRegistry, skip
@@ -114,7 +122,7 @@ def call_hook(
         >>> ctx.model_path
         '/opt/model'
     """
-    if in_event_loop():
+    if is_loop_running():
         raise HarnessError("call_hook() was called inside a running event loop: write `await acall_hook(...)` there")
     return _call(_hook_for(fn, ctx, point, kwargs), ctx)
 
@@ -122,7 +130,7 @@ def call_hook(
 async def acall_hook(
     fn: Callable[..., Any], ctx: CallbackCtx | NodeCtx, *, point: HookName | None = None, **kwargs: Any
 ) -> Skip | None:
-    """The same from an async test.
+    """Async form of :func:`call_hook`. The hook runs in another thread, in an event loop with a clock of its own.
 
     Example:
         >>> import asyncio
@@ -136,32 +144,28 @@ async def acall_hook(
 
 
 def _call(hook: Hook, ctx: CallbackCtx | NodeCtx) -> Skip | None:
-    watch = Watch(1.0)
-    node_id = ctx.node_id if isinstance(ctx, NodeCtx) else None
+    node = Node(ctx.node_id, ctx.address, ctx.hostname) if isinstance(ctx, NodeCtx) else None
 
     async def call() -> Skip | None:
-        async with Dispatcher(ctx.model_id, trace=None, node_id=node_id) as dispatcher:
+        async with Dispatcher(ctx.model_id, trace=None, node=node) as dispatcher:
             return await dispatcher.run_point([hook], ctx)
 
     error: Exception | None = None
     veto: Skip | None = None
-    with watching(watch):
-        loop = watch.loop = VirtualLoop(real_sleep_limit_s=watch.limit_s, on_block=watch.blocked)
+    with monitored_loop(1.0) as monitor:
         try:
-            veto = loop.run_until_complete(call())
+            veto = monitor.loop.run_until_complete(call())
         except Exception as failure:
             error = failure
-            watch.failed()
-        finally:
-            loop.finish()
-    tell(watch.notes, error)
+            monitor.note_skipped_waits()
+    warn_and_raise(monitor.notes, error)
     return veto
 
 
 def _hook_for(
     fn: Callable[..., Any], ctx: CallbackCtx | NodeCtx, point: HookName | None, kwargs: Mapping[str, Any]
 ) -> Hook:
-    """The hook that a function is at a point that fits the ctx."""
+    """Return the hook that a function is at a point with this kind of context."""
     name = getattr(fn, "__qualname__", repr(fn))
     hooks = list(marked_hooks(fn))
     if not hooks and point is None:

@@ -1,4 +1,4 @@
-"""``check_hooks``: one line in a test suite that runs hooks through all that a cluster does to them."""
+"""``check_hooks``: run hooks through all that a cluster may do to them, in one line of a test suite."""
 
 from __future__ import annotations
 
@@ -6,62 +6,61 @@ import pickle
 import re
 import string
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from serve_llm_hooks import (
     HOOK_POINTS,
-    DownloadError,
     HookPickleError,
     HookRegistry,
     NodeInitializationError,
     ServeLLMHooksError,
     load_hooks,
-    skip,
 )
 from serve_llm_hooks._core.points import HOOK_NAMES
-from serve_llm_hooks._node.packing import pack_hooks
+from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
 
-from .cluster import FakeCluster
+from ._checks.hook_globals import fingerprints, globals_of
+from ._checks.scenarios import SCENARIOS
+from ._simulation.replica import run_replica
+from ._simulation.settings import ClusterSettings
 from .config import FakeLLMConfig
-from .faults import engine_fails, failing_download, replica_dies
-from .start import run_alone
-from .state import fingerprints, globals_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from serve_llm_hooks import CallbackCtx, Hook, Skip
+    from serve_llm_hooks import Hook
     from serve_llm_hooks._sources.entries import HookRef
 
+    from ._checks.hook_globals import GlobalName
+    from ._checks.scenarios import Scenario
     from .run import FakeRun
-    from .state import GlobalName
-
-__all__ = ["HookCheck", "check_hooks"]
 
 
 class HookCheck:
-    """What :func:`check_hooks` found.
+    """The result of :func:`check_hooks`.
 
     Attributes:
         runs: the runs that were made, by scenario and model.
     """
 
     def __init__(self) -> None:
+        """Make a result without any problem."""
         self.runs: dict[str, FakeRun] = {}
         self._problems: dict[str, list[str]] = {}
 
     @property
     def problems(self) -> list[str]:
-        """What would break in production, one text each."""
+        """What would fail in production, one message each."""
         return [f"{', '.join(when)}: {text}" if when else text for text, when in self._problems.items()]
 
     def add(self, problem: str, scenario: str | None = None) -> None:
-        """Note a problem; once, however many scenarios it shows in."""
+        """Add a problem; one that shows in several scenarios is one problem."""
         when = self._problems.setdefault(problem, [])
         if scenario is not None and scenario not in when:
             when.append(scenario)
 
     def __str__(self) -> str:
+        """Return the problems as a numbered list."""
         problems = self.problems
         if not problems:
             return f"no problem found in {len(self.runs)} runs"
@@ -72,18 +71,21 @@ class HookCheck:
 def check_hooks(
     *refs: HookRef, model_id: str | Sequence[str] | None = None, check: bool = True, real_sleep_limit_s: float = 0.25
 ) -> HookCheck:
-    """Run hooks through the standard scenarios, and report all that would break in production.
+    """Run hooks through standard scenarios and report what would fail in production.
 
-    It looks at how they load (by path, signatures, parameters, order), whether they can be sent to a node, and how
-    they fare on one node, on three, with downloads vetoed, with the defaults skipped, with a failing download, with
-    an engine that does not start, and after a restart; whether they block; and whether what one process writes into
-    a module's globals or the environment is read in another, which does not see it.
+    It checks how they load (by path, signatures, parameters, order) and whether they can be sent to a node. It runs
+    them on one node, on three, with downloads vetoed, with the defaults skipped, with a failing download, with an
+    engine that does not start, and after a restart. It reports hooks that block, and module globals and environment
+    variables that one process writes and another one reads, since each process has its own.
 
     Args:
-        refs: as in ``hooks=[...]``.
-        model_id: for which models; left out, those that the hooks name (a glob's ``*`` becomes ``x``).
-        check: raise an ``AssertionError`` that lists the problems; ``False`` only returns them.
-        real_sleep_limit_s: a hook that blocks for longer, in real seconds, is a problem.
+        refs: the hooks, as in ``hooks=[...]``.
+        model_id: the models to check them for. Default: those that the hooks name (the ``*`` of a glob becomes ``x``).
+        check: raise an error if there are problems; otherwise only return them.
+        real_sleep_limit_s: seconds of real time after which a hook that blocks is a problem.
+
+    Raises:
+        AssertionError: there are problems; the message lists them.
 
     Example:
         >>> hooks = HookRegistry()
@@ -101,8 +103,8 @@ def check_hooks(
         found.add(str(error))
     else:
         models = [model_id] if isinstance(model_id, str) else list(model_id or _models(hooks))
-        _add_untried(hooks, models, model_id is not None, found)
-        if _travel(hooks, found):
+        _add_unchecked(hooks, models, model_id is not None, found)
+        if _add_unpicklable(hooks, found):
             for model in models:
                 _run_scenarios(model, refs, hooks, found, real_sleep_limit_s)
     if check and found.problems:
@@ -111,21 +113,21 @@ def check_hooks(
 
 
 def _models(hooks: HookRegistry) -> list[str]:
-    """A model for every group of hooks that run together."""
+    """Return a model for each group of hooks that run together."""
     named = [model for hook in hooks for model in hook.options.model_ids]
-    return list(dict.fromkeys(re.sub(r"\[(!?)(\]?[^]]*)\]|[*?]", _a_match, model) for model in named)) or ["test-model"]
+    return list(dict.fromkeys(re.sub(r"\[(!?)(\]?[^]]*)\]|[*?]", _match, model) for model in named)) or ["test-model"]
 
 
-def _a_match(wildcard: re.Match[str]) -> str:
-    """A character for a glob's wildcard: of ``[...]`` the first, and for ``[!...]`` one that is not in it."""
+def _match(wildcard: re.Match[str]) -> str:
+    """Return a character that a glob's wildcard matches."""
     unlike, characters = wildcard.groups()
     if characters and not unlike:
         return str(characters[0])
     return next((char for char in f"x{string.ascii_letters}{string.digits}" if fnmatchcase(char, wildcard[0])), "x")
 
 
-def _add_untried(hooks: HookRegistry, models: Sequence[str], chosen: bool, found: HookCheck) -> None:
-    """What would run in no scenario is not checked, and nothing that is not checked may look as if it were well."""
+def _add_unchecked(hooks: HookRegistry, models: Sequence[str], chosen: bool, found: HookCheck) -> None:
+    """Add the hooks and the models for which no scenario would run anything, so that they do not pass unchecked."""
     if not len(hooks):
         found.add("there are no hooks, so nothing is checked: name them, as in check_hooks('my_company.llm_hooks')")
         return
@@ -143,113 +145,85 @@ def _add_untried(hooks: HookRegistry, models: Sequence[str], chosen: bool, found
             )
 
 
-def _travel(hooks: HookRegistry, found: HookCheck) -> bool:
-    """Whether all hooks get to where they run."""
-    arrive = True
+def _add_unpicklable(hooks: HookRegistry, found: HookCheck) -> bool:
+    """Add the hooks that cannot be sent to where they run. Return whether scenarios can be run."""
+    can_run = True
     for hook in hooks:
         if hook.path.startswith("__main__:"):
             found.add(f"hook {hook.ref} is in __main__: hooks=[...] cannot name it. Move it to a module.")
         try:
             for packed in pack_hooks([hook]):
                 pickle.loads(packed.data)
+                for problem in sibling_problems(hook, packed.data):
+                    found.add(problem)
         except HookPickleError as error:
             if HOOK_POINTS[hook.point].on_node:
                 found.add(str(error))
-                arrive = False
+                can_run = False
         except Exception as error:
             found.add(f"hook {hook.ref} at {hook.point} cannot be unpacked: {type(error).__name__}: {error}")
-            arrive = False
-    return arrive
-
-
-_vetoes = HookRegistry()
-
-
-@_vetoes.hook("on_before_download", order=-(2**31))
-def _veto_downloads(ctx: CallbackCtx) -> Skip:
-    return skip("check_hooks vetoes the downloads")
-
-
-@_vetoes.hook("on_before_init", order=-(2**31))
-def _veto_defaults(ctx: CallbackCtx) -> Skip:
-    return skip("check_hooks skips the defaults")
-
-
-def _only_downloads(error: Exception) -> bool:
-    return isinstance(error, NodeInitializationError) and all(isinstance(e, DownloadError) for e in error.exceptions)
-
-
-def _only_engine(error: Exception) -> bool:
-    return str(error) == "the engine does not start (check_hooks)"
-
-
-def _nothing(error: Exception) -> bool:
-    return False
+            can_run = False
+    return can_run
 
 
 def _run_scenarios(
     model_id: str, refs: Sequence[HookRef], hooks: HookRegistry, found: HookCheck, limit_s: float
 ) -> None:
-    mine = hooks.for_model(model_id)
-    sides = {name: _users(mine, name) for hook in mine for name in globals_of(hook)}
-    shared = {name: users for name, users in sides.items() if len({on_node for _, on_node in users}) == 2}
-
-    def run(scenario: str, cluster: FakeCluster, expected: Callable[[Exception], bool], *more: Any) -> None:
+    shared = _shared_globals(hooks.for_model(model_id))
+    for scenario in SCENARIOS:
         before = fingerprints(shared)
-        # As they are named, for what is named need not travel to the replica.
+        settings = ClusterSettings(scenario.nodes, faults=scenario.faults, real_sleep_limit_s=limit_s)
         try:
-            result = run_alone(cluster, FakeLLMConfig(model_id, hooks=[*refs, *more]))
+            # The references and not the hooks: what is named need not be sent to the replica.
+            run = run_replica(settings, FakeLLMConfig(model_id, hooks=[*refs, *scenario.hooks]))
         except HookPickleError as error:
             found.add(str(error))
-            return
-        found.runs[f"{scenario}, model {model_id}"] = result
-        _judge(scenario, result, expected, found)
+            continue
+        found.runs[f"{scenario.name}, model {model_id}"] = run
+        _add_failures(scenario, run, found)
         after = fingerprints(shared)
-        for name in shared:
+        for name, users in shared.items():
             if before[name] != after[name]:
-                found.add(_shared_problem(name, shared[name]))
-
-    run("on one node", FakeCluster(1, real_sleep_limit_s=limit_s), _nothing)
-    run("on three nodes", FakeCluster(3, real_sleep_limit_s=limit_s), _nothing)
-    run("with downloads vetoed", FakeCluster(2, real_sleep_limit_s=limit_s), _nothing, _veto_downloads)
-    run("with the defaults skipped", FakeCluster(2, real_sleep_limit_s=limit_s), _nothing, _veto_defaults)
-    failing = FakeCluster(2, real_sleep_limit_s=limit_s, faults=[failing_download("node-1")])
-    run("with a failing download", failing, _only_downloads)
-    broken = FakeCluster(
-        1, real_sleep_limit_s=limit_s, faults=[engine_fails("the engine does not start (check_hooks)")]
-    )
-    run("with an engine that does not start", broken, _only_engine)
-    dying = FakeCluster(2, real_sleep_limit_s=limit_s, faults=[replica_dies(at="on_before_engine_init")])
-    run("after a restart of the replica", dying, _nothing)
+                found.add(_shared_problem(name, users))
 
 
-def _judge(scenario: str, run: FakeRun, expected: Callable[[Exception], bool], found: HookCheck) -> None:
-    """Add what went wrong in a run that should not have."""
-    if run.error is not None and not expected(run.error):
+def _add_failures(scenario: Scenario, run: FakeRun, found: HookCheck) -> None:
+    """Add the failures that the scenario's own faults do not cause."""
+    if run.error is not None and not scenario.is_expected(run.error):
         errors = run.error.exceptions if isinstance(run.error, NodeInitializationError) else (run.error,)
         for error in errors:
-            if not isinstance(error, DownloadError) or not expected(run.error):
-                found.add(str(error), scenario)
+            found.add(str(error), scenario.name)
     for event in run.trace:
-        if event.point == "on_failure" and event.outcome not in ("ok", "cancelled", "disabled"):
-            found.add(f"hook {event.hook} fails at on_failure, so it cleans nothing up: {event.detail}", scenario)
+        if event.point == "on_failure" and event.ran and event.outcome not in ("ok", "cancelled"):
+            found.add(f"hook {event.hook} fails at on_failure, so it cleans nothing up: {event.detail}", scenario.name)
         elif event.outcome == "warned":
-            found.add(f"hook {event.hook} fails at {event.point} (on_error='warn' hides it): {event.detail}", scenario)
+            found.add(
+                f"hook {event.hook} fails at {event.point} (on_error='warn' hides it): {event.detail}", scenario.name
+            )
     for note in run.notes:
         found.add(note)
 
 
-def _users(hooks: HookRegistry, name: GlobalName) -> list[tuple[Hook, bool]]:
-    return [(hook, HOOK_POINTS[hook.point].on_node) for hook in hooks if name in globals_of(hook)]
+def _shared_globals(hooks: HookRegistry) -> dict[GlobalName, list[Hook]]:
+    """Return the globals that hooks use both in the replica and on nodes, with these hooks."""
+    users: dict[GlobalName, list[Hook]] = {}
+    for hook in hooks:
+        for name in globals_of(hook):
+            users.setdefault(name, []).append(hook)
+    return {name: hooks for name, hooks in users.items() if len({_is_on_node(hook) for hook in hooks}) == 2}
 
 
-def _shared_problem(name: GlobalName, users: list[tuple[Hook, bool]]) -> str:
-    def of(on_node: bool) -> str:
-        chosen = sorted({(HOOK_NAMES.index(hook.point), hook.ref) for hook, there in users if there is on_node})
+def _shared_problem(name: GlobalName, users: Sequence[Hook]) -> str:
+    def refs(on_node: bool) -> str:
+        chosen = sorted({(HOOK_NAMES.index(hook.point), hook.ref) for hook in users if _is_on_node(hook) is on_node})
         return ", ".join(ref for _, ref in chosen)
 
     return (
-        f"{'.'.join(name)} changes during a start, and is used in the replica ({of(False)}) and on nodes ({of(True)}): "
-        "these are different processes, and each has its own. Pass it on in ctx.custom_data; what a node adds there, "
-        "the replica finds in ctx.nodes[node_id].custom_data"
+        f"{'.'.join(name)} changes during a start, and is used in the replica ({refs(False)}) and on nodes "
+        f"({refs(True)}): these are different processes, and each has its own. Pass it on in ctx.custom_data; what a "
+        "node adds there, the replica finds in ctx.nodes[node_id].custom_data"
     )
+
+
+def _is_on_node(hook: Hook) -> bool:
+    return HOOK_POINTS[hook.point].on_node

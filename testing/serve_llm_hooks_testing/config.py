@@ -1,4 +1,4 @@
-"""``FakeLLMConfig``: what a fake cluster is asked to serve."""
+"""``FakeLLMConfig``: the config of a replica on a fake cluster."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import DownloadMode, HookLoadError, load_hooks
-from serve_llm_hooks._replica.cluster import ReplicaDefaults
+from serve_llm_hooks import HookLoadError, load_hooks
+from serve_llm_hooks._core.text import describe
 from serve_llm_hooks._sources.phase_style import checked_list
 from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
-from serve_llm_hooks._sources.select import check_together, hooks_of_fields
+from serve_llm_hooks._sources.select import check_together, hooks_of_fields, tell_unmatched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,37 +18,31 @@ if TYPE_CHECKING:
     from serve_llm_hooks import Callback, Hook
     from serve_llm_hooks._core.options import OnError
 
-__all__ = ["FakeLLMConfig", "defaults_of"]
-
-# Ray downloads no weights when vLLM streams them from the bucket itself.
-_STREAMING = ("runai_streamer", "runai_streamer_sharded", "tensorizer")
-_REMOTE = ("s3://", "gs://", "abfss://", "azure://", "pyarrow-")
-
 
 @dataclass
 class FakeLLMConfig:
-    """An ``LLMConfig`` that needs no Ray: its fields that matter before the engine runs.
+    """A substitute for Ray's ``LLMConfig``: those of its fields that matter before the engine runs.
 
     Args:
-        model_id: the model's id, as clients name it.
-        hooks: what runs, each entry as :func:`serve_llm_hooks.load_hooks` takes it. ``None``: what the running script
-            itself decorated (under pytest: nothing). ``[]``: nothing.
+        model_id: the model's id, as clients use it.
+        hooks: the hooks that run, each entry as :func:`serve_llm_hooks.load_hooks` takes it. ``None``: those that the
+            running script itself defines (under pytest: none). ``[]``: none.
         callback: a class whose methods are named after hook points, its path, or an instance.
-        callback_kwargs: what the class is made with.
-        callbacks: phase functions ``(phase, config, data)``, or their paths; ``None``: none.
+        callback_kwargs: the arguments of the class.
+        callbacks: phase functions ``(phase, config, data)`` or their paths. ``None``: none.
         initialization_class: deprecated: a class with ``async initialize(llm_config)``, or its path.
-        initialization_kwargs: what it is made with.
+        initialization_kwargs: its arguments.
         model_source: as in Ray's ``model_loading_config``: a Hugging Face id, a folder, a bucket (``"s3://..."``), a
-            mapping with ``bucket_uri`` and ``extra_files``, or ``None``: ``model_id`` is the Hugging Face id. Unlike
-            there, it starts as a bucket, so that there is something to download.
+            mapping with ``bucket_uri`` and ``extra_files``, or ``None`` if ``model_id`` is the Hugging Face id. The
+            default is a bucket, unlike Ray's, so that there is something to download.
         engine_kwargs: the engine's arguments.
         runtime_env: the runtime environment of node tasks and engine workers.
-        on_error: what a failing hook does that does not say so itself.
+        on_error: what happens when a hook fails that does not say so itself.
 
     Raises:
-        HookLoadError: hooks that cannot be loaded; told here, as ``LLMConfig`` tells it.
-        HookOrderError: an order that is impossible, or ambiguous.
-        TypeError, ValueError: a field of the wrong kind.
+        HookLoadError: a hook cannot be loaded, as raised by ``LLMConfig``.
+        HookOrderError: an order of hooks is impossible or ambiguous.
+        TypeError, ValueError: a field has a value of the wrong kind.
 
     Example:
         >>> config = FakeLLMConfig("llama-2-7b", hooks=[], engine_kwargs={"max_model_len": 4096})
@@ -83,59 +77,59 @@ class FakeLLMConfig:
         runtime_env: Mapping[str, Any] | None = None,
         on_error: OnError = "raise",
     ) -> None:
+        """Check the fields, and load the hooks to see that they can be."""
         if not _is_text(model_id):
-            raise ValueError(f"model_id is the model's name, not {model_id!r}")
+            raise ValueError(f"model_id is the model's name, not {describe(model_id)}")
         if hooks is not None and not isinstance(hooks, list | tuple):
-            raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {hooks!r}")
+            raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {describe(hooks)}")
         if on_error not in ("raise", "warn"):
-            raise ValueError(f"on_error= is 'raise' or 'warn', not {on_error!r}")
+            raise ValueError(f"on_error= is 'raise' or 'warn', not {describe(on_error)}")
         self.model_id = model_id
         self.hooks = None if hooks is None else list(hooks)
         self.callback = callback
-        self.callback_kwargs = dict(callback_kwargs or {})
+        self.callback_kwargs = _named("callback_kwargs", callback_kwargs)
         self.callbacks = checked_list(callbacks)
         self.initialization_class = initialization_class
-        self.initialization_kwargs = dict(initialization_kwargs or {})
-        self.model_source = model_source
-        self.engine_kwargs = dict(engine_kwargs or {})
-        self.runtime_env = None if runtime_env is None else dict(runtime_env)
+        self.initialization_kwargs = _named("initialization_kwargs", initialization_kwargs)
+        self.model_source = _source(model_source)
+        self.engine_kwargs = _named("engine_kwargs", engine_kwargs)
+        for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+            size = self.engine_kwargs.get(name, 1)
+            if type(size) is not int or size < 1:
+                raise TypeError(f"engine_kwargs[{name!r}] is a whole number, 1 or more, not {describe(size)}")
+        self.runtime_env = None if runtime_env is None else _named("runtime_env", runtime_env)
+        variables = _named("runtime_env['env_vars']", (self.runtime_env or {}).get("env_vars"))
+        for name, value in variables.items():
+            if not isinstance(value, str):
+                raise TypeError(f"runtime_env['env_vars'][{name!r}] is a string, not a {type(value).__name__}")
         self.on_error = on_error
         loaded = load_hooks(*(self.hooks or ()))
         check_together([*self.callback_hooks(), *loaded], model_id)
+        tell_unmatched(self.hooks or (), model_id)
         warn_of_initialization_class(self, stacklevel=2)
 
     def callback_hooks(self) -> list[Hook]:
-        """The hooks that ``initialization_class``, ``callback`` and ``callbacks`` come to."""
+        """Return the hooks of ``initialization_class``, ``callback`` and ``callbacks``."""
         return hooks_of_fields(self)
 
 
-def defaults_of(config: Any) -> ReplicaDefaults:
-    """What a replica would do without any hook: of a fake config, or of a real one."""
-    loading = getattr(config, "model_loading_config", None)
-    source = config.model_source if loading is None else loading.model_source
-    engine_kwargs = config.engine_kwargs
-    source_id = str(config.model_id)
-    mirror: dict[str, Any] | None = None
-    if isinstance(source, str):
-        if source.startswith(_REMOTE):
-            mirror = {"bucket_uri": source, "extra_files": []}
-        else:
-            source_id = source
-    elif source is not None:
-        mirror = {"bucket_uri": None, "extra_files": []}
-        mirror.update(source if isinstance(source, Mapping) else source.model_dump())
-    streams = engine_kwargs.get("load_format") in _STREAMING
-    callback = getattr(config, "callback_config", None)
-    on_error: OnError = getattr(config, "on_error", "raise")
-    if callback is not None and not callback.raise_error_on_callback:
-        on_error = "warn"
-    return ReplicaDefaults(
-        source_id=source_id,
-        mirror=mirror,
-        download_model=DownloadMode.NONE if streams else DownloadMode.MODEL_AND_TOKENIZER,
-        runtime_env={**(config.runtime_env or {}), "env_vars": dict((config.runtime_env or {}).get("env_vars", {}))},
-        engine_workers=(engine_kwargs.get("tensor_parallel_size", 1) * engine_kwargs.get("pipeline_parallel_size", 1)),
-        on_error=on_error,
+def _named(field_name: str, value: object) -> dict[str, Any]:
+    """Return a field that is a mapping with string keys; empty for ``None``."""
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{field_name}= is a mapping, from names to values, not {describe(value)}")
+    for name in value or ():
+        if not isinstance(name, str):
+            raise TypeError(f"{field_name}= is a mapping whose keys are names, as strings, and not {describe(name)}")
+    return dict(value or {})
+
+
+def _source(value: Any) -> Any:
+    """Return a model's source, checked as Ray's config checks it."""
+    if value is None or isinstance(value, str | Mapping) or hasattr(type(value), "model_dump"):
+        return value
+    raise TypeError(
+        "model_source= is a Hugging Face id, a folder, a bucket ('s3://...'), a mapping with bucket_uri, or None, not "
+        f"{describe(value)}"
     )
 
 

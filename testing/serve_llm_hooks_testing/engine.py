@@ -1,45 +1,42 @@
-"""The engine of a fake cluster: it remembers what it was started with, and answers."""
+"""The engine of a fake cluster: it records how it was started and what it is asked, and answers."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["FakeAnswer", "FakeEngine", "argument_names"]
-
 
 @cache
 def argument_names() -> tuple[frozenset[str], frozenset[str]]:
-    """The engine's arguments and its OpenAI frontend's, as `scripts/engine_args.py` found them in Ray and vLLM."""
-    import json
-    from importlib.resources import files
-
-    names = json.loads(files("serve_llm_hooks_testing").joinpath("engine_args.json").read_text(encoding="utf-8"))
+    """Return the arguments of the engine and those of its OpenAI frontend, as `scripts/engine_args.py` lists them."""
+    names = json.loads(Path(__file__).with_name("engine_args.json").read_text(encoding="utf-8"))
     return frozenset(names["engine"]), frozenset(names["frontend"])
 
 
 @dataclass(frozen=True)
 class FakeAnswer:
-    """What a fake engine answers."""
+    """The answer of a fake engine."""
 
     content: str = "Paris."
 
 
 @dataclass
 class FakeEngine:
-    """What ``ctx.engine`` is on a fake cluster.
+    """The engine of a fake cluster: ``ctx.engine`` and ``run.engine``.
 
     Attributes:
-        kwargs: the engine's arguments: the config's, and over them what hooks set.
-        frontend_kwargs: the OpenAI frontend's, likewise.
-        model_path: where it finds the model.
+        kwargs: the engine's arguments: the config's, overridden by those that hooks set.
+        frontend_kwargs: the arguments of the OpenAI frontend, likewise.
+        model_path: where it loads the model from.
         placement_group: where its workers run.
-        runtime_env: their runtime environment.
-        requests: what it has been asked.
+        runtime_env: the runtime environment of its workers.
+        requests: the requests it has received.
 
     Example:
         >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
@@ -56,12 +53,12 @@ class FakeEngine:
     requests: list[Any] = field(default_factory=list)
 
     async def chat(self, request: Any, *args: Any, **kwargs: Any) -> AsyncIterator[FakeAnswer]:
-        """Answer a chat request, as the methods of Ray's engine do: in an async iterator."""
+        """Answer a chat request, in an async iterator as the methods of Ray's engine do."""
         self.requests.append(request)
         yield FakeAnswer()
 
     completions = chat
-    """The same for a completion request."""
+    """Answer a completion request."""
 
     async def check_health(self) -> None:
-        """It is always well."""
+        """Do nothing: a fake engine is always healthy."""

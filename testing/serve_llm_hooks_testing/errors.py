@@ -1,26 +1,44 @@
-"""How the harness itself complains: about a test, or about what production would do to a hook."""
+"""Errors and warnings of the test harness."""
 
 from __future__ import annotations
 
+import warnings
+from typing import TYPE_CHECKING
+
 from serve_llm_hooks import ServeLLMHooksError
 
-__all__ = ["DeadlockError", "HarnessError", "HarnessWarning", "RayInFakeRunError"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class HarnessError(ServeLLMHooksError):
-    """The harness cannot do what the test asks of it; the message says what to write instead."""
+    """The harness cannot do what the test asks for; the message says what to write instead."""
 
 
 class DeadlockError(HarnessError):
-    """Nothing is scheduled, nothing is at work, and the run is not over: in production it would hang for ever."""
+    """The run is not over, but nothing is scheduled and nothing is at work: in production it would hang forever."""
 
 
 class RayInFakeRunError(HarnessError):
-    """Something called ``ray.init`` inside a fake run."""
+    """``ray.init`` was called inside a fake run."""
 
 
 class HarnessWarning(UserWarning):
-    """Something that a fake run got away with and that a test's author will want to know.
+    """A problem that did not make a fake run fail, such as a hook that blocks or a fault that never happened.
 
     A pytest suite makes it an error with ``filterwarnings = ["error::serve_llm_hooks_testing.HarnessWarning"]``.
     """
+
+
+def warn_and_raise(notes: Iterable[str], error: Exception | None) -> None:
+    """Emit a warning for each note, at the line of the test that called the caller's caller, and raise the error.
+
+    Raises:
+        Exception: ``error``, even where a filter makes an error of a warning.
+    """
+    try:
+        for note in notes:
+            warnings.warn(note, HarnessWarning, stacklevel=4)
+    finally:
+        if error is not None:
+            raise error

@@ -1,9 +1,9 @@
-"""What may go wrong on a fake cluster. A test declares it, and reads like what it tests:
+"""Faults of a fake cluster, which a test declares.
 
 >>> from serve_llm_hooks_testing import FakeCluster, failing_download, slow_download
 >>> cluster = FakeCluster(nodes=3, faults=[failing_download("node-1"), slow_download("node-2", 300)])
 
-Every fault says ``at=`` where it may strike at a hook point: the moment after that point's hooks have run.
+A fault that happens at a hook point (``at=``) happens right after that point's hooks have run.
 """
 
 from __future__ import annotations
@@ -14,27 +14,16 @@ from typing import TYPE_CHECKING, TypeAlias
 from serve_llm_hooks._core.points import HOOK_POINTS, hook_point
 from serve_llm_hooks._core.text import did_you_mean
 
+from ._simulation.arguments import check_count, check_seconds
 from .errors import HarnessError
 
 if TYPE_CHECKING:
     from serve_llm_hooks import HookName
 
-__all__ = [
-    "Fault",
-    "different_path",
-    "engine_fails",
-    "failing_download",
-    "lost_node",
-    "missing_module",
-    "replica_dies",
-    "slow_download",
-    "unschedulable",
-]
-
 
 @dataclass(frozen=True)
 class DownloadFault:
-    """See :func:`failing_download`, :func:`slow_download`, :func:`different_path`."""
+    """A :func:`failing_download`, a :func:`slow_download` or a :func:`different_path`."""
 
     node_id: str
     seconds: float | None = None
@@ -45,7 +34,7 @@ class DownloadFault:
 
 @dataclass(frozen=True)
 class LostNodeFault:
-    """See :func:`lost_node`."""
+    """A :func:`lost_node`."""
 
     node_id: str
     at: HookName | None
@@ -54,7 +43,7 @@ class LostNodeFault:
 
 @dataclass(frozen=True)
 class MissingModuleFault:
-    """See :func:`missing_module`."""
+    """A :func:`missing_module`."""
 
     node_id: str
     module: str
@@ -62,14 +51,14 @@ class MissingModuleFault:
 
 @dataclass(frozen=True)
 class UnschedulableFault:
-    """See :func:`unschedulable`."""
+    """An :func:`unschedulable` placement group."""
 
     after_s: float
 
 
 @dataclass(frozen=True)
 class EngineFailsFault:
-    """See :func:`engine_fails`."""
+    """An engine that fails: :func:`engine_fails`."""
 
     error: Exception
     after_s: float | None
@@ -77,7 +66,7 @@ class EngineFailsFault:
 
 @dataclass(frozen=True)
 class ReplicaDiesFault:
-    """See :func:`replica_dies`."""
+    """A replica that dies: :func:`replica_dies`."""
 
     at: HookName
     times: int
@@ -87,7 +76,7 @@ class ReplicaDiesFault:
 Fault: TypeAlias = (
     DownloadFault | LostNodeFault | MissingModuleFault | UnschedulableFault | EngineFailsFault | ReplicaDiesFault
 )
-"""What the functions here give, and ``FakeCluster(faults=[...])`` takes."""
+"""An element of ``FakeCluster(faults=[...])``; the functions of this module return one."""
 
 
 def failing_download(
@@ -97,13 +86,13 @@ def failing_download(
     after_s: float | None = None,
     quietly: bool = False,
 ) -> Fault:
-    """The download on a node fails.
+    """Make the download on a node fail.
 
     Args:
-        node_id: ``"node-0"`` is the replica's own.
-        error: what the downloader says.
-        after_s: when it fails; left out, at its end.
-        quietly: nothing arrives and nothing is raised, as Ray's downloader does it.
+        node_id: the node; ``"node-0"`` is the replica's own.
+        error: the downloader's message.
+        after_s: seconds after which it fails. Default: when the download would have ended.
+        quietly: nothing is downloaded and nothing is raised, as by Ray's downloader.
 
     Example:
         >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
@@ -111,11 +100,11 @@ def failing_download(
         >>> list(run.error.node_ids)
         ['node-1']
     """
-    return DownloadFault(node_id, None if after_s is None else check_seconds("after_s", after_s), error, quietly)
+    return DownloadFault(node_id, _optional_seconds("after_s", after_s), error, quietly)
 
 
 def slow_download(node_id: str, seconds: float) -> Fault:
-    """The download on a node takes so long instead of the cluster's ``download_s``.
+    """Make the download on a node take this long instead of the cluster's ``download_s``.
 
     Example:
         >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
@@ -126,7 +115,7 @@ def slow_download(node_id: str, seconds: float) -> Fault:
 
 
 def different_path(node_id: str, path: str) -> Fault:
-    """The download on a node goes to another path than elsewhere.
+    """Make the download on a node go to another path than elsewhere.
 
     Example:
         >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
@@ -138,13 +127,16 @@ def different_path(node_id: str, path: str) -> Fault:
 
 
 def lost_node(node_id: str, at: HookName | None = None, *, noticed_after_s: float | None = 5.0) -> Fault:
-    """A node goes away.
+    """Make a node disappear.
 
     Args:
-        node_id: which one.
-        at: a per-node point, when its hooks have run there; left out, before anything runs there.
-        noticed_after_s: when Ray notices. ``None``: never, as with a stopped raylet; then the limit is
-            ``FakeCluster(node_timeout_s=...)``.
+        node_id: the node.
+        at: the per-node hook point after which it disappears. Default: before anything runs there.
+        noticed_after_s: seconds until Ray notices. ``None``: it never does, as with a stopped raylet; then
+            ``FakeCluster(node_timeout_s=...)`` is the limit.
+
+    Raises:
+        HarnessError: the node is the replica's own, or the point runs in the replica.
 
     Example:
         >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
@@ -157,13 +149,14 @@ def lost_node(node_id: str, at: HookName | None = None, *, noticed_after_s: floa
     if at is not None and not hook_point(at).on_node:
         points = ", ".join(name for name, point in HOOK_POINTS.items() if point.on_node)
         raise HarnessError(f"lost_node(at={at!r}): that point runs in the replica. On a node run {points}.")
-    return LostNodeFault(
-        node_id, at, None if noticed_after_s is None else check_seconds("noticed_after_s", noticed_after_s)
-    )
+    return LostNodeFault(node_id, at, _optional_seconds("noticed_after_s", noticed_after_s))
 
 
 def missing_module(node_id: str, module: str) -> Fault:
-    """A module of hooks cannot be imported on a node.
+    """Make a module of hooks unavailable on a node.
+
+    Raises:
+        HarnessError: it is not a module's name.
 
     Example:
         >>> missing_module("node-2", "my_company.llm_hooks").module
@@ -175,7 +168,10 @@ def missing_module(node_id: str, module: str) -> Fault:
 
 
 def unschedulable(after_s: float = 1800.0) -> Fault:
-    """The default placement group is never scheduled; after so long the start gives up.
+    """Make the default placement group unschedulable.
+
+    Args:
+        after_s: seconds after which the start gives up.
 
     Example:
         >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
@@ -186,11 +182,14 @@ def unschedulable(after_s: float = 1800.0) -> Fault:
 
 
 def engine_fails(error: Exception | str = "CUDA out of memory", *, after_s: float | None = None) -> Fault:
-    """The engine does not start.
+    """Make the start of the engine fail.
 
     Args:
-        error: what it raises; text stands for a ``RuntimeError``.
-        after_s: when; left out, after the cluster's ``engine_start_s``.
+        error: the exception that it raises; a text stands for a ``RuntimeError``.
+        after_s: seconds after which it fails. Default: the cluster's ``engine_start_s``.
+
+    Raises:
+        HarnessError: ``error`` is neither an exception nor a text.
 
     Example:
         >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
@@ -200,16 +199,19 @@ def engine_fails(error: Exception | str = "CUDA out of memory", *, after_s: floa
     failure = RuntimeError(error) if isinstance(error, str) else error
     if not isinstance(failure, Exception):
         raise HarnessError(f"engine_fails takes an exception or its text, not {error!r}")
-    return EngineFailsFault(failure, None if after_s is None else check_seconds("after_s", after_s))
+    return EngineFailsFault(failure, _optional_seconds("after_s", after_s))
 
 
 def replica_dies(at: HookName, *, times: int = 1, restart_s: float = 0.0) -> Fault:
-    """The replica's process dies once a point's hooks have run, and Serve starts it again from the beginning.
+    """Kill the replica's process after a hook point, so that Serve starts it again from the beginning.
 
     Args:
-        at: the point; one that runs in the replica.
-        times: so many starts die.
-        restart_s: how long Serve takes.
+        at: the hook point; one that runs in the replica.
+        times: how many starts die.
+        restart_s: seconds that Serve takes to start it again.
+
+    Raises:
+        HarnessError: the point runs on nodes.
 
     Example:
         >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
@@ -223,10 +225,10 @@ def replica_dies(at: HookName, *, times: int = 1, restart_s: float = 0.0) -> Fau
 
 
 def check_faults(faults: object, node_ids: tuple[str, ...]) -> tuple[Fault, ...]:
-    """See that faults are faults, on nodes that exist.
+    """Return faults as a tuple.
 
     Raises:
-        HarnessError: they are not.
+        HarnessError: they are not a list of faults, or one is on a node that does not exist.
     """
     if not isinstance(faults, list | tuple):
         raise HarnessError(f"faults= is a list, as in faults=[failing_download('node-1')], not {faults!r}")
@@ -244,23 +246,5 @@ def check_faults(faults: object, node_ids: tuple[str, ...]) -> tuple[Fault, ...]
     return tuple(faults)
 
 
-def check_seconds(name: str, value: object) -> float:
-    """A time that a test gives.
-
-    Raises:
-        HarnessError: it is negative, or no number.
-    """
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
-        raise HarnessError(f"{name}= is a number of seconds, 0 or more, not {value!r}")
-    return float(value)
-
-
-def check_count(name: str, value: object) -> int:
-    """A number that a test gives.
-
-    Raises:
-        HarnessError: it is no whole number, or none above zero.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise HarnessError(f"{name}= is a whole number, 1 or more, not {value!r}")
-    return value
+def _optional_seconds(name: str, value: float | None) -> float | None:
+    return None if value is None else check_seconds(name, value)

@@ -1,6 +1,6 @@
-"""The pytest plugin: fixtures, and the traces of a failing test's runs in its report.
+"""Pytest plugin: fixtures, and a section with the traces of the runs in the report of a failing test.
 
-It is there as soon as the package is installed beside pytest. It imports nothing of the harness before a test does.
+It is active wherever the package is installed, so it imports nothing of the harness before a test does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def fake_cluster() -> FakeCluster:
-    """A fake cluster of three nodes: `fake_cluster.run(config)`."""
+    """Return a fake cluster of three nodes: `fake_cluster.run(config)`."""
     from .cluster import FakeCluster
 
     return FakeCluster()
@@ -30,7 +30,7 @@ def fake_cluster() -> FakeCluster:
 
 @pytest.fixture
 def make_fake_cluster() -> type[FakeCluster]:
-    """Make a fake cluster of your own: `make_fake_cluster(nodes=2, faults=[...])`."""
+    """Return the class, to make a fake cluster with: `make_fake_cluster(nodes=2, faults=[...])`."""
     from .cluster import FakeCluster
 
     return FakeCluster
@@ -38,9 +38,9 @@ def make_fake_cluster() -> type[FakeCluster]:
 
 @pytest.fixture
 def hook_registry() -> Iterator[HookRegistry]:
-    """An empty registry: `@hook_registry.hook("on_...")`, then `FakeLLMConfig("m", hooks=[hook_registry])`.
+    """Yield an empty registry: `@hook_registry.hook("on_...")`, then `FakeLLMConfig("m", hooks=[hook_registry])`.
 
-    What `@hook` itself registers during the test, in it or in modules that it imports, is gone after it, too.
+    Hooks that `@hook` registers during the test, in it or in modules that it imports, are removed after it.
     """
     from serve_llm_hooks import HookRegistry, registry
 
@@ -52,19 +52,19 @@ def hook_registry() -> Iterator[HookRegistry]:
 
 
 def _recent() -> deque[FakeRun]:
-    """The last runs; none where no test has imported the harness."""
-    module = sys.modules.get("serve_llm_hooks_testing.run")
+    """Return the last runs; none if no test has imported the harness."""
+    module = sys.modules.get(f"{__package__}.run")
     return deque() if module is None else module.recent
 
 
 def pytest_runtest_setup() -> None:
-    """A test begins: what ran before is not its own."""
+    """Forget the runs of earlier tests."""
     _recent().clear()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Beside a failing test, show what ran."""
+    """Add the runs of a failing test to its report."""
     report = yield
     if report.failed:
         runs = _recent()

@@ -1,12 +1,10 @@
-"""What a run on a fake cluster tells."""
+"""The result of a run on a fake cluster."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-from serve_llm_hooks._core.points import HOOK_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -24,20 +22,18 @@ if TYPE_CHECKING:
     from .engine import FakeEngine
     from .faults import Fault
 
-__all__ = ["FakeNode", "FakeRun"]
-
 
 @dataclass
 class FakeNode:
-    """What happened on one node, as the node saw it.
+    """A node of a fake cluster after a run.
 
     Attributes:
-        node_id: ``"node-0"`` is the replica's own.
-        tasks: how many tasks it was sent: 0 says that nothing touched it.
-        downloaded: what it downloaded (begun downloads that failed included): the mode of each.
-        path: where the download went.
-        runtime_env: what its task ran in.
-        result: what the replica learnt, as in ``ctx.nodes``; ``None`` when it learnt nothing.
+        node_id: the node's id; ``"node-0"`` is the replica's own.
+        tasks: the number of tasks it was sent; 0 means that nothing was done on it.
+        downloaded: the mode of each download that it began, failed ones included.
+        path: where the model was downloaded to.
+        runtime_env: the runtime environment of its task.
+        result: what the replica knows of it, as in ``ctx.nodes``; ``None`` if nothing.
     """
 
     node_id: str
@@ -50,22 +46,23 @@ class FakeNode:
 
 @dataclass
 class FakeRun:
-    """One start of one replica on a fake cluster; what ``FakeCluster.run`` returns.
+    """The start of a replica on a fake cluster, as returned by ``FakeCluster.run``.
 
     Attributes:
-        output: what the engine was started with; ``None`` when the start failed.
-        trace: the hook calls; ``print(run.trace)`` shows a table.
-        error: what production would raise; ``None`` when the start succeeded.
-        elapsed_s: how long it took, in virtual seconds, earlier starts included.
-        nodes: node id to :class:`FakeNode`, all nodes of the cluster.
-        engine: what was started, with ``kwargs`` and ``model_path``; ``None`` when it was not.
-        ctx: the context that hooks in the replica were given.
-        hooks: the hooks that were to run for the model, whether they did or not.
-        known_hooks: gives these, and those that the config names for other models.
-        reached: the last hook point that the run came to; ``None`` when it came to none.
+        model_id: the model.
+        nodes: node id to :class:`FakeNode`, for all nodes of the cluster.
+        trace: the calls of hooks; ``print(run.trace)`` prints a table.
+        output: what the engine was started with; ``None`` if the start failed.
+        error: what production would raise; ``None`` if the start succeeded.
+        elapsed_s: virtual seconds that it took, earlier starts included.
+        engine: the engine, with ``kwargs`` and ``model_path``; ``None`` if it was not started.
+        ctx: the context of the hooks in the replica.
+        hooks: the hooks that are for the model, whether they ran or not.
+        known_hooks: returns these, and those that the config names for other models.
+        reached: the last hook point that the start reached; ``None`` if it reached none.
         earlier_starts: the starts that died before this one (:func:`~serve_llm_hooks_testing.replica_dies`).
-        notes: what it got away with: a hook that really sleeps, a thread left behind.
-        unstruck: the faults that it did not come to.
+        notes: problems that did not make it fail, such as a hook that really sleeps or a thread left behind.
+        unstruck: the faults that did not happen.
 
     Example:
         >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
@@ -91,24 +88,21 @@ class FakeRun:
 
     @property
     def not_idempotent(self) -> tuple[str, ...]:
-        """Hooks that went well in a start that died, and not so in the next one.
+        """Hooks that succeeded in a start that died and failed when the replica was started again.
 
         Example:
             >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, replica_dies
             >>> FakeCluster(faults=[replica_dies(at="on_after_init")]).run(FakeLLMConfig("m")).not_idempotent
             ()
         """
-        went_well = {
+        succeeded = {
             (event.point, event.hook) for start in self.earlier_starts for event in start.trace if event.outcome == "ok"
         }
-        changed = (
-            e.hook
-            for e in self.trace
-            if e.outcome not in ("ok", "cancelled", "disabled") and (e.point, e.hook) in went_well
-        )
-        return tuple(dict.fromkeys(changed))
+        failed = (event for event in self.trace if event.ran and event.outcome not in ("ok", "cancelled"))
+        return tuple(dict.fromkeys(event.hook for event in failed if (event.point, event.hook) in succeeded))
 
     def __str__(self) -> str:
+        """Return how the start ended, and its trace as a table."""
         end = f"failed: {type(self.error).__name__}: {self.error}" if self.error else "succeeded"
         head = f"start of model {self.model_id!r} on {len(self.nodes)} fake nodes: {end}, after {self.elapsed_s:g} s"
         lines = [head, str(self.trace), *(f"note: {note}" for note in self.notes)]
@@ -117,14 +111,10 @@ class FakeRun:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
+        """Return how the start ended, on one line."""
         end = f"failed with {type(self.error).__name__}" if self.error else "succeeded"
         return f"<FakeRun of {self.model_id!r}: {end} after {self.elapsed_s:g} s, {len(self.trace)} hook calls>"
 
 
-def furthest(*points: str | None) -> HookName | None:
-    """The last of these points in the order in which they run."""
-    return next((name for name in reversed(HOOK_NAMES) if name in points and name != "on_failure"), None)
-
-
 recent: deque[FakeRun] = deque(maxlen=3)
-"""The last runs of this process; the pytest plugin shows them beside a failing test."""
+"""The last runs of this process. The pytest plugin adds them to the report of a failing test."""

@@ -74,6 +74,19 @@ def after_download(ctx: CallbackCtx) -> None:
     note(ctx, "after the download", {id_: sorted(node.custom_data) for id_, node in ctx.nodes.items()})
 
 
+@hook("on_after_node_download")
+def where_it_is(ctx: NodeCtx) -> None:
+    note(ctx, "address and hostname", [bool(ctx.address), bool(ctx.hostname)])
+
+
+@hook("on_after_download")
+def where_nodes_are(ctx: CallbackCtx) -> None:
+    places = {node.node_id: (node.address, node.hostname) for node in ctx.nodes.values()}
+    note(ctx, "known", all(all(place) for place in places.values()))
+    # That of a call was sent to the node, and came back.
+    note(ctx, "in the trace", {(each.address, each.hostname) == places[each.node_id] for each in ctx.trace} == {True})
+
+
 @hook("on_after_placement_group")
 def after_placement_group(ctx: CallbackCtx) -> None:
     note(ctx, "after the group", [ctx.placement_group is not None, ctx.model_path])
@@ -127,6 +140,33 @@ def own_group_on_second_and_first(ctx: CallbackCtx) -> None:
 @hook("on_before_download")
 def no_download(ctx: CallbackCtx) -> bool:
     return False
+
+
+@hook("on_before_init")
+def changes_the_config(ctx: CallbackCtx) -> None:
+    ctx.llm_config.engine_kwargs["seed"] = 7
+
+
+@hook("on_before_engine_init")
+def removes_from_the_config(ctx: CallbackCtx) -> None:
+    del ctx.llm_config.engine_kwargs["max_model_len"]
+
+
+@hook("on_before_init")
+def parallel_in_both_places(ctx: CallbackCtx) -> None:
+    ctx.llm_config.engine_kwargs["tensor_parallel_size"] = 2
+    ctx.extra_init_kwargs["tensor_parallel_size"] = 2
+
+
+@hook("on_before_download")
+def changes_the_source(ctx: CallbackCtx) -> None:
+    config = getattr(ctx.llm_config, "model_loading_config", ctx.llm_config)
+    config.model_source = "/elsewhere/model"
+
+
+@hook("on_before_download")
+def mode_none(ctx: CallbackCtx) -> None:
+    ctx.worker_node_download_model = "NONE"
 
 
 @hook("on_before_download")
@@ -559,3 +599,61 @@ def notes_are_never_too_late(ctx: CallbackCtx) -> None:
 @hook("on_before_init")
 def writes_what_is_read_only(ctx: CallbackCtx) -> None:
     ctx.engine = "mine"  # type: ignore[misc]  # that is the point
+
+
+# -- failures that are hard to tell, and endings that nobody asked for -------------------------------------------------
+
+
+class Unreadable(ValueError):
+    """An exception without a text."""
+
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+    __repr__ = __str__
+
+
+@hook("on_before_init", order=1)
+def raises_what_cannot_be_read(ctx: CallbackCtx) -> None:
+    raise Unreadable
+
+
+@hook("on_before_init", on_error="warn")
+def raises_what_cannot_be_read_and_warns(ctx: CallbackCtx) -> None:
+    raise Unreadable
+
+
+@hook("on_before_node_download")
+def raises_what_cannot_be_read_on_its_node(ctx: NodeCtx) -> None:
+    raise Unreadable
+
+
+@hook("on_before_node_download")
+def raises_groups_that_are_shared(ctx: NodeCtx) -> None:
+    error: Exception = ValueError("the innermost")
+    for _ in range(40):
+        error = ExceptionGroup("shared", [error, error])
+    raise error
+
+
+@hook("on_after_placement_group")
+async def closes(ctx: CallbackCtx) -> None:
+    raise GeneratorExit("of its own")
+
+
+@hook("on_before_node_download")
+async def closes_on_its_node(ctx: NodeCtx) -> None:
+    raise GeneratorExit("of its own")
+
+
+@hook("on_after_placement_group")
+async def cancels(ctx: CallbackCtx) -> None:
+    raise asyncio.CancelledError("of its own")
+
+
+@hook("on_before_node_download")
+async def cancels_itself_on_its_node(ctx: NodeCtx) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(60)

@@ -23,16 +23,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import serve_llm_hooks_testing.cluster as cluster_module
-import serve_llm_hooks_testing.config as config_module
-import serve_llm_hooks_testing.start as start_module
+import serve_llm_hooks_testing._simulation.defaults as defaults_module
+import serve_llm_hooks_testing._simulation.replica as simulation_module
+import serve_llm_hooks_testing._simulation.simulated_cluster as cluster_module
 from scripts.docs_tables import renew
 from serve_llm_hooks import DownloadMode
 from serve_llm_hooks._node import work as node_module
 from serve_llm_hooks._node.task import PackedHook
 from serve_llm_hooks._replica import nodes as replica_module
-from serve_llm_hooks_testing import FakeCluster
-from serve_llm_hooks_testing.clock import VirtualLoop
+from serve_llm_hooks_testing import FakeCluster, FakePlacementGroup, VirtualLoop
+from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
+from serve_llm_hooks_testing._virtual_time.waiting import RealWork
 
 from .recorded import read_recorded
 from .scenarios import SCENARIOS
@@ -123,7 +124,7 @@ def no_pickling_of_hooks() -> None:
         return held[data] if data in held else pickle.loads(data)
 
     put(replica_module, "pack_hooks", pack)
-    put(start_module, "_check_travels", lambda config: None)
+    put(simulation_module, "_check_config_pickles", lambda config: None)
     put(node_module, "pickle", SimpleNamespace(loads=loads, dumps=pickle.dumps))
 
 
@@ -153,7 +154,7 @@ def _by_reference(packs: Any, unpacks: Any) -> None:
 @lie("every_point_runs_where_and_when_the_table_says")
 def one_process() -> None:
     """the replica and the nodes are one process"""
-    put(cluster_module, "process_id", lambda node_index: os.getpid())
+    put(cluster_module, "node_process_id", lambda node_index: os.getpid())
 
 
 # -- nodes ------------------------------------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ def one_process() -> None:
 
 def on_run(make: Callable[[Any], Any]) -> None:
     """Lie about what is run on a node."""
-    patch(FakeCluster, "run_on_node", make)
+    patch(SimulatedCluster, "run_on_node", make)
 
 
 @lie("every_point_runs_where_and_when_the_table_says")
@@ -236,7 +237,7 @@ def events_lost() -> None:
 @lie("the_local_mode_overrides_the_workers")
 def wrong_local_node() -> None:
     """the replica runs on the last node"""
-    put(FakeCluster, "local_node_id", property(lambda self: self.node_names[-1]))
+    put(SimulatedCluster, "local_node_id", property(lambda self: self.settings.node_names[-1]))
 
 
 @lie("nodes_that_a_replaced_group_adds_are_initialized_once")
@@ -251,7 +252,7 @@ def added_nodes_forgotten() -> None:
 
         return first_only
 
-    patch(FakeCluster, "node_ids", make)
+    patch(SimulatedCluster, "node_ids", make)
 
 
 @lie("a_group_of_before_init_is_used_instead_of_the_default")
@@ -260,11 +261,11 @@ def always_the_default_group() -> None:
 
     def make(node_ids: Any) -> Any:
         async def default(self: Any, group: Any) -> Any:
-            return await node_ids(self, self.default_group)
+            return await node_ids(self, self.settings.default_group)
 
         return default
 
-    patch(FakeCluster, "node_ids", make)
+    patch(SimulatedCluster, "node_ids", make)
 
 
 @lie("a_group_of_before_init_is_used_instead_of_the_default")
@@ -277,7 +278,7 @@ def nodes_sorted() -> None:
 
         return sorted_ids
 
-    patch(FakeCluster, "node_ids", make)
+    patch(SimulatedCluster, "node_ids", make)
 
 
 # -- time -------------------------------------------------------------------------------------------------------------
@@ -303,7 +304,7 @@ def clock_stands_still() -> None:
 @lie("a_blocking_hook_is_left_behind_at_its_timeout")
 def blocking_hooks_are_waited_for() -> None:
     """the clock waits for blocking hooks, however long"""
-    put(VirtualLoop, "_wait_for_jobs", lambda self, *, may_jump: not self._news_within(60))
+    put(RealWork, "_wait_for_jobs", lambda self, *, may_jump: not self._wait_for_wakeup(60))
 
 
 def _with_settings(**settings: float) -> None:
@@ -351,7 +352,7 @@ def download_failure_swallowed() -> None:
 
         return swallowing
 
-    patch(FakeCluster, "_download", make)
+    patch(SimulatedCluster, "_download", make)
 
 
 @lie("a_download_that_fails_quietly_is_an_error")
@@ -365,7 +366,7 @@ def quiet_failure_arrives() -> None:
 
         return arriving
 
-    patch(FakeCluster, "_download", make)
+    patch(SimulatedCluster, "_download", make)
 
 
 @lie("a_nodes_raylet_is_killed")
@@ -377,18 +378,18 @@ def lost_node_is_some_error() -> None:
 @lie("a_worker_process_dies_before_its_download")
 def lost_nodes_come_back() -> None:
     """a lost node answers"""
-    put(cluster_module, "packed_death", lambda point: PackedHook("-", "on_before_init", "", b""))
+    put(cluster_module, "packed_death_hook", lambda point: PackedHook("-", "on_before_init", "", b""))
 
 
 @lie("a_group_that_cannot_be_scheduled")
 def every_group_fits() -> None:
     """a group that cannot be scheduled is scheduled"""
     patch(
-        FakeCluster,
-        "striking",
-        lambda striking: (
+        SimulatedCluster,
+        "trigger",
+        lambda trigger: (
             lambda self, kind, node_id=None: (
-                [] if kind.__name__ == "UnschedulableFault" else striking(self, kind, node_id)
+                [] if kind.__name__ == "UnschedulableFault" else trigger(self, kind, node_id)
             )
         ),
     )
@@ -397,19 +398,17 @@ def every_group_fits() -> None:
 @lie("a_module_that_one_node_does_not_have")
 def modules_are_everywhere() -> None:
     """a module that is missing on a node is there"""
-    put(cluster_module, "packed_missing_module", lambda hook, module: hook)
+    put(cluster_module, "without_module", lambda hook, module: hook)
 
 
 @lie("an_engine_that_does_not_start")
 def engines_always_start() -> None:
     """an engine that does not start starts"""
     patch(
-        FakeCluster,
-        "striking",
-        lambda striking: (
-            lambda self, kind, node_id=None: (
-                [] if kind.__name__ == "EngineFailsFault" else striking(self, kind, node_id)
-            )
+        SimulatedCluster,
+        "trigger",
+        lambda trigger: (
+            lambda self, kind, node_id=None: [] if kind.__name__ == "EngineFailsFault" else trigger(self, kind, node_id)
         ),
     )
 
@@ -444,7 +443,7 @@ def arguments_not_checked() -> None:
 @lie("an_unknown_argument_of_the_config_is_refused")
 def config_not_checked() -> None:
     """any engine argument of the config will do"""
-    put(FakeCluster, "defaults", lambda self, llm_config: config_module.defaults_of(llm_config))
+    put(SimulatedCluster, "defaults", lambda self, llm_config: defaults_module.defaults_of(llm_config))
 
 
 def _other_defaults(**fields: Any) -> None:
@@ -472,7 +471,7 @@ def streaming_downloads() -> None:
 @lie("skipped_defaults_run_the_custom_point_and_the_engine_points")
 def replica_has_a_group() -> None:
     """the replica runs in a placement group from the start"""
-    _other_defaults(placement_group=cluster_module.FakePlacementGroup(["node-0", "node-1", "node-2"]))
+    _other_defaults(placement_group=FakePlacementGroup(["node-0", "node-1", "node-2"]))
 
 
 # -- running them -----------------------------------------------------------------------------------------------------

@@ -40,9 +40,14 @@ def scenario(*models: Model, **settings: Any) -> Callable[[Callable[..., None]],
 
 
 def ran(told: Told, where: str = "replica") -> list[str]:
-    """The names of the hooks that ran in the replica, or on a node, in order."""
+    """The names of the hooks that ran in the replica, or on a node, in order; disabled ones too."""
     lines = told["replica"] if where == "replica" else told["on nodes"].get(where, {"hooks": []})["hooks"]
-    return [line.split()[1] for line in lines]
+    return [line.split()[1] for line in lines if line.split()[2] != "skipped:"]
+
+
+def left_out(told: Told) -> list[str]:
+    """The hooks that a veto left out, each with its point and the reason, in order."""
+    return [line.replace(" skipped: ", ": ") for line in told["replica"] if line.split()[2] == "skipped:"]
 
 
 def notes(told: Told, where: str = "replica") -> Any:
@@ -106,6 +111,14 @@ def without_hooks_no_node_is_touched(told: Told) -> None:
     assert told["ctx"]["model path"] == "/contract/model"
 
 
+@scenario(Model([h.where_it_is, h.where_nodes_are]))
+def a_node_is_known_by_its_address_and_hostname(told: Told) -> None:
+    went_well(told)
+    assert notes(told, "node-2") == {"address and hostname": [True, True]}
+    assert notes(told)["known"]
+    assert notes(told)["in the trace"]
+
+
 @scenario(Model([h.skip_defaults, *h.EVERY_POINT]))
 def skipped_defaults_run_the_custom_point_and_the_engine_points(told: Told) -> None:
     went_well(told)
@@ -115,6 +128,15 @@ def skipped_defaults_run_the_custom_point_and_the_engine_points(told: Told) -> N
     assert told["nodes"] == {}
     assert told["output"]["the default group"]
     assert notes(told)["custom init"] == [False, None]
+    why = "vetoed at on_before_init: tests.contract.hooks:skip_defaults returned False"
+    assert left_out(told) == [
+        f"on_before_download before_download: {why}",
+        f"on_before_node_download before_node_first: {why}",
+        f"on_before_node_download before_node_second: {why}",
+        f"on_after_node_download after_node: {why}",
+        f"on_after_download after_download: {why}",
+        f"on_after_placement_group after_placement_group: {why}",
+    ]
 
 
 @scenario(
@@ -138,6 +160,12 @@ def a_vetoed_download_touches_no_node(told: Told) -> None:
     assert told["nodes"] == {}
     assert ran(told)[3:5] == ["after_download", "after_placement_group"]
     assert not told["ctx"]["run_init_node"]
+    why = "vetoed at on_before_download: tests.contract.hooks:no_download returned False"
+    assert left_out(told) == [
+        f"on_before_node_download before_node_first: {why}",
+        f"on_before_node_download before_node_second: {why}",
+        f"on_after_node_download after_node: {why}",
+    ]
 
 
 @scenario(Model([h.no_download_with_a_reason, h.go_on, h.no_download, h.before_download], source=BUCKET))
@@ -156,6 +184,16 @@ def all_hooks_of_a_point_run_and_one_veto_is_enough(told: Told) -> None:
 def run_init_node_is_the_veto_by_rays_name(told: Told) -> None:
     went_well(told)
     assert told["nodes"] == {}
+    assert left_out(told) == ["on_after_node_download after_node: a hook set ctx.run_init_node = False"]
+
+
+@scenario(Model([h.mode_none, h.before_node_first, h.after_node], source=BUCKET))
+def mode_none_skips_the_download_and_keeps_the_hooks(told: Told) -> None:
+    went_well(told)
+    for node in NODES:
+        assert ran(told, node) == ["before_node_first", "after_node"]
+        assert not told["nodes"][node]["downloaded"]
+    assert left_out(told) == []
 
 
 @scenario(Model([h.baked_in, h.before_node_first, h.after_node], source=BUCKET))
@@ -570,6 +608,51 @@ def a_hook_that_panics_on_its_node_has_failed(told: Told) -> None:
     assert "Panic: index out of range" in error["message"]
 
 
+@scenario(Model([h.raises_what_cannot_be_read_and_warns, h.raises_what_cannot_be_read, h.failure]), group=1)
+def an_exception_without_a_text_fails_its_hook(told: Told) -> None:
+    error = failed(told, "HookError", hook="tests.contract.hooks:raises_what_cannot_be_read")
+    assert error["message"].endswith("<Unreadable, whose text cannot be read>")
+    assert ran(told) == ["raises_what_cannot_be_read_and_warns", "raises_what_cannot_be_read", "failure"]
+
+
+@scenario(Model([h.raises_what_cannot_be_read_on_its_node, h.failure]), group=1)
+def an_exception_without_a_text_comes_from_a_node(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-0")
+    assert error["message"].endswith("<Unreadable, whose text cannot be read>")
+    assert ran(told) == ["failure"]
+
+
+@scenario(Model([h.raises_groups_that_are_shared]), group=1)
+def groups_that_are_shared_come_from_a_node_in_a_line(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-0")
+    assert len(error["message"]) < 500
+
+
+@scenario(Model([h.closes, h.failure]), group=1)
+def a_hook_that_raises_a_generators_exit_has_failed(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:closes")
+    assert ran(told) == ["closes", "failure"]
+
+
+@scenario(Model([h.cancels, h.failure]), group=1)
+def a_hook_that_cancels_without_being_asked_has_failed(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:cancels")
+    assert ran(told) == ["cancels", "failure"]
+
+
+@scenario(Model([h.closes_on_its_node, h.failure]), group=1)
+def a_hook_that_raises_a_generators_exit_on_its_node_has_failed(told: Told) -> None:
+    node_errors(told, "HookError", "node-0")
+    assert ran(told) == ["failure"]
+
+
+@scenario(Model([h.cancels_itself_on_its_node, h.failure]), group=1)
+def a_hook_that_cancels_itself_on_its_node_has_failed(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-0")
+    assert "it cancelled the task that it runs in" in error["message"]
+    assert ran(told) == ["failure"]
+
+
 @scenario(Model([h.breaks_at_the_start, h.failure, h.failure_that_fails, h.failure_after_that]))
 def a_failing_clean_up_changes_nothing(told: Told) -> None:
     failed(told, "HookError", hook="tests.contract.hooks:breaks_at_the_start")
@@ -832,3 +915,34 @@ def custom_data_stays_open_to_the_end(told: Told) -> None:
 @scenario(Model([h.writes_what_is_read_only]), group=1)
 def what_is_read_only_cannot_be_written(told: Told) -> None:
     failed(told, "HookError", cause="AttributeError")
+
+
+# -- a config that a hook changes -------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.changes_the_config, h.before_download, h.failure]), group=1)
+def a_hook_that_changes_the_config_is_told_what_to_write(told: Told) -> None:
+    error = failed(told, "EngineArgumentError")
+    assert "a hook at on_before_init changed ctx.llm_config.engine_kwargs['seed']" in error["message"]
+    assert "Set ctx.extra_init_kwargs['seed'] instead" in error["message"]
+    assert "7" not in error["message"]
+    assert ran(told) == ["changes_the_config", "failure"]
+
+
+@scenario(Model([h.removes_from_the_config], engine_kwargs={"max_model_len": 64}), group=1)
+def a_hook_that_removes_an_argument_from_the_config(told: Told) -> None:
+    error = failed(told, "EngineArgumentError")
+    assert "a hook at on_before_engine_init changed ctx.llm_config.engine_kwargs['max_model_len']" in error["message"]
+
+
+@scenario(Model([h.parallel_in_both_places]), group=1)
+def a_parallel_size_in_both_places_is_changed_all_the_same(told: Told) -> None:
+    error = failed(told, "EngineArgumentError")
+    assert "The placement group is made for a parallel size" in error["message"]
+
+
+@scenario(Model([h.changes_the_source]), group=1)
+def a_hook_that_changes_the_models_source(told: Told) -> None:
+    error = failed(told, "EngineArgumentError")
+    assert "a hook at on_before_download changed the model_source" in error["message"]
+    assert "Set ctx.model_path" in error["message"]

@@ -108,3 +108,38 @@ def function(ctx: CallbackCtx) -> None:
 def function_on_node(ctx: NodeCtx) -> None:
     """Before the class's method."""
     note(ctx, "function on the node")
+
+
+class Object:
+    """An object whose methods are hooks, each decorated on its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def here(self, ctx: CallbackCtx) -> None:
+        note(ctx, self.name)
+
+    def on_node(self, ctx: NodeCtx, *, secret: Secret | None = None) -> None:
+        note(ctx, f"{self.name} {secret.value if secret else ''}")
+
+
+class Secret:
+    """Prints like every other."""
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+first, second = Object("first"), Object("second")
+for each in (first, second):
+    HookRegistry().hook("on_before_init")(each.here)
+    HookRegistry().hook("on_before_node_download")(each.on_node)

@@ -77,6 +77,20 @@ def skip_default_skips_the_defaults_for_all(told: Told) -> None:
     ]
 
 
+@styled(
+    hooks=[
+        s.first.here,
+        s.second.here,
+        s.first.on_node,
+        *({"hook": s.second.on_node, "kwargs": {"secret": s.Secret(value)}} for value in ("a", "b", "a")),
+    ]
+)
+def bound_methods_travel_with_their_objects_and_secrets_are_told_apart(told: Told) -> None:
+    went_well(told)
+    assert notes(told) == ["first", "second"]
+    assert notes(told, "node-1") == ["first", "second", "first ", "second a", "second b"]
+
+
 @styled(callbacks=[s.too_late])
 def skip_default_too_late_is_an_error(told: Told) -> None:
     failed(told, "HookError", cause="ValueError", point="on_after_download")

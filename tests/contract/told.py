@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from serve_llm_hooks import CallbackCtx, HookEvent
+    from serve_llm_hooks._core.node import Node
 
 Told: TypeAlias = dict[str, Any]
 
@@ -26,8 +27,9 @@ _HARNESS = ("tests.contract.strikes:", "serve_llm_hooks_testing.")
 class Names:
     """How to name what a wing names in its own way."""
 
-    def __init__(self, node_ids: Sequence[str], paths: Callable[[str], str]) -> None:
-        self._node_ids = {node_id: f"node-{index}" for index, node_id in enumerate(node_ids)}
+    def __init__(self, nodes: Sequence[Node], paths: Callable[[str], str]) -> None:
+        self._nodes = {str(node): f"node node-{index}" for index, node in enumerate(nodes)}
+        self._node_ids = {node.node_id: f"node-{index}" for index, node in enumerate(nodes)}
         self._paths = paths
 
     def node(self, node_id: str) -> str:
@@ -36,7 +38,7 @@ class Names:
 
     def text(self, text: str) -> str:
         """A text without this wing's ids and paths."""
-        for node_id, name in self._node_ids.items():
+        for node_id, name in {**self._nodes, **self._node_ids}.items():
             text = text.replace(node_id, name)
         return self._paths(text)
 
@@ -140,7 +142,8 @@ def _told_trace(events: Sequence[HookEvent], ctx: CallbackCtx, names: Names) -> 
     in_replica: list[HookEvent] = []
     replica = ctx.trace.process_id
     for event in events:
-        if event.process_id == replica and not HOOK_POINTS[event.point].on_node:
+        nowhere = event.outcome == "skipped"  # no node was touched
+        if event.process_id == replica and (nowhere or not HOOK_POINTS[event.point].on_node):
             in_replica.append(event)
         else:
             on_nodes.setdefault(event.node_id, []).append(event)

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, FakePlacementGroup, faults as f
+from serve_llm_hooks_testing._simulation import replica
+from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster, made_up_node
 
 from . import strikes, wing
 from .told import Names, told_start
@@ -74,7 +76,7 @@ def _numbered(hooks: Any, node_ids: Sequence[str]) -> Any:
 # -- the fake one -----------------------------------------------------------------------------------------------------
 
 
-class _OrderedCluster(FakeCluster):
+class _OrderedCluster(SimulatedCluster):
     """A fake cluster on which no two moments are the same, so that what came before what can be told."""
 
     _ticks: itertools.count[int]
@@ -99,7 +101,7 @@ def fake_config(model: Model, hooks: Any) -> Any:
 
 def run_fake(scenario: Scenario, make_config: Callable[[Model, Any], Any] = fake_config) -> dict[str, Told]:
     """Run a scenario on a fake cluster; what each model's start told."""
-    cluster = _OrderedCluster(
+    cluster = FakeCluster(
         3,
         group_nodes=scenario.group,
         in_group=False,  # the real wing starts outside of Serve
@@ -113,14 +115,20 @@ def run_fake(scenario: Scenario, make_config: Callable[[Model, Any], Any] = fake
     def make_group(numbers: Sequence[int]) -> FakePlacementGroup:
         return FakePlacementGroup([cluster.node_names[number] for number in numbers])
 
-    with _replica(scenario, make_group), warnings.catch_warnings(), ThreadPoolExecutor() as threads:
+    with (
+        _replica(scenario, make_group),
+        warnings.catch_warnings(),
+        pytest.MonkeyPatch.context() as patch,
+        ThreadPoolExecutor() as threads,
+    ):
         warnings.simplefilter("ignore")
+        patch.setattr(replica, "SimulatedCluster", _OrderedCluster)
         told = threads.map(partial(_start_fake, cluster, make_config), _models(scenario))
         return {model.model_id: each for model, each in zip(scenario.models, told, strict=True)}
 
 
 def _start_fake(cluster: FakeCluster, make_config: Callable[[Model, Any], Any], model: Model) -> Told:
-    names = Names(cluster.node_names, _fake_path)
+    names = Names([made_up_node(name) for name in cluster.node_names], _fake_path)
     fields: dict[str, Any] = {"default_group": cluster.default_group, "group_nodes": _fake_group_nodes, "names": names}
     try:
         config = make_config(model, _numbered(model.hooks, cluster.node_names))
@@ -194,8 +202,10 @@ class RealWing:
 
     def run(self, scenario: Scenario) -> dict[str, Told]:
         """Run a scenario; what each model's start told."""
+        from serve_llm_hooks.ray import RayCluster
+
         with self._nodes(scenario) as (slots, node_ids, raylet_pid), _Groups(slots) as groups:
-            names = Names(node_ids, self._path)
+            names = Names([RayCluster().node(node_id) for node_id in node_ids], self._path)
 
             async def start_all() -> list[Told]:
                 return await asyncio.gather(

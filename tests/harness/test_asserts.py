@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from serve_llm_hooks import skip
 from serve_llm_hooks_testing import (
     FakeCluster,
     FakeLLMConfig,
@@ -21,7 +22,7 @@ from serve_llm_hooks_testing import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from serve_llm_hooks import CallbackCtx, HookRegistry, NodeCtx
+    from serve_llm_hooks import CallbackCtx, HookRegistry, NodeCtx, Skip
 
 
 @pytest.fixture
@@ -119,6 +120,8 @@ def test_where_a_hook_ran(run: FakeRun) -> None:
         assert_ran_on(run, "unpack", node_ids=["node-9"])
     with pytest.raises(HarnessError, match="one of the two"):
         assert_ran_on(run, "unpack")
+    with pytest.raises(HarnessError, match=r"as in node_ids=\['node-1'\], not 'node-1'$"):
+        assert_ran_on(run, "unpack", node_ids="node-1")
 
 
 def test_a_failed_hook_did_not_run_to_its_end(hooks: HookRegistry) -> None:
@@ -189,3 +192,20 @@ def test_a_disabled_hook_did_not_run(hooks: HookRegistry, monkeypatch: pytest.Mo
     with pytest.raises(AssertionError, match=f"'fetch' did not run, because it is {why}"):
         assert_order(run, "begin", "fetch")
     assert why in str(run)
+
+
+def test_a_hook_that_a_veto_left_out_did_not_run(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_download")
+    def baked(ctx: CallbackCtx) -> Skip:
+        return skip("in the image")
+
+    @hooks.hook("on_before_node_download")
+    def check_disk(ctx: NodeCtx) -> None: ...
+
+    run = FakeCluster(nodes=2).run(FakeLLMConfig("m", hooks=[hooks]))
+    assert_not_run(run, "check_disk")
+    why = "it is skipped: vetoed at on_before_download: in the image"
+    with pytest.raises(AssertionError, match=f"ran on 0, because {why}"):
+        assert_ran_on(run, "check_disk", node_count=2)
+    with pytest.raises(AssertionError, match=f"'check_disk' did not run, because {why}"):
+        assert_order(run, "baked", "check_disk")

@@ -17,7 +17,15 @@ from serve_llm_hooks import (
     UnknownHookError,
     skip,
 )
-from serve_llm_hooks_testing import HarnessError, acall_hook, call_hook, callback_ctx, node_ctx
+from serve_llm_hooks_testing import (
+    FakeCluster,
+    FakeLLMConfig,
+    HarnessError,
+    acall_hook,
+    call_hook,
+    callback_ctx,
+    node_ctx,
+)
 
 
 def test_a_hook_on_a_node(hooks: HookRegistry) -> None:
@@ -96,3 +104,18 @@ def test_in_an_async_test(hooks: HookRegistry) -> None:
         assert await acall_hook(veto, callback_ctx()) == skip("not today")
 
     asyncio.run(main())
+
+
+def test_a_node_has_the_address_that_it_has_on_a_fake_cluster(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_node_download")
+    def look(ctx: NodeCtx) -> None:
+        ctx.custom_data["place"] = [ctx.address, ctx.hostname]
+
+    run = FakeCluster(nodes=257).run(FakeLLMConfig("m", hooks=[look]))
+    assert run.ctx is not None
+    assert run.ctx.nodes["node-0"].custom_data["place"] == ["10.0.0.1", "node-0"]
+    assert run.ctx.nodes["node-256"].address == "10.0.1.1"
+    ctx = node_ctx("m", node_id="node-256")
+    call_hook(look, ctx)
+    assert ctx.custom_data["place"] == run.ctx.nodes["node-256"].custom_data["place"]
+    assert node_ctx("m", node_id="elsewhere").address == ""

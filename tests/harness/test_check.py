@@ -12,6 +12,7 @@ from serve_llm_hooks_testing import check_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from serve_llm_hooks import HookRegistry, NodeCtx
 
@@ -244,3 +245,26 @@ def test_all_problems_come_at_once_and_check_false_raises_none(module: Callable[
     found = check_hooks(name, model_id="m", check=False)
     assert len(found.problems) == 2
     assert str(found).startswith("2 problems found:\n1. ")
+
+
+def test_a_hooks_file_that_uses_the_file_beside_it(module: Callable[[str, str], str], tmp_path: Path) -> None:
+    module("helpers_beside", "def go(): ...")
+    file = tmp_path / "with_sibling.py"
+    file.write_text(
+        "import helpers_beside\nfrom serve_llm_hooks import hook\n\n"
+        '@hook("on_before_node_download")\ndef ask(ctx): helpers_beside.go()\n'
+    )
+    with pytest.raises(
+        AssertionError, match=r"(?s)1 problem found.*'helpers_beside', which lies beside its hooks file"
+    ):
+        check_hooks(str(file))
+
+
+def test_what_pickle_sends_by_name_out_of_a_hooks_file(tmp_path: Path) -> None:
+    file = tmp_path / "by_name.py"
+    file.write_text(
+        "from typing import NewType\nfrom serve_llm_hooks import hook\n\nFolder = NewType('Folder', str)\n\n"
+        '@hook("on_before_node_download")\ndef ask(ctx): Folder("/")\n'
+    )
+    with pytest.raises(AssertionError, match=r"it uses by_name_\w+\.Folder, which pickle sends by name"):
+        check_hooks(str(file))

@@ -38,6 +38,7 @@ from serve_llm_hooks_testing import (
     RayInFakeRunError,
     engine_fails,
 )
+from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 
 def test_it_is_a_cluster() -> None:
-    cluster: Cluster = FakeCluster()
+    cluster: Cluster = SimulatedCluster(FakeCluster(), time.perf_counter)
     assert cluster.local_node_id == "node-0"
 
 
@@ -290,6 +291,11 @@ def test_a_replaced_placement_group_is_used(hooks: HookRegistry) -> None:
     assert run.engine.placement_group == FakePlacementGroup(["node-0", "node-3"])
 
 
+def test_a_group_of_one_node_is_a_list_too() -> None:
+    with pytest.raises(HarnessError, match=r"takes a list of nodes, as in \['node-1'\], not 'node-1'$"):
+        FakePlacementGroup("node-1")
+
+
 def test_a_group_on_nodes_that_are_not_there(hooks: HookRegistry) -> None:
     @hooks.hook("on_before_init")
     def elsewhere(ctx: CallbackCtx) -> None:
@@ -384,7 +390,9 @@ def test_run_inside_a_loop_says_arun() -> None:
         ({"engine_start_s": -0.1}, "engine_start_s="),
         ({"download_s": "20"}, "download_s="),
         ({"real_sleep_limit_s": 0}, "real_sleep_limit_s="),
-        ({"node_timeout_s": float("nan")}, "node_timeout_s="),
+        ({"node_timeout_s": float("nan")}, "node_timeout_s is a positive number"),
+        ({"node_timeout_s": 0}, "node_timeout_s is a positive number"),
+        ({"node_grace_s": "5"}, "node_grace_s is a number of seconds, 0 or more"),
     ],
 )
 def test_clusters_that_make_no_sense(arguments: dict[str, Any], says: str) -> None:
@@ -592,3 +600,16 @@ def test_a_run_leaves_the_garbage_collector_as_it_was(hooks: HookRegistry) -> No
     assert seen[:2] == before[:2]
     assert seen[2] > before[2]
     assert gc.get_threshold() == before
+
+
+def test_a_config_whose_hooks_are_for_another_model_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    hooks = HookRegistry()
+
+    @hooks.hook("on_before_init", model_id="qwen/*")
+    def setup(ctx: CallbackCtx) -> None: ...
+
+    config = FakeLLMConfig("Qwen/Qwen3-8B", hooks=[hooks])
+    (record,) = caplog.records
+    assert "setup at on_before_init (model_id='qwen/*', which differs from 'Qwen/Qwen3-8B'" in record.getMessage()
+    assert not list(FakeCluster().run(config).trace)
+    assert len(caplog.records) == 1

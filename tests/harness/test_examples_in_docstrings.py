@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ import serve_llm_hooks_testing
 
 MODULES = [
     "serve_llm_hooks_testing",
-    *(f"serve_llm_hooks_testing.{module.name}" for module in pkgutil.iter_modules(serve_llm_hooks_testing.__path__)),
+    *(module.name for module in pkgutil.walk_packages(serve_llm_hooks_testing.__path__, "serve_llm_hooks_testing.")),
 ]
 
 
@@ -22,11 +23,12 @@ def test_examples(name: str) -> None:
 
 
 def test_everything_public_has_an_example() -> None:
+    harness: Any = serve_llm_hooks_testing  # its names are found at run time, so checkers know no __all__ of it
     without = [
         name
-        for name in serve_llm_hooks_testing.__all__
+        for name in harness.__all__
         if not name.endswith(("Error", "Warning"))
         and name not in ("Fault", "FakeAnswer", "FakeNode", "HookCheck")  # what functions and runs give
-        and ">>>" not in (getattr(serve_llm_hooks_testing, name).__doc__ or "")
+        and ">>>" not in (getattr(harness, name).__doc__ or "")
     ]
     assert without == []

@@ -174,6 +174,62 @@ def test_a_replica_that_dies_and_starts_again(hooks: HookRegistry) -> None:
     assert "start 1 of 2, which died" in str(run)
 
 
+@pytest.mark.parametrize("is_async", [True, False])
+def test_a_death_leaves_no_line_in_the_trace_and_nothing_to_clean_up(hooks: HookRegistry, is_async: bool) -> None:
+    ran: list[str] = []
+
+    def sync(ctx: CallbackCtx) -> None:
+        ran.append("hook")
+
+    async def asynchronous(ctx: CallbackCtx) -> None:
+        ran.append("hook")
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            ran.append("cancelled")
+
+    @hooks.hook("on_failure")
+    def clean_up(ctx: CallbackCtx) -> None:
+        ran.append("on_failure")
+
+    hooks.hook("on_before_engine_init", timeout_s=30)(asynchronous if is_async else sync)
+    run = FakeCluster(faults=[replica_dies(at="on_before_engine_init")]).run(FakeLLMConfig("m", hooks=[hooks]))
+    (died,) = run.earlier_starts
+    assert died.ctx is not None
+    for trace in (died.trace, died.ctx.trace):
+        assert [event.outcome for event in trace] == ["ok"]
+    assert ran == ["hook", "hook"]
+    assert (died.error, died.output, died.engine, died.reached) == (None, None, None, "on_after_node_download")
+
+
+def test_a_replica_that_dies_while_it_cleans_up(hooks: HookRegistry) -> None:
+    attempts: list[int] = []
+
+    @hooks.hook("on_before_init")
+    def fails_once(ctx: CallbackCtx) -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise OSError("disk full")
+
+    run = FakeCluster(faults=[replica_dies(at="on_failure")]).run(FakeLLMConfig("m", hooks=[hooks]))
+    assert [[event.outcome for event in start.trace] for start in run.earlier_starts] == [["failed"]]
+    assert run.error is None
+
+
+def test_a_node_that_is_lost_does_not_keep_the_others_from_their_grace(hooks: HookRegistry) -> None:
+    @hooks.hook("on_after_node_download")
+    async def unpack(ctx: NodeCtx) -> None:
+        await asyncio.sleep(8 if ctx.is_local else 1000)
+
+    faults = [lost_node("node-1", at="on_before_node_download", noticed_after_s=25)]
+    run = FakeCluster(nodes=3, node_grace_s=10, faults=faults).run(FakeLLMConfig("m", hooks=[hooks]), check=False)
+    assert failed(run, NodeLostError) == ["node-1"]
+    assert run.elapsed_s == 35
+    assert {event.node_id: event.outcome for event in run.trace} == {"node-0": "ok"}
+    assert run.nodes["node-2"].result is not None
+    assert "cancelled" in str(run.nodes["node-2"].result.error)
+
+
 def test_which_hooks_were_not_idempotent(hooks: HookRegistry) -> None:
     made: list[str] = []
 

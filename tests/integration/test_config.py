@@ -27,6 +27,8 @@ from serve_llm_hooks import (
     registry,
 )
 from serve_llm_hooks._observe import progress as progress_module
+from tests.conftest import written
+from tests.harness.test_odd_inputs import ODD, SECRET, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,7 +132,7 @@ def test_a_module_that_is_shipped_is_looked_for_in_the_replica(three_nodes: list
     with pytest.raises(HookLoadError) as caught:  # which this process is not
         asyncio.run(initialize_node(config))
     assert str(caught.value).startswith(
-        f"in the replica of model 'm' on node {three_nodes[0]}: hooks module 'shipped.hooks' cannot be found"
+        f"in the replica of model 'm' on {written(three_nodes[0])}: hooks module 'shipped.hooks' cannot be found"
     )
     assert "runtime_env={'working_dir': ...} or {'py_modules': [...]} ships it" in str(caught.value)
 
@@ -648,3 +650,136 @@ def test_where_nothing_is_allowed_a_config_without_hooks_is(
     monkeypatch.setenv("SERVE_LLM_HOOKS_ALLOW", "")
     config = pickle.loads(cloudpickle.dumps(LLMConfig(model_id="m", **CPU)))
     assert config.callback_hooks() == []
+
+
+def test_what_travels_by_value_travels_with_the_config(three_nodes: list[str], tmp_path: Path) -> None:
+    """Serve pickles with Ray's own cloudpickle, which does not know our hooks files, nor what is cached there."""
+    import subprocess
+
+    from ray import cloudpickle
+
+    from serve_llm_hooks import load_hooks
+    from serve_llm_hooks.ray import LLMConfig
+
+    file = tmp_path / "by_value.py"
+    file.write_text(
+        "import functools\nfrom serve_llm_hooks import hook\n\n@functools.cache\ndef cached(): return 'cached'\n\n"
+        "@hook('on_before_init')\ndef ask(ctx): return cached()\n\n"
+        "class Asks:\n    def on_before_init(self, ctx): return cached()\n\nasks = Asks()\n"
+    )
+    given = load_hooks(str(file))
+    fn = next(iter(given)).fn
+    asks = fn.__globals__["asks"]
+    config = LLMConfig(model_id="m", hooks=[given, fn, asks], callback=asks, **CPU)
+    there = (
+        "import pickle, sys\nconfig = pickle.loads(sys.stdin.buffer.read())\nregistry, fn, asks = config.hooks\n"
+        "print(fn(None), asks.on_before_init(None), asks is config.callback, next(iter(registry)).fn is fn)\n"
+    )
+    data = cloudpickle.dumps(config)
+    told = subprocess.run([sys.executable, "-c", there], input=data, capture_output=True, check=True).stdout
+    assert told.decode().splitlines()[-1] == "cached cached True True"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("fields", "message"), ODD.values(), ids=ODD)
+def test_an_odd_field(fields: dict[str, Any], message: str) -> None:
+    """As ``FakeLLMConfig`` refuses it."""
+    from serve_llm_hooks.ray import LLMConfig
+
+    refuse(lambda **given: LLMConfig(model_id="m", **CPU, **given), fields, message)
+
+
+def test_what_ray_refuses_shows_no_value() -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    for field in ("engine_kwargs", "runtime_env", "callback_kwargs", "deployment_config"):
+        refuse(lambda **given: LLMConfig(model_id="m", **CPU, **given), {field: [SECRET]}, field)
+
+
+def test_a_models_name_in_place_of_its_loading_config() -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    with pytest.raises(ValueError, match=r"model_loading_config= is a mapping, as in .*, not 'org/model'"):
+        LLMConfig(model_id="m", model_loading_config="org/model", **CPU)
+    with pytest.raises(ValueError, match="model_loading_config"):
+        LLMConfig(model_loading_config="org/model", **CPU)
+
+
+@pytest.mark.parametrize(
+    ("brings", "module", "file"),
+    [
+        ({"working_dir": "https://example.com/x.zip"}, True, True),
+        ({"image_uri": "acme/llm"}, True, True),
+        ({"py_modules": ["https://example.com/x.zip"]}, True, False),
+        ({"pip": ["acme-llm"]}, True, False),
+        ({"pip": {"packages": []}}, False, False),
+        ({"py_modules": [""]}, False, False),
+        ({"working_dir": " "}, False, False),
+        ({"env_vars": {"A": "1"}}, False, False),
+        (None, False, False),
+    ],
+)
+def test_what_the_replica_may_have_is_let_through(brings: dict[str, Any] | None, module: bool, file: bool) -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    for name, passes in (("acme_llm_elsewhere.hooks", module), ("hooks/elsewhere.py", file)):
+        if passes:
+            LLMConfig(model_id="m", hooks=[name], runtime_env=brings, **CPU)
+        else:
+            with pytest.raises(HookLoadError, match=r"cannot be found|is not there"):
+                LLMConfig(model_id="m", hooks=[name], runtime_env=brings, **CPU)
+
+
+NONSENSE = [float("nan"), float("inf"), -1, "5", [], True, 10**400]
+
+
+@pytest.mark.parametrize("value", NONSENSE)
+@pytest.mark.parametrize("name", ["node_timeout_s", "node_grace_s", "placement_group_timeout_s"])
+def test_limits_are_numbers_of_seconds(name: str, value: Any) -> None:
+    from serve_llm_hooks.ray import RayCluster
+
+    with pytest.raises(ValueError, match=f"{name} is a (positive )?number of seconds"):
+        RayCluster(**{name: value})
+
+
+def test_a_grace_may_be_none_at_all_but_not_nothing() -> None:
+    from serve_llm_hooks.ray import RayCluster
+
+    assert RayCluster(node_grace_s=0).node_grace_s == 0
+    grace: Any = None
+    with pytest.raises(ValueError, match="node_grace_s is a number of seconds, 0 or more, as in 600, not None"):
+        RayCluster(node_grace_s=grace)
+    with pytest.raises(ValueError, match="node_timeout_s is a positive number of seconds, as in 600, not 0"):
+        RayCluster(node_timeout_s=0)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "0", "an hour", ""])
+@pytest.mark.parametrize("name", ["NODE_TIMEOUT_S", "PLACEMENT_GROUP_TIMEOUT_S"])
+def test_limits_of_the_environment(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from serve_llm_hooks.ray import RayCluster
+
+    monkeypatch.setenv(f"SERVE_LLM_HOOKS_{name}", value)
+    with pytest.raises(ValueError, match=f"SERVE_LLM_HOOKS_{name} is a positive number of seconds, as in '600', not"):
+        RayCluster()
+    monkeypatch.setenv(f"SERVE_LLM_HOOKS_{name}", "12.5")
+    assert RayCluster().node_grace_s == 10
+
+
+def test_a_config_whose_hooks_are_for_another_model_says_so(
+    three_nodes: list[str], hook_registry: HookRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    import cloudpickle
+
+    from serve_llm_hooks.ray import LLMConfig
+
+    @hook_registry.hook("on_before_init", model_id="qwen/*")
+    def of_qwen(ctx: CallbackCtx) -> None: ...
+
+    caplog.set_level(logging.WARNING, "serve_llm_hooks")  # an engine of another test may have silenced it
+    config = LLMConfig(model_id="Qwen/Qwen3-8B", hooks=[hook_registry], **CPU)
+    (message,) = warnings_of(caplog)
+    assert "of_qwen at on_before_init (model_id='qwen/*', which differs from 'Qwen/Qwen3-8B'" in message
+    caplog.clear()
+    LLMConfig(model_id="qwen/qwen3", hooks=[hook_registry], **CPU)
+    cloudpickle.dumps(config)
+    assert warnings_of(caplog) == []  # once for each config, and not each time that it travels

@@ -17,6 +17,7 @@ import pytest
 
 from serve_llm_hooks import HookLoadError, HookRegistry
 from tests import stub_engine
+from tests.conftest import written
 from tests.deployed import chat, deploy
 
 from .hooks.entrance import KeepsALock, KeepsALockThroughPhases
@@ -733,7 +734,7 @@ def test_a_replica_that_can_never_start_is_told_when_the_app_is_built(
     assert [message.split("'")[1] for message in messages] == deployments
     for message in messages:
         assert "': no replica can start on this cluster, and Serve will wait for ever: asked for PACK of {" in message
-        assert f"node {three_nodes[1][:8]}: {{" in message
+        assert f"{written(three_nodes[1])}: {{" in message
         assert "'CPU': 4.0" in message
 
 
@@ -750,6 +751,36 @@ def test_a_server_class_that_rays_builder_does_not_use_is_told(
     build_dp_openai_app({"llm_config": {**fields, "server_cls": Mine, "engine_kwargs": {"data_parallel_size": 1}}})
     (message,) = warnings_of(caplog)
     assert message.startswith("model 'm': server_cls='Mine' of llm_config is not used: Ray's builder for this kind of")
+
+
+@pytest.mark.parametrize("kind", ["application", "ray_actor_options"])
+def test_variables_that_the_configs_own_replace_are_told(
+    kind: str, fields: dict[str, Any], three_nodes: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    import ray
+
+    from serve_llm_hooks.ray import build_dp_openai_app, build_openai_app
+
+    env = {"env_vars": {"SERVE_LLM_HOOKS_ALLOW": "*", "SERVE_LLM_HOOKS_DISABLE": "f", "OTHER": "1"}}
+    own = fields["runtime_env"]["env_vars"]
+    with pytest.MonkeyPatch.context() as patch:
+        if kind == "application":
+            patch.setattr(type(ray.get_runtime_context()), "runtime_env", env)
+        else:
+            fields["deployment_config"]["ray_actor_options"] = {"runtime_env": env}
+        own["SERVE_LLM_HOOKS_DISABLE"] = ""
+        app = build_openai_app({"llm_configs": [fields]})
+        (message,) = warnings_of(caplog)
+        assert message.startswith("model 'm': SERVE_LLM_HOOKS_ALLOW will not be set in its replicas and on its nodes: ")
+        build_dp_openai_app({"llm_config": {**fields, "engine_kwargs": {"data_parallel_size": 1}}})
+        assert warnings_of(caplog) == [message, message]
+        # It is what Ray does.
+        (servers,) = app._bound_deployment.init_kwargs["llm_deployments"].values()
+        assert servers._bound_deployment.ray_actor_options["runtime_env"]["env_vars"] == own
+        caplog.clear()
+        own["SERVE_LLM_HOOKS_ALLOW"] = "*"
+        build_openai_app({"llm_configs": [fields]})
+        assert warnings_of(caplog) == []
 
 
 def test_what_fits_exactly_is_no_cause_for_a_warning(ray_cluster: Any, three_nodes: list[str]) -> None:

@@ -38,7 +38,7 @@ from serve_llm_hooks import (
 )
 from serve_llm_hooks._core.points import HOOK_NAMES, HOOK_POINTS
 from tests import stub_engine
-from tests.conftest import no_groups_left
+from tests.conftest import no_groups_left, written
 from tests.deployed import chat
 from tests.faulty_s3 import CUT, DENIED, DENIED_WEIGHTS, STUCK, faulty_s3
 
@@ -206,7 +206,7 @@ def test_a_raylet_is_killed(
     error = only(told.error)
     assert isinstance(error, NodeLostError)
     assert error.node_id == doomed.node_id
-    assert doomed.node_id in str(told.error)
+    assert written(doomed.node_id) in str(told.error)
     assert "out of memory" not in str(told.error)
     assert told.run.ctx.nodes[three_nodes[0]].error == "cancelled, because another node failed"
     for node_id in (doomed.node_id, three_nodes[0]):
@@ -259,7 +259,7 @@ def test_a_worker_process_is_killed(make_config: Callable[..., Any], three_nodes
     error = only(told.error)
     assert isinstance(error, NodeLostError)
     assert error.node_id in three_nodes
-    killed = f"the process of model 'm' on node {error.node_id} was killed (out of memory?)"
+    killed = f"the process of model 'm' on {written(error.node_id)} was killed (out of memory?)"
     assert killed in str(told.error)
 
 
@@ -332,6 +332,75 @@ def test_a_hook_blocks_its_whole_process(make_config: Callable[..., Any], tmp_pa
     assert "did not answer within 30 s" in str(error)
 
 
+@pytest.fixture
+def under_nohup(ray_cluster: Any, three_nodes: list[str]) -> Iterator[Doomed]:
+    """Start a fourth node as `nohup` would, and with asyncio's own event loops."""
+    import ray
+
+    slot = f"slot-{next(_slots)}"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        environment = {"RAY_USE_UVLOOP": "0", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+        node = ray_cluster.add_node(num_cpus=4, resources={slot: 1000}, env_vars=environment)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        (node_id,) = (each["NodeID"] for each in ray.nodes() if slot in each["Resources"])
+        yield Doomed(node_id, slot, node.all_processes["raylet"][0].process.pid)
+    finally:
+        ray_cluster.remove_node(node, allow_graceful=False)
+
+
+@pytest.mark.fault(
+    "a node's task is cancelled where interrupts are ignored (`nohup`) and without uvloop",
+    promise="its async hooks are cancelled, and may clean up, as everywhere else",
+)
+@pytest.mark.parametrize("timeout_s", [None, FOR_EVER])
+def test_a_hook_cleans_up_under_nohup(
+    timeout_s: float | None, make_config: Callable[..., Any], under_nohup: Doomed, tmp_path: Path
+) -> None:
+    async def wait(ctx: NodeCtx) -> None:
+        leave_pid(tmp_path / "pid")
+        try:
+            await asyncio.sleep(FOR_EVER)
+        finally:
+            await asyncio.sleep(0.2)
+            (tmp_path / "cleaned").write_text(type(asyncio.get_running_loop()).__module__)
+
+    with open(f"/proc/{under_nohup.raylet}/status") as status:
+        (ignored,) = (int(line.split()[1], 16) for line in status if line.startswith("SigIgn:"))
+    assert ignored & 1 << signal.SIGINT - 1
+
+    config = make_config(
+        hook("on_before_node_download", timeout_s=timeout_s)(wait), placement_group_config=over(under_nohup.slot)
+    )
+    told = fail(config, node_timeout_s=30)
+
+    assert "did not answer within 30 s" in str(told.error)
+    wait_until_ended(tmp_path / "pid")
+    assert (tmp_path / "cleaned").read_text().startswith("asyncio")
+
+
+@pytest.mark.fault(
+    "an async hook on a node raises `KeyboardInterrupt`, or cancels the task that it runs in",
+    promise="`HookError` with the hook and the node",
+)
+@pytest.mark.parametrize("kind", ["KeyboardInterrupt", "cancelled"])
+def test_a_hook_ends_in_a_way_that_nobody_asked_for(kind: str, make_config: Callable[..., Any]) -> None:
+    async def ends(ctx: NodeCtx) -> None:
+        if kind == "KeyboardInterrupt":
+            raise KeyboardInterrupt("of its own")
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(1)
+
+    error = only(fail(make_config(hook("on_before_node_download")(ends), nodes=1), node_timeout_s=LONG_S).error)
+    assert isinstance(error, HookError)
+    assert error.node_id is not None
+    assert kind in str(error)
+
+
 # -- placement groups ---------------------------------------------------------------------------------------------
 
 
@@ -388,10 +457,11 @@ def test_what_a_start_waits_for_is_said_while_it_waits(
         while not told.exists():
             time.sleep(0.05)
 
-    group, nodes = "waiting for its placement group to be scheduled", f"waiting for 1 of 1 nodes: {three_nodes[1]}"
+    group = "waiting for its placement group to be scheduled"
+    nodes = f"waiting for 1 of 1 nodes: {written(three_nodes[1]).removeprefix('node ')}"
     listener = Listener({group: lambda: ray.util.remove_placement_group(room), nodes: told.touch})
     log = logging.getLogger("serve_llm_hooks")
-    monkeypatch.setattr("serve_llm_hooks.progress.PROGRESS_S", 0.2)
+    monkeypatch.setattr("serve_llm_hooks._observe.progress.PROGRESS_S", 0.2)
     caplog.set_level(logging.INFO, logger=log.name)
     log.addHandler(listener)
     try:
@@ -405,7 +475,7 @@ def test_what_a_start_waits_for_is_said_while_it_waits(
     finally:
         log.removeHandler(listener)
 
-    assert [line.partition(" (")[0] for line in listener.heard] == [f"model 'm': {group}", f"model 'm': {nodes}"]
+    assert [line.rpartition(" (")[0] for line in listener.heard] == [f"model 'm': {group}", f"model 'm': {nodes}"]
 
 
 # -- downloads ----------------------------------------------------------------------------------------------------
@@ -454,7 +524,7 @@ def test_a_download_fails(
     error = only(told.error)
     assert isinstance(error, DownloadError)
     assert error.node_id in three_nodes
-    assert f"model 'absent' could not be downloaded to node {error.node_id} from s3://{bucket}/m: " in str(error)
+    assert f"model 'absent' could not be downloaded to {written(error.node_id)} from s3://{bucket}/m: " in str(error)
     assert re.search(cause, str(error))
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import stub_engine
 
 pytestmark = pytest.mark.ray
 
@@ -58,3 +63,37 @@ def test_who_has_configured_our_logger_keeps_it_so(ray_cluster: Any, three_nodes
 
     task = ray.remote(num_cpus=0, max_calls=1)(configured)
     assert ray.get(task.remote(), timeout=300) == (1, 40, True)
+
+
+def test_in_a_replica_it_is_in_serves_file_of_the_replica_in_serves_format(serve_url: str, tmp_path: Path) -> None:
+    from ray import serve
+
+    from serve_llm_hooks.ray import LLMConfig, build_openai_app
+
+    config = LLMConfig(
+        model_id="logged",
+        hooks=["tests.integration.hooks.logging_hooks"],
+        model_loading_config={"model_source": str(tmp_path)},
+        accelerator_config={"kind": "cpu"},
+        log_engine_metrics=False,
+        runtime_env={"env_vars": {"RAYLLM_VLLM_ENGINE_CLS": stub_engine.PATH}},
+    )
+    try:
+        serve.run(build_openai_app({"llm_configs": [config]}), name="logged", route_prefix="/logged")
+        (log,) = Path(session_dir(), "logs", "serve").glob("replica_logged_LLMServer_logged_*.log")
+        lines = log.read_text().splitlines()
+    finally:
+        serve.delete("logged")
+    silenced = "the root logger of this process shows nothing below ERROR"
+    wanted = ["model 'logged': 3 hooks: ", "seen before the engine", silenced, "warned after the engine"]
+    found = [[line for line in lines if text in line] for text in wanted]
+    assert [len(each) for each in found] == [1, 1, 1, 1], lines
+    for (line,) in found:
+        assert re.match(r"(INFO|WARNING) \S+ \S+ logged_LLMServer:logged \w+ -- ", line), line
+    assert [lines.index(line) for (line,) in found] == sorted(lines.index(line) for (line,) in found)
+    assert not any("lost with the root" in line for line in lines)
+
+
+def session_dir() -> str:
+    """Where this Ray writes."""
+    return str(import_module("ray._private.worker")._global_node.get_session_dir_path())

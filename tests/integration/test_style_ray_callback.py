@@ -14,9 +14,17 @@ pytest.importorskip("vllm")
 from ray.llm._internal.common.callbacks.base import CallbackBase, CallbackCtx
 from ray.llm._internal.common.utils.download_utils import NodeModelDownloadable
 
-from serve_llm_hooks import CallbackCtx as HooksCtx, DownloadMode, HookError, HookLoadError, HookRegistry
+from serve_llm_hooks import (
+    CallbackCtx as HooksCtx,
+    DownloadMode,
+    HookError,
+    HookLoadError,
+    HookRegistry,
+    HookSignatureError,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from serve_llm_hooks import NodeCtx
@@ -218,6 +226,11 @@ def test_rays_default_is_nothing() -> None:
     assert LLMConfig(model_id="m", hooks=[], accelerator_config={"kind": "cpu"}).callback_hooks() == []
 
 
+class Spans(CallbackBase):
+    async def on_after_node_init(self) -> AsyncIterator[None]:  # type: ignore[override]
+        yield
+
+
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
@@ -229,6 +242,7 @@ def test_rays_default_is_nothing() -> None:
         ("no_such_pkg.Callback", ImportError, "module 'no_such_pkg' cannot be found"),
         (f"{HERE}.Mirorr", AttributeError, "has no 'Mirorr' (did you mean 'Mirror'?)"),
         ("Mirror", ValueError, "'Mirror' is no path of a callback"),
+        (f"{HERE}.Spans", HookSignatureError, "Spans.on_after_node_init in callback_config has a `yield`"),
     ],
 )
 def test_wrong_ones_are_told_when_the_config_is_made(given: Any, error: type[Exception], says: str) -> None:

@@ -27,6 +27,7 @@ from serve_llm_hooks import (
     initialize_node,
     skip,
 )
+from tests.conftest import written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,7 +187,8 @@ def test_failing_nodes_are_named_with_their_tracebacks(
     assert len(lines) == 1 + count
     for line, each in zip(lines[1:], error.exceptions, strict=True):
         assert isinstance(each, HookError)
-        assert f"node {each.node_id}: " in line
+        assert each.node_id is not None
+        assert line.startswith(f"  {written(each.node_id)}: ")
         assert "broken_disk failed at on_after_node_download" in line
         assert "No space left on device" in line
         assert each.remote_traceback is not None
@@ -233,7 +235,7 @@ def test_a_module_that_a_node_does_not_have(
     for error in caught.value.exceptions:
         assert isinstance(error, HookLoadError)
         assert "hooks module 'hooks_only_here' cannot be imported on node" in str(error)
-        assert any(node_id in str(error) for node_id in three_nodes)
+        assert any(written(node_id) in str(error) for node_id in three_nodes)
         assert "runtime_env={'working_dir': ...} or {'py_modules': [...]}" in str(error)
 
 

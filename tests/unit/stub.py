@@ -24,6 +24,7 @@ from serve_llm_hooks import (
     hook,
     initialize_node,
 )
+from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._replica.cluster import ReplicaDefaults
 from serve_llm_hooks._sources.select import hooks_of_fields
@@ -125,6 +126,7 @@ class StubCluster:
     own_bundles: tuple[int, ...] | None = None
     on_error: OnError = "raise"
     local_node_id: str = "n0"
+    nodes_known: dict[str, Node] = field(default_factory=dict)
     node_timeout_s: float = 1800.0
     node_grace_s: float = 10.0
     epoch_s: float | None = None
@@ -138,6 +140,10 @@ class StubCluster:
 
     def clock(self) -> float:
         return time.perf_counter()
+
+    def node(self, node_id: str) -> Node:
+        """A node of the cluster; where its address is known, that is a test's business."""
+        return self.nodes_known.get(node_id, Node(node_id))
 
     def defaults(self, llm_config: Any) -> ReplicaDefaults:
         return ReplicaDefaults(
@@ -236,7 +242,7 @@ class Started:
     @property
     def names(self) -> list[str]:
         """The hooks that ran, by name."""
-        return [event.name for event in self.ctx.trace]
+        return [event.name for event in self.ctx.trace if event.ran]
 
 
 def start(*hooks: Any, cluster: StubCluster | None = None, config: Any = None) -> Started:

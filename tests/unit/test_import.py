@@ -27,7 +27,7 @@ def test_a_bare_import_is_cheap() -> None:
     assert {name for name in imported if name.startswith("serve_llm_hooks.")} == {
         "serve_llm_hooks._core",
         "serve_llm_hooks._lazy",
-        *(f"serve_llm_hooks._core.{name}" for name in ("hook", "options", "origin", "points", "registry")),
+        *(f"serve_llm_hooks._core.{name}" for name in ("hook", "made", "options", "origin", "points", "registry")),
     }
 
 
@@ -72,6 +72,15 @@ def test_a_node_without_a_download_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize("name", public_names(serve_llm_hooks))
 def test_all_that_is_offered_is_there(name: str) -> None:
     assert getattr(serve_llm_hooks, name) is not None
+
+
+@pytest.mark.parametrize("package", ["serve_llm_hooks", "serve_llm_hooks_testing"])
+def test_all_that_is_offered_is_listed_before_it_is_used(package: str) -> None:
+    script = f"import json, {package} as package; print(json.dumps([dir(package), package.__all__]))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    listed, offered = json.loads(done.stdout)
+    assert set(offered) <= set(listed)
+    assert package != "serve_llm_hooks" or {"skip", "CallbackCtx"} <= set(listed)
 
 
 def test_what_is_not_there_is_an_attribute_error() -> None:

@@ -419,7 +419,7 @@ OVERRIDDEN: list[tuple[tuple[str, str], list[str], set[str]]] = [
     (
         ("ray/config.py", "LLMConfig"),
         ["ray.serve.llm.LLMConfig"],
-        {"get_or_create_callback", "_callback_instance", "server_cls", "callback_config"},
+        {"get_or_create_callback", "_callback_instance", "server_cls", "callback_config", "model_config"},  # merged
     ),
     (
         ("ray/hand_over.py", "HandedOver"),

@@ -11,7 +11,7 @@ from serve_llm_hooks import DownloadMode, hook, skip
 if TYPE_CHECKING:
     from serve_llm_hooks import CallbackCtx, NodeCtx, Skip
 
-logger = logging.getLogger("acme_llm")
+logger = logging.getLogger("serve_llm_hooks.acme_llm")  # seen wherever the library's own log is
 
 MIN_FREE_GB = 40
 KNOWN_BAD_NODES = frozenset({"node-13"})

@@ -101,10 +101,10 @@ async def on_its_own() -> None:
 # -- in a config ------------------------------------------------------------------------------------------------------
 
 LLMConfig(model_id="m", callbacks=[takes_two])  # error: Callback | type
-LLMConfig(model_id="m", callbacks=takes_two)  # error: "callbacks"
-LLMConfig(model_id="m", callback_kwargs=["b"])  # error: "callback_kwargs"
-LLMConfig(model_id="m", initialization_class=3)  # error: "initialization_class"
-LLMConfig(model_id="m", hooks="pkg.mod", callback_kwargs=None)  # error: "callback_kwargs"
+LLMConfig(model_id="m", callbacks=takes_two)  # error: No overload variant of "LLMConfig"
+LLMConfig(model_id="m", callback_kwargs=["b"])  # error: No overload variant of "LLMConfig"
+LLMConfig(model_id="m", initialization_class=3)  # error: No overload variant of "LLMConfig"
+LLMConfig(model_id="m", hooks="pkg.mod", callback_kwargs=None)  # error: No overload variant of "LLMConfig"
 FakeLLMConfig("m", callbacks=[returns_a_list])  # error: Callback | type
 FakeLLMConfig("m", callbacks=[3])  # error: Callback | type
 FakeLLMConfig("m", callback_kwargs={1: 2})  # error: "int"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
@@ -177,16 +178,50 @@ def test_a_misspelt_field() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "name", "hint"),
+    [
+        (CallbackCtx, "extra_kwargs", " (did you mean 'extra_init_kwargs'?)"),
+        (CallbackCtx, "modelid", " (did you mean 'model_id'?)"),  # a property
+        (NodeCtx, "node", " (did you mean 'node_id'?)"),
+        (NodeCtx, "lm_config", " (did you mean 'llm_config'?)"),
+        (CallbackCtx, "weather", ""),
+    ],
+)
+def test_a_misspelt_field_that_is_read(kind: type[CallbackCtx | NodeCtx], name: str, hint: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(any_ctx(kind), name)
+    assert str(caught.value) == (
+        f"{kind.__name__} has no field {name!r}{hint}. What hooks keep for each other is in ctx.custom_data."
+    )
+    assert not hasattr(any_ctx(kind), name)
+    assert getattr(any_ctx(kind), name, 1) == 1
+
+
+def test_an_error_inside_a_property_stays_what_it_was() -> None:
+    def load() -> object:
+        raise AttributeError("module 'pydantic' has no attribute 'x'")
+
+    with pytest.raises(AttributeError, match=r"^module 'pydantic' has no attribute 'x'$"):
+        _ = NodeCtx(load_llm_config=load).llm_config
+
+
+def test_a_context_can_be_copied() -> None:
+    ctx = CallbackCtx(llm_config=None, custom_data={"kept": [1]})
+    assert copy.copy(ctx).custom_data is ctx.custom_data
+    assert copy.deepcopy(NodeCtx(custom_data={"kept": [1]})).custom_data == {"kept": [1]}
+
+
+@pytest.mark.parametrize(
     ("kind", "name", "value", "message"),
     [
-        (CallbackCtx, "custom_data", [1], r"ctx\.custom_data is a dict with string keys, not \[1\]"),
-        (CallbackCtx, "custom_data", {1: 2}, r"ctx\.custom_data is a dict with string keys, not \{1: 2\}"),
+        (CallbackCtx, "custom_data", [1], r"ctx\.custom_data is a dict with string keys, not a list"),
+        (CallbackCtx, "custom_data", {1: 2}, r"ctx\.custom_data is a dict with string keys, not one with the key 1"),
         (CallbackCtx, "extra_init_kwargs", None, r"ctx\.extra_init_kwargs is a dict with string keys, not None"),
         (CallbackCtx, "runtime_env", "env", r"ctx\.runtime_env is a dict with string keys, not 'env'"),
         (CallbackCtx, "run_init_node", "no", r"ctx\.run_init_node is True or False, not 'no'"),
         (CallbackCtx, "model_path", 3, r"ctx\.model_path is a path \(str or os\.PathLike\) or None, not 3"),
         (NodeCtx, "custom_data", None, r"ctx\.custom_data is a dict with string keys, not None"),
-        (NodeCtx, "model_path", b"/m", r"ctx\.model_path is a path \(str or os\.PathLike\) or None, not b'/m'"),
+        (NodeCtx, "model_path", b"/m", r"ctx\.model_path is a path \(str or os\.PathLike\) or None, not bytes"),
     ],
 )
 def test_a_value_of_the_wrong_kind_fails_at_the_assignment(kind: type, name: str, value: object, message: str) -> None:

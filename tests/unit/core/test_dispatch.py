@@ -15,9 +15,12 @@ import pytest
 
 from serve_llm_hooks import Hook, HookError, HookResultError, HookTimeoutError, Skip, Trace, skip
 from serve_llm_hooks._core.dispatch import Dispatcher
+from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._core.options import HookOptions
+from serve_llm_hooks._core.text import describe
 from serve_llm_hooks._core.worker_thread import WorkerThread
 from tests.unit.stub import run
+from tests.unit.unreadable import Unreadable, UnreadableError, deep, shared
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -212,7 +215,7 @@ def test_on_a_node_the_veto_is_logged_with_it(caplog: pytest.LogCaptureFixture) 
         return skip("disk is full")
 
     async def main() -> None:
-        async with Dispatcher("m", trace=None, node_id="n1") as dispatcher:
+        async with Dispatcher("m", trace=None, node=Node("n1")) as dispatcher:
             await dispatcher.run_point(at("on_before_node_download", no), None)
 
     run(main())
@@ -247,7 +250,7 @@ def test_yes_is_no_answer(fn: Callable[..., Any]) -> None:
 def test_a_veto_where_there_is_nothing_to_veto(veto: object) -> None:
     with pytest.raises(HookResultError) as caught:
         go(at("on_after_init", lambda ctx: veto))
-    assert f"it returned {veto!r}; a hook at on_after_init returns None (there is nothing to veto here)" in str(
+    assert f"it returned {describe(veto)}; a hook at on_after_init returns None (there is nothing to veto here)" in str(
         caught.value
     )
 
@@ -266,7 +269,7 @@ async def an_async_generator(ctx: Any) -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("fn", [a_generator, an_async_generator])
 def test_a_hook_that_yields_is_told_so(fn: Callable[..., Any]) -> None:
-    with pytest.raises(HookResultError, match=r"it returned <.*generator object"):
+    with pytest.raises(HookResultError, match=r"it returned an? (async_)?generator;"):
         go(at("on_before_init", fn))
 
 
@@ -274,7 +277,7 @@ def test_a_long_result_is_cut() -> None:
     with pytest.raises(HookResultError) as caught:
         go(at("on_before_init", lambda ctx: "x" * 10_000))
     assert len(str(caught.value)) < 600
-    assert "x…;" in str(caught.value)
+    assert "x'…;" in str(caught.value)
 
 
 # -- exceptions ---------------------------------------------------------------------------------------------------
@@ -403,6 +406,132 @@ def test_whoever_interrupts_a_test_interrupts_it() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         go(at("on_before_init", interrupted))
+
+
+def closes(ctx: Any) -> None:
+    raise GeneratorExit("of its own")
+
+
+async def closes_async(ctx: Any) -> None:
+    raise GeneratorExit("of its own")
+
+
+def cancels(ctx: Any) -> None:
+    raise asyncio.CancelledError("of its own")
+
+
+async def cancels_async(ctx: Any) -> None:
+    await asyncio.sleep(0)
+    raise asyncio.CancelledError("of its own")
+
+
+@pytest.mark.parametrize("timeout_s", [None, 60.0])
+@pytest.mark.parametrize("fn", [closes, closes_async, cancels, cancels_async])
+def test_a_hook_that_closes_or_cancels_without_being_asked_has_failed(
+    fn: Callable[..., Any], timeout_s: float | None
+) -> None:
+    kind = "GeneratorExit" if "closes" in fn.__name__ else "CancelledError"
+    trace = Trace()
+    with pytest.raises(HookError, match=kind):
+        go(at("on_before_init", fn, timeout_s=timeout_s), trace=trace)
+    assert [event.outcome for event in trace] == ["failed"]
+    assert go(at("on_before_init", fn, timeout_s=timeout_s), on_error="warn") is None
+
+
+@pytest.mark.parametrize("timeout_s", [None, 60.0])
+def test_a_start_that_is_closed_from_outside_is_closed(timeout_s: float | None) -> None:
+    """As when the event loop is gone: nobody is left to be told of a failure, and nothing may be awaited."""
+    closed: list[str] = []
+
+    async def waits(ctx: Any) -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            closed.append("the hook")
+
+    start = dispatch(at("on_before_init", waits, timeout_s=timeout_s))
+
+    loop = asyncio.new_event_loop()
+    try:
+        task = loop.create_task(start)
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(asyncio.sleep(0))
+        assert not task.done()
+    finally:
+        loop.close()
+    start.close()
+    assert closed == ([] if timeout_s else ["the hook"])
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own
+
+
+@pytest.mark.parametrize("timeout_s", [None, 60.0])
+def test_a_hook_may_clean_up_when_the_start_is_cancelled(timeout_s: float | None) -> None:
+    cleaned: list[str] = []
+
+    async def waits(ctx: Any) -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.5)
+            cleaned.append("up")
+
+    async def main() -> None:
+        task = asyncio.create_task(dispatch(at("on_before_init", waits, timeout_s=timeout_s)))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert cleaned == ["up"]
+
+    run(main())
+
+
+def unreadable(ctx: Any) -> None:
+    raise UnreadableError
+
+
+async def unreadable_async(ctx: Any) -> None:
+    raise UnreadableError
+
+
+async def shared_groups(ctx: Any) -> None:
+    raise shared(40)
+
+
+async def deep_groups(ctx: Any) -> None:
+    raise deep(5000)
+
+
+@pytest.mark.parametrize("fn", [unreadable, unreadable_async, shared_groups, deep_groups])
+def test_what_cannot_be_told_is_a_hooks_failure_too(fn: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(HookError) as caught:
+        go(at("on_before_init", fn))
+    assert len(str(caught.value)) < 600
+    caplog.clear()
+    following: list[object] = []
+    go(at("on_before_init", fn) + at("on_before_init", following.append), "ctx", on_error="warn")
+    assert following == ["ctx"]
+    (record,) = (record for record in caplog.records if record.name == "serve_llm_hooks")
+    assert len(record.getMessage()) < 600
+    assert record.exc_text is None or len(record.exc_text) < 20_000
+
+
+def test_a_log_that_fails_does_not_end_a_start_that_goes_on() -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise LookupError("no disk for the log")
+
+    log, broken = logging.getLogger("serve_llm_hooks"), Broken()
+    log.addHandler(broken)
+    try:
+        assert go(at("on_before_init", raises), on_error="warn") is None
+    finally:
+        log.removeHandler(broken)
+
+
+def test_a_result_that_cannot_be_read() -> None:
+    with pytest.raises(HookResultError, match=r"it returned an? \S*Unreadable;"):
+        go(at("on_before_init", lambda ctx: Unreadable()))
 
 
 def test_hooks_before_the_failing_one_are_in_the_trace() -> None:

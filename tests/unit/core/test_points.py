@@ -9,6 +9,7 @@ import pytest
 from serve_llm_hooks import HOOK_POINTS, HookName, HookRegistry, UnknownHookError
 from serve_llm_hooks._core import points
 from serve_llm_hooks._core.points import HOOK_NAMES, hook_point
+from serve_llm_hooks._core.text import describe
 
 if TYPE_CHECKING:
     from serve_llm_hooks import HookPoint
@@ -99,7 +100,7 @@ def test_a_misspelt_point_is_told_at_decoration_with_the_list() -> None:
 def test_what_resembles_no_point_gets_no_suggestion(name: Any) -> None:
     with pytest.raises(UnknownHookError) as caught:
         HookRegistry().hook(name)
-    assert f"{name!r} is not a hook point. In the order" in str(caught.value)
+    assert f"{describe(name)} is not a hook point. In the order" in str(caught.value)
 
 
 def test_hooks_cannot_be_listed_for_a_misspelt_point() -> None:

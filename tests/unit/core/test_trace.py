@@ -12,12 +12,13 @@ def one(ctx: object, **kwargs: object) -> None:
     """A hook."""
 
 
+PLACE = {"address": "10.0.0.7", "hostname": "gpu-3"}
 HOOK = Hook(one, HookOptions("on_before_init"))
 
 
 def written_trace() -> Trace:
     """Two calls, of which the second failed, at 1 s and 2.5 s of a clock that began at 1000 s."""
-    trace = Trace(node_id="n0", clock=lambda: 0.0, epoch_s=1000.0)
+    trace = Trace(node_id="n0", **PLACE, clock=lambda: 0.0, epoch_s=1000.0)
     batch = trace.batch([HOOK, HOOK])
     batch.times.extend([1.0, 2.5, 4.0])
     batch.outcomes[1] = ("failed", "ValueError: no disk")
@@ -27,8 +28,19 @@ def written_trace() -> Trace:
 def test_an_event_for_each_call() -> None:
     ref = f"{__name__}:one"
     assert written_trace().events == (
-        HookEvent("on_before_init", ref, "n0", os.getpid(), 1001.0, 1002.5),
-        HookEvent("on_before_init", ref, "n0", os.getpid(), 1002.5, 1004.0, "failed", "ValueError: no disk"),
+        HookEvent("on_before_init", ref, "n0", os.getpid(), 1001.0, 1002.5, "ok", "", *PLACE.values()),
+        HookEvent(
+            "on_before_init",
+            ref,
+            "n0",
+            os.getpid(),
+            1002.5,
+            1004.0,
+            "failed",
+            "ValueError: no disk",
+            "10.0.0.7",
+            "gpu-3",
+        ),
     )
     assert [event.duration_s for event in written_trace()] == [1.5, 1.5]
 
@@ -79,8 +91,8 @@ def test_as_a_table() -> None:
     pid = os.getpid()
     header, first, second = str(written_trace()).splitlines()
     assert header.split() == ["start", "took", "point", "hook", "node", "pid", "outcome"]
-    assert first.split() == f"0.000 s 1.500 s on_before_init {__name__}:one n0 {pid} ok".split()
-    call = f"1.500 s 1.500 s on_before_init {__name__}:one n0 {pid}"
+    assert first.split() == f"0.000 s 1.500 s on_before_init {__name__}:one n0 (10.0.0.7, gpu-3) {pid} ok".split()
+    call = f"1.500 s 1.500 s on_before_init {__name__}:one n0 (10.0.0.7, gpu-3) {pid}"
     assert second.split() == f"{call} failed: ValueError: no disk".split()
     assert str(Trace()) == "(no hook ran)"
     assert repr(written_trace()) == "<Trace of 2 hook calls>"

@@ -12,6 +12,7 @@ import pytest
 from serve_llm_hooks import (
     CallbackCtx,
     HookError,
+    HookImportError,
     HookLoadError,
     HookPickleError,
     NodeCtx,
@@ -19,6 +20,7 @@ from serve_llm_hooks import (
     hook,
     load_hooks,
 )
+from serve_llm_hooks._node.packing import pack_custom_data, unpack_custom_data
 from tests.unit.stub import Config, Failed, StubCluster, start
 
 if TYPE_CHECKING:
@@ -271,8 +273,8 @@ def test_a_module_that_was_not_shipped(write_module: Callable[[str, str], Path])
     assert isinstance(error, HookLoadError)
     assert str(error) == (
         "hooks module 'only_here' cannot be imported on node n1 (no module 'only_here'), so hook only_here:work cannot "
-        "run there. Ship it with the deployment: runtime_env={'working_dir': ...} or {'py_modules': [...]}, or install "
-        "it on every node."
+        "run there. Is it installed on every node, or shipped with the deployment? runtime_env={'working_dir': ...} or "
+        "{'py_modules': [...]} ships it."
     )
     assert caught.value.node_ids == ("n1",)
 
@@ -311,3 +313,70 @@ def test_custom_data_whose_module_exits() -> None:
     (error,) = caught.value.exceptions
     assert isinstance(error, HookPickleError)
     assert "cannot be unpacked on node n1: its module called sys.exit(3). " in str(error)
+
+
+# -- what a thread that was left behind still does ---------------------------------------------------------------------
+
+
+class Grows:
+    """A value that adds to the data that it is in while it is pickled, the first time."""
+
+    def __init__(self, data: dict[str, Any], times: int = 1) -> None:
+        self.data, self.times = data, times
+
+    def __reduce__(self) -> Any:
+        if self.times:
+            self.times -= 1
+            self.data[f"late {len(self.data)}"] = True
+        return (int, (1,))
+
+
+def test_custom_data_that_grows_while_it_is_packed() -> None:
+    data: dict[str, Any] = {}
+    data["stats"] = {"grows": None, "b": 2}
+    data["stats"]["grows"] = Grows(data["stats"])
+    data["grows"] = Grows(data)
+    data["last"] = 3
+    packed = pack_custom_data(data, where="the replica")
+    back = unpack_custom_data(packed, where="there")
+    assert back["last"] == 3
+    assert back["stats"]["b"] == 2
+
+
+def test_custom_data_that_never_stays_the_same_is_told_by_its_key() -> None:
+    data: dict[str, Any] = {"stats": {"b": 2}}
+    data["stats"] = {"grows": Grows(data["stats"], 10**6), "b": 2}
+    data["stats"]["grows"].data = data["stats"]
+    with pytest.raises(HookPickleError, match=r"custom_data\['stats'\] .*changed size during iteration"):
+        pack_custom_data(data, where="the replica")
+
+
+class Panic(BaseException):
+    """As a panic in Rust code is raised."""
+
+
+class Panics:
+    """A value that cannot be pickled, and says so in a way of its own."""
+
+    def __reduce__(self) -> Any:
+        raise Panic("index out of range")
+
+
+def test_a_node_reports_whatever_happens_after_its_work() -> None:
+    @hook("on_after_node_download")
+    def leave(ctx: NodeCtx) -> None:
+        ctx.custom_data["odd"] = Panics()
+
+    with pytest.raises(NodeInitializationError, match=r"custom_data\['odd'\] .*Panic: index out of range"):
+        start(leave, cluster=StubCluster(("n0",)))
+
+
+@pytest.mark.parametrize("kind", ["GeneratorExit", "asyncio.CancelledError", "KeyboardInterrupt"])
+def test_a_module_that_ends_its_import_in_a_way_of_its_own(
+    kind: str, write_module: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "KeyboardInterrupt":
+        monkeypatch.setattr("serve_llm_hooks._core.errors._interrupts_are_real", False)  # as in a node's process
+    write_module("ends_itself", f"import asyncio\nraise {kind}('of its own')")
+    with pytest.raises(HookImportError, match=f"fails while it is imported: {kind.rpartition('.')[2]}: of its own"):
+        load_hooks("ends_itself")

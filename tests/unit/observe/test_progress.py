@@ -19,6 +19,7 @@ from serve_llm_hooks import (
     initialization,
     load_hooks,
 )
+from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._node.packing import pack_hooks
 from serve_llm_hooks._node.task import NodeTask
 from serve_llm_hooks._node.work import run_task
@@ -200,7 +201,7 @@ def test_on_a_node_which_hook_and_which_download(said: Said) -> None:
     )
 
     async def main() -> None:
-        with Progress("m", node_id="n0") as progress:
+        with Progress("m", node=Node("n0")) as progress:
             report = await run_task(task, download, progress=progress)
         assert report.failure is None
         assert report.path == "/models/m"

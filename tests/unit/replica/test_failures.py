@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import pickle
 import threading
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +30,7 @@ from serve_llm_hooks import (
     initialization,
 )
 from tests.unit.stub import Config, Failed, StubCluster, cancel, run, start
+from tests.unit.unreadable import UnreadableError, deep, shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -488,3 +491,135 @@ def test_an_engine_that_exits_while_it_is_imported_does_not_end_the_event_loop(
     assert str(caught.value) == (
         f"in the replica of model 'm' on node n0: a module that was imported for the start {what}"
     )
+
+
+# -- failures that fail -------------------------------------------------------------------------------------------
+
+
+async def start_with_engine(start_engine: Callable[[], object], *hooks: Any, cluster: StubCluster) -> None:
+    async with initialization(Config(hooks=hooks), cluster=cluster):
+        start_engine()
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [
+        (UnreadableError(), UnreadableError),
+        (shared(40), ExceptionGroup),
+        (SystemExit(3), ServeLLMHooksError),
+        (Panic("index"), ServeLLMHooksError),
+        (asyncio.CancelledError("by the engine"), ServeLLMHooksError),
+    ],
+)
+def test_whatever_the_engine_raises_its_failure_is_told(error: BaseException, seen: type[Exception]) -> None:
+    def start_engine() -> None:
+        raise error
+
+    failed, cluster = Failed(), StubCluster()
+
+    async def main() -> None:  # asyncio's own runner fails with an exception without a repr
+        with pytest.raises(type(error)) as caught:
+            await start_with_engine(start_engine, failed.hook(), cluster=cluster)
+        assert caught.value is error
+
+    run(main())
+    assert type(failed.error) is seen
+    assert error in (failed.error, failed.error.__cause__)
+    assert cluster.calls[-1] == "remove"
+
+
+def test_on_failure_runs_whatever_the_log_does() -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno >= logging.ERROR:
+                raise LookupError("no disk for the log")
+
+    @hook("on_failure", order=-1)
+    def fails_too(ctx: CallbackCtx) -> None:
+        raise UnreadableError
+
+    def start_engine() -> None:
+        raise OSError("no GPU")
+
+    failed, log, broken = Failed(), logging.getLogger("serve_llm_hooks"), Broken()
+    log.addHandler(broken)
+    try:
+        with pytest.raises(OSError, match="no GPU"):
+            run(start_with_engine(start_engine, fails_too, failed.hook(), cluster=StubCluster()))
+    finally:
+        log.removeHandler(broken)
+    assert str(failed.error) == "no GPU"
+
+
+@pytest.mark.parametrize("kind", [GeneratorExit, asyncio.CancelledError])
+@pytest.mark.parametrize("point", ["on_after_placement_group", "on_before_node_download"])
+def test_a_hook_that_closes_or_cancels_without_being_asked(kind: type[BaseException], point: Any) -> None:
+    @hook(point)
+    async def ends(ctx: Any) -> None:
+        raise kind("of its own")
+
+    failed, cluster = Failed(), StubCluster()
+    with pytest.raises(ServeLLMHooksError, match=f"{kind.__name__}: of its own"):
+        start(ends, failed.hook(), cluster=cluster)
+    assert failed.error is not None
+    assert cluster.calls[-1] == "remove"
+
+
+@pytest.mark.parametrize("kind", [GeneratorExit, asyncio.CancelledError])
+def test_a_download_that_closes_or_cancels_without_being_asked(kind: type[BaseException]) -> None:
+    async def download(task: NodeTask, mode: DownloadMode) -> str | None:
+        raise kind("of its own")
+
+    failed = Failed()
+    with pytest.raises(NodeInitializationError) as caught:
+        start(failed.hook(), cluster=StubCluster(("n0",), download=download))
+    (error,) = caught.value.exceptions
+    assert isinstance(error, DownloadError)
+    assert f"{kind.__name__}: of its own" in str(error)
+    assert failed.error is caught.value
+
+
+@pytest.mark.parametrize("timeout_s", [None, 60.0])
+@pytest.mark.parametrize("awaits", [True, False])
+def test_a_hook_that_cancels_the_task_it_runs_in_on_a_node(awaits: bool, timeout_s: float | None) -> None:
+    @hook("on_before_node_download", timeout_s=timeout_s)
+    async def cancels_itself(ctx: NodeCtx) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        if awaits:
+            await asyncio.sleep(1)
+
+    failed = Failed()
+    with pytest.raises(NodeInitializationError) as caught:
+        start(cancels_itself, failed.hook(), cluster=StubCluster(("n0",)))
+    (error,) = caught.value.exceptions
+    assert getattr(error, "node_id", None) == "n0"
+    if awaits:
+        assert isinstance(error, HookError)
+        assert "cancels_itself failed at on_before_node_download for model 'm' on node n0" in str(error)
+    assert failed.error is caught.value
+
+
+def test_a_cluster_whose_answer_is_cancelled_has_lost_the_node() -> None:
+    async def cancelled(task: NodeTask) -> NodeReport:
+        raise asyncio.CancelledError
+
+    with pytest.raises(NodeInitializationError, match="was cancelled by something else: CancelledError") as caught:
+        start(cluster=StubCluster(("n0",), answers={"n0": cancelled}))
+    assert caught.value.node_ids == ("n0",)
+
+
+@pytest.mark.parametrize("make", [UnreadableError, partial(shared, 40), partial(deep, 5000)])
+def test_what_cannot_be_told_comes_from_a_node_with_the_hooks_name(make: Callable[[], BaseException]) -> None:
+    @hook("on_before_node_download")
+    def fails(ctx: NodeCtx) -> None:
+        raise make()
+
+    with pytest.raises(NodeInitializationError) as caught:
+        start(fails, cluster=StubCluster(("n0",)))
+    (told,) = caught.value.exceptions
+    assert isinstance(told, HookError)
+    assert len(str(told)) < 1000
+    assert told.remote_traceback is not None
+    assert len(told.remote_traceback) < 25_000

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serve_llm_hooks import (
+    HOOK_POINTS,
     CallbackCtx,
     DownloadMode,
     HookError,
@@ -27,11 +28,11 @@ from serve_llm_hooks import (
     initialize_node,
     skip,
 )
-from serve_llm_hooks._core.points import HOOK_NAMES
-from tests.unit.stub import GOOD_POINTS, IN_REPLICA, ON_NODES, Config, RayConfig, StubCluster, run, start
+from serve_llm_hooks._core.points import HOOK_NAMES, left_out_by
+from tests.unit.stub import GOOD_POINTS, IN_REPLICA, ON_NODES, Config, FullConfig, RayConfig, StubCluster, run, start
 
 if TYPE_CHECKING:
-    from serve_llm_hooks import HookName
+    from serve_llm_hooks import HookName, HookPoint
     from serve_llm_hooks._node.task import NodeReport, NodeTask
     from serve_llm_hooks._replica.initialize import Initialization
 
@@ -60,7 +61,7 @@ def everywhere() -> list[Any]:
 
 
 def points(ctx: CallbackCtx) -> list[tuple[HookName, str]]:
-    return [(event.point, event.node_id) for event in ctx.trace]
+    return [(event.point, event.node_id) for event in ctx.trace if event.ran]
 
 
 # -- the whole story ----------------------------------------------------------------------------------------------
@@ -364,6 +365,46 @@ def test_rays_name_for_it_does_the_same() -> None:
     assert start(leave_them_alone, *everywhere()).cluster.calls == ["acquire", "configure None", "engine"]
 
 
+@pytest.mark.parametrize("row", [row for row in HOOK_POINTS.values() if row.may_veto], ids=lambda row: row.name)
+def test_what_a_veto_leaves_out_is_what_the_table_says(row: HookPoint, caplog: pytest.LogCaptureFixture) -> None:
+    point: Any = row.name
+
+    @hook(point)
+    def veto(ctx: Any) -> Any:
+        return skip("there already")
+
+    trace = start(veto, *everywhere()).ctx.trace
+    left_out = {event.point: event.detail for event in trace if event.outcome == "skipped"}
+    assert left_out == dict.fromkeys(left_out_by(row.name), f"vetoed at {row.name}: there already")
+    instead = {"on_custom_init"} if row.name == "on_before_init" else set()
+    assert {event.point for event in trace if event.ran} == {row.name for row in GOOD_POINTS} - set(left_out) | instead
+    said = [message for message in caplog.messages if "do not run" in message]
+    assert len(said) == bool(left_out)
+    assert all(f"nothing at {point}" in line for line in said for point in left_out)
+    assert all('worker_node_download_model = "NONE"' in line for line in said)
+
+
+def test_a_hook_that_says_it_in_rays_words_leaves_out_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    @hook("on_before_init")
+    def leave_nodes_alone(ctx: CallbackCtx) -> None:
+        ctx.run_init_node = False
+
+    trace = start(leave_nodes_alone, *everywhere()).ctx.trace
+    left_out = {event.point: event.detail for event in trace if event.outcome == "skipped"}
+    assert left_out == dict.fromkeys(left_out_by("on_before_download"), "a hook set ctx.run_init_node = False")
+    assert sum("do not run" in message for message in caplog.messages) == 1
+
+
+def test_a_phase_callback_that_skips_the_defaults_is_not_warned_of_itself(caplog: pytest.LogCaptureFixture) -> None:
+    def callback(phase: str, config: object, data: Any) -> None:
+        if phase == "pre_initialization":
+            data["skip_default"] = True
+
+    trace = start(config=FullConfig(callbacks=[callback])).ctx.trace
+    assert sum(event.outcome == "skipped" for event in trace) == 3
+    assert not any("do not run" in message for message in caplog.messages)
+
+
 def test_on_a_node_a_veto_stops_this_nodes_download_and_its_hooks_run() -> None:
     @hook("on_before_node_download")
     def have_it(ctx: NodeCtx) -> Any:
@@ -376,8 +417,7 @@ def test_on_a_node_a_veto_stops_this_nodes_download_and_its_hooks_run() -> None:
     assert started.ctx.nodes["n0"].skipped is None
     assert [(event.name, event.outcome, event.detail) for event in started.ctx.trace if event.node_id == "n1"] == [
         ("have_it", "vetoed", "cached"),
-        ("nothing", "ok", ""),
-        ("nothing", "ok", ""),
+        *[("nothing", "ok", "")] * len(ON_NODES),
     ]
 
 

@@ -11,6 +11,7 @@ from serve_llm_hooks import (
     CallbackRunner,
 )
 from serve_llm_hooks._sources.phase_data import PhaseData
+from serve_llm_hooks._sources.phase_style import hooks_of_phase_callbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -77,7 +78,7 @@ def returns_a_list(phase: str, config: Any, data: Data) -> Any:
     [
         (fails, "no"),
         (fails_later, "no"),
-        (returns_a_list, "it returned [1]; a phase callback returns a dict to merge into data, or None"),
+        (returns_a_list, "it returned a list; a phase callback returns a dict to merge into data, or None"),
     ],
 )
 def test_the_runner_names_callback_and_phase(callback: Any, says: str) -> None:
@@ -92,3 +93,16 @@ def test_data_can_be_made_for_a_test() -> None:
 
     data = PhaseData(CallbackCtx(llm_config=None), "pre_initialization")
     assert data["placement_group"] is None
+
+
+def test_the_runner_runs_each_entry_and_a_config_each_callback_once() -> None:
+    calls: list[str] = []
+
+    def f(phase: str, config: Any, data: Data) -> None:
+        calls.append(phase)
+
+    runner = CallbackRunner([f, f, Counts, f, Counts])
+    asyncio.run(runner.run("a", None))
+    assert calls == ["a", "a", "a"]
+    assert runner.data == {"calls": 1}  # each entry has an object of its own
+    assert len(hooks_of_phase_callbacks([f, f])) == len(hooks_of_phase_callbacks([f]))

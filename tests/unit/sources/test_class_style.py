@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from serve_llm_hooks import (
+    HOOK_POINTS,
     HookError,
     HookPickleError,
     HookSignatureError,
@@ -20,6 +21,7 @@ from serve_llm_hooks import (
     load_hooks,
     skip,
 )
+from serve_llm_hooks._core.text import masked
 from serve_llm_hooks._node.packing import pack_hooks
 from serve_llm_hooks._sources.class_style import hooks_of_class
 from serve_llm_hooks._sources.select import hooks_of_config
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from serve_llm_hooks import CallbackCtx, NodeCtx, Skip
+    from serve_llm_hooks import CallbackCtx, HookPoint, NodeCtx, Skip
 
     WriteModule = Callable[[str, str], Path]
 
@@ -82,6 +84,18 @@ def test_a_class_runs_at_its_points_on_one_object_per_process(callback: Any) -> 
         assert node.custom_data["count"] == 10 + len(ON_NODES)
         assert node.custom_data["id"] != ctx.custom_data["id"]
     assert len({node.custom_data["id"] for node in ctx.nodes.values()}) == 3
+
+
+@pytest.mark.parametrize("row", HOOK_POINTS.values(), ids=list(HOOK_POINTS))
+def test_the_class_to_inherit_has_the_method_of_a_row(row: HookPoint) -> None:
+    method = vars(RayServeLLMCallback)[row.name]
+    answer = "_Veto | Awaitable[_Veto]" if row.may_veto else "Awaitable[None] | None"
+    assert method.__annotations__ == {"ctx": row.context, "return": answer}
+    assert method.__doc__ == f"{row.purpose[0].upper()}{row.purpose[1:]}."
+
+
+def test_the_class_to_inherit_has_no_other() -> None:
+    assert [name for name in vars(RayServeLLMCallback) if name.startswith("on_")] == list(HOOK_POINTS)
 
 
 class Owner(RayServeLLMCallback):
@@ -320,7 +334,8 @@ def test_a_method_that_tells_no_signature_is_taken_at_its_word() -> None:
 def test_arguments_that_do_not_fit_the_class(kwargs: dict[str, Any], says: str) -> None:
     message = refusal(HookSignatureError, callback=EveryPoint, callback_kwargs=kwargs)
     assert (
-        message == f"{HERE}:EveryPoint(first: 'int' = 0) -> 'None' cannot be made with callback_kwargs={kwargs}: {says}"
+        message
+        == f"{HERE}:EveryPoint(first: 'int' = 0) -> 'None' cannot be made with callback_kwargs={masked(kwargs)}: {says}"
     )
     with pytest.raises(HookSignatureError, match=r"cannot be made with kwargs=.* there is no '"):
         load_hooks({"hook": EveryPoint, "kwargs": kwargs})
@@ -343,9 +358,9 @@ def test_an_argument_that_is_missing() -> None:
 
 def test_arguments_without_a_class() -> None:
     assert refusal(callback_kwargs={"bucket": "b"}) == (
-        "callback_kwargs={'bucket': 'b'} without callback=...: there is nothing to make with them"
+        "callback_kwargs={'bucket': …} without callback=...: there is nothing to make with them"
     )
-    assert "initialization_kwargs={'a': 1} without initialization_class" in refusal(initialization_kwargs={"a": 1})
+    assert "initialization_kwargs={'a': …} without initialization_class" in refusal(initialization_kwargs={"a": 1})
 
 
 def test_arguments_for_an_object() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serve_llm_hooks import (
+    Hook,
     HookLoadError,
     HookOrderError,
     HookRegistry,
@@ -21,6 +22,8 @@ from serve_llm_hooks import (
     load_hooks,
     registry,
 )
+from serve_llm_hooks._core.options import HookOptions
+from serve_llm_hooks._core.text import describe, masked
 from serve_llm_hooks._sources.select import hooks_of_config
 from tests.unit.stub import LOGGED, SHOP, Config, names
 
@@ -346,9 +349,12 @@ def test_a_function_that_is_not_decorated(write_module: WriteModule) -> None:
     advice = 'put @hook("on_...") on it to say where it runs'
     assert refuse("shop:no_hook") == f"hook 'shop:no_hook' is not decorated: {advice}"
     no_hook = importlib.import_module("shop").no_hook
-    assert refuse(no_hook) == 'no_hook in hooks=[...] is no hook: decorate it with @hook("on_...") to say where it runs'
+    assert (
+        refuse(no_hook)
+        == 'the function shop:no_hook in hooks=[...] is no hook: decorate it with @hook("on_...") to say where it runs'
+    )
     nameless = functools.partial(no_hook)
-    assert refuse(nameless).startswith("functools.partial(")
+    assert refuse(nameless).startswith("a functools.partial in hooks=[...] is no hook: ")
 
 
 @pytest.mark.parametrize("ref", ["", "not-a-module", "a b", ":fetch", "pkg..mod", "a:b:c"])
@@ -358,11 +364,11 @@ def test_what_is_no_path(ref: str) -> None:
     )
 
 
-@pytest.mark.parametrize("ref", [3, None, Config, ["shop"]])
+@pytest.mark.parametrize("ref", [3, None, Config])
 def test_what_is_no_reference(ref: Any) -> None:
     assert refuse(ref) == (
         "hooks=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, a class with methods named "
-        f"after hook points, or {{'hook': ..., 'kwargs': {{...}}}}, not {ref!r}"
+        f"after hook points, or {{'hook': ..., 'kwargs': {{...}}}}, not {describe(ref)}"
     )
 
 
@@ -379,11 +385,54 @@ def check(ctx):
 """
 
 
+@pytest.mark.parametrize("kind", [list, tuple, set, dict.fromkeys, iter])
+def test_a_list_that_is_not_unpacked_says_so(kind: Callable[[list[str]], object]) -> None:
+    given: Any = kind(["no.such.module"])
+    if isinstance(given, dict):
+        given = given.keys()
+    unpack = r"unpack the list, as in load_hooks\(\*hooks\) or hooks=\[\*hooks\]$"
+    with pytest.raises(HookLoadError, match=unpack):
+        load_hooks(given)
+    with pytest.raises(HookLoadError, match=unpack):
+        hooks_of_config(Config(hooks=[given]))
+
+
+def test_a_string_that_is_unpacked_says_so() -> None:
+    with pytest.raises(HookLoadError, match=r"^load_hooks\(\*'pkg.mod'\) takes a string apart into its letters"):
+        load_hooks(*"pkg.mod")
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ("pkg.mod", "'pkg.mod'"),
+        (["pkg.mod"], "'pkg.mod'"),
+        (len, "a builtin_function_or_method"),
+        ([len], "a builtin_function_or_method"),
+        (sys, "a module"),
+        (None, "a NoneType"),
+        ([HookRegistry()], "a HookRegistry"),
+        ([[]], "a list"),
+        ([{"hook": len}], "a dict"),
+    ],
+)
+def test_a_registry_of_what_is_no_hook_says_what_makes_one(given: Any, what: str) -> None:
+    message = f"HookRegistry(...) takes the hooks of other registries, not {what}: load_hooks(...) makes a registry of"
+    with pytest.raises(HookLoadError, match=f"^{re.escape(message)} "):
+        HookRegistry(given)
+
+
+def test_a_hook_that_is_given_bare_is_no_iterable_of_hooks() -> None:
+    given: Any = Hook(print, HookOptions("on_before_init"))
+    with pytest.raises(HookLoadError, match="not a Hook: "):
+        HookRegistry(given)
+
+
 def test_parameters_are_given_in_the_entry(write_module: WriteModule) -> None:
     write_module("store", FETCH)
     (fetch,) = load_hooks({"hook": "store:fetch", "kwargs": {"bucket": "s3://b"}})
     assert fetch.kwargs == {"bucket": "s3://b"}
-    assert fetch.ref == "store:fetch(bucket='s3://b')"
+    assert fetch.ref == "store:fetch(bucket=…)"
 
 
 def test_an_entry_without_parameters_is_like_its_reference(write_module: WriteModule) -> None:
@@ -395,7 +444,7 @@ def test_an_entry_without_parameters_is_like_its_reference(write_module: WriteMo
 def test_parameters_replace_the_entry_without_any_that_came_with_the_module(write_module: WriteModule) -> None:
     write_module("store", FETCH)
     found = load_hooks("store", {"hook": "store:fetch", "kwargs": {"bucket": "b"}})
-    assert [one.ref for one in found] == ["store:check", "store:fetch(bucket='b')"]
+    assert [one.ref for one in found] == ["store:check", "store:fetch(bucket=…)"]
 
 
 def test_one_hook_with_two_sets_of_parameters_is_two_hooks(write_module: WriteModule) -> None:
@@ -417,7 +466,7 @@ def test_parameters_that_do_not_fit(write_module: WriteModule, kwargs: dict[str,
     with pytest.raises(HookSignatureError) as caught:
         load_hooks({"hook": "store:fetch", "kwargs": kwargs})
     assert str(caught.value) == (
-        f"hook store:fetch(ctx, *, bucket) cannot be called with parameters {kwargs}: {why}. "
+        f"hook store:fetch(ctx, *, bucket) cannot be called with parameters {masked(kwargs)}: {why}. "
         'Parameters are given in the config: hooks=[{"hook": "store:fetch", "kwargs": {...}}].'
     )
 
@@ -437,13 +486,13 @@ def test_parameters_that_were_forgotten(write_module: WriteModule) -> None:
 )
 def test_a_mapping_with_other_keys(entry: dict[str, Any], hint: str) -> None:
     assert refuse(entry) == (
-        f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not {entry!r}"
+        f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not {masked(entry)}"
     )
 
 
 def test_parameters_that_are_no_mapping() -> None:
     assert refuse({"hook": "store:fetch", "kwargs": ["b"]}) == (
-        "'kwargs' of hook 'store:fetch' is a mapping of its parameters, not ['b']"
+        "'kwargs' of hook 'store:fetch' is a mapping, from names to values, not a list"
     )
 
 

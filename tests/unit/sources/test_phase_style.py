@@ -19,6 +19,7 @@ from serve_llm_hooks import (
     hook,
 )
 from serve_llm_hooks._core.points import PHASES
+from serve_llm_hooks._core.text import describe
 from tests.unit.stub import FullConfig, Started, StubCluster, start
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def test_data_is_a_mapping_live_over_ctx() -> None:
         assert list(data)[-2:] == ["mine", "yours"]
         assert len(data) == 15
         assert "mine" in data
-        assert repr(data).startswith("<PhaseData at pre_initialization: {'local_node_download_model': None,")
+        assert repr(data).startswith("<PhaseData at pre_initialization: local_node_download_model, ")
         assert data.pop("mine") == 1
         del data["yours"]
         assert "mine" not in data
@@ -226,8 +227,8 @@ def test_what_is_wrong_is_told_at_the_assignment(phase: str, do: Callable[[Data]
 def test_what_is_returned_is_a_dict_or_none(returned: object) -> None:
     message = cause(at("pre_download", lambda data: returned), kind=HookResultError)
     assert message.endswith(
-        f"failed at on_before_download for model 'm': it returned {returned!r}; a phase callback returns a dict to "
-        "merge into data, or None"
+        f"failed at on_before_download (phase pre_download) for model 'm': it returned {describe(returned)}; a phase "
+        "callback returns a dict to merge into data, or None"
     )
 
 
@@ -351,7 +352,7 @@ def two(phase: str, config: Any) -> None: ...
         (["os"], ValueError, "'os' is no path of a callback"),
         (["os:path"], TypeError, "callback 'os:path' names a module: write 'os.path:name', with the name in it"),
         ("pkg.mod:fn", HookLoadError, "callbacks= is a list, as in callbacks=['pkg.mod:fn'], not 'pkg.mod:fn'"),
-        (len, HookLoadError, "callbacks= is a list, as in callbacks=['pkg.mod:fn'], not <built-in function len>"),
+        (len, HookLoadError, "callbacks= is a list, as in callbacks=['pkg.mod:fn'], not the function builtins:len"),
         ([two], HookSignatureError, "two(phase: 'str', config: 'Any') -> 'None' in callbacks=[...] does not fit (too"),
         ([WrongCall], HookSignatureError, "WrongCall(phase: 'str') -> 'None' in callbacks=[...] does not fit (too m"),
         ([WrongCall()], HookSignatureError, "a phase callback is `def callback(phase, config, data)`"),

@@ -1,4 +1,4 @@
-"""Which globals hooks share between processes that do not share any."""
+"""Module globals that hooks use. Processes do not share them, which a fake run in one process would hide."""
 
 from __future__ import annotations
 
@@ -10,40 +10,41 @@ from typing import TYPE_CHECKING, Any
 from serve_llm_hooks._core.hook import MARK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from serve_llm_hooks import Hook
 
-__all__ = ["GlobalName", "fingerprints", "globals_of"]
-
 GlobalName = tuple[str, str]
-"""A module's name, and a name in it. ``("os", "environ")`` stands for the environment variables."""
+"""A module's name and a name in it. ``("os", "environ")`` stands for the environment variables."""
 
 _ENVIRON: GlobalName = ("os", "environ")
 _IMMUTABLE = (str, bytes, int, float, complex, bool, type(None), range)
+_MISSING = object()
 
 
 def globals_of(hook: Hook) -> set[GlobalName]:
-    """The module globals that a hook uses, or what it calls in its own module or class."""
-    found: set[GlobalName] = set()
-    cls: type | None = None
-    if hook.instance is not None:
-        owner = hook.instance.owner
-        cls = owner if isinstance(owner, type) else type(owner)
-        fn = getattr(cls, hook.method or "__call__", None)  # the latter: an object that serves as a phase function
-        if isinstance(owner, FunctionType):
-            fn, cls = owner, None
-    else:
-        fn = hook.fn
+    """Return the module globals that a hook uses, directly or in functions of its own module or class."""
+    fn, cls = _function_and_class(hook)
     fn = getattr(fn, "__wrapped__", fn)
+    found: set[GlobalName] = set()
     if isinstance(fn, FunctionType):
         _collect(fn, cls, found, set())
     return found
 
 
 def fingerprints(names: Iterable[GlobalName]) -> dict[GlobalName, object]:
-    """What these globals hold now, in a form that can be compared later."""
+    """Return the current values of globals, in a form that can be compared later."""
     return {name: _fingerprint(_value(name)) for name in names}
+
+
+def _function_and_class(hook: Hook) -> tuple[Callable[..., Any] | None, type | None]:
+    if hook.instance is None:
+        return hook.fn, None
+    owner = hook.instance.owner
+    if isinstance(owner, FunctionType):
+        return owner, None
+    cls = owner if isinstance(owner, type) else type(owner)
+    return getattr(cls, hook.method or "__call__", None), cls  # the latter: an object that is a phase function
 
 
 def _collect(fn: FunctionType, cls: type | None, found: set[GlobalName], seen: set[int]) -> None:
@@ -54,12 +55,12 @@ def _collect(fn: FunctionType, cls: type | None, found: set[GlobalName], seen: s
     for name in _names(fn.__code__):
         if name in ("environ", "getenv", "putenv"):
             found.add(_ENVIRON)
-        held = getattr(cls, name, _Nothing)
-        if isinstance(held, FunctionType):
-            _collect(held, cls, found, seen)
-        elif cls is not None and held is not _Nothing:  # what all its objects share is the class's, and so a process's
+        attribute = getattr(cls, name, _MISSING)
+        if isinstance(attribute, FunctionType):
+            _collect(attribute, cls, found, seen)
+        elif cls is not None and attribute is not _MISSING:  # what all instances share belongs to the class
             found.add((cls.__module__, cls.__qualname__))
-        value = fn.__globals__.get(name, _Nothing)
+        value = fn.__globals__.get(name, _MISSING)
         if isinstance(value, FunctionType):
             if value.__globals__ is fn.__globals__:
                 _collect(value, None, found, seen)
@@ -70,26 +71,23 @@ def _collect(fn: FunctionType, cls: type | None, found: set[GlobalName], seen: s
 
 
 def _names(code: CodeType) -> Iterator[str]:
+    """Yield the names that a function's code uses, nested functions included."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _names(constant)
 
 
-class _Nothing:
-    """No such global (yet)."""
-
-
 def _value(name: GlobalName) -> Any:
     if name == _ENVIRON:
         return dict(os.environ)
-    return vars(sys.modules[name[0]]).get(name[1], _Nothing) if name[0] in sys.modules else _Nothing
+    return vars(sys.modules[name[0]]).get(name[1], _MISSING) if name[0] in sys.modules else _MISSING
 
 
 def _fingerprint(value: Any) -> object:
     import cloudpickle
 
-    if isinstance(value, _IMMUTABLE):
+    if isinstance(value, _IMMUTABLE) or value is _MISSING:
         return value
     if isinstance(value, FunctionType):
         value = {key: held for key, held in vars(value).items() if key != MARK}
@@ -97,5 +95,5 @@ def _fingerprint(value: Any) -> object:
         value = {key: held for key, held in vars(value).items() if not key.startswith("__") and not callable(held)}
     try:
         return cloudpickle.dumps(value)
-    except Exception:  # a lock, a client: what cannot be pickled is compared by what it shows
+    except Exception:  # a lock, a client: compared by its repr
         return repr(value)

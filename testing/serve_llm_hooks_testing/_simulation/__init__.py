@@ -1,0 +1,1 @@
+"""The simulation of a replica and its nodes, below the public `FakeCluster`."""

@@ -1,0 +1,119 @@
+"""Start a replica on a fake cluster, and start it again when its process dies."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import Counter
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from serve_llm_hooks import HookPickleError, HookRegistry, load_hooks, registry
+from serve_llm_hooks._core.text import one_line
+from serve_llm_hooks._node.packing import pack_hooks
+from serve_llm_hooks._sources.entries import hooks_of_entries
+from serve_llm_hooks._sources.select import hooks_of_config
+from serve_llm_hooks.entry import initialization
+
+from .._monitor.session import monitored_loop
+from ..errors import DeadlockError
+from ..faults import ReplicaDiesFault
+from .fault_hooks import death_hook
+from .process import SimulatedProcess
+from .simulated_cluster import SimulatedCluster
+from .start import ReplicaStart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from serve_llm_hooks import HookName
+
+    from ..run import FakeRun
+    from .settings import ClusterSettings
+
+
+def run_replica(settings: ClusterSettings, config: Any) -> FakeRun:
+    """Start a replica in an event loop of its own, in the calling thread. Return the run, also if it has failed.
+
+    Raises:
+        HookPickleError: the config cannot be sent to a replica.
+    """
+    _check_config_pickles(config)
+    with monitored_loop(settings.real_sleep_limit_s) as monitor:
+        cluster = SimulatedCluster(settings, monitor.loop.time)
+        try:
+            run = monitor.loop.run_until_complete(_start_until_alive(cluster, config))
+        except DeadlockError as error:
+            run = cluster.start.end(error, cluster.clock())
+    if run.error is not None:
+        monitor.note_skipped_waits()
+    run.notes = tuple(monitor.notes)
+    run.unstruck = tuple(fault for fault in settings.faults if fault not in cluster.triggered)
+    return run
+
+
+async def _start_until_alive(cluster: SimulatedCluster, config: Any) -> FakeRun:
+    """Start the replica; start it again, as Serve does, when its process dies."""
+    deaths: Counter[ReplicaDiesFault] = Counter()
+    for fault in cluster.settings.faults:
+        if isinstance(fault, ReplicaDiesFault):
+            deaths[fault] += fault.times  # a fault that is given twice happens twice as often
+    died: list[FakeRun] = []
+    while True:
+        cluster.start = ReplicaStart(str(config.model_id), cluster.settings.node_names)
+        deadly: dict[HookName, ReplicaDiesFault] = {fault.at: fault for fault, left in deaths.items() if left}
+        process = SimulatedProcess(_start(cluster, config, deadly), copy_context())
+        run = await process.wait()
+        if run is not None:
+            run.earlier_starts = tuple(died)
+            return run
+        died.append(cluster.start.die(cluster.clock()))
+        await process.clean_up()
+        assert process.died_at is not None
+        fault = deadly[process.died_at]
+        deaths[fault] -= 1
+        cluster.triggered.append(fault)
+        await asyncio.sleep(fault.restart_s)
+
+
+async def _start(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookName]) -> FakeRun:
+    """Run the production code once; the process dies at one of the deadly points, if any."""
+    own = copy.copy(config)
+    own.engine_kwargs = dict(config.engine_kwargs)  # production writes hooks' arguments into it
+    start = cluster.start
+    failure: Exception | None = None
+    try:
+        hooks = hooks_of_config(own)
+        start.run.hooks = tuple(hooks.for_model(str(own.model_id)))
+        named = getattr(own, "hooks", None)
+        start.run.known_hooks = (lambda: registry) if named is None else partial(load_hooks, *named)
+        if deadly:
+            hooks = HookRegistry((*hooks, *map(death_hook, deadly)))
+        async with initialization(own, cluster=cluster, hooks=hooks, on_begin=start.begin) as run:
+            start.reach("on_before_engine_init")
+            start.run.engine = run.engine = await cluster.start_engine()
+            start.reach("on_after_init")
+    except Exception as error:
+        failure = error
+    return start.end(failure, cluster.clock())
+
+
+def _check_config_pickles(config: Any) -> None:
+    """Check that Serve could send the config to a replica.
+
+    Raises:
+        HookPickleError: it could not; the message says which hook or field is the reason.
+    """
+    import cloudpickle
+
+    hooks = getattr(config, "hooks", None) or ()
+    given = hooks_of_entries(ref for ref in hooks if not isinstance(ref, str | dict))
+    others = config.callback_hooks() if hasattr(config, "callback_hooks") else ()
+    pack_hooks([*given, *others])
+    try:
+        cloudpickle.dumps(config)
+    except Exception as error:
+        raise HookPickleError(
+            f"the config of model {getattr(config, 'model_id', '?')!r} cannot be sent to a replica: {one_line(error)}"
+        ) from error

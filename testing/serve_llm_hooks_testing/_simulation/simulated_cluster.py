@@ -1,0 +1,241 @@
+"""The ``Cluster`` port of a fake cluster.
+
+All above the port is production code: the order of hooks, vetoes, which node downloads what and which error is raised
+are decided there, for a fake cluster as for a real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+import pickle
+from contextvars import Context
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from serve_llm_hooks import NodeLostError, PlacementGroupError
+from serve_llm_hooks._core.node import Node
+from serve_llm_hooks._node.work import run_task
+from serve_llm_hooks._replica.engine_args import split_engine_kwargs
+
+from ..engine import FakeEngine, argument_names
+from ..errors import HarnessError
+from ..faults import DownloadFault, EngineFailsFault, LostNodeFault, MissingModuleFault, UnschedulableFault
+from ..placement_group import FakePlacementGroup
+from .defaults import defaults_of
+from .fault_hooks import packed_death_hook, without_module
+from .process import SimulatedProcess
+from .start import ReplicaStart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from serve_llm_hooks import CallbackCtx, DownloadMode, HookName
+    from serve_llm_hooks._node.task import NodeReport, NodeTask
+    from serve_llm_hooks._replica.cluster import ReplicaDefaults
+
+    from ..faults import Fault
+    from .settings import ClusterSettings
+
+FaultT = TypeVar("FaultT")
+
+
+def made_up_node(node_id: str) -> Node:
+    """Return a node as Ray would tell it: ``"node-0"`` has the address ``"10.0.0.1"``, and so on."""
+    number = node_id.removeprefix("node-")
+    if not number.isdigit():
+        return Node(node_id)
+    high, low = divmod(int(number) + 1, 256)
+    return Node(node_id, f"10.0.{high}.{low}", node_id)
+
+
+class SimulatedCluster:
+    """A cluster for one run, which takes virtual time and fails as its faults say.
+
+    Attributes:
+        start: the current start of the replica.
+        triggered: the faults that have happened.
+    """
+
+    local_node_id: str = "node-0"
+    epoch_s: float | None = 0.0  # the trace shows virtual seconds since the run began
+
+    def __init__(self, settings: ClusterSettings, time: Callable[[], float]) -> None:
+        self.settings = settings
+        self.node_timeout_s: float = settings.node_timeout_s
+        self.node_grace_s: float = settings.node_grace_s
+        self.start = ReplicaStart("", ())
+        self.triggered: list[Fault] = []
+        self._time = time
+
+    def trigger(self, kind: type[FaultT], node_id: str | None = None) -> list[FaultT]:
+        """Return the faults of a kind (on a node) that happen now."""
+        found = list(self._faults(kind, node_id))
+        self.triggered += found  # type: ignore[arg-type]  # a kind of fault
+        return found
+
+    def clock(self) -> float:
+        """Return the virtual seconds since the run began."""
+        return self._time()
+
+    def node(self, node_id: str) -> Node:
+        """Return a node with a made-up address."""
+        return made_up_node(node_id)
+
+    def defaults(self, llm_config: Any) -> ReplicaDefaults:
+        """Return what the replica would do without any hook.
+
+        Raises:
+            ValueError: an engine argument that vLLM does not know, in Ray's words.
+        """
+        settings = self.settings
+        if llm_config.engine_kwargs:
+            known = frozenset.union(*argument_names(), settings.more_engine_args)
+            for key in llm_config.engine_kwargs:
+                if key not in known:
+                    raise ValueError(f"Unknown engine argument: {key}")
+        defaults = defaults_of(llm_config)
+        if not settings.in_group and settings.own_bundles is None:
+            return defaults
+        return replace(defaults, placement_group=settings.default_group, own_bundles=settings.own_bundles)
+
+    async def acquire_placement_group(self, llm_config: Any) -> FakePlacementGroup:
+        """Return the default group."""
+        return self.settings.default_group
+
+    async def remove_placement_group(self, placement_group: Any) -> None:
+        """Do nothing: each start has a group of its own."""
+
+    async def node_ids(self, placement_group: Any, own_bundles: Sequence[int] | None = None) -> Sequence[str]:
+        """Return the nodes of a group, or of some of its bundles, once it is scheduled."""
+        self.start.reach("on_before_download")
+        if not isinstance(placement_group, FakePlacementGroup):
+            raise HarnessError(
+                f"the fake cluster cannot tell the nodes of {placement_group!r}: in a test, let the hook use a "
+                "FakePlacementGroup(node_ids=[...])"
+            )
+        nodes = self.settings.node_names
+        bundles = placement_group.node_ids
+        if placement_group is self.settings.default_group:
+            for fault in self.trigger(UnschedulableFault):
+                await asyncio.sleep(fault.after_s)
+                raise PlacementGroupError(
+                    f"the placement group was not scheduled within {fault.after_s:g} s: asked for "
+                    f"{len(bundles)} bundles; the {len(nodes)} nodes are full"
+                )
+            if not self.start.group_scheduled:  # production asks again after the hooks that may replace the group
+                await asyncio.sleep(self.settings.placement_group_s)
+                self.start.group_scheduled = True
+        if not bundles or not set(bundles) <= set(nodes):
+            raise PlacementGroupError(
+                f"the placement group can never be scheduled: asked for {list(bundles)}; there are "
+                f"{len(nodes)} nodes, {nodes[0]} to {nodes[-1]}"
+            )
+        return tuple(dict.fromkeys(bundles if own_bundles is None else [bundles[index] for index in own_bundles]))
+
+    async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
+        """Run a task as in a process of the node: the task and its report are pickled on their way."""
+        self.start.reach("on_after_node_download")
+        node = self.start.run.nodes[task.node_id]
+        node.tasks += 1
+        node.runtime_env = copy.deepcopy(runtime_env)
+        lost: dict[HookName | None, LostNodeFault] = {
+            fault.at: fault for fault in self._faults(LostNodeFault, task.node_id)
+        }
+        if None in lost:
+            return await self._lose_node(lost[None], task)
+        arrived = self._apply_missing_modules(pickle.loads(pickle.dumps(task)))
+        arrived = replace(arrived, hooks=(*arrived.hooks, *(packed_death_hook(point) for point in lost if point)))
+        environ = {**os.environ, **((runtime_env or {}).get("env_vars") or {})}
+        work = run_task(arrived, self._download, clock=self.clock, epoch_s=0.0, environ=environ)
+        process = SimulatedProcess(work, Context())  # context variables of the replica do not reach a node
+        report = await process.wait()
+        if report is None:
+            await process.clean_up()
+            return await self._lose_node(lost[process.died_at], task)
+        process_id = node_process_id(int(task.node_id.removeprefix("node-")))
+        report = replace(report, events=tuple(event._replace(process_id=process_id) for event in report.events))
+        back: NodeReport = pickle.loads(pickle.dumps(report))
+        return back
+
+    def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:
+        """Write the arguments that hooks have set into the replica's copy of the config, and make the engine."""
+        engine_names, frontend_names = argument_names()
+        engine, frontend = split_engine_kwargs(
+            ctx.extra_init_kwargs,
+            engine_names=engine_names | self.settings.more_engine_args,
+            frontend_names=frontend_names,
+            current=llm_config.engine_kwargs,
+        )
+        kwargs = llm_config.engine_kwargs
+        kwargs.update(engine | frontend)
+        self.start.engine = FakeEngine(
+            kwargs={key: value for key, value in kwargs.items() if key not in frontend_names},
+            frontend_kwargs={key: value for key, value in kwargs.items() if key in frontend_names},
+            model_path=ctx.model_path or defaults_of(llm_config).source_id,
+            placement_group=ctx.placement_group,
+            runtime_env=ctx.runtime_env,
+        )
+
+    async def start_engine(self) -> FakeEngine:
+        """Start the engine that was configured, which production code leaves to Ray."""
+        after_s, error = self.settings.engine_start_s, None
+        for fault in self.trigger(EngineFailsFault):
+            after_s = after_s if fault.after_s is None else fault.after_s
+            error = fault.error
+        await asyncio.sleep(after_s)
+        if error is not None:
+            raise error
+        assert self.start.engine is not None
+        return self.start.engine
+
+    # -- nodes ------------------------------------------------------------------------------------------------------
+
+    def _faults(self, kind: type[FaultT], node_id: str | None = None) -> Iterator[FaultT]:
+        for fault in self.settings.faults:
+            if isinstance(fault, kind) and node_id in (None, getattr(fault, "node_id", None)):
+                yield fault
+
+    def _apply_missing_modules(self, task: NodeTask) -> NodeTask:
+        """Return a task as its node can unpack it."""
+        for fault in self._faults(MissingModuleFault, task.node_id):
+            hooks = tuple(without_module(hook, fault.module) for hook in task.hooks)
+            if hooks != task.hooks:
+                self.triggered.append(fault)
+                task = replace(task, hooks=hooks)
+        return task
+
+    async def _download(self, task: NodeTask, mode: DownloadMode) -> str | None:
+        """Take the time of a download. Return the path of the model on the node."""
+        node = self.start.run.nodes[task.node_id]
+        node.downloaded.append(mode)
+        seconds, path = self.settings.download_s, f"/models/{task.source_id}"
+        error, quietly = None, False
+        for fault in self.trigger(DownloadFault, task.node_id):
+            seconds = seconds if fault.seconds is None else fault.seconds
+            path = fault.path or path
+            error = fault.error or error
+            quietly = quietly or fault.quietly
+        await asyncio.sleep(seconds)
+        if quietly:
+            return task.source_id
+        if error is not None:
+            raise RuntimeError(error)
+        if not (mode and task.mirror and task.mirror.get("bucket_uri")):
+            return task.source_id  # only extra files were downloaded, not the model
+        node.path = path
+        return path
+
+    async def _lose_node(self, fault: LostNodeFault, task: NodeTask) -> NodeReport:
+        self.triggered.append(fault)
+        await asyncio.sleep(1e9 if fault.noticed_after_s is None else fault.noticed_after_s)
+        raise NodeLostError(
+            f"{task.node} was lost while model {task.model_id!r} was initialized there: its worker died",
+            node_id=task.node_id,
+        )
+
+
+def node_process_id(node_index: int) -> int:
+    """Return a process id for a node's task, other than the replica's, which is this process's."""
+    return os.getpid() + 1 + node_index

@@ -1,0 +1,72 @@
+"""The state of one start of a replica."""
+
+from __future__ import annotations
+
+import copy
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from serve_llm_hooks import Trace
+from serve_llm_hooks._core.context import set_read_only
+from serve_llm_hooks._core.points import HOOK_NAMES
+
+from ..run import FakeNode, FakeRun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from serve_llm_hooks._replica.initialize import Initialization
+
+    from ..engine import FakeEngine
+
+
+class ReplicaStart:
+    """One start of a replica: the run that a test will see, and what is known only during the start.
+
+    Attributes:
+        run: the run, filled in as the start goes on.
+        engine: the engine as it is configured, started or not.
+        group_scheduled: whether the default placement group has been scheduled.
+    """
+
+    def __init__(self, model_id: str, node_ids: Iterable[str]) -> None:
+        nodes = MappingProxyType({node_id: FakeNode(node_id) for node_id in node_ids})
+        self.run = FakeRun(model_id, nodes, Trace(clock=float, epoch_s=0.0))
+        self.engine: FakeEngine | None = None
+        self.group_scheduled: bool = False
+        self._initialization: Initialization | None = None
+
+    def reach(self, *points: str) -> None:
+        """Record that the start has reached hook points."""
+        reached = (*points, self.run.reached)
+        self.run.reached = next(
+            (name for name in reversed(HOOK_NAMES) if name in reached and name != "on_failure"), None
+        )
+
+    def begin(self, initialization: Initialization) -> None:
+        """Record that the production code is about to start."""
+        self._initialization = initialization
+        self.run.trace, self.run.ctx = initialization.trace, initialization.ctx
+        self.reach("on_before_init")
+
+    def end(self, error: Exception | None, elapsed_s: float) -> FakeRun:
+        """Return the run of a start that has succeeded or failed."""
+        run = self.run
+        run.error, run.elapsed_s = error, elapsed_s
+        if self._initialization is not None:
+            for node_id, result in self._initialization.ctx.nodes.items():
+                run.nodes[node_id].result = result
+            if run.engine is not None and error is None:
+                run.output = self._initialization.output
+        if error is not None:
+            self.reach(*(event.point for event in run.trace))
+        return run
+
+    def die(self, elapsed_s: float) -> FakeRun:
+        """Return the run of a start whose process has died. Its clean-up must not change the trace."""
+        run = self.end(None, elapsed_s)
+        run.trace = copy.copy(run.trace)
+        if run.ctx is not None:
+            run.ctx = copy.copy(run.ctx)
+            set_read_only(run.ctx, trace=run.trace)
+        return run

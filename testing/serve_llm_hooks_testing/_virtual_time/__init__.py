@@ -1,0 +1,1 @@
+"""Virtual time: the event loop, the real work it waits for, and where hooks are at work."""

@@ -1,0 +1,96 @@
+"""Find the hook that a thread, a frame or a coroutine is at work for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import serve_llm_hooks
+from serve_llm_hooks._core.call_loop import call_each
+from serve_llm_hooks._core.dispatch import Dispatcher
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_OWN_PACKAGES = (*serve_llm_hooks.__path__, os.path.dirname(os.path.dirname(__file__)))
+_OWN_FOLDERS = tuple(os.path.join(folder, "") for folder in _OWN_PACKAGES)
+# The files of production code whose functions call hooks.
+_CALLERS = {Dispatcher.run_point.__code__.co_filename, call_each.__code__.co_filename}
+_RUN_CALLBACK = asyncio.Handle._run.__code__
+_MACHINERY = ("asyncio", "concurrent", "threading", "contextvars", "selectors")
+
+
+@dataclass(frozen=True, slots=True)
+class HookLocation:
+    """A hook, and the line at which it (or what it calls) is."""
+
+    hook: str  # "module:qualname"
+    line: str  # "file:line in function"
+    frame: object  # the hook's. While it is held here, the frame of no other call can be the same object.
+
+    def __str__(self) -> str:
+        return f"hook {self.hook} (at {self.line})"
+
+
+def is_own_frame(frame: FrameType) -> bool:
+    """Return whether a frame runs code of this library, or of this package."""
+    return frame.f_code.co_filename.startswith(_OWN_FOLDERS)
+
+
+def locate_thread(thread_id: int) -> HookLocation | None:
+    """Return the hook that a thread runs right now."""
+    return locate_frame(sys._current_frames().get(thread_id))
+
+
+def locate_frame(frame: FrameType | None) -> HookLocation | None:
+    """Return the hook that a running frame belongs to; ``None`` where it belongs to none."""
+    inner: list[FrameType] = []
+    while frame is not None:
+        # A hook is called by production code, and a task that a hook made by the event loop.
+        if inner and frame.f_code.co_filename in _CALLERS:
+            return _innermost(inner)
+        if inner and frame.f_code is _RUN_CALLBACK:
+            task = next((outer for outer in reversed(inner) if not _is_machinery(outer)), None)
+            return None if task is None or is_own_frame(task) else _innermost(inner)  # its own task: between hooks
+        inner.append(frame)
+        frame = frame.f_back
+    return None
+
+
+def locate_awaitable(awaitable: Any) -> HookLocation | None:
+    """Return the hook that a suspended coroutine or async generator belongs to, and the line at which it waits."""
+    outer: list[FrameType] = []
+    while awaitable is not None:
+        for prefix in ("cr", "ag", "gi"):
+            frame = getattr(awaitable, f"{prefix}_frame", None)
+            if frame is not None:
+                outer.append(frame)
+                awaitable = getattr(awaitable, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await", None)
+                break
+        else:
+            break
+    callers = [index for index, frame in enumerate(outer) if frame.f_code.co_filename in _CALLERS]
+    if not callers and outer and is_own_frame(outer[0]):
+        return None  # the run itself, where it waits for no hook
+    inner = outer[callers[-1] + 1 :] if callers else outer
+    return _innermost(inner[::-1])
+
+
+def _innermost(frames: list[FrameType]) -> HookLocation | None:
+    """Return the location from frames, the innermost first."""
+    foreign = [frame for frame in frames if not is_own_frame(frame) and not _is_machinery(frame)]
+    if not foreign:
+        return None
+    hook, line = foreign[-1], foreign[0]
+    return HookLocation(
+        f"{hook.f_globals.get('__name__', '?')}:{hook.f_code.co_qualname}",
+        f"{line.f_code.co_filename}:{line.f_lineno} in {line.f_code.co_name}",
+        hook,
+    )
+
+
+def _is_machinery(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in _MACHINERY

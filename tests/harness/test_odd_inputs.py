@@ -1,0 +1,165 @@
+"""What is given where something else belongs: an error of ours, at the config, that shows no value.
+
+``tests/integration/test_config.py`` gives the same to a real ``LLMConfig``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serve_llm_hooks import HookLoadError, InitializeNodeOutput, hook
+from serve_llm_hooks_testing import FakeLLMConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SECRET = "hf_secret"
+ONE = "tests.harness.test_odd_inputs:one"
+
+
+class Takes:
+    def __init__(self, **kwargs: object) -> None: ...
+
+    def on_before_init(self, ctx: object) -> None: ...
+
+
+class TakesNothing:
+    def on_before_init(self, ctx: object) -> None: ...
+
+
+def nested(depth: int) -> Any:
+    """An entry in an entry in an entry."""
+    entry: Any = {"hook": Takes}
+    for _ in range(depth):
+        entry = {"hook": entry}
+    return entry
+
+
+def listed(depth: int) -> Any:
+    """A list in a list in a list."""
+    found: Any = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+ODD: dict[str, tuple[dict[str, Any], str]] = {
+    "a mapping as callback": ({"callback": "os:environ"}, "callback 'os:environ' is not callable: an os._Environ"),
+    "a mapping as a phase callback": ({"callbacks": ["os:environ"]}, "is not callable: an os._Environ"),
+    "a mapping as initialization_class": ({"initialization_class": "os:environ"}, "is not callable: an os._Environ"),
+    "a mapping as a hook": ({"hooks": ["os:environ"]}, "hook 'os:environ' is not decorated"),
+    "a mapping as an entry's hook": ({"hooks": [{"hook": "os:environ"}]}, "hook 'os:environ' is not decorated"),
+    "a mapping as an entry": ({"hooks": [dict(os.environ, TOKEN=SECRET)]}, "has the keys 'hook' and 'kwargs'"),
+    "a callback that is no class": ({"callback": {"token": SECRET}}, "has no hooks: name its methods after"),
+    "hooks in a mapping": ({"hooks": {"token": SECRET}}, "hooks= is a list, .*, not a dict"),
+    "callbacks that are none": ({"callbacks": 5}, "callbacks= is a list, .*, not 5"),
+    "arguments without a class": ({"callback_kwargs": {"token": SECRET}}, "{'token': …} without callback="),
+    "arguments that do not fit": (
+        {"callback": TakesNothing, "callback_kwargs": {"token": SECRET}}, "callback_kwargs={'token': …}: there is no"),
+    "parameters that do not fit": (
+        {"hooks": [{"hook": ONE, "kwargs": {"token": SECRET}}]}, "cannot be called with parameters {'token': …}"),
+    "arguments whose names are none": ({"hooks": [{"hook": Takes, "kwargs": {1: SECRET}}]}, "as strings, and not 1"),
+    "parameters whose names are none": ({"hooks": [{"hook": ONE, "kwargs": {1: 2}}]}, "as strings, and not 1"),
+    "entries in entries": ({"hooks": [nested(10_000)]}, "not another mapping"),
+    "lists in lists": ({"hooks": [listed(10_000)]}, "not a list"),
+    "nobody's home": ({"hooks": ["~nobody-of-that-name/x.py"]}, "is no path of a file: RuntimeError"),
+    "a NUL": ({"hooks": ["hooks/\0.py"]}, "is no path of a file: ValueError"),
+    "half a surrogate": ({"hooks": ["hooks/\ud800.py"]}, "is no path of a file: UnicodeEncodeError"),
+    "a path that is too long": ({"hooks": [f"{'x' * 5000}/x.py"]}, "is no path of a file: OSError"),
+    "a class of the wrong kind": ({"callback": 5}, "has no hooks: name its methods after"),
+}  # fmt: skip
+
+
+@hook("on_before_init")
+def one(ctx: object) -> None: ...
+
+
+def refuse(make: Callable[..., Any], fields: dict[str, Any], message: str) -> None:
+    """See that a config is refused with an error of ours that shows no value."""
+    with pytest.raises((HookLoadError, TypeError, ValueError), match=message) as caught:
+        make(**fields)
+    text = str(caught.value)
+    assert SECRET not in text
+    assert os.environ["PATH"] not in text
+    assert len(text) < 20_000
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("fields", "message"), ODD.values(), ids=ODD)
+def test_an_odd_field(fields: dict[str, Any], message: str) -> None:
+    refuse(lambda **given: FakeLLMConfig("m", **given), fields, message)
+
+
+OF_THE_FAKE: dict[str, tuple[dict[str, Any], str]] = {
+    "a number as source": ({"model_source": 5}, "model_source= is a Hugging Face id, .*, not 5"),
+    "a text as runtime_env": ({"runtime_env": "x"}, "runtime_env= is a mapping, from names to values, not 'x'"),
+    "variables in a list": (
+        {"runtime_env": {"env_vars": ["A=1"]}}, r"runtime_env\['env_vars'\]= is a mapping.*not a list"),
+    "a variable that is no text": ({"runtime_env": {"env_vars": {"A": 1}}}, r"\['A'\] is a string, not a int"),
+    "a list of arguments": ({"engine_kwargs": [1]}, "engine_kwargs= is a mapping, from names to values, not a list"),
+    "an argument without a name": ({"engine_kwargs": {1: 2}}, "as strings, and not 1"),
+    "a size in words": ({"engine_kwargs": {"tensor_parallel_size": "2"}}, "is a whole number, 1 or more, not '2'"),
+    "a list of kwargs": ({"callback": Takes, "callback_kwargs": [1]}, "callback_kwargs= is a mapping"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "message"), OF_THE_FAKE.values(), ids=OF_THE_FAKE)
+def test_an_odd_field_that_ray_checks_itself(fields: dict[str, Any], message: str) -> None:
+    refuse(lambda **given: FakeLLMConfig("m", **given), fields, message)
+
+
+def test_no_variables_are_none() -> None:
+    assert FakeLLMConfig("m", runtime_env={"env_vars": None}).runtime_env == {"env_vars": None}
+
+
+def test_a_loop_of_links(tmp_path: Path) -> None:
+    (tmp_path / "x.py").symlink_to(tmp_path / "y.py")
+    (tmp_path / "y.py").symlink_to(tmp_path / "x.py")
+    with pytest.raises(HookLoadError, match=r"is no path of a file|is not there"):
+        FakeLLMConfig("m", hooks=[str(tmp_path / "x.py")])
+
+
+def test_a_timeout_beyond_all_numbers() -> None:
+    with pytest.raises(ValueError, match="timeout_s= is a positive number of seconds, not an int"):
+        hook("on_before_init", timeout_s=10**400)(one)
+
+
+class Lazy:
+    """As werkzeug's LocalProxy: it passes everything on, and there is nothing to pass it on to."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError("working outside of request context")
+
+    def __call__(self) -> None: ...
+
+
+def test_a_lazy_proxy_beside_the_hooks(tmp_path: Path) -> None:
+    file = tmp_path / "with_proxy.py"
+    file.write_text(
+        "from serve_llm_hooks import hook\nfrom tests.harness.test_odd_inputs import Lazy\nrequest = Lazy()\n\n"
+        "@hook('on_before_init')\ndef fine(ctx): ...\n"
+    )
+    assert FakeLLMConfig("m", hooks=[str(file)]).hooks == [str(file)]
+
+
+def test_an_output_shows_names_and_no_values() -> None:
+    output = InitializeNodeOutput(None, {"env_vars": {"TOKEN": SECRET}, "pip": ["x"]}, {"hf_token": SECRET})
+    assert repr(output) == (
+        "InitializeNodeOutput(None, runtime_env={'env_vars': {'TOKEN': …}, 'pip': …}, "
+        "extra_init_kwargs={'hf_token': …})"
+    )
+
+
+def test_a_context_shows_no_values() -> None:
+    from serve_llm_hooks import CallbackCtx, NodeCtx
+
+    assert repr(CallbackCtx(llm_config=FakeLLMConfig("m", runtime_env={"env_vars": {"TOKEN": SECRET}}))) == (
+        "<CallbackCtx of model 'm'>"
+    )
+    ctx = NodeCtx(model_id="m", node_id="n1")
+    ctx.custom_data["token"] = SECRET
+    assert repr(ctx) == "<NodeCtx of model 'm' on node n1>"

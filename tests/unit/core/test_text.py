@@ -1,0 +1,107 @@
+"""What foreign objects look like in messages: whatever they do, it is one short line."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from serve_llm_hooks import Hook, NodeLostError, hook
+from serve_llm_hooks._core.options import HookOptions
+from serve_llm_hooks._core.snapshot import unchanging
+from serve_llm_hooks._core.text import describe, is_small, one_line, traceback_of
+from tests.unit.unreadable import NoStringError, Unreadable, UnreadableError, deep, shared
+
+
+@pytest.mark.parametrize("error", [UnreadableError("x"), NoStringError("x"), KeyError(Unreadable())])
+def test_an_error_that_cannot_be_read(error: Exception) -> None:
+    stands_for = f"<{type(error).__name__}, whose text cannot be read>"
+    assert one_line(error) == stands_for
+    assert one_line(ExceptionGroup("two", [error, ValueError("plain")])) == (
+        f"ExceptionGroup: two (2 sub-exceptions): {stands_for}; ValueError: plain"
+    )
+    assert type(error).__name__ in traceback_of(error)
+
+
+def test_a_value_that_cannot_be_read() -> None:
+    assert describe(Unreadable()).endswith("Unreadable")
+    assert describe([Unreadable()]) == "a list"
+
+    def fetch(ctx: Any, *, secret: object) -> None: ...
+
+    bound = Hook(fetch, HookOptions("on_before_init"), {"secret": Unreadable()})
+    assert bound.ref.endswith("fetch(secret=…)")
+    hook("on_before_init")(fetch)
+
+
+def test_long_texts_are_cut_in_the_middle() -> None:
+    long = one_line(ValueError("begin " + "x" * 10**6 + " end"))
+    assert len(long) < 3000
+    assert long.startswith("ValueError: begin x")
+    assert long.endswith("x end")
+    assert len(describe("x" * 10**6)) < 300
+    own = NodeLostError("x" * 5000, node_id="n")
+    assert "x" * 500 in one_line(own)
+
+
+class Shouts(str):
+    """A string that is none of Python's own."""
+
+    __slots__ = ()
+
+    def split(self, *args: Any) -> Any:
+        raise LookupError
+
+    def __format__(self, spec: str) -> str:
+        raise LookupError
+
+
+class ShoutsError(Exception):
+    """An exception whose text is such a string."""
+
+    def __str__(self) -> str:
+        return Shouts("loud")
+
+
+def test_a_text_that_is_a_string_of_another_kind() -> None:
+    assert one_line(ShoutsError()) == "ShoutsError: loud"
+
+
+@pytest.mark.parametrize("error", [shared(40), deep(5000)])
+def test_groups_are_bounded(error: BaseException) -> None:
+    begin_s = time.perf_counter()
+    assert not is_small(error)
+    line, text = one_line(error), traceback_of(error)
+    assert time.perf_counter() - begin_s < 1
+    assert line.count("\n") == 0
+    assert len(line) < 500
+    assert text.endswith(line)
+
+
+def test_a_shared_sub_group_is_shown_once() -> None:
+    assert one_line(shared(2)).count("the innermost") == 1
+
+
+def test_a_long_chain_of_causes_is_bounded() -> None:
+    error: Exception = ValueError("the first")
+    for _ in range(500):
+        after = ValueError("x" * 10_000)
+        after.__context__ = error
+        error = after
+    assert not is_small(error)
+    assert len(traceback_of(error)) < 25_000
+
+
+def test_what_changes_while_it_is_read_is_read_again() -> None:
+    tries = []
+
+    def read() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise RuntimeError("dictionary changed size during iteration")
+        return "read"
+
+    assert unchanging(read) == "read"
+    with pytest.raises(RuntimeError, match="something else"):
+        unchanging(lambda: (_ for _ in ()).throw(RuntimeError("something else")))
