@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import _lazy
+from . import _lazy_imports
 from ._core.hook import Hook as Hook
 from ._core.registry import HookRegistry as HookRegistry, hook as hook, registry as registry
 
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     from ._sources.callback_runner import CallbackRunner as CallbackRunner
     from ._sources.class_style import RayServeLLMCallback as RayServeLLMCallback
     from ._sources.entries import load_hooks as load_hooks
-    from ._sources.paths import load_callback as load_callback
+    from ._sources.import_path import load_callback as load_callback
     from ._sources.phase_style import Callback as Callback
     from .entry import initialization as initialization, initialize_node as initialize_node
 else:  # a checker that sees a __getattr__ takes every name for existing
-    __getattr__, __dir__ = _lazy.attach(__name__)
+    __getattr__, __dir__ = _lazy_imports.attach(__name__)
 
 __version__ = "0.1.0"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from .fields import Checked, ModeField, OptionalModeField, checked_field
+from .checked_fields import Checked, ModeField, OptionalModeField, checked_field
 from .trace import Trace
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .call_loop import call_each
 from .errors import HookError, HookResultError, HookTimeoutError, reraise_if_not_a_failure
-from .text import describe, is_small, one_line
+from .messages import describe, is_small, one_line
 from .veto import InvalidResult, Skip, decide
 from .worker_thread import WorkerThread
 

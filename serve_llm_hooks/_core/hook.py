@@ -11,7 +11,7 @@ from .origin import path_of, source_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from .instance import LazyInstance
+    from .lazy_instance import LazyInstance
     from .options import HookOptions
     from .points import HookName
 

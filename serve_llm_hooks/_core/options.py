@@ -94,7 +94,7 @@ def checked_options(
 
 
 def _described(value: object) -> str:
-    from .text import describe  # only a mistake pays for this import
+    from .messages import describe  # only a mistake pays for this import
 
     return describe(value)
 

@@ -167,7 +167,7 @@ def hook_point(name: object) -> HookPoint:
     point = HOOK_POINTS.get(name) if isinstance(name, str) else None
     if point is None:
         from .errors import UnknownHookError  # only a mistake pays for these imports
-        from .text import describe, did_you_mean
+        from .messages import describe, did_you_mean
 
         raise UnknownHookError(
             f"{describe(name)} is not a hook point{did_you_mean(name, HOOK_NAMES)}. "

@@ -204,7 +204,7 @@ class HookRegistry:
                     set_marks(fn, (*marks, options))
                 except AttributeError:
                     from .errors import HookSignatureError
-                    from .text import describe
+                    from .messages import describe
 
                     raise HookSignatureError(
                         f"@hook({options.point!r}) cannot decorate {describe(fn)}, which holds no attributes; "

@@ -57,7 +57,7 @@ class InitializeNodeOutput:
 
     def __repr__(self) -> str:
         """Show the names of what hooks decided, and not the values, which may be secrets."""
-        from .text import masked
+        from .messages import masked
 
         env = None if self.runtime_env is None else masked(self.runtime_env)
         kwargs = masked(self.extra_init_kwargs)

@@ -67,7 +67,7 @@ def check_takes_ctx(fn: Callable[..., Any], point: str) -> None:
     Raises:
         HookSignatureError: it cannot; the message shows the form wanted.
     """
-    from .text import describe  # few functions come here: those that are not plainly `def f(ctx)`
+    from .messages import describe  # few functions come here: those that are not plainly `def f(ctx)`
 
     if not callable(fn):
         raise HookSignatureError(f"@hook({point!r}) decorates a function, not {describe(fn)}")
@@ -105,7 +105,7 @@ def check_kwargs(fn: Callable[..., Any], kwargs: Mapping[str, Any], path: str) -
     found = misfit(fn, None, **kwargs)
     if found is None:
         return
-    from .text import masked
+    from .messages import masked
 
     signature, why = found
     # A script's function is given itself: no other process can find it by its path.

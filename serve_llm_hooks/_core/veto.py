@@ -54,7 +54,7 @@ def decide(result: object, point: str) -> Skip | InvalidResult | None:
     may_veto = hook_point(point).may_veto
     if may_veto and (result is False or isinstance(result, Skip)):
         return result if isinstance(result, Skip) else Skip("")
-    from .text import describe  # only a mistake pays for this import
+    from .messages import describe  # only a mistake pays for this import
 
     wanted = (
         "None or True to go on, False or skip('why') to veto" if may_veto else "None (there is nothing to veto here)"

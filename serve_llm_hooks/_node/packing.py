@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookPickleError, reraise_if_not_a_failure
+from .._core.messages import describe, one_line
 from .._core.snapshot import unchanging
-from .._core.text import describe, one_line
 from .._sources.allow import check_hooks
-from .._sources.paths import ALONE
+from .._sources.import_path import ALONE
 from .task import PackedHook
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from .._core.errors import (
     reraise_if_not_a_failure,
 )
 from .._core.hook import with_fresh_instances
+from .._core.messages import one_line, traceback_of
 from .._core.origin import file_module_name
-from .._core.text import one_line, traceback_of
 from .._core.trace import Trace
 from .._sources.allow import check_source
 from .._sources.shipped import how_to_ship

@@ -12,7 +12,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.download_mode import DownloadMode
-from .._core.text import describe
+from .._core.messages import describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

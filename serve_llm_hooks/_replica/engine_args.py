@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import EngineArgumentError
+from .._core.messages import describe, did_you_mean
 from .._core.snapshot import unchanging
-from .._core.text import describe, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

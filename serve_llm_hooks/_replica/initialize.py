@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.context import close, set_read_only
 from .._core.errors import HookLoadError, PlacementGroupError, ServeLLMHooksError, reraise_if_not_a_failure
+from .._core.messages import describe, is_small, one_line
 from .._core.registry import HookRegistry, registry
 from .._core.results import InitializeNodeOutput
-from .._core.text import describe, is_small, one_line
 from .._observe.announce import announce
 from .._observe.progress import Progress
 from .._sources.select import hooks_of_config, select

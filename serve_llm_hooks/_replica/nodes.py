@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.context import set_read_only
 from .._core.errors import HookPickleError, NodeInitializationError, ServeLLMHooksError, reraise_if_not_a_failure
+from .._core.messages import one_line
 from .._core.points import HOOK_POINTS
 from .._core.results import NodeResult
-from .._core.text import one_line
 from .._node.packing import pack_custom_data, pack_hooks, unpack_custom_data
 from .._node.task import NodeTask, wants_download
 from .gather import run_on_nodes

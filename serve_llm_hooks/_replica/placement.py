@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import PlacementGroupError
-from .._core.text import one_line
+from .._core.messages import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

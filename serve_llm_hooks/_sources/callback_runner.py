@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
-from .._core.text import text_of
+from .._core.messages import text_of
 from .phase_data import merge
 from .phase_style import phase_callbacks
 

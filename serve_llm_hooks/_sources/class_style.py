@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._core.errors import HookLoadError, HookSignatureError, UnknownHookError
 from .._core.hook import Hook
-from .._core.instance import LazyInstance
+from .._core.lazy_instance import LazyInstance
+from .._core.messages import describe, did_you_mean, masked
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_NAMES, HOOK_POINTS, HookName
 from .._core.signature import bound_method, check_runs, misfit
-from .._core.text import describe, did_you_mean, masked
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

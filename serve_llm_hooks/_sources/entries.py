@@ -8,13 +8,13 @@ from typing import Any
 
 from .._core.errors import HookLoadError, HookNotAllowedError
 from .._core.hook import Hook, has_unique_path
+from .._core.messages import describe, did_you_mean, masked
 from .._core.order import check_order
 from .._core.registry import HookRegistry
-from .._core.text import describe, did_you_mean, masked
 from .allow import check_hooks
 from .class_style import RayServeLLMCallback, checked_kwargs, hooks_of_class, is_class_style
+from .import_path import attribute_of, files_in, import_path, is_file, is_module, split_path
 from .namespace import absent, advice, hooks_in, hooks_of_object, tell_absent, wrapped_chain
-from .paths import attribute_of, files_in, import_path, is_file, is_module, split_path
 
 HookRef = str | Mapping[str, Any] | Callable[..., Any] | ModuleType | HookRegistry | RayServeLLMCallback
 """An entry of ``hooks=[...]``."""

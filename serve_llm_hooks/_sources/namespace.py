@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 from .._core.hook import MARK, Hook, has_unique_path, marked_hooks
 from .._core.made import Made, made_in
-from .paths import attribute_of
+from .import_path import attribute_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from .._core.messages import describe
 from .._core.points import HOOK_POINTS, PHASES
 from .._core.snapshot import unchanging
-from .._core.text import describe
 
 if TYPE_CHECKING:
     from .._core.context import CallbackCtx

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.errors import HookLoadError, HookSignatureError
 from .._core.hook import Hook
+from .._core.messages import describe
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_POINTS, PHASES
 from .._core.signature import bound_method, check_runs, misfit
-from .._core.text import describe
 from .._core.veto import InvalidResult, Skip
 from .class_style import instance_of
-from .paths import load_callback
+from .import_path import load_callback
 from .phase_data import PhaseData, merge
 
 if TYPE_CHECKING:
     from .._core.context import CallbackCtx
-    from .._core.instance import LazyInstance
+    from .._core.lazy_instance import LazyInstance
 
 
 class Callback(Protocol):

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError, HookSignatureError
 from .._core.hook import Hook
+from .._core.messages import describe
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.signature import bound_method, check_runs, misfit
-from .._core.text import describe
 from .._core.veto import InvalidResult, Skip
 from .class_style import instance_of
 
 if TYPE_CHECKING:
     from .._core.context import CallbackCtx
-    from .._core.instance import LazyInstance
+    from .._core.lazy_instance import LazyInstance
 
 
 def warn_of_initialization_class(config: Any, *, stacklevel: int) -> None:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError
 from .._core.hook import Hook, marked_hooks, with_fresh_instances
+from .._core.messages import did_you_mean, masked
 from .._core.options import start_of
 from .._core.points import HOOK_NAMES
 from .._core.registry import HookRegistry, registry
 from .._core.selection import Selection
-from .._core.text import did_you_mean, masked
 from .allow import check_hooks
 from .class_style import hooks_of_class
 from .disable import DISABLE, DisableList, names_of
 from .entries import check_names_differ, hooks_of_entries, load_hooks, targets_of
+from .import_path import load_callback
 from .namespace import standing
-from .paths import load_callback
 from .phase_style import hooks_of_phase_callbacks
 from .replace_style import hooks_of_initialization_class
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import _lazy
+from .. import _lazy_imports
 
 if TYPE_CHECKING:
     from .app import (
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .hooks_callback import HooksCallback as HooksCallback
     from .server import LLMServer as LLMServer, hooked_server as hooked_server
 else:  # a checker that sees a __getattr__ takes every name for existing
-    _get, __dir__ = _lazy.attach(__name__)
+    _get, __dir__ = _lazy_imports.attach(__name__)
 
     def __getattr__(name: str) -> Any:
         try:

@@ -15,7 +15,7 @@ from ray.serve.llm import (
     build_pd_openai_app as _ray_build_pd_openai_app,
 )
 
-from .._core.text import describe
+from .._core.messages import describe
 from .capacity import describe_nodes, never_fits
 from .config import LLMConfig
 from .internals import LLMServer as _RayLLMServer

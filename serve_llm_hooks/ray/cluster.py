@@ -24,8 +24,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .._core.download_mode import DownloadMode
 from .._core.errors import NodeLostError, PlacementGroupError
+from .._core.messages import one_line
 from .._core.node import Node
-from .._core.text import one_line
 from .._replica.cluster import ReplicaDefaults, check_seconds
 from .._replica.engine_args import split_engine_kwargs
 from .capacity import autoscales, describe_nodes, node_of_ray

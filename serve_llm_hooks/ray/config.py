@@ -11,7 +11,7 @@ from typing_extensions import deprecated, override
 
 from .._core.errors import HookLoadError
 from .._core.hook import Hook
-from .._core.text import describe
+from .._core.messages import describe
 from .._sources.entries import hooks_of_entries, load_hooks
 from .._sources.phase_style import checked_list
 from .._sources.replace_style import warn_of_initialization_class

@@ -8,8 +8,8 @@ from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError
+from .._core.messages import describe
 from .._core.registry import registry
-from .._core.text import describe
 from .._node.by_value import dumps
 from .._node.packing import pack_hooks
 from .._sources.entries import hooks_of_entries

@@ -7,7 +7,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from .._core.text import one_line
+from .._core.messages import one_line
 from .._core.worker_thread import WorkerThread
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .. import _lazy
+from .. import _lazy_imports
 
 # The one list of names: Python does not run it, and __getattr__ below imports from it.
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def unsupported(what: str, why: ImportError | AttributeError) -> ImportError:
 if not TYPE_CHECKING:  # a checker that sees a __getattr__ takes every name for existing
 
     def __getattr__(name: str) -> Any:
-        module = None if name.startswith("__") else _lazy.listed(__name__).get(name)
+        module = None if name.startswith("__") else _lazy_imports.listed(__name__).get(name)
         if module is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:

@@ -6,8 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError
+from .._core.messages import describe, did_you_mean
 from .._core.registry import HookRegistry
-from .._core.text import describe, did_you_mean
 from .._sources.entries import load_hooks
 from .._sources.select import hooks_of_config, tell_unmatched
 from .hand_over import is_hooks_callback

@@ -14,7 +14,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .._core.text import one_line
+from .._core.messages import one_line
 
 if TYPE_CHECKING:
     from .._core.context import CallbackCtx

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from .._core.context import NodeCtx
 from .._core.errors import HookLoadError
 from .._core.hook import Hook
-from .._core.instance import LazyInstance
+from .._core.lazy_instance import LazyInstance
+from .._core.messages import describe
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.signature import check_runs
-from .._core.text import describe
-from .._sources.paths import load_callback
+from .._sources.import_path import load_callback
 from .hand_over import HandedOver
 from .internals import CallbackBase, CallbackCtx, NodeModelDownloadable
 

@@ -14,7 +14,7 @@ from . import prewarm  # first: it begins on import, and Ray Serve LLM takes sec
 from ray.serve.llm.deployment import LLMServer as _RayLLMServer
 
 from .._core.errors import HookLoadError
-from .._core.text import describe
+from .._core.messages import describe
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
 from . import internals, telemetry

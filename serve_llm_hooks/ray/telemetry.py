@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from .._core.text import one_line
+from .._core.messages import one_line
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 

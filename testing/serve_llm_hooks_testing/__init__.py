@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 else:  # a checker that sees a __getattr__ takes every name for existing
 
     def _attach() -> None:
-        from serve_llm_hooks import _lazy  # not at once: pytest imports this package in every session
+        from serve_llm_hooks import _lazy_imports  # not at once: pytest imports this package in every session
 
-        globals()["__getattr__"], globals()["__dir__"] = _lazy.attach(__name__)
+        globals()["__getattr__"], globals()["__dir__"] = _lazy_imports.attach(__name__)
 
     def __getattr__(name: str) -> Any:
         _attach()

@@ -9,8 +9,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from serve_llm_hooks._core.messages import did_you_mean
 from serve_llm_hooks._core.points import HOOK_NAMES, HOOK_POINTS
-from serve_llm_hooks._core.text import did_you_mean
 
 from .errors import HarnessError
 

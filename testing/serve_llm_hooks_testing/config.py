@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HookLoadError, load_hooks
-from serve_llm_hooks._core.text import describe
+from serve_llm_hooks._core.messages import describe
 from serve_llm_hooks._sources.phase_style import checked_list
 from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
 from serve_llm_hooks._sources.select import check_together, hooks_of_fields, tell_unmatched

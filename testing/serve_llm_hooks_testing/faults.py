@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from serve_llm_hooks._core.messages import did_you_mean
 from serve_llm_hooks._core.points import HOOK_POINTS, hook_point
-from serve_llm_hooks._core.text import did_you_mean
 
 from ._simulation.arguments import check_count, check_seconds
 from .errors import HarnessError

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 # Each room, and the rooms that it may import, in functions and for checkers too. `face` is serve_llm_hooks/__init__.py.
 LAYERS = {
     "_core": "",
-    "_lazy": "_core",
+    "_lazy_imports": "_core",
     "_observe": "_core",
     "_sources": "_core _observe",
     "_node": "_core _observe _sources",
     "_replica": "_core _observe _sources _node",
-    "ray": "_lazy _core _observe _sources _node _replica",
+    "ray": "_lazy_imports _core _observe _sources _node _replica",
     "entry": "_core _observe _sources _node _replica ray",
-    "face": "_lazy _core _observe _sources _node _replica entry",
-    "testing": "_lazy _core _observe _sources _node _replica entry face",
+    "face": "_lazy_imports _core _observe _sources _node _replica entry",
+    "testing": "_lazy_imports _core _observe _sources _node _replica entry face",
 }
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -26,7 +26,7 @@ def test_a_bare_import_is_cheap() -> None:
     assert not imported & {"ray", "torch", "vllm", "pydantic", "asyncio", "cloudpickle", "logging"}
     assert {name for name in imported if name.startswith("serve_llm_hooks.")} == {
         "serve_llm_hooks._core",
-        "serve_llm_hooks._lazy",
+        "serve_llm_hooks._lazy_imports",
         *(f"serve_llm_hooks._core.{name}" for name in ("hook", "made", "options", "origin", "points", "registry")),
     }
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serve_llm_hooks import _lazy
+from serve_llm_hooks import _lazy_imports
 from serve_llm_hooks.ray import internals
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def files() -> dict[str, ast.Module]:
 
 def internal_names() -> dict[str, str]:
     """What ``internals`` gives, and the modules that it takes it from."""
-    return _lazy.listed(internals.__name__)
+    return _lazy_imports.listed(internals.__name__)
 
 
 def _aliases(file: str, tree: ast.Module) -> dict[str, Name]:

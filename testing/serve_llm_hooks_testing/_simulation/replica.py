@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HookPickleError, HookRegistry, load_hooks, registry
-from serve_llm_hooks._core.text import one_line
+from serve_llm_hooks._core.messages import one_line
 from serve_llm_hooks._node.packing import pack_hooks
 from serve_llm_hooks._sources.entries import hooks_of_entries
 from serve_llm_hooks._sources.select import hooks_of_config

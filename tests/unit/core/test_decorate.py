@@ -10,8 +10,8 @@ import pytest
 
 from serve_llm_hooks import Hook, HookRegistry, HookSignatureError, hook, registry
 from serve_llm_hooks._core.hook import marked_hooks
+from serve_llm_hooks._core.messages import describe
 from serve_llm_hooks._core.options import HookOptions
-from serve_llm_hooks._core.text import describe
 from tests.unit.stub import LOGGED
 
 

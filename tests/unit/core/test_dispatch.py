@@ -15,9 +15,9 @@ import pytest
 
 from serve_llm_hooks import Hook, HookError, HookResultError, HookTimeoutError, Skip, Trace, skip
 from serve_llm_hooks._core.dispatch import Dispatcher
+from serve_llm_hooks._core.messages import describe
 from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._core.options import HookOptions
-from serve_llm_hooks._core.text import describe
 from serve_llm_hooks._core.worker_thread import WorkerThread
 from tests.unit.stub import run
 from tests.unit.unreadable import Unreadable, UnreadableError, deep, shared

@@ -8,8 +8,8 @@ import pytest
 
 from serve_llm_hooks import HOOK_POINTS, HookName, HookRegistry, UnknownHookError
 from serve_llm_hooks._core import points
+from serve_llm_hooks._core.messages import describe
 from serve_llm_hooks._core.points import HOOK_NAMES, hook_point
-from serve_llm_hooks._core.text import describe
 
 if TYPE_CHECKING:
     from serve_llm_hooks import HookPoint

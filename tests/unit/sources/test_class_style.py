@@ -21,7 +21,7 @@ from serve_llm_hooks import (
     load_hooks,
     skip,
 )
-from serve_llm_hooks._core.text import masked
+from serve_llm_hooks._core.messages import masked
 from serve_llm_hooks._node.packing import pack_hooks
 from serve_llm_hooks._sources.class_style import hooks_of_class
 from serve_llm_hooks._sources.select import hooks_of_config

@@ -22,8 +22,8 @@ from serve_llm_hooks import (
     load_hooks,
     registry,
 )
+from serve_llm_hooks._core.messages import describe, masked
 from serve_llm_hooks._core.options import HookOptions
-from serve_llm_hooks._core.text import describe, masked
 from serve_llm_hooks._sources.select import hooks_of_config
 from tests.unit.stub import LOGGED, SHOP, Config, names
 

@@ -18,8 +18,8 @@ from serve_llm_hooks import (
     NodeResult,
     hook,
 )
+from serve_llm_hooks._core.messages import describe
 from serve_llm_hooks._core.points import PHASES
-from serve_llm_hooks._core.text import describe
 from tests.unit.stub import FullConfig, Started, StubCluster, start
 
 if TYPE_CHECKING:

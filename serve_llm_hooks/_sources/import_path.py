@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookImportError, reraise_if_not_a_failure
+from .._core.messages import describe, did_you_mean, one_line
 from .._core.origin import file_module_name
-from .._core.text import describe, did_you_mean, one_line
 from .allow import check_callable, check_source, is_allowed
 from .shipped import how_to_ship
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from serve_llm_hooks import Hook, NodeLostError, hook
+from serve_llm_hooks._core.messages import describe, is_small, one_line, traceback_of
 from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.snapshot import unchanging
-from serve_llm_hooks._core.text import describe, is_small, one_line, traceback_of
 from tests.unit.unreadable import NoStringError, Unreadable, UnreadableError, deep, shared
 
 

@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from .download_mode import DownloadMode, DownloadModeName
-from .text import describe, did_you_mean
+from .messages import describe, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -41,7 +41,7 @@ def describe(obj: object) -> str:
 
     Example:
         >>> describe("pkg.mod"), describe({"token": "..."}), describe(describe)
-        ("'pkg.mod'", 'a dict', 'the function serve_llm_hooks._core.text:describe')
+        ("'pkg.mod'", 'a dict', 'the function serve_llm_hooks._core.messages:describe')
     """
     kind = type(obj)  # an object may say of itself that it is something else
     shown: Any = obj

@@ -34,7 +34,7 @@ def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = modules_by_name().get(name)
         if module is None:
-            from ._core.text import did_you_mean
+            from ._core.messages import did_you_mean
 
             raise AttributeError(f"module {package!r} has no attribute {name!r}{did_you_mean(name, modules)}")
         value = getattr(import_module(module, package), name)
