@@ -245,8 +245,8 @@ def added_nodes_forgotten() -> None:
     """nodes that a replaced group adds are not initialized"""
 
     def make(node_ids: Any) -> Any:
-        async def first_only(self: Any, group: Any) -> Any:
-            found = await node_ids(self, group)
+        async def first_only(self: Any, group: Any, own_bundles: Any = None) -> Any:
+            found = await node_ids(self, group, own_bundles)
             known = self.start.__dict__.setdefault("known", found)
             return [node_id for node_id in found if node_id in known] or found
 
@@ -260,8 +260,8 @@ def always_the_default_group() -> None:
     """a hook's group has the default group's nodes"""
 
     def make(node_ids: Any) -> Any:
-        async def default(self: Any, group: Any) -> Any:
-            return await node_ids(self, self.settings.default_group)
+        async def default(self: Any, group: Any, own_bundles: Any = None) -> Any:
+            return await node_ids(self, self.settings.default_group, own_bundles)
 
         return default
 
@@ -273,8 +273,8 @@ def nodes_sorted() -> None:
     """a group's nodes come in the order of their names"""
 
     def make(node_ids: Any) -> Any:
-        async def sorted_ids(self: Any, group: Any) -> Any:
-            return sorted(await node_ids(self, group))
+        async def sorted_ids(self: Any, group: Any, own_bundles: Any = None) -> Any:
+            return sorted(await node_ids(self, group, own_bundles))
 
         return sorted_ids
 
