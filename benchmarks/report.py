@@ -76,11 +76,15 @@ def tables(results: dict[str, Any]) -> str:
         "|---|---|---|",
     ]
     for nodes in (1, 3):
+        name = "1 node" if nodes == 1 else f"{nodes} nodes"
         if found := samples.get(f"node_init_{nodes}_s"):
-            name = "1 node" if nodes == 1 else f"{nodes} nodes"
             lines.append(
                 f"| node initialization, {name} | {median(found['ours']):.2f} | {median(found['theirs']):.2f} |"
             )
+        if found := samples.get(f"gpu_path_{nodes}_s"):
+            for since, what in (("start begins", "`start()`"), ("server module", "the import of the server's module")):
+                ours, theirs = (median(row[since] for row in found[side]) for side in ("ours", "theirs"))
+                lines.append(f"| {what} to the engine's config, {name}, made-up GPU | {ours:.2f} | {theirs:.2f} |")
     if found := samples.get("deploy_s"):
         for moment in PHASES:
             ours, theirs = (median(row[moment] for row in found[side]) for side in ("ours", "theirs"))
