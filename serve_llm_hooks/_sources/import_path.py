@@ -24,7 +24,7 @@ ALONE = (
     "a hooks file travels alone, and a node may not have what lies beside it. Put both into a package, name its module "
     "in hooks=[...], and ship the package or install it on every node."
 )
-"""What to say of a hooks file that imports the file beside it."""
+"""The advice for a hooks file that imports the file beside it."""
 
 
 _OWN_FOLDER = str(Path(__file__).parents[1])

@@ -1,4 +1,4 @@
-"""How an ``LLMConfig`` travels: the checks before it leaves its process, and what goes along."""
+"""Pickle an ``LLMConfig``: the checks before it leaves its process, and the hooks that go along."""
 
 from __future__ import annotations
 
