@@ -1,4 +1,4 @@
-"""Where hooks were made: which module's own code decorated them, and at which line."""
+"""Remember where hooks were made: which module's own code decorated them, and at which line."""
 
 from __future__ import annotations
 

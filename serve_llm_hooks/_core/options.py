@@ -93,6 +93,14 @@ def checked_options(
     return HookOptions(name, model_ids, order, _names("before", before), _names("after", after), timeout_s, on_error)
 
 
+def unknown_option(name: str) -> TypeError:
+    """Return the error for a keyword that ``@hook`` does not take."""
+    from .messages import did_you_mean
+
+    names = ("model_id", *HookOptions._fields[2:])
+    return TypeError(f"@hook takes no {name}={did_you_mean(name, names)}; its options are {', '.join(names)}")
+
+
 def _described(value: object) -> str:
     from .messages import describe  # only a mistake pays for this import
 

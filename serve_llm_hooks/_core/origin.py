@@ -1,4 +1,4 @@
-"""Where a callable comes from: its path for messages, and the module or file that may be allowed or denied."""
+"""Find where a callable comes from: its path for messages, and the module or file that may be allowed or denied."""
 
 from __future__ import annotations
 

@@ -169,8 +169,10 @@ def hook_point(name: object) -> HookPoint:
         from .errors import UnknownHookError  # only a mistake pays for these imports
         from .messages import describe, did_you_mean
 
+        hint = did_you_mean(name, HOOK_NAMES) if isinstance(name, str) else ""
+        if callable(name):
+            hint = ', but @hook needs one: write @hook("on_before_download") above the function'
         raise UnknownHookError(
-            f"{describe(name)} is not a hook point{did_you_mean(name, HOOK_NAMES)}. "
-            f"In the order they run: {', '.join(HOOK_NAMES)}."
+            f"{describe(name)} is not a hook point{hint}. In the order they run: {', '.join(HOOK_NAMES)}."
         )
     return point

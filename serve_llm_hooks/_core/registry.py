@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Protocol, TypeAlias, TypeVar
 
 from .hook import Hook, has_unique_path, marked_hooks, marks_of, set_marks
 from .made import record
-from .options import checked_options
+from .options import checked_options, unknown_option
 from .points import HOOK_NAMES, HookName, hook_point
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ class HookRegistry:
         after: str | Iterable[str] = (),
         timeout_s: float | None = None,
         on_error: OnError | None = None,
+        **unknown: Any,
     ) -> Callable[[Any], Any]:
         """Make a function a hook: it runs at ``point`` when a replica of the model starts.
 
@@ -171,6 +172,7 @@ class HookRegistry:
             after: likewise, that this one runs after.
             timeout_s: seconds after which the hook fails with ``HookTimeoutError``.
             on_error: ``"raise"`` ends the start; ``"warn"`` logs and goes on. Left out, the config decides.
+            **unknown: any other keyword is an error, with the option that it resembles.
 
         Returns:
             The decorator; it returns the function unchanged.
@@ -181,6 +183,8 @@ class HookRegistry:
             TypeError, ValueError: an option of the wrong kind; the same function at the same point again, with
                 other options.
         """
+        for name in unknown:
+            raise unknown_option(name)
         options = checked_options(point, model_id, order, before, after, timeout_s, on_error)
 
         def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:

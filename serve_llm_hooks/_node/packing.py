@@ -85,6 +85,28 @@ def sibling_problems(hook: Hook, data: bytes) -> list[str]:
     ]
 
 
+def check_parameters_travel(entries: Iterable[object]) -> None:
+    """Check the parameters of the entries of ``hooks=[...]`` that name their hook by its path.
+
+    Raises:
+        HookPickleError: one cannot be pickled; the message names the hook and the parameter.
+    """
+    from .by_value import dumps
+
+    for entry in entries:
+        if not isinstance(entry, dict):
+            continue
+        for name, value in (entry.get("kwargs") or {}).items():
+            try:
+                dumps(value)
+            except BaseException as error:
+                reraise_if_not_a_failure(error)
+                raise HookPickleError(
+                    f"parameter {name!r} ({type(value).__name__}) of hook {describe(entry.get('hook'))} cannot be sent "
+                    f"to another process: {one_line(error)}. Give it plain data, and make the object inside the hook."
+                ) from error
+
+
 def _culprit(hook: Hook) -> str:
     """Return which captured variable, parameter, attribute or global of a hook cannot be pickled, in words."""
     import inspect

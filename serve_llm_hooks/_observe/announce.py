@@ -58,4 +58,6 @@ def announce(model_id: str, selection: Selection, not_named: Iterable[Hook]) -> 
             ", ".join(off),
         )
     for entry, suggestion in selection.unmatched:  # perhaps another model's: the environment may serve several
-        logger.info("model %r: %r in SERVE_LLM_HOOKS_DISABLE is no hook of this model%s", model_id, entry, suggestion)
+        level = logging.WARNING if suggestion else logging.INFO
+        text = "model %r: %r in SERVE_LLM_HOOKS_DISABLE is no hook of this model%s"
+        logger.log(level, text, model_id, entry, suggestion)

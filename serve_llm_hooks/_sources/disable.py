@@ -39,13 +39,14 @@ class DisableList:
 
 
 def names_of(hook: Hook) -> tuple[str, ...]:
-    """Return the names of a hook in the variable: its bare name, its path, and ``file.py:name`` for a hooks file."""
+    """Return the names of a hook in the variable: bare, by path with a colon or a dot, ``file.py:name`` for a file."""
     in_source = f"{hook.source}:{hook.path.partition(':')[2]}"
-    return tuple(dict.fromkeys((hook.name, hook.path, in_source)))
+    return tuple(dict.fromkeys((hook.name, hook.path, hook.path.replace(":", "."), in_source)))
 
 
 def _matches(entry: str, hook: Hook) -> bool:
     from fnmatch import fnmatchcase
 
     bare, *paths = names_of(hook)
-    return any(name == entry or fnmatchcase(name, entry) for name in (paths if ":" in entry else (bare,)))
+    is_path = ":" in entry or "." in entry
+    return any(name == entry or fnmatchcase(name, entry) for name in (paths if is_path else (bare,)))

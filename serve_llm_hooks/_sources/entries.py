@@ -14,7 +14,7 @@ from .._core.registry import HookRegistry
 from .allow import check_hooks
 from .class_style import RayServeLLMCallback, checked_kwargs, hooks_of_class, is_class_style
 from .import_path import attribute_of, files_in, import_path, is_file, is_module, split_path
-from .namespace import absent, advice, hooks_in, hooks_of_object, tell_absent, wrapped_chain
+from .namespace import absent, advice, hooks_in, hooks_of_object, warn_of_absent, wrapped_chain
 
 HookRef = str | Mapping[str, Any] | Callable[..., Any] | ModuleType | HookRegistry | RayServeLLMCallback
 """An entry of ``hooks=[...]``."""
@@ -59,7 +59,7 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
     for hook in chosen:
         hook.check_kwargs()
     check_order(chosen)  # a circle or an ambiguous name fails here, not when it is too late
-    tell_absent([each for ref in refs for each in targets_of(ref) if isinstance(each, ModuleType)], found)
+    warn_of_absent([each for ref in refs for each in targets_of(ref) if isinstance(each, ModuleType)], found)
     return chosen
 
 

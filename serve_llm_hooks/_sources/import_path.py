@@ -24,7 +24,10 @@ ALONE = (
     "a hooks file travels alone, and a node may not have what lies beside it. Put both into a package, name its module "
     "in hooks=[...], and ship the package or install it on every node."
 )
-"""What to say of a hooks file that imports the file beside it."""
+"""The advice for a hooks file that imports the file beside it."""
+
+
+_OWN_FOLDER = str(Path(__file__).parents[1])
 
 
 def split_path(ref: str) -> tuple[str, str]:
@@ -147,10 +150,12 @@ _FILES = _HooksFiles()
 
 
 def _import_failed(what: str, error: BaseException) -> HookImportError:
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
+    at, frame = "", error.__traceback__
+    while frame is not None:
+        file = frame.tb_frame.f_code.co_filename
+        if not file.startswith(_OWN_FOLDER):  # @hook raises in here what is wrong on the author's line
+            at = f" ({file}:{frame.tb_lineno})"
         frame = frame.tb_next
-    at = f" ({frame.tb_frame.f_code.co_filename}:{frame.tb_lineno})" if frame is not None else ""
     why = one_line(error)
     if isinstance(error, SystemExit):  # raised, it would end Serve's event loop, and the replica would hang
         why = f"it called sys.exit({describe(error.code)})"

@@ -1,4 +1,4 @@
-"""What stands in a module's namespace is what counts; whatever its import decorated besides is told."""
+"""Find the hooks in a module's namespace, and warn of those that its import decorated and that are not there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
-_TOLD: WeakSet[FunctionType] = WeakSet()
+_WARNED: WeakSet[FunctionType] = WeakSet()
 
 
 def hooks_in(module: ModuleType) -> Iterator[Hook]:
@@ -83,8 +83,8 @@ def standing(registered: Iterable[Hook]) -> list[Hook]:
         is_function = type(today) is FunctionType  # other objects may run code when looked at
         same = [each for each in hooks_of_object(today) if each.point == hook.point] if is_function else []
         found += same
-        if not same and fn not in _TOLD:
-            _TOLD.add(fn)
+        if not same and fn not in _WARNED:
+            _WARNED.add(fn)
             logger.warning(
                 "hook %s at %s does not run any more: %s now means something else, which is no hook there. Decorate "
                 "that, or give one of them another name",
@@ -95,7 +95,7 @@ def standing(registered: Iterable[Hook]) -> list[Hook]:
     return found
 
 
-def tell_absent(modules: Iterable[ModuleType], selected: Iterable[Hook]) -> None:
+def warn_of_absent(modules: Iterable[ModuleType], selected: Iterable[Hook]) -> None:
     """Warn of hooks that named modules have decorated, and that are in no namespace that a config names. Each once."""
     hooks = list(selected)
     for module in modules:

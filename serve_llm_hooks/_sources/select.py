@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
-_TOLD: set[tuple[str, str]] = set()
+_WARNED: set[tuple[str, str]] = set()
 
 
 def hooks_of_config(llm_config: Any) -> HookRegistry:
@@ -55,7 +55,7 @@ def hooks_of_config(llm_config: Any) -> HookRegistry:
             named = HookRegistry(hooks_of_script(model_id) if travelled is None else travelled).for_model(model_id)
         else:
             named = load_hooks(*llm_config.hooks)
-            tell_unmatched(llm_config.hooks, model_id, again=False)
+            warn_of_unmatched(llm_config.hooks, model_id, again=False)
         # The other styles come first, in the order of the fields.
         others = llm_config.callback_hooks() if hasattr(llm_config, "callback_hooks") else ()
         found = HookRegistry(with_fresh_instances([*others, *named]))
@@ -103,7 +103,7 @@ def hooks_of_script(model_id: str, module: str = "__main__") -> list[Hook]:
     return matching
 
 
-def tell_unmatched(refs: Iterable[object], model_id: str, *, again: bool = True) -> None:
+def warn_of_unmatched(refs: Iterable[object], model_id: str, *, again: bool = True) -> None:
     """Warn of hooks that a config names, and that do not run since they are for other models.
 
     A module may hold hooks for many models, as long as one that is named is for this one. Of functions that are named
@@ -133,8 +133,8 @@ def _tell_unmatched(idle: Iterable[Hook], model_id: str, *, again: bool) -> None
         for hook in idle
     }
     names = ", ".join(told.values())
-    if told and (again or (model_id, names) not in _TOLD):
-        _TOLD.add((model_id, names))
+    if told and (again or (model_id, names) not in _WARNED):
+        _WARNED.add((model_id, names))
         logger.warning(
             "model %r: named for it, but not run, since they are for other models: %s. In @hook, write the model's id, "
             "a pattern for it, or no model_id",

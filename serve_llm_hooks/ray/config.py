@@ -15,7 +15,7 @@ from .._core.messages import describe
 from .._sources.entries import hooks_of_entries, load_hooks
 from .._sources.phase_style import checked_list
 from .._sources.replace_style import warn_of_initialization_class
-from .._sources.select import check_together, hooks_of_fields, hooks_of_script, tell_unmatched
+from .._sources.select import check_together, hooks_of_fields, hooks_of_script, warn_of_unmatched
 from .config_pickling import given_objects, state_of_decided, state_to_send
 from .hand_over import is_hooks_callback
 from .hooks_callback import HooksCallback
@@ -159,7 +159,7 @@ class LLMConfig(_RayLLMConfig):
 
     @model_validator(mode="after")
     def _check_hooks(self) -> LLMConfig:
-        tell_unmatched(self.check_hooks(), self.model_id)
+        warn_of_unmatched(self.check_hooks(), self.model_id)
         warn_of_initialization_class(self, stacklevel=3)
         return self
 

@@ -1,4 +1,4 @@
-"""How an ``LLMConfig`` travels: the checks before it leaves its process, and what goes along."""
+"""Pickle an ``LLMConfig``: the checks before it leaves its process, and the hooks that go along."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .._core.errors import HookLoadError
 from .._core.messages import describe
 from .._core.registry import registry
 from .._node.by_value import dumps
-from .._node.packing import pack_hooks
+from .._node.packing import check_parameters_travel, pack_hooks
 from .._sources.entries import hooks_of_entries
 from .._sources.select import check_together, hooks_of_script
 from .internals import CallbackConfig
@@ -65,6 +65,7 @@ def state_to_send(config: Any, state: dict[Any, Any], others: Sequence[Hook]) ->
             f"model {config.model_id!r}: server_cls was set to {describe(config.server_cls)} after the config was "
             "made, so no hook would run. Give it when the config is made, or assign hooked_server(...) of it."
         )
+    check_parameters_travel(config.hooks or ())
     if config.hooks is not None:
         travelling = tuple(hooks_of_entries(ref for ref in config.hooks if not isinstance(_target(ref), str)))
     elif config._script_hooks is not None:

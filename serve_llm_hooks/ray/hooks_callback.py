@@ -16,7 +16,7 @@ from .._sources.select import select
 from . import internals, prewarm
 from .cluster import RayCluster
 from .hand_over import HandedOver, remove_given_hooks
-from .log import show_log, tell_if_root_is_silenced
+from .log import log_if_root_is_silenced, show_log
 from .native_config import hooks_of_callback_kwargs
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class HooksCallback(HandedOver):
         show_log()
         cluster = _ClusterInRaysStart(self.ctx.placement_group)
         try:
-            async with initialize(self.llm_config, cluster, self._hooks, tell_if_root_is_silenced) as run:
+            async with initialize(self.llm_config, cluster, self._hooks, log_if_root_is_silenced) as run:
                 self.decide(run.ctx, await prewarm.finish(run.start.defaults, run.ctx))
                 remove_given_hooks(self.llm_config)
         except (NodeInitializationError, PlacementGroupError) as error:

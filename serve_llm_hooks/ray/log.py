@@ -35,14 +35,14 @@ def show_log() -> None:
         logger.setLevel(logging.INFO)
 
 
-def tell_if_root_is_silenced(run: Initialization) -> None:
+def log_if_root_is_silenced(run: Initialization) -> None:
     """Log, once in a process, that the warnings of hooks' own loggers are not seen here, and which are."""
-    global _has_told  # a process has one root logger
+    global _has_logged  # a process has one root logger
     root, logger = logging.getLogger(), logging.getLogger("serve_llm_hooks")
     shows = any(max(root.level, handler.level) <= logging.WARNING for handler in root.handlers)
-    if _has_told or shows or not root.handlers or not run.start.selection.hooks:
+    if _has_logged or shows or not root.handlers or not run.start.selection.hooks:
         return
-    _has_told = True
+    _has_logged = True
     logger.info(
         "the root logger of this process shows nothing below %s since the engine's modules were imported: what your "
         "hooks log is seen if they use logging.getLogger('serve_llm_hooks.<yours>')",
@@ -50,7 +50,7 @@ def tell_if_root_is_silenced(run: Initialization) -> None:
     )
 
 
-_has_told = False
+_has_logged = False
 
 
 class _ToServe(logging.Handler):

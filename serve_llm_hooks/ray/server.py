@@ -20,7 +20,7 @@ from .._replica.initialize import initialize
 from . import internals, telemetry
 from .cluster import RayCluster
 from .hand_over import hand_over
-from .log import show_log, tell_if_root_is_silenced
+from .log import log_if_root_is_silenced, show_log
 from .native_config import hooks_of_native_config
 from .sglang import SGLangCluster
 
@@ -99,7 +99,7 @@ def _hooked(base: type[Any]) -> Any:
                 hand_over(config, run.ctx, runtime_env)
                 await super().start()
                 run.engine = self.engine
-                tell_if_root_is_silenced(run)
+                log_if_root_is_silenced(run)
 
     class StartedByConstructor(Traced):
         async def __init__(self, llm_config: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # Serve awaits it
@@ -114,7 +114,7 @@ def _hooked(base: type[Any]) -> Any:
                     await made
                 if run is not None:
                     run.engine = self.engine
-                    tell_if_root_is_silenced(run)
+                    log_if_root_is_silenced(run)
 
     hooked: type[Any] = StartedByStart if starts == "start" else StartedByConstructor
     hooked.__name__ = base.__name__  # Ray names deployments after it, as in `LLMServer:<model>`
@@ -134,7 +134,7 @@ def _initialize(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextMan
     telemetry.ask_for_actor()
     with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
         hooks = hooks_of_native_config(llm_config)
-    return initialize(llm_config, cluster, hooks, tell_if_root_is_silenced)
+    return initialize(llm_config, cluster, hooks, log_if_root_is_silenced)
 
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ class HookCheck:
 
     @property
     def problems(self) -> list[str]:
-        """What would fail in production, one message each."""
+        """The problems that would fail in production, one message each."""
         return [f"{', '.join(when)}: {text}" if when else text for text, when in self._problems.items()]
 
     def add(self, problem: str, scenario: str | None = None) -> None:

@@ -10,7 +10,7 @@ from serve_llm_hooks import HookLoadError, load_hooks
 from serve_llm_hooks._core.messages import describe
 from serve_llm_hooks._sources.phase_style import checked_list
 from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
-from serve_llm_hooks._sources.select import check_together, hooks_of_fields, tell_unmatched
+from serve_llm_hooks._sources.select import check_together, hooks_of_fields, warn_of_unmatched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +105,7 @@ class FakeLLMConfig:
         self.on_error = on_error
         loaded = load_hooks(*(self.hooks or ()))
         check_together([*self.callback_hooks(), *loaded], model_id)
-        tell_unmatched(self.hooks or (), model_id)
+        warn_of_unmatched(self.hooks or (), model_id)
         warn_of_initialization_class(self, stacklevel=2)
 
     def callback_hooks(self) -> list[Hook]:

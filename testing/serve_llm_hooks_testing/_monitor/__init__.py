@@ -1,1 +1,1 @@
-"""What is observed of a run: hooks that block, threads left behind, calls of `ray.init`."""
+"""Observe a run: hooks that block, threads left behind, calls of `ray.init`."""

@@ -1,4 +1,4 @@
-"""What Ray would do with a config if there were no hooks."""
+"""Derive from a config what Ray would do without hooks."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HookPickleError, HookRegistry, load_hooks, registry
 from serve_llm_hooks._core.messages import one_line
-from serve_llm_hooks._node.packing import pack_hooks
+from serve_llm_hooks._node.packing import check_parameters_travel, pack_hooks
 from serve_llm_hooks._sources.entries import hooks_of_entries
 from serve_llm_hooks._sources.select import hooks_of_config
 from serve_llm_hooks.entry import initialization
@@ -108,6 +108,7 @@ def _check_config_pickles(config: Any) -> None:
     import cloudpickle
 
     hooks = getattr(config, "hooks", None) or ()
+    check_parameters_travel(hooks)
     given = hooks_of_entries(ref for ref in hooks if not isinstance(ref, str | dict))
     others = config.callback_hooks() if hasattr(config, "callback_hooks") else ()
     pack_hooks([*given, *others])

@@ -20,7 +20,7 @@ from serve_llm_hooks import (
     hook,
     load_hooks,
 )
-from serve_llm_hooks._node.packing import pack_custom_data, unpack_custom_data
+from serve_llm_hooks._node.packing import check_parameters_travel, pack_custom_data, unpack_custom_data
 from tests.unit.stub import Config, Failed, StubCluster, start
 
 if TYPE_CHECKING:
@@ -380,3 +380,12 @@ def test_a_module_that_ends_its_import_in_a_way_of_its_own(
     write_module("ends_itself", f"import asyncio\nraise {kind}('of its own')")
     with pytest.raises(HookImportError, match=f"fails while it is imported: {kind.rpartition('.')[2]}: of its own"):
         load_hooks("ends_itself")
+
+
+def test_a_parameter_of_a_hook_named_by_its_path_is_named_when_it_cannot_travel() -> None:
+    with pytest.raises(HookPickleError) as caught:
+        check_parameters_travel(["shop", {"hook": "shop:third", "kwargs": {"bucket": "b", "lock": threading.Lock()}}])
+    assert str(caught.value).startswith(
+        "parameter 'lock' (lock) of hook 'shop:third' cannot be sent to another process: TypeError: "
+    )
+    check_parameters_travel([{"hook": "shop:third", "kwargs": {"bucket": "b"}}, {"hook": "shop"}])

@@ -23,7 +23,7 @@ ROOT = logging.getLogger()
 def logging_as_in_a_new_process_of_rays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nobody has configured these loggers; they are afterwards as they were before."""
     monkeypatch.setattr(log, "_ray_started_this_process", lambda: True)
-    monkeypatch.setattr(log, "_has_told", False)
+    monkeypatch.setattr(log, "_has_logged", False)
     for logger in (OURS, SERVES, ROOT):
         monkeypatch.setattr(logger, "handlers", [])
     for logger in (OURS, SERVES):
@@ -101,13 +101,13 @@ def test_a_silenced_root_is_told_once_where_there_are_hooks(where: str, capsys: 
     run: Any = Run("a hook")
     ROOT.handlers = [logging.StreamHandler()]
     ROOT.setLevel(logging.INFO)
-    log.tell_if_root_is_silenced(run)
+    log.log_if_root_is_silenced(run)
     assert capsys.readouterr().err == ""
     (ROOT if where == "root" else ROOT.handlers[0]).setLevel(logging.ERROR)
-    log.tell_if_root_is_silenced(no_hooks)
+    log.log_if_root_is_silenced(no_hooks)
     assert capsys.readouterr().err == ""
-    log.tell_if_root_is_silenced(run)
-    log.tell_if_root_is_silenced(run)
+    log.log_if_root_is_silenced(run)
+    log.log_if_root_is_silenced(run)
     (line,) = capsys.readouterr().err.splitlines()
     assert "the root logger of this process shows nothing below ERROR since" in line
     assert line.endswith("is seen if they use logging.getLogger('serve_llm_hooks.<yours>')")
@@ -116,5 +116,5 @@ def test_a_silenced_root_is_told_once_where_there_are_hooks(where: str, capsys: 
 def test_a_root_without_handlers_shows_warnings() -> None:
     run: Any = Run("a hook")
     ROOT.setLevel(logging.WARNING)
-    log.tell_if_root_is_silenced(run)
-    assert not log._has_told
+    log.log_if_root_is_silenced(run)
+    assert not log._has_logged

@@ -542,3 +542,11 @@ def test_two_models_hooks_never_meet(write_module: WriteModule) -> None:
     found = load_hooks("two", "one")
     assert [each.path for each in found.hooks("on_before_init", "qwen")] == ["two:setup", "two:check"]
     assert [each.path for each in found.hooks("on_before_init", "llama")] == ["one:setup", "two:check"]
+
+
+@pytest.mark.parametrize(
+    "source", ['@hook("on_before_downlod")\ndef f(ctx): ...\n', '@hook("on_before_init")\ndef f(): ...\n']
+)
+def test_a_mistake_at_a_decorator_is_told_with_the_authors_line(source: str, write_module: WriteModule) -> None:
+    file = write_module("shop", source)
+    assert refuse("shop").endswith(f"({file}:2)")

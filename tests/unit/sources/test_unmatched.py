@@ -10,7 +10,7 @@ import pytest
 
 from serve_llm_hooks import HookRegistry, hook, load_hooks
 from serve_llm_hooks._sources import select
-from serve_llm_hooks._sources.select import hooks_of_config, tell_unmatched
+from serve_llm_hooks._sources.select import hooks_of_config, warn_of_unmatched
 from tests.unit.stub import Config
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(select, "_TOLD", set())
+    monkeypatch.setattr(select, "_WARNED", set())
 
 
 def shop(pattern: str) -> str:
@@ -53,7 +53,7 @@ def test_none_that_matches_is_told_with_a_near_miss(
     write_module: WriteModule, caplog: pytest.LogCaptureFixture, pattern: str, model_id: str, near: str
 ) -> None:
     write_module("shop", shop(pattern))
-    tell_unmatched(["shop"], model_id)
+    warn_of_unmatched(["shop"], model_id)
     says = (
         f"model {model_id!r}: named for it, but not run, since they are for other models: shop:f at on_before_init "
         f"(model_id={pattern!r}{near}){ADVICE}"
@@ -61,7 +61,7 @@ def test_none_that_matches_is_told_with_a_near_miss(
     assert told(caplog) == [says]
     hooks_of_config(Config(model_id, ["shop"]))
     assert told(caplog) == []  # the start, after the config
-    tell_unmatched(["shop"], model_id)
+    warn_of_unmatched(["shop"], model_id)
     assert told(caplog) == [says]
 
 
@@ -76,7 +76,7 @@ def test_what_is_named_singly_is_told(write_module: WriteModule, caplog: pytest.
     write_module("shop", shop("qwen") + "@hook('on_before_init')\ndef g(ctx): pass")
     f = importlib.import_module("shop").f
     for entry in ("shop:f", "shop.f", f, {"hook": "shop:f"}):
-        tell_unmatched([entry, "shop:g", "shop"], "llama")
+        warn_of_unmatched([entry, "shop:g", "shop"], "llama")
         (message,) = told(caplog)
         assert "since they are for other models: shop:f at on_before_init (model_id='qwen')." in message
 
@@ -88,12 +88,12 @@ def test_a_module_may_hold_hooks_for_other_models(write_module: WriteModule, cap
     class Style:
         def on_before_init(self, ctx: Any) -> None: ...
 
-    tell_unmatched(["shop", "other", HookRegistry(load_hooks("other"))], "llama")
-    tell_unmatched([Style, "other"], "llama")
-    tell_unmatched(["shop:f", "other"], "qwen")
-    tell_unmatched([], "llama")
+    warn_of_unmatched(["shop", "other", HookRegistry(load_hooks("other"))], "llama")
+    warn_of_unmatched([Style, "other"], "llama")
+    warn_of_unmatched(["shop:f", "other"], "qwen")
+    warn_of_unmatched([], "llama")
     assert told(caplog) == []
-    tell_unmatched(["other", HookRegistry(load_hooks("shop:f"))], "llama")
+    warn_of_unmatched(["other", HookRegistry(load_hooks("shop:f"))], "llama")
     assert "other:f at on_before_init (model_id='qwen'), shop:f" in told(caplog)[0]
 
 
