@@ -11,7 +11,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from serve_llm_hooks._core.messages import describe
 
 from serve_llm_hooks import (
     CallbackCtx,
@@ -27,6 +26,7 @@ from serve_llm_hooks import (
     hook,
     registry,
 )
+from serve_llm_hooks._core.messages import describe
 from serve_llm_hooks._observe import progress as progress_module
 from tests.conftest import written
 from tests.harness.test_odd_inputs import ODD, SECRET, refuse

@@ -61,7 +61,7 @@ def test_a_constructor_that_starts_its_engine_by_itself_is_told() -> None:
     class Eager(ByItself):
         async def start(self) -> None: ...
 
-    with pytest.raises(HookLoadError, match=r"Eager'> starts its engine in its constructor and never calls start\(\)"):
+    with pytest.raises(HookLoadError, match=r"Eager starts its engine in its constructor and never calls start\(\)"):
         construct(hooked_server(Eager))
 
 
@@ -88,7 +88,7 @@ def test_one_based_on_ours_is_hooked_around_what_it_overrides(three_nodes: list[
     for base in (Eager, OwnStart):
         config = LLMConfig(model_id="m", hooks=[never], server_cls=base, accelerator_config={"kind": "cpu"})
         assert config.server_cls is hooked_server(base) is not base
-    with pytest.raises(HookLoadError, match=r"Eager'> starts its engine in its constructor"):
+    with pytest.raises(HookLoadError, match=r"Eager starts its engine in its constructor"):
         construct(hooked_server(Eager))
     with pytest.raises(HookError, match=r"hook .*never failed at on_before_init"):
         construct(hooked_server(OwnStart))
