@@ -13,7 +13,7 @@ from .._core.messages import describe, did_you_mean, masked
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_NAMES, HOOK_POINTS, HookName
-from .._core.signature import bound_method, check_runs, misfit
+from .._core.signature import bound_method, check_runs, misfit, written
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -142,7 +142,9 @@ def instance_of(callback: Any, kwargs: Mapping[str, Any], *, option: str) -> Laz
         unknown = [name for name in kwargs if name not in signature.parameters]
         if unknown:  # for a misspelt argument, Python complains that the right one is missing
             why = f"there is no {unknown[0]!r}{did_you_mean(unknown[0], signature.parameters)}"
-        raise HookSignatureError(f"{path_of(callback)}{signature} cannot be made with {option}={masked(kwargs)}: {why}")
+        raise HookSignatureError(
+            f"{path_of(callback)}{written(signature)} cannot be made with {option}={masked(kwargs)}: {why}"
+        )
     return LazyInstance(callback, kwargs)
 
 
@@ -189,7 +191,7 @@ def _check_method(method: Callable[..., Any], point: str, path: str) -> None:
     if found is not None:
         signature, why = found
         raise HookSignatureError(
-            f"{path}.{point}{signature} cannot be called with ctx alone ({why}); {wanted}, and what it needs "
+            f"{path}.{point}{written(signature)} cannot be called with ctx alone ({why}); {wanted}, and what it needs "
             "besides is given to the class, in callback_kwargs"
         )
 

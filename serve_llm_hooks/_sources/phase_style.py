@@ -12,7 +12,7 @@ from .._core.messages import describe
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_POINTS, PHASES
-from .._core.signature import bound_method, check_runs, misfit
+from .._core.signature import bound_method, check_runs, misfit, written
 from .._core.veto import InvalidResult, Skip
 from .class_style import instance_of
 from .import_path import load_callback
@@ -131,4 +131,6 @@ def _check_signature(callback: Any) -> None:
     found = misfit(call, "phase", "config", {})
     if found is not None:
         signature, why = found
-        raise HookSignatureError(f"{path_of(callback)}{signature} in callbacks=[...] does not fit ({why}); {wanted}")
+        raise HookSignatureError(
+            f"{path_of(callback)}{written(signature)} in callbacks=[...] does not fit ({why}); {wanted}"
+        )
