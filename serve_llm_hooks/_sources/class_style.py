@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .._core.errors import HookLoadError, HookSignatureError, UnknownHookError
 from .._core.hook import Hook
 from .._core.lazy_instance import LazyInstance
-from .._core.messages import describe, did_you_mean, masked
+from .._core.messages import describe, did_you_mean, kind_of, masked
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_NAMES, HOOK_POINTS, HookName
@@ -185,7 +185,7 @@ def _check_methods(callback: object, path: str) -> list[HookName]:
 def _check_method(method: Callable[..., Any], point: str, path: str) -> None:
     wanted = f"a method at a hook point is `def {point}(self, ctx)`"
     if not callable(method):
-        raise HookSignatureError(f"{path}.{point} is {describe(method)}; {wanted}")
+        raise HookSignatureError(f"{path}.{point} is {kind_of(method)}; {wanted}")
     check_runs(method, f"{path}.{point}", "the method of a later point")
     found = misfit(method, None)
     if found is not None:

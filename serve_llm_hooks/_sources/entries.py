@@ -13,7 +13,7 @@ from .._core.order import check_order
 from .._core.registry import HookRegistry
 from .allow import check_hooks
 from .class_style import RayServeLLMCallback, checked_kwargs, hooks_of_class, is_class_style
-from .import_path import attribute_of, files_in, import_path, is_file, is_module, split_path
+from .import_path import attribute_of, check_is_there, files_in, import_path, is_file, is_module, split_path
 from .namespace import absent, advice, hooks_in, hooks_of_object, warn_of_absent, wrapped_chain
 
 HookRef = str | Mapping[str, Any] | Callable[..., Any] | ModuleType | HookRegistry | RayServeLLMCallback
@@ -46,7 +46,7 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
         Traceback (most recent call last):
         serve_llm_hooks.HookImportError: hooks module 'no_such_module' ...
     """
-    if len(refs) > 1 and all(isinstance(ref, str) and len(ref) == 1 for ref in refs):
+    if len(refs) > 1 and all(type(ref) is str and len(ref) == 1 for ref in refs):
         raise HookLoadError(
             f"load_hooks(*{''.join(map(str, refs))!r}) takes a string apart into its letters: leave out the *"
         )
@@ -78,6 +78,7 @@ def targets_of(ref: object) -> list[Any]:
     Raises:
         HookLoadError: as :func:`load_hooks`.
     """
+    check_is_there(ref, "an entry of hooks=[...]")
     named = _checked_mapping(ref)["hook"] if isinstance(ref, Mapping) else ref
     return _targets_at(named) if isinstance(named, str) else [named]
 
@@ -101,6 +102,7 @@ def _checked_mapping(entry: Mapping[str, Any]) -> Mapping[str, Any]:
             f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not {masked(entry)}"
         )
     checked_kwargs(entry.get("kwargs") or {}, f"'kwargs' of hook {describe(entry['hook'])}")
+    check_is_there(entry["hook"], "'hook' of an entry of hooks=[...]")
     if isinstance(entry["hook"], Mapping):
         raise HookLoadError("'hook' of an entry of hooks=[...] is a hook, its module or its path, not another mapping")
     return entry
@@ -171,7 +173,7 @@ def _object_at(ref: str) -> Any:
     path, name = split_path(ref)
     module = _module_at(path, ref)
     try:
-        return attribute_of(module, name)
+        return attribute_of(module, name, f"hook {ref!r}")
     except AttributeError:
         names = [hook.path.partition(":")[2] for hook in hooks_in(module)]
         raise HookLoadError(

@@ -266,7 +266,7 @@ def test_an_object_is_freed_with_its_run() -> None:
     hooks = hooks_of_config(FullConfig(callback=Owner))
     del hooks
     gc.collect()
-    assert not [one for one in gc.get_objects() if isinstance(one, Owner)]
+    assert not [one for one in gc.get_objects() if type(one) is Owner]
 
 
 # -- wrong classes --------------------------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ def method(*names: str, value: Any) -> type:
         (lambda self: None, "Mine.on_after_init() cannot be called with ctx alone (too many positional arguments)"),
         (lambda self, ctx, bucket: None, "cannot be called with ctx alone (missing a required argument: 'bucket')"),
         (lambda self, ctx, *, to: None, "Mine.on_after_init(ctx, *, to) cannot be called with ctx alone (missing a"),
-        ("text", "Mine.on_after_init is 'text'; a method at a hook point is `def on_after_init(self, ctx)`"),
+        ("text", "Mine.on_after_init is a str; a method at a hook point is `def on_after_init(self, ctx)`"),
         (staticmethod(lambda: None), "Mine.on_after_init() cannot be called with ctx alone"),
     ],
 )
