@@ -127,7 +127,7 @@ def _import_file(path: Path, named: str, what: str) -> ModuleType:
     except BaseException as error:
         reraise_if_not_a_failure(error)
         missing = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-        if missing and file.with_name(f"{missing}.py").is_file():
+        if missing and (file.with_name(f"{missing}.py").is_file() or file.with_name(missing).is_dir()):
             raise HookImportError(f"{what} imports {missing!r}, which lies beside it: {ALONE}") from error
         raise _import_failed(what, error) from error
     cloudpickle.register_pickle_by_value(module)

@@ -12,6 +12,7 @@ from .._core.messages import describe
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_POINTS, PHASES
+from .._core.registry import HookRegistry
 from .._core.signature import bound_method, check_runs, misfit, written
 from .._core.veto import InvalidResult, Skip
 from .class_style import instance_of
@@ -96,6 +97,18 @@ def checked_list(callbacks: Any) -> list[Any] | None:
     if isinstance(callbacks, str) or not isinstance(callbacks, Iterable | None):
         raise HookLoadError(f"callbacks= is a list, as in callbacks=['pkg.mod:fn'], not {describe(callbacks)}")
     return None if callbacks is None else list(callbacks)
+
+
+def checked_hooks(hooks: Any) -> list[Any] | None:
+    """Return the value of ``hooks=`` as a list.
+
+    Raises:
+        HookLoadError: it is none; a registry is an entry of one.
+    """
+    if hooks is None or isinstance(hooks, list | tuple):
+        return None if hooks is None else list(hooks)
+    advice = ". A registry is an entry of the list: hooks=[registry]" if isinstance(hooks, HookRegistry) else ""
+    raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {describe(hooks)}{advice}")
 
 
 def phase_callbacks(callbacks: Iterable[Any] | None, *, once: bool = True) -> list[LazyInstance]:

@@ -23,7 +23,7 @@ class _Unbound:
     def _fail(self, *args: object) -> Any:
         raise RuntimeError("working outside of context")
 
-    __class__ = property(_fail)  # type: ignore[assignment]
+    __class__ = property(_fail)
     __call__ = __getattr__ = _fail
 
 
