@@ -118,3 +118,15 @@ def test_our_classes_are_written_as_they_are_imported() -> None:
 def test_a_method_written_in_c_has_a_path() -> None:
     with pytest.raises(HookSignatureError, match=r"the function builtins:list\.append, which"):
         HookRegistry().hook("on_after_init")(list[Any]().append)  # type: ignore[type-var]
+
+
+def test_an_exception_with_a_huge_text_or_notes_that_cannot_be_read_has_no_traceback_in_the_log() -> None:
+    class Notes(ValueError):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "__notes__":
+                raise RuntimeError
+            return super().__getattribute__(name)
+
+    assert is_small(ValueError("short"))
+    assert not is_small(ValueError("x" * 10**6))
+    assert not is_small(Notes("short"))

@@ -600,3 +600,8 @@ def test_what_ships_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     with pytest.raises(HookImportError, match=r"comes only with runtime_env=\{'working_dir'"):
         load_hooks("hooks/not_there.py")
+
+
+def test_a_syntax_error_is_told_with_its_own_line(write_module: WriteModule) -> None:
+    file = write_module("shop", "def f(ctx:\n")
+    assert refuse("shop").endswith(f"({file}:2)")
