@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +53,44 @@ def describe(obj: object) -> str:
         return repr(obj) if len(shown) <= _SHOWN_VALUE else f"{shown[:_SHOWN_VALUE]!r}…"
     if kind is ModuleType:
         return f"the module {getattr(obj, '__name__', '?')}"
+    public = _public(shown) if issubclass(kind, type) else ""
     if issubclass(kind, type) or kind in (FunctionType, BuiltinFunctionType, MethodType):
-        return f"the {'class' if issubclass(kind, type) else 'function'} {path_of(obj)}"
+        return f"the {'class' if issubclass(kind, type) else 'function'} {public or path_of(obj)}"
     if kind is bytes:
         return "bytes"
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return kind_of(obj)
+
+
+def kind_of(obj: object) -> str:
+    """Return the type of an object, in words: all that may be said of what was found by a path, perhaps a secret.
+
+    Example:
+        >>> kind_of("hf_..."), kind_of(7)
+        ('a str', 'an int')
+    """
+    kind = type(obj)
+    name = _public(kind) or (
+        kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    )
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, in words.
+
+    Example:
+        >>> counted(1, "node"), counted(2, "node")
+        ('1 node', '2 nodes')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _public(kind: type) -> str:
+    """Return the name that a class of ours is imported by; an empty string for other classes."""
+    package = __name__.partition(".")[0]
+    name = kind.__qualname__
+    ours = kind.__module__.startswith(f"{package}.") and name in dir(sys.modules[package])
+    return f"{package}.{name}" if ours else ""
 
 
 def masked(values: Mapping[Any, Any], *, depth: int = 1) -> str:

@@ -10,7 +10,9 @@ from typing import Any
 def path_of(owner: object) -> str:
     """Return ``module:qualname`` of a function, a class, or an instance's class; of a partial, its function's."""
     named: Any = owner if hasattr(owner, "__qualname__") else getattr(owner, "func", type(owner))
-    return f"{getattr(named, '__module__', '?')}:{getattr(named, '__qualname__', type(named).__name__)}"
+    # What is written in C may have no module: a list's method has that of its list.
+    module = getattr(named, "__module__", None) or type(getattr(named, "__self__", None)).__module__
+    return f"{module}:{getattr(named, '__qualname__', type(named).__name__)}"
 
 
 def file_module_name(file: str) -> str:

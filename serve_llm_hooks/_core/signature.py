@@ -13,6 +13,35 @@ if TYPE_CHECKING:
     from inspect import Signature
 
 
+_SHOWN_PARAMETERS = 20
+_MARKS = {"VAR_POSITIONAL": "*", "VAR_KEYWORD": "**"}
+
+
+def written(signature: Signature) -> str:
+    """Return a signature for a message: its names only. A default value may be a secret, be long, or not print.
+
+    Example:
+        >>> import inspect
+        >>> written(inspect.signature(lambda ctx, *, bucket, token="hf_...": None))
+        '(ctx, *, bucket, token=…)'
+    """
+    names: list[str] = []
+    before = ""
+    for name, parameter in signature.parameters.items():
+        kind = parameter.kind.name
+        if before == "POSITIONAL_ONLY" and kind != before:
+            names.append("/")
+        if kind == "KEYWORD_ONLY" and before not in ("KEYWORD_ONLY", "VAR_POSITIONAL"):
+            names.append("*")
+        has_default = parameter.default is not parameter.empty
+        names.append(f"{_MARKS.get(kind, '')}{name}{'=…' if has_default else ''}")
+        before = kind
+    if before == "POSITIONAL_ONLY":
+        names.append("/")
+    more = ["…"] if len(names) > _SHOWN_PARAMETERS else []
+    return f"({', '.join(names[:_SHOWN_PARAMETERS] + more)})"
+
+
 def misfit(fn: Callable[..., Any], /, *args: object, **kwargs: object) -> tuple[Signature, str] | None:
     """Return the signature and the reason when a call cannot succeed; ``None`` when it fits, or cannot be told."""
     import inspect
@@ -90,7 +119,7 @@ def check_takes_ctx(fn: Callable[..., Any], point: str) -> None:
     if found is not None:
         name = getattr(fn, "__name__", type(fn).__name__)
         raise HookSignatureError(
-            f"{getattr(fn, '__module__', '?')}:{getattr(fn, '__qualname__', name)}{found[0]} at "
+            f"{path_of(fn)}{written(found[0])} at "
             f"{point} takes {by_position or 'no'} positional arguments, but a hook is called with one; "
             f"a hook is `def {name}(ctx)`, its own parameters keyword-only: `def {name}(ctx, *, bucket)`"
         )
@@ -112,6 +141,6 @@ def check_kwargs(fn: Callable[..., Any], kwargs: Mapping[str, Any], path: str) -
     named = path.rpartition(":")[2] if path.startswith("__main__:") else f'"{path}"'
     example = f'{{"hook": {named}, "kwargs": {{...}}}}'
     raise HookSignatureError(
-        f"hook {path}{signature} cannot be called with parameters {masked(kwargs)}: "
+        f"hook {path}{written(signature)} cannot be called with parameters {masked(kwargs)}: "
         f"{why}. Parameters are given in the config: hooks=[{example}]."
     )

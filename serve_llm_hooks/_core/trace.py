@@ -175,7 +175,9 @@ class Trace:
         outcomes = [event.outcome for event in self]
         off = {outcome: outcomes.count(outcome) for outcome in _DID_NOT_RUN if outcome in outcomes}
         others = "".join(f", {count} {outcome}" for outcome, count in off.items())
-        return f"<Trace of {len(outcomes) - sum(off.values())} hook calls{others}>"
+        from .messages import counted
+
+        return f"<Trace of {counted(len(outcomes) - sum(off.values()), 'hook call')}{others}>"
 
     def __str__(self) -> str:
         events = self.events

@@ -53,13 +53,17 @@ def travels_by_value(module: str) -> bool:
 
 
 def siblings_in(names: set[tuple[str, str]], file: str) -> set[str]:
-    """Return the modules among the names in a pickle that are files beside a hooks file."""
-    found = {module: getattr(sys.modules.get(module), "__file__", None) for module, _ in names}
-    return {module for module, at in found.items() if at and module == Path(at).stem and _folder(at) == _folder(file)}
+    """Return the modules and packages among the names in a pickle that lie beside a hooks file."""
+    folder = Path(file).resolve().parent
+    tops = {module.partition(".")[0] for module, _ in names}
+    return {top for top in tops if any(at in (folder / top, folder / f"{top}.py") for at in _places(top))}
 
 
-def _folder(file: str) -> Path:
-    return Path(file).resolve().parent
+def _places(top: str) -> list[Path]:
+    """Return the file of a module; of a package its folder, or, without an ``__init__.py``, its folders."""
+    module = sys.modules.get(top)
+    file = getattr(module, "__file__", None)
+    return [Path(each).resolve() for each in (getattr(module, "__path__", None) or ([file] if file else ()))]
 
 
 def _reduce_cached(cached: Any) -> str | tuple[Any, ...]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
+_WARNED: set[str] = set()  # a file has many hooks, and a config is pickled many times
+
 
 def pack_hooks(hooks: Iterable[Hook]) -> tuple[PackedHook, ...]:
     """Pickle hooks: by reference where another process can import them, by value from ``__main__``.
@@ -52,7 +54,9 @@ def pack_hooks(hooks: Iterable[Hook]) -> tuple[PackedHook, ...]:
             ) from error
         _check_names(hook, data)
         for problem in sibling_problems(hook, data):
-            logger.warning("%s", problem)
+            if problem not in _WARNED:
+                _WARNED.add(problem)
+                logger.warning("%s", problem)
         packed.append(PackedHook(hook.ref, hook.point, hook.source, data))
     return tuple(packed)
 
@@ -73,14 +77,14 @@ def _check_names(hook: Hook, data: bytes) -> None:
 
 
 def sibling_problems(hook: Hook, data: bytes) -> list[str]:
-    """Return what is wrong with a hooks file that uses a file beside it; nothing for other hooks."""
+    """Return what is wrong with a hooks file that uses what lies beside it; nothing for other hooks."""
     from .by_value import names_in, siblings_in
 
     if "/" not in hook.source:
         return []
     return [
-        f"hook {hook.ref} at {hook.point} uses {sibling!r}, which lies beside its hooks file {hook.source} and was "
-        f"found by the working directory or PYTHONPATH: {ALONE}"
+        f"the hooks file {hook.source} uses {sibling!r}, which lies beside it and was found by the working directory "
+        f"or PYTHONPATH: {ALONE}"
         for sibling in sorted(siblings_in(names_in(data), hook.source))
     ]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from .._core.messages import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -40,7 +42,7 @@ def announce(model_id: str, selection: Selection, not_named: Iterable[Hook]) -> 
         not_named: hooks that are registered for the model here, but that its config does not name.
     """
     names = [hook.ref for hook in selection.hooks]
-    logger.info("model %r: %d hooks: %s", model_id, len(names), ", ".join(names) or "none")
+    logger.info("model %r: %s: %s", model_id, counted(len(names), "hook"), ", ".join(names) or "none")
     others = [hook.ref for hook in not_named]
     if others:
         logger.info(

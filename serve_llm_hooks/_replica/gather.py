@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import NodeLostError, reraise_if_not_a_failure
-from .._core.messages import one_line
+from .._core.messages import counted, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ async def run_on_nodes(
         for task in unfinished:
             task.cancel()
         if unfinished:
-            with progress.waiting_for(f"the tasks of {len(unfinished)} nodes to be cancelled"):
+            with progress.waiting_for(f"the tasks of {counted(len(unfinished), 'node')} to be cancelled"):
                 await asyncio.wait(unfinished, timeout=_CANCEL_S)
     return reports, failures
 

@@ -39,7 +39,8 @@ class GivenConfig:
             if is_parallel(key):
                 instead = "The placement group is made for a parallel size, so it is written into the config"
             raise EngineArgumentError(
-                f"{where} ctx.llm_config.engine_kwargs[{key!r}], which the engine need not see any more. {instead}."
+                f"{where} ctx.llm_config.engine_kwargs[{key!r}], which the engine does not see any more: it "
+                f"has been read. {instead}."
             )
         if not _is_same(_source(self._llm_config), self._source):
             raise EngineArgumentError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.context import set_read_only
 from .._core.errors import HookPickleError, NodeInitializationError, ServeLLMHooksError, reraise_if_not_a_failure
-from .._core.messages import one_line
+from .._core.messages import counted, one_line
 from .._core.points import HOOK_POINTS
 from .._core.results import NodeResult
 from .._node.packing import pack_custom_data, pack_hooks, unpack_custom_data
@@ -80,8 +80,10 @@ class Nodes:
         failed = [node_id for node_id in new if node_id in failures]
         if failed:
             lines = [f"  {start.cluster.node(node_id)}: {one_line(failures[node_id])}" for node_id in failed]
-            count = "1 node" if len(failed) == 1 else f"{len(failed)} nodes"
-            message = f"{count} of model {start.model_id!r} could not be initialized:\n" + "\n".join(lines)
+            message = (
+                f"{counted(len(failed), 'node')} of model {start.model_id!r} could not be initialized:\n"
+                + "\n".join(lines)
+            )
             raise NodeInitializationError(message, [failures[node_id] for node_id in failed], failed)
         self._choose_path(node_ids)
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .._core.errors import HookLoadError, HookSignatureError, UnknownHookError
 from .._core.hook import Hook
 from .._core.lazy_instance import LazyInstance
-from .._core.messages import describe, did_you_mean, masked
+from .._core.messages import describe, did_you_mean, kind_of, masked
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_NAMES, HOOK_POINTS, HookName
-from .._core.signature import bound_method, check_runs, misfit
+from .._core.signature import bound_method, check_runs, misfit, written
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -142,7 +142,9 @@ def instance_of(callback: Any, kwargs: Mapping[str, Any], *, option: str) -> Laz
         unknown = [name for name in kwargs if name not in signature.parameters]
         if unknown:  # for a misspelt argument, Python complains that the right one is missing
             why = f"there is no {unknown[0]!r}{did_you_mean(unknown[0], signature.parameters)}"
-        raise HookSignatureError(f"{path_of(callback)}{signature} cannot be made with {option}={masked(kwargs)}: {why}")
+        raise HookSignatureError(
+            f"{path_of(callback)}{written(signature)} cannot be made with {option}={masked(kwargs)}: {why}"
+        )
     return LazyInstance(callback, kwargs)
 
 
@@ -183,13 +185,13 @@ def _check_methods(callback: object, path: str) -> list[HookName]:
 def _check_method(method: Callable[..., Any], point: str, path: str) -> None:
     wanted = f"a method at a hook point is `def {point}(self, ctx)`"
     if not callable(method):
-        raise HookSignatureError(f"{path}.{point} is {describe(method)}; {wanted}")
+        raise HookSignatureError(f"{path}.{point} is {kind_of(method)}; {wanted}")
     check_runs(method, f"{path}.{point}", "the method of a later point")
     found = misfit(method, None)
     if found is not None:
         signature, why = found
         raise HookSignatureError(
-            f"{path}.{point}{signature} cannot be called with ctx alone ({why}); {wanted}, and what it needs "
+            f"{path}.{point}{written(signature)} cannot be called with ctx alone ({why}); {wanted}, and what it needs "
             "besides is given to the class, in callback_kwargs"
         )
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
 from .._core.errors import HookLoadError, HookNotAllowedError
 from .._core.hook import Hook, has_unique_path
-from .._core.messages import describe, did_you_mean, masked
+from .._core.messages import describe, did_you_mean, kind_of, masked
 from .._core.order import check_order
 from .._core.registry import HookRegistry
 from .allow import check_hooks
 from .class_style import RayServeLLMCallback, checked_kwargs, hooks_of_class, is_class_style
-from .import_path import attribute_of, files_in, import_path, is_file, is_module, split_path
+from .import_path import attribute_of, check_is_there, files_in, import_path, is_file, is_module, split_path
 from .namespace import absent, advice, hooks_in, hooks_of_object, warn_of_absent, wrapped_chain
 
 HookRef = str | Mapping[str, Any] | Callable[..., Any] | ModuleType | HookRegistry | RayServeLLMCallback
@@ -46,7 +47,7 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
         Traceback (most recent call last):
         serve_llm_hooks.HookImportError: hooks module 'no_such_module' ...
     """
-    if len(refs) > 1 and all(isinstance(ref, str) and len(ref) == 1 for ref in refs):
+    if len(refs) > 1 and all(type(ref) is str and len(ref) == 1 for ref in refs):
         raise HookLoadError(
             f"load_hooks(*{''.join(map(str, refs))!r}) takes a string apart into its letters: leave out the *"
         )
@@ -78,6 +79,7 @@ def targets_of(ref: object) -> list[Any]:
     Raises:
         HookLoadError: as :func:`load_hooks`.
     """
+    check_is_there(ref, "an entry of hooks=[...]")
     named = _checked_mapping(ref)["hook"] if isinstance(ref, Mapping) else ref
     return _targets_at(named) if isinstance(named, str) else [named]
 
@@ -101,6 +103,7 @@ def _checked_mapping(entry: Mapping[str, Any]) -> Mapping[str, Any]:
             f"an entry of hooks=[...] that is a mapping has the keys 'hook' and 'kwargs'{hint}, not {masked(entry)}"
         )
     checked_kwargs(entry.get("kwargs") or {}, f"'kwargs' of hook {describe(entry['hook'])}")
+    check_is_there(entry["hook"], "'hook' of an entry of hooks=[...]")
     if isinstance(entry["hook"], Mapping):
         raise HookLoadError("'hook' of an entry of hooks=[...] is a hook, its module or its path, not another mapping")
     return entry
@@ -129,10 +132,15 @@ def _no_hook(target: Any, named: object) -> HookLoadError:
         return HookLoadError(
             f'{describe(target)} in hooks=[...] is no hook: decorate it with @hook("on_...") to say where it runs'
         )
+    if isinstance(target, Hook):
+        return HookLoadError(
+            f"{target.ref} at {target.point} in hooks=[...] is a hook out of a registry: give the registry whole, as "
+            "in load_hooks(registry) or hooks=[registry], without a *, or the decorated function"
+        )
     if isinstance(target, Iterable):
         return HookLoadError(
-            "an entry of hooks=[...], and of load_hooks(...), is one hook, module or class, not a "
-            f"{type(target).__name__}: unpack the list, as in load_hooks(*hooks) or hooks=[*hooks]"
+            f"an entry of hooks=[...], and of load_hooks(...), is one hook, module or class, not {kind_of(target)}: "
+            "unpack the list, as in load_hooks(*hooks) or hooks=[*hooks]"
         )
     return HookLoadError(
         "hooks=[...] takes 'pkg.mod', 'pkg.mod:function', a .py file, a decorated function, a class with methods "
@@ -141,9 +149,11 @@ def _no_hook(target: Any, named: object) -> HookLoadError:
 
 
 def _no_hooks(ref: str, modules: list[ModuleType]) -> HookLoadError:
-    files = ", ".join(str(getattr(module, "__file__", "?")) for module in modules)
-    text = f"hooks {_kind(ref)} {ref!r} ({files}) has no hooks: nothing in its namespace is decorated with "
-    text += '@hook("on_...")'
+    files = ", ".join(file for module in modules if (file := getattr(module, "__file__", None)))
+    if not files and hasattr(modules[0], "__path__"):
+        files = "a folder without an __init__.py: name a module in it"
+    text = f"hooks {_kind(ref)} {ref!r}{f' ({files})' if files else ''} has no hooks: "
+    text += 'nothing in its namespace is decorated with @hook("on_...")'
     for module in modules:
         for each in absent(module, ()):
             hook = each.hook
@@ -171,7 +181,7 @@ def _object_at(ref: str) -> Any:
     path, name = split_path(ref)
     module = _module_at(path, ref)
     try:
-        return attribute_of(module, name)
+        return attribute_of(module, name, f"hook {ref!r}")
     except AttributeError:
         names = [hook.path.partition(":")[2] for hook in hooks_in(module)]
         raise HookLoadError(
@@ -193,7 +203,8 @@ def _object_at_dotted(ref: str, error: HookLoadError) -> Any:
             continue
         module = _module_at(path, ref)
         if hasattr(module, "__path__") and not hasattr(module, name.partition(".")[0]):
-            break
+            inside = [hook.name for hook in hooks_in(module)] + [each.name for each in iter_modules(module.__path__)]
+            raise type(error)(f"{error}{did_you_mean(name, inside)}") from error.__cause__
         found = _object_at(f"{path}:{name}")
         if isinstance(found, ModuleType):
             break

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .._core.errors import HookImportError, reraise_if_not_a_failure
-from .._core.messages import describe, did_you_mean, one_line
+from .._core.errors import HookImportError, HookLoadError, reraise_if_not_a_failure
+from .._core.messages import describe, did_you_mean, kind_of, one_line
 from .._core.origin import file_module_name
 from .allow import check_callable, check_source, is_allowed
 from .shipped import how_to_ship
@@ -127,7 +127,7 @@ def _import_file(path: Path, named: str, what: str) -> ModuleType:
     except BaseException as error:
         reraise_if_not_a_failure(error)
         missing = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-        if missing and file.with_name(f"{missing}.py").is_file():
+        if missing and (file.with_name(f"{missing}.py").is_file() or file.with_name(missing).is_dir()):
             raise HookImportError(f"{what} imports {missing!r}, which lies beside it: {ALONE}") from error
         raise _import_failed(what, error) from error
     cloudpickle.register_pickle_by_value(module)
@@ -164,15 +164,22 @@ def _import_failed(what: str, error: BaseException) -> HookImportError:
     return HookImportError(f"{what} fails while it is imported: {why}{at}")
 
 
-def attribute_of(module: ModuleType, name: str) -> Any:
+def attribute_of(module: ModuleType, name: str, what: str) -> Any:
     """Return ``module.name``; the name may be dotted.
+
+    Args:
+        module: the module.
+        name: the name.
+        what: the path, in words, for messages: ``"hook 'pkg.mod:name'"``.
 
     Raises:
         AttributeError: there is none.
+        HookLoadError: a lazy proxy with nothing behind it.
     """
     target: Any = module
     for part in name.split("."):
         target = getattr(target, part)
+        check_is_there(target, what)
     return target
 
 
@@ -187,12 +194,14 @@ def load_callback(spec: Any) -> Any:
         ImportError: the module cannot be imported; the message names it, and says what to do.
         AttributeError: the module has no such name; the message lists its callables.
         TypeError: the object is not callable.
+        HookLoadError: it is a lazy proxy with nothing behind it.
         HookNotAllowedError: its module is not in ``SERVE_LLM_HOOKS_ALLOW``; nothing was imported.
 
     Example:
         >>> load_callback("os.path:basename")("/models/llama")
         'llama'
     """
+    check_is_there(spec, "a callback")
     if not isinstance(spec, str):
         if callable(spec):
             check_callable(spec)
@@ -203,7 +212,7 @@ def load_callback(spec: Any) -> Any:
         raise ValueError(f"{spec!r} is no path of a callback: write 'pkg.mod:name' or 'pkg.mod.name'")
     module = import_path(path, f"callback {spec!r}", f"callback {spec!r}: module {path!r}")
     try:
-        target = attribute_of(module, name)
+        target = attribute_of(module, name, f"callback {spec!r}")
     except AttributeError:
         if is_module(spec.replace(":", ".")):
             target = module  # a submodule that nobody has imported yet
@@ -216,9 +225,26 @@ def load_callback(spec: Any) -> Any:
     if isinstance(target, ModuleType):
         raise TypeError(f"callback {spec!r} names a module: write '{spec.replace(':', '.')}:name', with the name in it")
     if not callable(target):
-        raise TypeError(f"callback {spec!r} is not callable: {describe(target)}")
+        raise TypeError(f"callback {spec!r} is not callable: {kind_of(target)}")
     check_callable(target)  # it may come from another module than the one that it was found in
     return target
+
+
+def check_is_there(target: object, what: str) -> None:
+    """Check that what was found or given is the thing itself, and no lazy proxy with nothing behind it.
+
+    Such a proxy raises whatever it is asked.
+
+    Raises:
+        HookLoadError: it is one.
+    """
+    try:
+        target.__class__, getattr(target, "__qualname__", None)  # a proxy's are those of what it stands for
+    except Exception as error:
+        raise HookLoadError(
+            f"{what} is {kind_of(target)}, which cannot be looked at ({type(error).__name__}), like a lazy proxy that "
+            "nothing has been bound to yet: name the function or class that it stands for"
+        ) from error
 
 
 def is_module(path: str) -> bool:

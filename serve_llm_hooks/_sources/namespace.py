@@ -9,6 +9,7 @@ from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
+from .._core.errors import HookLoadError
 from .._core.hook import MARK, Hook, has_unique_path, marked_hooks
 from .._core.made import Made, made_in
 from .import_path import attribute_of
@@ -130,8 +131,8 @@ def advice(module: ModuleType, hook: Hook) -> str:
     """Return why a hook is not in its module's namespace, and what to write, in words."""
     name = hook.path.partition(":")[2]
     try:
-        today = attribute_of(module, name) if isinstance(hook.fn, FunctionType) else None
-    except AttributeError:
+        today = attribute_of(module, name, hook.path) if isinstance(hook.fn, FunctionType) else None
+    except (AttributeError, HookLoadError):
         today = None
     if today is None:
         return "no name in it holds it: assign it to one, or give the function itself in hooks=[...]"

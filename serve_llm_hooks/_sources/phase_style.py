@@ -12,7 +12,8 @@ from .._core.messages import describe
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_POINTS, PHASES
-from .._core.signature import bound_method, check_runs, misfit
+from .._core.registry import HookRegistry
+from .._core.signature import bound_method, check_runs, misfit, written
 from .._core.veto import InvalidResult, Skip
 from .class_style import instance_of
 from .import_path import load_callback
@@ -98,6 +99,18 @@ def checked_list(callbacks: Any) -> list[Any] | None:
     return None if callbacks is None else list(callbacks)
 
 
+def checked_hooks(hooks: Any) -> list[Any] | None:
+    """Return the value of ``hooks=`` as a list.
+
+    Raises:
+        HookLoadError: it is none; a registry is an entry of one.
+    """
+    if hooks is None or isinstance(hooks, list | tuple):
+        return None if hooks is None else list(hooks)
+    advice = ". A registry is an entry of the list: hooks=[registry]" if isinstance(hooks, HookRegistry) else ""
+    raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {describe(hooks)}{advice}")
+
+
 def phase_callbacks(callbacks: Iterable[Any] | None, *, once: bool = True) -> list[LazyInstance]:
     """Return phase callbacks, loaded and checked.
 
@@ -131,4 +144,6 @@ def _check_signature(callback: Any) -> None:
     found = misfit(call, "phase", "config", {})
     if found is not None:
         signature, why = found
-        raise HookSignatureError(f"{path_of(callback)}{signature} in callbacks=[...] does not fit ({why}); {wanted}")
+        raise HookSignatureError(
+            f"{path_of(callback)}{written(signature)} in callbacks=[...] does not fit ({why}); {wanted}"
+        )

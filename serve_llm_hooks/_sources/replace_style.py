@@ -11,7 +11,7 @@ from .._core.hook import Hook
 from .._core.messages import describe
 from .._core.options import HookOptions
 from .._core.origin import path_of
-from .._core.signature import bound_method, check_runs, misfit
+from .._core.signature import bound_method, check_runs, misfit, written
 from .._core.veto import InvalidResult, Skip
 from .class_style import instance_of
 
@@ -54,7 +54,7 @@ def hooks_of_initialization_class(initialization_class: Any, kwargs: Mapping[str
     if found is not None:
         signature, why = found
         raise HookSignatureError(
-            f"initialization_class {path}.initialize{signature} does not fit ({why}); it is "
+            f"initialization_class {path}.initialize{written(signature)} does not fit ({why}); it is "
             "`async def initialize(self, llm_config)`"
         )
     instance = instance_of(initialization_class, kwargs or {}, option="initialization_kwargs")

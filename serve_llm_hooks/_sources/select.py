@@ -19,7 +19,7 @@ from .allow import check_hooks
 from .class_style import hooks_of_class
 from .disable import DISABLE, DisableList, names_of
 from .entries import check_names_differ, hooks_of_entries, load_hooks, targets_of
-from .import_path import load_callback
+from .import_path import check_is_there, load_callback
 from .namespace import standing
 from .phase_style import hooks_of_phase_callbacks
 from .replace_style import hooks_of_initialization_class
@@ -78,6 +78,7 @@ def hooks_of_fields(config: Any) -> list[Hook]:
     ):
         given, kwargs = getattr(config, field), getattr(config, arguments)
         if given is not None:
+            check_is_there(given, f"{field}=")
             hooks += hooks_of(load_callback(given) if isinstance(given, str) else given, kwargs)
         elif kwargs:
             raise HookLoadError(f"{arguments}={masked(kwargs)} without {field}=...: there is nothing to make with them")

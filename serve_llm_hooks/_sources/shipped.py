@@ -10,6 +10,10 @@ _SHIP_IT = (
     "Is it installed on every node, or shipped with the deployment? runtime_env={'working_dir': ...} or "
     "{'py_modules': [...]} ships it."
 )
+_SHIP_FILE = (
+    "Is it on every node, or shipped with the deployment? A file that is named by its path comes only with "
+    "runtime_env={'working_dir': ...}; what py_modules ships is named as a module, 'pkg.mod'."
+)
 # Where Ray unpacks what it ships: each has a folder of its own in one of these, and that folder is in sys.path.
 _KINDS = {"working_dir_files": "working_dir", "py_modules_files": "py_modules"}
 _SHOWN = 12  # names of a folder that a message shows
@@ -24,7 +28,7 @@ def how_to_ship(wanted: str) -> str:
     """
     shipped = {path: _KINDS[kind] for path in sys.path if (kind := os.path.basename(os.path.dirname(path))) in _KINDS}
     if not shipped:
-        return _SHIP_IT
+        return _SHIP_FILE if wanted.endswith(".py") else _SHIP_IT
     found = "; ".join(f"{kind} ({path}) has {_shown(path, wanted)}" for path, kind in shipped.items())
     looked_for = wanted if wanted.endswith(".py") else f"{wanted}.py or {wanted}/__init__.py"
     return (

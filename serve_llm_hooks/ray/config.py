@@ -13,7 +13,7 @@ from .._core.errors import HookLoadError
 from .._core.hook import Hook
 from .._core.messages import describe
 from .._sources.entries import hooks_of_entries, load_hooks
-from .._sources.phase_style import checked_list
+from .._sources.phase_style import checked_hooks, checked_list
 from .._sources.replace_style import warn_of_initialization_class
 from .._sources.select import check_together, hooks_of_fields, hooks_of_script, warn_of_unmatched
 from .config_pickling import given_objects, state_of_decided, state_to_send
@@ -110,16 +110,18 @@ class LLMConfig(_RayLLMConfig):
     @model_validator(mode="before")
     @classmethod
     def _accept_model_id(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or "model_id" not in data:
+        if not isinstance(data, dict):
             return data
-        data = dict(data)
-        model_id = data.pop("model_id")
         loading = data.get("model_loading_config") or {}
         if not isinstance(loading, dict | BaseModel):
             raise ValueError(
                 'model_loading_config= is a mapping, as in {"model_id": ..., "model_source": ...}, not '
                 f"{describe(loading)}"
             )
+        if "model_id" not in data:
+            return data
+        data = dict(data)
+        model_id = data.pop("model_id")
         loading = dict(loading if isinstance(loading, dict) else loading.model_dump())
         if loading.setdefault("model_id", model_id) != model_id:
             raise ValueError(
@@ -131,11 +133,7 @@ class LLMConfig(_RayLLMConfig):
     @field_validator("hooks", mode="before")
     @classmethod
     def _check_hooks_list(cls, value: Any) -> Any:
-        if value is None or isinstance(value, list):
-            return value
-        if isinstance(value, tuple):
-            return list(value)
-        raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {describe(value)}")
+        return checked_hooks(value)
 
     @field_validator("callbacks", mode="before")
     @classmethod

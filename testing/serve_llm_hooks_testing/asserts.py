@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from serve_llm_hooks._core.messages import did_you_mean
+from serve_llm_hooks._core.messages import counted, did_you_mean
 from serve_llm_hooks._core.points import HOOK_NAMES, HOOK_POINTS
 
 from .errors import HarnessError
@@ -103,7 +103,8 @@ def assert_ran_on(
     wanted = set(node_ids) if node_ids is not None else None
     if ran_on == wanted or (wanted is None and len(ran_on) == node_count):
         return
-    expected = f"on {node_count} nodes" if wanted is None else f"on {', '.join(sorted(wanted)) or 'no node'}"
+    count = counted(node_count or 0, "node")
+    expected = f"on {count}" if wanted is None else f"on {', '.join(sorted(wanted)) or 'no node'}"
     why_not = "" if any(event.ran for event in events) else named.why_not()
     lines = [f"{hook!r} should have run {expected}, and ran on {len(ran_on)}{why_not}:"]
     for node_id in run.nodes:

@@ -16,6 +16,7 @@ from serve_llm_hooks import (
     ServeLLMHooksError,
     load_hooks,
 )
+from serve_llm_hooks._core.messages import counted
 from serve_llm_hooks._core.points import HOOK_NAMES
 from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
 
@@ -63,9 +64,10 @@ class HookCheck:
         """Return the problems as a numbered list."""
         problems = self.problems
         if not problems:
-            return f"no problem found in {len(self.runs)} runs"
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        return "\n".join([f"{count} found:", *(f"{n}. {text}" for n, text in enumerate(problems, 1))])
+            return f"no problem found in {counted(len(self.runs), 'run')}"
+        return "\n".join(
+            [f"{counted(len(problems), 'problem')} found:", *(f"{n}. {text}" for n, text in enumerate(problems, 1))]
+        )
 
 
 def check_hooks(

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import HookLoadError, load_hooks
-from serve_llm_hooks._core.messages import describe
-from serve_llm_hooks._sources.phase_style import checked_list
+from serve_llm_hooks import load_hooks
+from serve_llm_hooks._core.messages import describe, kind_of
+from serve_llm_hooks._sources.phase_style import checked_hooks, checked_list
 from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
 from serve_llm_hooks._sources.select import check_together, hooks_of_fields, warn_of_unmatched
 
@@ -80,12 +80,10 @@ class FakeLLMConfig:
         """Check the fields, and load the hooks to see that they can be."""
         if not _is_text(model_id):
             raise ValueError(f"model_id is the model's name, not {describe(model_id)}")
-        if hooks is not None and not isinstance(hooks, list | tuple):
-            raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {describe(hooks)}")
         if on_error not in ("raise", "warn"):
             raise ValueError(f"on_error= is 'raise' or 'warn', not {describe(on_error)}")
         self.model_id = model_id
-        self.hooks = None if hooks is None else list(hooks)
+        self.hooks = checked_hooks(hooks)
         self.callback = callback
         self.callback_kwargs = _named("callback_kwargs", callback_kwargs)
         self.callbacks = checked_list(callbacks)
@@ -101,7 +99,7 @@ class FakeLLMConfig:
         variables = _named("runtime_env['env_vars']", (self.runtime_env or {}).get("env_vars"))
         for name, value in variables.items():
             if not isinstance(value, str):
-                raise TypeError(f"runtime_env['env_vars'][{name!r}] is a string, not a {type(value).__name__}")
+                raise TypeError(f"runtime_env['env_vars'][{name!r}] is a string, not {kind_of(value)}")
         self.on_error = on_error
         loaded = load_hooks(*(self.hooks or ()))
         check_together([*self.callback_hooks(), *loaded], model_id)

@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from serve_llm_hooks._core.messages import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -104,7 +106,8 @@ class FakeRun:
     def __str__(self) -> str:
         """Return how the start ended, and its trace as a table."""
         end = f"failed: {type(self.error).__name__}: {self.error}" if self.error else "succeeded"
-        head = f"start of model {self.model_id!r} on {len(self.nodes)} fake nodes: {end}, after {self.elapsed_s:g} s"
+        nodes = counted(len(self.nodes), "fake node")
+        head = f"start of model {self.model_id!r} on {nodes}: {end}, after {self.elapsed_s:g} s"
         lines = [head, str(self.trace), *(f"note: {note}" for note in self.notes)]
         for number, start in enumerate(self.earlier_starts, 1):
             lines += [f"start {number} of {len(self.earlier_starts) + 1}, which died:", str(start.trace)]
@@ -113,7 +116,9 @@ class FakeRun:
     def __repr__(self) -> str:
         """Return how the start ended, on one line."""
         end = f"failed with {type(self.error).__name__}" if self.error else "succeeded"
-        return f"<FakeRun of {self.model_id!r}: {end} after {self.elapsed_s:g} s, {len(self.trace)} hook calls>"
+        return (
+            f"<FakeRun of {self.model_id!r}: {end} after {self.elapsed_s:g} s, {counted(len(self.trace), 'hook call')}>"
+        )
 
 
 recent: deque[FakeRun] = deque(maxlen=3)

@@ -254,9 +254,7 @@ def test_a_hooks_file_that_uses_the_file_beside_it(module: Callable[[str, str], 
         "import helpers_beside\nfrom serve_llm_hooks import hook\n\n"
         '@hook("on_before_node_download")\ndef ask(ctx): helpers_beside.go()\n'
     )
-    with pytest.raises(
-        AssertionError, match=r"(?s)1 problem found.*'helpers_beside', which lies beside its hooks file"
-    ):
+    with pytest.raises(AssertionError, match=r"(?s)1 problem found.*'helpers_beside', which lies beside it"):
         check_hooks(str(file))
 
 

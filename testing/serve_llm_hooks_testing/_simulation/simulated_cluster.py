@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from serve_llm_hooks import NodeLostError, PlacementGroupError
-from serve_llm_hooks._core.messages import describe
+from serve_llm_hooks._core.messages import counted, describe
 from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._replica.engine_args import split_engine_kwargs
@@ -123,7 +123,7 @@ class SimulatedCluster:
                 await asyncio.sleep(fault.after_s)
                 raise PlacementGroupError(
                     f"the placement group was not scheduled within {fault.after_s:g} s: asked for "
-                    f"{len(bundles)} bundles; the {len(nodes)} nodes are full"
+                    f"{counted(len(bundles), 'bundle')}; the {len(nodes)} nodes are full"
                 )
             if not self.start.group_scheduled:  # production asks again after the hooks that may replace the group
                 await asyncio.sleep(self.settings.placement_group_s)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from serve_llm_hooks import Hook, NodeLostError, hook
-from serve_llm_hooks._core.messages import describe, is_small, one_line, traceback_of
+from serve_llm_hooks import Hook, HookRegistry, HookSignatureError, NodeLostError, hook
+from serve_llm_hooks._core.messages import counted, describe, is_small, one_line, traceback_of
 from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.snapshot import unchanging
 from tests.unit.unreadable import NoStringError, Unreadable, UnreadableError, deep, shared
@@ -105,6 +105,19 @@ def test_what_changes_while_it_is_read_is_read_again() -> None:
     assert unchanging(read) == "read"
     with pytest.raises(RuntimeError, match="something else"):
         unchanging(lambda: (_ for _ in ()).throw(RuntimeError("something else")))
+
+
+def test_our_classes_are_written_as_they_are_imported() -> None:
+    registry = HookRegistry()
+    assert describe(registry) == "a serve_llm_hooks.HookRegistry"
+    assert describe(HookRegistry) == "the class serve_llm_hooks.HookRegistry"
+    assert describe([].append) == "the function builtins:list.append"
+    assert counted(1, "node") == "1 node"
+
+
+def test_a_method_written_in_c_has_a_path() -> None:
+    with pytest.raises(HookSignatureError, match=r"the function builtins:list\.append, which"):
+        HookRegistry().hook("on_after_init")(list[Any]().append)  # type: ignore[type-var]
 
 
 def test_an_exception_with_a_huge_text_or_notes_that_cannot_be_read_has_no_traceback_in_the_log() -> None:

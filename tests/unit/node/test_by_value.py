@@ -124,23 +124,40 @@ def ask(ctx):
 
 
 @pytest.mark.parametrize(
-    ("imported", "used"), [("import helpers_beside", "helpers_beside.go()"), ("from helpers_beside import go", "go()")]
+    ("imported", "used", "beside"),
+    [
+        ("import helpers_beside", "helpers_beside.go()", "helpers_beside.py"),
+        ("from helpers_beside import go", "go()", "helpers_beside.py"),
+        ("from helpers_beside.mod import go", "go()", "helpers_beside/mod.py"),
+        ("from helpers_beside.mod import go", "go()", "helpers_beside/__init__.py"),
+    ],
 )
 def test_a_hooks_file_that_uses_the_file_beside_it(
-    imported: str, used: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    imported: str,
+    used: str,
+    beside: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    (tmp_path / "helpers_beside.py").write_text("def go(): ...\n")
+    there = tmp_path / beside
+    there.parent.mkdir(exist_ok=True)
+    there.write_text("")
+    (there.with_name("mod.py") if "/" in beside else there).write_text("def go(): ...\n")
     file = tmp_path / "with_sibling.py"
     file.write_text(textwrap.dedent(WITH_SIBLING).format(imported, used))
     with pytest.raises(HookImportError, match="imports 'helpers_beside', which lies beside it: a hooks file travels"):
         load_hooks(str(file))
     monkeypatch.syspath_prepend(tmp_path)
     try:
-        pack_hooks(load_hooks(str(file)))
+        again = load_hooks(str(file))
+        pack_hooks([*again, *again])
+        pack_hooks(again)  # said once
     finally:
-        sys.modules.pop("helpers_beside", None)
+        for name in ("helpers_beside", "helpers_beside.mod"):
+            sys.modules.pop(name, None)
     (message,) = caplog.messages
-    assert "uses 'helpers_beside', which lies beside its hooks file" in message
+    assert "uses 'helpers_beside', which lies beside it" in message
     assert "Put both into a package" in message
 
 

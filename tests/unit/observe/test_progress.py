@@ -140,7 +140,7 @@ def test_the_tasks_that_are_cancelled(said: Said) -> None:
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
-                await said.await_("waiting for the tasks of 1 nodes to be cancelled (")
+                await said.await_("waiting for the tasks of 1 node to be cancelled (")
                 raise
 
     cluster = StubCluster(nodes=("n0", "n1"), node_grace_s=0.01, answers={"n1": will_not_be_cancelled})

@@ -13,6 +13,7 @@ import pytest
 
 from serve_llm_hooks import (
     Hook,
+    HookImportError,
     HookLoadError,
     HookOrderError,
     HookRegistry,
@@ -24,6 +25,7 @@ from serve_llm_hooks import (
 )
 from serve_llm_hooks._core.messages import describe, masked
 from serve_llm_hooks._core.options import HookOptions
+from serve_llm_hooks._sources.phase_style import checked_hooks
 from serve_llm_hooks._sources.select import hooks_of_config
 from tests.unit.stub import LOGGED, SHOP, Config, names
 
@@ -550,6 +552,54 @@ def test_two_models_hooks_never_meet(write_module: WriteModule) -> None:
 def test_a_mistake_at_a_decorator_is_told_with_the_authors_line(source: str, write_module: WriteModule) -> None:
     file = write_module("shop", source)
     assert refuse("shop").endswith(f"({file}:2)")
+
+
+# -- riddles ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_registry_in_place_of_the_list() -> None:
+    with pytest.raises(HookLoadError, match=r"not a serve_llm_hooks\.HookRegistry\..*hooks=\[registry\]"):
+        checked_hooks(HookRegistry())
+
+
+def test_the_hooks_out_of_a_registry() -> None:
+    registry = HookRegistry()
+
+    @registry.hook("on_after_init")
+    def fine(ctx: Any) -> None: ...
+
+    with pytest.raises(HookLoadError, match=r"a hook out of a registry: give the registry whole, as in load_hooks\("):
+        load_hooks(*registry)
+
+
+def test_a_module_without_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fold_without_init").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(HookLoadError, match=r"'fold_without_init' \(a folder without an __init__\.py: name a module"):
+        load_hooks("fold_without_init")
+    monkeypatch.setitem(sys.modules, "made_without_file", ModuleType("made_without_file"))
+    with pytest.raises(HookLoadError, match="'made_without_file' has no hooks"):
+        load_hooks("made_without_file")
+
+
+def test_a_near_name_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "near_package"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from serve_llm_hooks import hook\n@hook('on_after_init')\ndef top(ctx): ...\n"
+    )
+    (package / "downloads.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    for wrong, right in (("tpo", "top"), ("download", "downloads")):
+        with pytest.raises(HookImportError, match=rf"installed on every node.*did you mean '{right}'\?") as caught:
+            load_hooks(f"near_package.{wrong}")
+        assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+
+
+def test_what_ships_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HookImportError, match=r"comes only with runtime_env=\{'working_dir'"):
+        load_hooks("hooks/not_there.py")
 
 
 def test_a_syntax_error_is_told_with_its_own_line(write_module: WriteModule) -> None:

@@ -69,7 +69,7 @@ def test_load_callback_finds_no_such_name(write_module: WriteModule) -> None:
     write_module("bare", "del hook, skip")
     with pytest.raises(AttributeError, match="Its callables: none"):
         load_callback("bare:calback")
-    with pytest.raises(TypeError, match=r"callback 'shop:number' is not callable: 3"):
+    with pytest.raises(TypeError, match=r"callback 'shop:number' is not callable: an int"):
         load_callback("shop:number")
 
 

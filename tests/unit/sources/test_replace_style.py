@@ -90,7 +90,7 @@ def test_a_class_that_initializes_nothing() -> None:
     class Wrong:
         async def initialize(self) -> None: ...
 
-    assert "Wrong.initialize() -> 'None' does not fit (too many positional arguments); it is `async def" in refusal(
+    assert "Wrong.initialize() does not fit (too many positional arguments); it is `async def" in refusal(
         HookSignatureError, initialization_class=Wrong
     )
     assert len(hooks_of_initialization_class(MyInit)) == 2
