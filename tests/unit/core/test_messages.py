@@ -117,7 +117,7 @@ def test_our_classes_are_written_as_they_are_imported() -> None:
 
 def test_a_method_written_in_c_has_a_path() -> None:
     with pytest.raises(HookSignatureError, match=r"the function builtins:list\.append, which"):
-        HookRegistry().hook("on_after_init")(list[Any]().append)  # type: ignore[type-var]
+        HookRegistry().hook("on_after_init")(list[Any]().append)
 
 
 def test_an_exception_with_a_huge_text_or_notes_that_cannot_be_read_has_no_traceback_in_the_log() -> None:
