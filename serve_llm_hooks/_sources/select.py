@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 from fnmatch import fnmatchcase
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError
-from .._core.hook import Hook, marked_hooks, with_fresh_instances
+from .._core.hook import Hook, with_fresh_instances
 from .._core.messages import did_you_mean, masked
 from .._core.options import start_of
 from .._core.points import HOOK_NAMES
@@ -18,7 +17,7 @@ from .._core.selection import Selection
 from .allow import check_hooks
 from .class_style import hooks_of_class
 from .disable import DISABLE, DisableList, names_of
-from .entries import check_names_differ, hooks_of_entries, load_hooks, targets_of
+from .entries import hooks_of_entries, load_hooks, targets_of
 from .import_path import load_callback
 from .namespace import standing
 from .phase_style import hooks_of_phase_callbacks
@@ -87,16 +86,8 @@ def hooks_of_fields(config: Any) -> list[Hook]:
 
 
 def hooks_of_script(model_id: str, module: str = "__main__") -> list[Hook]:
-    """Return the hooks for a model that the running script itself decorated.
-
-    Raises:
-        HookLoadError: two of its functions are wrappers of one.
-    """
-    there = list(vars(sys.modules[module]).values()) if module in sys.modules else ()
-    functions = [value for value in there if type(value) is FunctionType]  # other objects may run code when looked at
-    own = f"{module}:"
-    check_names_differ(hook for value in functions for hook in marked_hooks(value) if hook.path.startswith(own))
-    found = standing(hook for hook in registry if hook.path.startswith(own))
+    """Return the hooks for a model that the running script itself decorated."""
+    found = standing(hook for hook in registry if hook.path.startswith(f"{module}:"))
     matching = [hook for hook in found if hook.options.matches(model_id)]
     if not matching:  # a script may have hooks for other models only
         _tell_unmatched([hook for hook in found if _near_miss(hook.options.model_ids, model_id)], model_id, again=False)
