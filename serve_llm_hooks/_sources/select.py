@@ -97,8 +97,8 @@ def hooks_of_script(model_id: str, module: str = "__main__") -> list[Hook]:
 def warn_of_unmatched(refs: Iterable[object], model_id: str, *, again: bool = True) -> None:
     """Warn of hooks that a config names, and that do not run since they are for other models.
 
-    A module may hold hooks for many models, as long as one that is named is for this one. Of functions that are named
-    singly, each should be.
+    A module may hold hooks for many models, as long as one that is named is for this one, and none of its ids looks
+    like a slip for this one. Of functions that are named singly, each should be.
 
     Args:
         refs: the entries of ``hooks=[...]``.
@@ -107,19 +107,22 @@ def warn_of_unmatched(refs: Iterable[object], model_id: str, *, again: bool = Tr
     """
     entries = [(targets_of(ref), hooks_of_entries([ref])) for ref in refs]
     none = not any(hook.options.matches(model_id) for _, hooks in entries for hook in hooks)
-    idle = [
-        hook
-        for targets, hooks in entries
-        if none or not any(isinstance(target, ModuleType | HookRegistry) for target in targets)
-        for hook in hooks
-        if not hook.options.matches(model_id)
-    ]
+    idle: list[Hook] = []
+    for targets, hooks in entries:
+        unmatched = [hook for hook in hooks if not hook.options.matches(model_id)]
+        if not none and any(isinstance(target, ModuleType | HookRegistry) for target in targets):
+            all_idle = len(unmatched) == len(hooks)
+            unmatched = [hook for hook in unmatched if all_idle and _is_slip(hook.options.model_ids, model_id)]
+        idle += unmatched
     _tell_unmatched(idle, model_id, again=again)
 
 
 def _tell_unmatched(idle: Iterable[Hook], model_id: str, *, again: bool) -> None:
     told = {
-        hook.path: f"{hook.path} at {hook.point} (model_id={', '.join(map(repr, hook.options.model_ids))}"
+        (
+            hook.path,
+            hook.options.model_ids,
+        ): f"{hook.path} at {hook.point} (model_id={', '.join(map(repr, hook.options.model_ids))}"
         f"{_near_miss(hook.options.model_ids, model_id)})"
         for hook in idle
     }
@@ -144,6 +147,23 @@ def _near_miss(patterns: Iterable[str], model_id: str) -> str:
         if start and did_you_mean(start, [begins]):
             return f"; did you mean {model_id!r}?"
     return ""
+
+
+def _is_slip(patterns: Iterable[str], model_id: str) -> bool:
+    """Return True if one of a module's model ids is this one, mistyped, and not that of another size or version."""
+    import re
+    from difflib import SequenceMatcher
+
+    for pattern in (each.casefold() for each in patterns):
+        if fnmatchcase(model_id.casefold(), pattern):
+            return True
+        start = start_of(pattern)
+        begins = (model_id if start == pattern else model_id[: len(start)]).casefold()
+        same_numbers = re.findall(r"\d+", start) == re.findall(r"\d+", begins)
+        enough = 0.75 if start.endswith("/") else 0.85  # more alike than a model and its -Instruct
+        if start and same_numbers and SequenceMatcher(None, start, begins).ratio() > enough:
+            return True
+    return False
 
 
 def check_together(hooks: Iterable[Hook], model_id: str) -> None:
