@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Protocol, TypeAlias, TypeVar
 from .hook import Hook, code_of, has_unique_path, marks_of, named_otherwise, set_marks, wrapped_chain
 from .made import record
 from .options import checked_options, unknown_option
+from .origin import path_of
 from .points import HOOK_NAMES, HookName, hook_point
 
 if TYPE_CHECKING:
@@ -211,6 +212,10 @@ class HookRegistry:
                 from .signature import check_takes_ctx
 
                 check_takes_ctx(fn, options.point)
+            elif "__wrapped__" in fn.__dict__:  # its own signature is right, whatever that of what it wraps
+                from .signature import check_runs
+
+                check_runs(fn, f"{path_of(fn)} at {options.point}")
             hook = Hook(fn, options)
             marks = marks_of(fn)
             if any(mark.point == options.point and mark != options for mark in marks):
