@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _SHOWN_VALUE = 200  # characters of a value
 _HUGE = 10**30  # longer numbers are not shown
 _SHOWN_TEXT = 2000  # characters of an exception's text, and of a line that names several
+_SHOWN_REASON = 500  # characters of the reason of a veto
 _SHOWN_TRACEBACK = 20_000  # characters of a traceback
 _SHOWN_ERRORS = 3  # an exception group names at most this many of its errors
 _SHOWN_DEPTH = 3  # and those of groups inside it, down to here
@@ -78,6 +79,13 @@ def text_of(error: BaseException) -> str:
     return _read(str, error, _SHOWN_TEXT)
 
 
+def reason_of(given: object) -> str:
+    """Return what was given as the reason of a veto as one short line."""
+    if isinstance(given, BaseException):
+        return _shorten(one_line(given), _SHOWN_REASON)
+    return _shorten(" ".join(_read(str, given, _SHOWN_TEXT).split()), _SHOWN_REASON)
+
+
 def one_line(error: BaseException) -> str:
     """Return an exception as ``Type: message``, on one line; a group with some of its errors, each once."""
     return _shorten(_line(error, 0, set()), _SHOWN_TEXT)
@@ -103,6 +111,8 @@ def is_small(error: BaseException) -> bool:
     while left and count <= _SMALL:
         each = left.pop()
         count += 1
+        if not _is_printable(each):
+            return False
         if isinstance(each, BaseExceptionGroup):
             left.extend(each.exceptions)
         for other in (each.__cause__, each.__context__):
@@ -110,6 +120,16 @@ def is_small(error: BaseException) -> bool:
                 chained.add(id(other))
                 left.append(other)
     return count <= _SMALL
+
+
+def _is_printable(error: BaseException) -> bool:
+    """Return True if an exception's own text and notes are short, and can be read."""
+    try:
+        notes = [note for note in getattr(error, "__notes__", ()) if type(note) is str]
+    except BaseException as broken:
+        reraise_if_not_a_failure(broken)
+        return False
+    return sum(map(len, (_read(str, error, None), *notes))) <= _SHOWN_TRACEBACK
 
 
 def _line(error: BaseException, depth: int, named: set[int]) -> str:

@@ -30,7 +30,7 @@ class NodeResult:
     node_id: str
     is_local: bool = False
     path: str | None = None
-    custom_data: dict[str, Any] = field(default_factory=dict)
+    custom_data: dict[str, Any] = field(default_factory=dict, repr=False)  # it may hold secrets
     download_model: DownloadMode = DownloadMode.MODEL_AND_TOKENIZER
     skipped: str | None = None
     start_s: float = 0.0

@@ -6,12 +6,20 @@ from dataclasses import dataclass
 
 from .points import hook_point
 
+_LONGEST_REASON = 500  # characters; longer ones are shortened
+
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """A veto with its reason; made by :func:`skip`."""
+    """A veto with its reason; made by :func:`skip`. Whatever is given as the reason becomes a text of one line."""
 
     reason: str
+
+    def __post_init__(self) -> None:
+        if type(self.reason) is not str or len(self.reason) > _LONGEST_REASON:
+            from .messages import reason_of  # nearly every reason is a short text
+
+            object.__setattr__(self, "reason", reason_of(self.reason))
 
 
 def skip(reason: str) -> Skip:
@@ -20,7 +28,7 @@ def skip(reason: str) -> Skip:
     Return it from the hook: ``return skip("weights are baked into the image")``.
 
     Args:
-        reason: one line.
+        reason: one line. An exception is written as ``Type: message``.
 
     Example:
         >>> skip("baked into the image")

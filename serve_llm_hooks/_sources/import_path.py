@@ -153,9 +153,11 @@ def _import_failed(what: str, error: BaseException) -> HookImportError:
     at, frame = "", error.__traceback__
     while frame is not None:
         file = frame.tb_frame.f_code.co_filename
-        if not file.startswith(_OWN_FOLDER):  # @hook raises in here what is wrong on the author's line
+        if not file.startswith((_OWN_FOLDER, "<frozen")):  # @hook raises in here what is wrong on the author's line
             at = f" ({file}:{frame.tb_lineno})"
         frame = frame.tb_next
+    if isinstance(error, SyntaxError) and error.filename:  # it is raised by Python, and says where it is
+        at = f" ({error.filename}:{error.lineno})"
     why = one_line(error)
     if isinstance(error, SystemExit):  # raised, it would end Serve's event loop, and the replica would hang
         why = f"it called sys.exit({describe(error.code)})"

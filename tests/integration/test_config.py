@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from serve_llm_hooks._core.messages import describe
 
 from serve_llm_hooks import (
     CallbackCtx,
@@ -293,7 +294,7 @@ def test_the_builder_wants_a_list_of_configs(given: Any, three_nodes: list[str])
 
     with pytest.raises(TypeError) as caught:
         build_openai_app({"llm_configs": given})
-    assert str(caught.value) == f"llm_configs is a list, as in llm_configs: [model.yaml], not {given!r}"
+    assert str(caught.value) == f"llm_configs is a list, as in llm_configs: [model.yaml], not {describe(given)}"
 
 
 def native(hooks: list[Any], make_config: Callable[..., Any]) -> Any:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from serve_llm_hooks import NodeLostError, PlacementGroupError
+from serve_llm_hooks._core.messages import describe
 from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._replica.engine_args import split_engine_kwargs
@@ -112,7 +113,7 @@ class SimulatedCluster:
         self.start.reach("on_before_download")
         if not isinstance(placement_group, FakePlacementGroup):
             raise HarnessError(
-                f"the fake cluster cannot tell the nodes of {placement_group!r}: in a test, let the hook use a "
+                f"the fake cluster cannot tell the nodes of {describe(placement_group)}: in a test, let the hook use a "
                 "FakePlacementGroup(node_ids=[...])"
             )
         nodes = self.settings.node_names

@@ -105,3 +105,15 @@ def test_what_changes_while_it_is_read_is_read_again() -> None:
     assert unchanging(read) == "read"
     with pytest.raises(RuntimeError, match="something else"):
         unchanging(lambda: (_ for _ in ()).throw(RuntimeError("something else")))
+
+
+def test_an_exception_with_a_huge_text_or_notes_that_cannot_be_read_has_no_traceback_in_the_log() -> None:
+    class Notes(ValueError):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "__notes__":
+                raise RuntimeError
+            return super().__getattribute__(name)
+
+    assert is_small(ValueError("short"))
+    assert not is_small(ValueError("x" * 10**6))
+    assert not is_small(Notes("short"))

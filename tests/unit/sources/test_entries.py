@@ -550,3 +550,8 @@ def test_two_models_hooks_never_meet(write_module: WriteModule) -> None:
 def test_a_mistake_at_a_decorator_is_told_with_the_authors_line(source: str, write_module: WriteModule) -> None:
     file = write_module("shop", source)
     assert refuse("shop").endswith(f"({file}:2)")
+
+
+def test_a_syntax_error_is_told_with_its_own_line(write_module: WriteModule) -> None:
+    file = write_module("shop", "def f(ctx:\n")
+    assert refuse("shop").endswith(f"({file}:2)")
