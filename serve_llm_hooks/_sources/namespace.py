@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
-_WARNED: WeakSet[FunctionType] = WeakSet()
+_WARNED: WeakSet[Any] = WeakSet()
 
 
 def hooks_in(module: ModuleType) -> Iterator[Hook]:

@@ -288,7 +288,7 @@ def test_its_own_vetoes_and_models_are_not_warned_of(
     @hook("on_before_download")
     def veto(ctx): return skip("mine")
 
-    @hook("on_after_download")
+    @hook("on_before_node_download")
     def look(ctx): pass
     """
     module("vetoing", source)
