@@ -37,9 +37,7 @@ class Hook:
         name: the bare function name.
         path: ``module:qualname``.
         ref: the path; with the names of the parameters, where there are any.
-        identity: equal for two hooks of the same function, whatever their parameters. By path, so that re-running a
-            notebook cell replaces the hook; closures, partials and instances have no unique path and are known by
-            identity.
+        identity: equal for two hooks of the same function, whatever their parameters. It is the function object's.
         call: takes ``ctx``, and nothing else.
         is_async: ``True`` if calling it always gives an awaitable.
         must_run_alone: ``True`` if it cannot share a hop to the worker thread with its neighbours.
@@ -73,7 +71,7 @@ class Hook:
             self.name: str = getattr(fn, "__name__", None) or self.path.rpartition(":")[2].rpartition(".")[2]
             self.call = partial(fn, **self.kwargs) if self.kwargs else fn
             self.is_async: bool = _is_async(fn)
-            self.identity = self.path if has_unique_path(fn, self.path) else _identity_of(fn)
+            self.identity = _identity_of(fn)
         else:
             self.path = f"{instance.path}.{method}" if method else instance.path
             self.name = self.path.rpartition(":")[2].rpartition(".")[2]
@@ -120,7 +118,7 @@ class Hook:
         return same_values(self.parameters, other.parameters)
 
     def __hash__(self) -> int:
-        return hash((self.path, self.point))
+        return hash((self.identity, self.path, self.point))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (self.fn, self.options, self.kwargs, self.instance, self.method, self.phase))
@@ -170,8 +168,31 @@ def has_unique_path(fn: object, path: str) -> bool:
     return isinstance(fn, FunctionType) and "<" not in path
 
 
+def wrapped_chain(fn: Any) -> list[Any]:
+    """Return a function, the one that it wraps (with ``functools.wraps``), and so on."""
+    chain = [fn]
+    while True:
+        fn = getattr(fn, "__dict__", {}).get("__wrapped__")  # an object's own __getattr__ may have anything
+        if fn is None or any(fn is each for each in chain):
+            return chain
+        chain.append(fn)
+
+
+def code_of(fn: Any) -> Any:
+    """Return the code of the innermost function: one `def` that runs many times makes functions of one code."""
+    inner = wrapped_chain(fn)[-1]
+    return getattr(inner, "__code__", inner)
+
+
+def named_otherwise(fn: Any) -> set[int]:
+    """Return the ids of what the module of a function holds by other names than the function's own."""
+    there = getattr(wrapped_chain(fn)[-1], "__globals__", {})
+    # IPython keeps the results of cells as _, __, _1, ...: they are nobody's names.
+    return {id(value) for name, value in list(there.items()) if name != fn.__qualname__ and name.strip("_0123456789")}
+
+
 def _identity_of(fn: Any) -> object:
-    """Return what a function without a path of its own is known by. A bound method is made anew by each look at it."""
+    """Return what a function is known by. A bound method is made anew by each look at it."""
     return (id(fn.__self__), fn.__name__) if isinstance(fn, MethodType) else id(fn)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Concatenate, Protocol, TypeAlias, TypeVar, Unpack, cast, overload
 
-from .hook import Hook, has_unique_path, marked_hooks, marks_of, set_marks
+from .hook import Hook, code_of, has_unique_path, marks_of, named_otherwise, set_marks, wrapped_chain
 from .made import record
 from .options import checked_options, unknown_option
+from .origin import path_of
 from .points import HOOK_NAMES, HookName, hook_point
 
 if TYPE_CHECKING:
@@ -72,18 +73,18 @@ class HookRegistry:
             self.add(one)
 
     def add(self, hook: Hook) -> None:
-        """Register a hook. A hook that is there already is kept once; a redefined function replaces the older one."""
+        """Register a hook. A hook that is there already is kept once."""
         if not isinstance(hook, Hook):
             raise _no_hook(hook)
-        key: tuple[object, ...] = (hook.point, hook.path, hook.identity)
-        if hook.parameters:
-            key = self._key_by_value(key, hook)
-        self._hooks[key] = hook
+        self._hooks[self._key(hook)] = hook
         if has_unique_path(hook.fn, hook.path):
             self._newest[hook.path] = hook.fn
 
-    def _key_by_value(self, key: tuple[object, ...], hook: Hook) -> tuple[object, ...]:
-        """Return the key of a hook with parameters: that of an equal one, or a new one."""
+    def _key(self, hook: Hook) -> tuple[object, ...]:
+        """Return the key of a hook: that of an equal one, or a new one."""
+        key: tuple[object, ...] = (hook.point, hook.path, hook.identity)
+        if not hook.parameters:
+            return key
         from itertools import count
 
         from .values import hash_of
@@ -123,7 +124,9 @@ class HookRegistry:
         self._newest.clear()
 
     def __iter__(self) -> Iterator[Hook]:
-        return iter([hook for hook in list(self._hooks.values()) if self._is_current(hook)])
+        hooks = list(self._hooks.values())
+        inside = {(hook.point, id(fn)) for hook in hooks for fn in wrapped_chain(hook.fn)[1:]}  # run by their wrappers
+        return iter([hook for hook in hooks if (hook.point, id(hook.fn)) not in inside] if inside else hooks)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -131,12 +134,25 @@ class HookRegistry:
     def __repr__(self) -> str:
         return f"<HookRegistry of {', '.join(hook.ref for hook in self) or 'no hooks'}>"
 
-    def _is_current(self, hook: Hook) -> bool:
-        """Return False for a function that was defined again and is no longer a hook at this point."""
-        if not has_unique_path(hook.fn, hook.path):
-            return True
-        newest = self._newest.get(hook.path, hook.fn)
-        return newest is hook.fn or any(other.point == hook.point for other in marked_hooks(newest))
+    def _add_decorated(self, hook: Hook) -> None:
+        """Register a hook in the place of the function that its definition replaces, as a notebook's cell does.
+
+        A function of the same ``def`` replaces none: a loop makes many. Nor is one replaced that another definition
+        follows while the module has it by a name of its own.
+        """
+        newest = self._newest.get(hook.path)
+        code = code_of(hook.fn)
+        if newest is not None and code_of(newest) is not code and has_unique_path(hook.fn, hook.path):
+            named = named_otherwise(hook.fn)
+            kept: dict[tuple[object, ...], Hook] = {}
+            for key, each in self._hooks.items():
+                ours = each.path == hook.path and has_unique_path(each.fn, each.path) and code_of(each.fn) is not code
+                if not ours or (id(each.fn) in named and code_of(each.fn) != code):
+                    kept[key] = each
+                elif each.point == hook.point:
+                    kept[self._key(hook)] = hook
+            self._hooks = kept
+        self.add(hook)
 
     @property
     def hook(self) -> HookDecorator:
@@ -196,6 +212,10 @@ class HookRegistry:
                 from .signature import check_takes_ctx
 
                 check_takes_ctx(fn, options.point)
+            elif "__wrapped__" in fn.__dict__:  # its own signature is right, whatever that of what it wraps
+                from .signature import check_runs
+
+                check_runs(fn, f"{path_of(fn)} at {options.point}")
             hook = Hook(fn, options)
             marks = marks_of(fn)
             if any(mark.point == options.point and mark != options for mark in marks):
@@ -214,7 +234,7 @@ class HookRegistry:
                         f"@hook({options.point!r}) cannot decorate {describe(fn)}, which holds no attributes; "
                         "wrap it in a function"
                     ) from None
-            self.add(hook)
+            self._add_decorated(hook)
             record(hook)
             return fn
 

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from inspect import Signature
 
 
+# What the code of a call's arguments is made of, in the versions of Python from 3.10 on.
+_ARGUMENTS = (
+    "LOAD_FAST", "LOAD_CONST", "PUSH_NULL", "KW_NAMES", "BUILD_", "LIST_", "DICT_MERGE", "CALL_INTRINSIC_1",
+)  # fmt: skip
+
 _SHOWN_PARAMETERS = 20
 _MARKS = {"VAR_POSITIONAL": "*", "VAR_KEYWORD": "**"}
 
@@ -68,7 +73,7 @@ def bound_method(callback: object, name: str) -> Any:
     return method if static else MethodType(method, object())
 
 
-def check_runs(fn: Any, what: str, other: str) -> None:
+def check_runs(fn: Any, what: str, other: str = "another hook, at a later point") -> None:
     """Check that calling a function runs it: a generator would be made, and nothing in it would happen.
 
     Args:
@@ -83,11 +88,38 @@ def check_runs(fn: Any, what: str, other: str) -> None:
 
     if getattr(fn, "__globals__", {}).get("__name__") == "contextlib":
         fn = inspect.unwrap(fn)  # a context manager, whose function has the yield
+    while (inner := _returned_call(fn)) is not None:
+        fn = inner
     if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in (fn, type(fn).__call__)):
         raise HookSignatureError(
             f"{what} has a `yield`, so calling it would run nothing of it: a hook is called once, and returns. "
             f"Write what comes before the yield in it, and what comes after in {other}"
         )
+
+
+def _returned_call(fn: Any) -> Any:
+    """Return what a wrapper wraps, if all that it returns is a call of that; None where it may do more with it."""
+    inner = getattr(fn, "__dict__", {}).get("__wrapped__")
+    if not isinstance(fn, FunctionType) or inner is None:
+        return None
+    import dis
+
+    free = {name for name, cell in _cells(fn) if cell is inner}
+    code = [each for each in dis.get_instructions(fn) if each.opname not in ("PRECALL", "CACHE")]
+    calls = [index for index, each in enumerate(code) if each.opname == "LOAD_DEREF" and each.argval in free]
+    if len(calls) != 1 or any("JUMP" in each.opname for each in code):
+        return None
+    names = [each.opname for each in code[calls[0] + 1 :]]
+    while names and names[0].startswith(_ARGUMENTS):
+        names.pop(0)
+    return inner if len(names) == 2 and names[0].startswith("CALL") and names[1] == "RETURN_VALUE" else None
+
+
+def _cells(fn: FunctionType) -> list[tuple[str, Any]]:
+    try:
+        return [(n, c.cell_contents) for n, c in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)]
+    except ValueError:  # a name that has no value yet
+        return []
 
 
 def check_takes_ctx(fn: Callable[..., Any], point: str) -> None:
@@ -105,7 +137,7 @@ def check_takes_ctx(fn: Callable[..., Any], point: str) -> None:
             f"@hook({point!r}) decorates a function, not the class {fn.__name__}; decorate a function that "
             "makes one, or name the class's methods after hook points and give the class as a callback"
         )
-    check_runs(fn, f"{path_of(fn)} at {point}", "another hook, at a later point")
+    check_runs(fn, f"{path_of(fn)} at {point}")
     import inspect
 
     try:

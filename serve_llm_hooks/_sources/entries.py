@@ -8,14 +8,14 @@ from types import ModuleType
 from typing import Any
 
 from .._core.errors import HookLoadError, HookNotAllowedError
-from .._core.hook import Hook, has_unique_path
+from .._core.hook import Hook, code_of, has_unique_path, marked_hooks, wrapped_chain
 from .._core.messages import describe, did_you_mean, kind_of, masked
 from .._core.order import check_order
 from .._core.registry import HookRegistry
 from .allow import check_hooks
 from .class_style import RayServeLLMCallback, checked_kwargs, hooks_of_class, is_class_style
 from .import_path import attribute_of, check_is_there, files_in, import_path, is_file, is_module, split_path
-from .namespace import absent, advice, hooks_in, hooks_of_object, warn_of_absent, wrapped_chain
+from .namespace import absent, advice, hooks_in, hooks_of_object, warn_of_absent
 
 HookRef = str | Mapping[str, Any] | Callable[..., Any] | ModuleType | HookRegistry | RayServeLLMCallback
 """An entry of ``hooks=[...]``."""
@@ -51,8 +51,8 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
         raise HookLoadError(
             f"load_hooks(*{''.join(map(str, refs))!r}) takes a string apart into its letters: leave out the *"
         )
-    found = hooks_of_entries(refs)
-    check_names_differ(found)
+    found = _without_older(hooks_of_entries(refs))
+    _check_wrappers(found)
     # Parameters given for one function replace the entry without any that came with its module.
     given = {(hook.identity, hook.point) for hook in found if hook.kwargs}
     chosen = HookRegistry(hook for hook in found if hook.kwargs or (hook.identity, hook.point) not in given)
@@ -220,27 +220,36 @@ def _kind(path: str) -> str:
     return "file" if is_file(path) else "module"
 
 
-def check_names_differ(hooks: Iterable[Hook]) -> None:
-    """Check that no two hooks are wrappers of one function with one name: a registry would drop the first of them.
+def _without_older(hooks: Iterable[Hook]) -> list[Hook]:
+    """Return hooks without those whose very definition has run again: a module reloaded, or a copy sent by value."""
+    keyed: list[tuple[object, Hook]] = []
+    for hook in hooks:
+        code = code_of(hook.fn)
+        file = getattr(code, "co_filename", "")
+        unique = has_unique_path(hook.fn, hook.path)
+        keyed.append(((hook.path, hook.options, code, file) if unique else None, hook))
+    newest = {key: code_of(hook.fn) for key, hook in keyed if key is not None}
+    return [hook for key, hook in keyed if key is None or code_of(hook.fn) is newest[key]]
 
-    (A function that is defined again wraps a new function of its own.)
+
+def _check_wrappers(hooks: Iterable[Hook]) -> None:
+    """Check that no hook would run twice, in two wrappers: functools.wraps copies @hook's marks to each of them.
 
     Raises:
         HookLoadError: there are two.
     """
-    by_path: dict[str, list[Any]] = {}
-    seen: set[int] = set()
+    wrappers: dict[tuple[str, int], Any] = {}
+    inside: set[tuple[str, int]] = set()
+    hooks = list(hooks)
     for hook in hooks:
-        if not has_unique_path(hook.fn, hook.path) or id(hook.fn) in seen:
-            continue  # known by identity, whatever its name
-        seen.add(id(hook.fn))
-        others = by_path.setdefault(hook.path, [])
-        for other in others:
-            ours, theirs = set(wrapped_chain(hook.fn)), set(wrapped_chain(other))
-            is_own_wrapper = id(hook.fn) in theirs or id(other) in ours
-            if ours & theirs and not is_own_wrapper:
+        inside.update((hook.point, id(fn)) for fn in wrapped_chain(hook.fn)[1:])
+    for hook in hooks:
+        if (hook.point, id(hook.fn)) in inside:
+            continue
+        for fn in wrapped_chain(hook.fn)[1:]:
+            is_hook_here = any(each.point == hook.point for each in marked_hooks(fn))
+            if is_hook_here and wrappers.setdefault((hook.point, id(fn)), hook.fn) is not hook.fn:
                 raise HookLoadError(
-                    f"two hooks are called {hook.path}, and only one of them would run. A wrapper made with "
-                    "functools.wraps is called like what it wraps; give each a __name__ and a __qualname__ of its own"
+                    f"two wrappers of the hook {hook.path} would both run it at {hook.point}, since functools.wraps "
+                    "makes each a hook: put @hook above the decorators, and not on the function that they share"
                 )
-        others.append(hook.fn)

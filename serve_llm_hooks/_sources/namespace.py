@@ -5,23 +5,21 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 from .._core.errors import HookLoadError
-from .._core.hook import MARK, Hook, has_unique_path, marked_hooks
+from .._core.hook import MARK, Hook, code_of, has_unique_path, marked_hooks, named_otherwise, wrapped_chain
 from .._core.made import Made, made_in
 from .import_path import attribute_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import ModuleType
-
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
-_WARNED: WeakSet[FunctionType] = WeakSet()
+_WARNED: WeakSet[Any] = WeakSet()
 
 
 def hooks_in(module: ModuleType) -> Iterator[Hook]:
@@ -64,8 +62,24 @@ def _hook_inside(fn: FunctionType) -> FunctionType | None:
 
 def _stands_for(fn: FunctionType) -> object:
     """Return what has the name of a module's function today; the function where that cannot be told."""
-    module = sys.modules.get(fn.__module__)
-    return fn if module is None else vars(module).get(fn.__qualname__, fn)
+    found: Any = sys.modules.get(fn.__module__)
+    for part in fn.__qualname__.split("."):
+        found = vars(found).get(part) if isinstance(found, ModuleType | type) else None
+        if isinstance(found, staticmethod):
+            found = found.__func__
+    return fn if found is None else found
+
+
+def _hooks_today(hook: Hook, today: Any) -> list[Hook]:
+    """Return what a hook is, now that its name means something else: that, or itself where both are to run."""
+    fn, chain = hook.fn, wrapped_chain(today)
+    wraps = any(each is fn for each in chain) or (type(today) is FunctionType and _hook_inside(today) is fn)
+    if not wraps:
+        if code_of(today) is code_of(fn):  # a loop has made both
+            return [hook] if len(chain) <= len(wrapped_chain(fn)) else []
+        if id(fn) in named_otherwise(fn):
+            return [hook]
+    return [each for each in hooks_of_object(today) if each.point == hook.point]
 
 
 def standing(registered: Iterable[Hook]) -> list[Hook]:
@@ -77,12 +91,8 @@ def standing(registered: Iterable[Hook]) -> list[Hook]:
     found: list[Hook] = []
     for hook in registered:
         fn = hook.fn
-        if not isinstance(fn, FunctionType) or not has_unique_path(fn, hook.path) or _stands_for(fn) is fn:
-            found.append(hook)
-            continue
-        today = _stands_for(fn)
-        is_function = type(today) is FunctionType  # other objects may run code when looked at
-        same = [each for each in hooks_of_object(today) if each.point == hook.point] if is_function else []
+        today = _stands_for(fn) if isinstance(fn, FunctionType) and has_unique_path(fn, hook.path) else fn
+        same = [hook] if today is fn else _hooks_today(hook, today)
         found += same
         if not same and fn not in _WARNED:
             _WARNED.add(fn)
@@ -118,7 +128,7 @@ def absent(module: ModuleType, selected: Iterable[Hook]) -> list[Made]:
     made = made_in(module.__name__)
     if not made:
         return []
-    taken = {(key, hook.point) for hook in selected for key in (_key(hook), *wrapped_chain(hook.fn))}
+    taken = {(key, hook.point) for hook in selected for key in (_key(hook), *map(id, wrapped_chain(hook.fn)))}
     return [each for each in made if (_key(each.hook), each.hook.point) not in taken]
 
 
@@ -136,16 +146,8 @@ def advice(module: ModuleType, hook: Hook) -> str:
         today = None
     if today is None:
         return "no name in it holds it: assign it to one, or give the function itself in hooks=[...]"
-    if isinstance(today, FunctionType) and id(hook.fn) in wrapped_chain(today):
+    if any(each is hook.fn for each in wrapped_chain(today)):
         return f"it stands in a class: add '{module.__name__}:{name}' to hooks=[...]"
     if marked_hooks(today):
         return "a later definition has taken its name: give each a name of its own"
     return f"{name} now means something else: put @hook above its other decorators, or @functools.wraps(fn) into them"
-
-
-def wrapped_chain(fn: Any) -> list[int]:
-    """Return the ids of a function, the one that it wraps, and so on."""
-    chain = [id(fn)]
-    while (fn := getattr(fn, "__wrapped__", None)) is not None and id(fn) not in chain:
-        chain.append(id(fn))
-    return chain

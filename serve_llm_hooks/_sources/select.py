@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 from fnmatch import fnmatchcase
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError
-from .._core.hook import Hook, marked_hooks, with_fresh_instances
+from .._core.hook import Hook, with_fresh_instances
 from .._core.messages import did_you_mean, masked
 from .._core.options import start_of
 from .._core.points import HOOK_NAMES
@@ -18,7 +17,7 @@ from .._core.selection import Selection
 from .allow import check_hooks
 from .class_style import hooks_of_class
 from .disable import DISABLE, DisableList, names_of
-from .entries import check_names_differ, hooks_of_entries, load_hooks, targets_of
+from .entries import hooks_of_entries, load_hooks, targets_of
 from .import_path import check_is_there, load_callback
 from .namespace import standing
 from .phase_style import hooks_of_phase_callbacks
@@ -88,16 +87,8 @@ def hooks_of_fields(config: Any) -> list[Hook]:
 
 
 def hooks_of_script(model_id: str, module: str = "__main__") -> list[Hook]:
-    """Return the hooks for a model that the running script itself decorated.
-
-    Raises:
-        HookLoadError: two of its functions are wrappers of one.
-    """
-    there = list(vars(sys.modules[module]).values()) if module in sys.modules else ()
-    functions = [value for value in there if type(value) is FunctionType]  # other objects may run code when looked at
-    own = f"{module}:"
-    check_names_differ(hook for value in functions for hook in marked_hooks(value) if hook.path.startswith(own))
-    found = standing(hook for hook in registry if hook.path.startswith(own))
+    """Return the hooks for a model that the running script itself decorated."""
+    found = standing(hook for hook in registry if hook.path.startswith(f"{module}:"))
     matching = [hook for hook in found if hook.options.matches(model_id)]
     if not matching:  # a script may have hooks for other models only
         _tell_unmatched([hook for hook in found if _near_miss(hook.options.model_ids, model_id)], model_id, again=False)
@@ -107,8 +98,8 @@ def hooks_of_script(model_id: str, module: str = "__main__") -> list[Hook]:
 def warn_of_unmatched(refs: Iterable[object], model_id: str, *, again: bool = True) -> None:
     """Warn of hooks that a config names, and that do not run since they are for other models.
 
-    A module may hold hooks for many models, as long as one that is named is for this one. Of functions that are named
-    singly, each should be.
+    A module may hold hooks for many models, as long as one that is named is for this one, and none of its ids looks
+    like a slip for this one. Of functions that are named singly, each should be.
 
     Args:
         refs: the entries of ``hooks=[...]``.
@@ -117,19 +108,22 @@ def warn_of_unmatched(refs: Iterable[object], model_id: str, *, again: bool = Tr
     """
     entries = [(targets_of(ref), hooks_of_entries([ref])) for ref in refs]
     none = not any(hook.options.matches(model_id) for _, hooks in entries for hook in hooks)
-    idle = [
-        hook
-        for targets, hooks in entries
-        if none or not any(isinstance(target, ModuleType | HookRegistry) for target in targets)
-        for hook in hooks
-        if not hook.options.matches(model_id)
-    ]
+    idle: list[Hook] = []
+    for targets, hooks in entries:
+        unmatched = [hook for hook in hooks if not hook.options.matches(model_id)]
+        if not none and any(isinstance(target, ModuleType | HookRegistry) for target in targets):
+            all_idle = len(unmatched) == len(hooks)
+            unmatched = [hook for hook in unmatched if all_idle and _is_slip(hook.options.model_ids, model_id)]
+        idle += unmatched
     _tell_unmatched(idle, model_id, again=again)
 
 
 def _tell_unmatched(idle: Iterable[Hook], model_id: str, *, again: bool) -> None:
     told = {
-        hook.path: f"{hook.path} at {hook.point} (model_id={', '.join(map(repr, hook.options.model_ids))}"
+        (
+            hook.path,
+            hook.options.model_ids,
+        ): f"{hook.path} at {hook.point} (model_id={', '.join(map(repr, hook.options.model_ids))}"
         f"{_near_miss(hook.options.model_ids, model_id)})"
         for hook in idle
     }
@@ -154,6 +148,23 @@ def _near_miss(patterns: Iterable[str], model_id: str) -> str:
         if start and did_you_mean(start, [begins]):
             return f"; did you mean {model_id!r}?"
     return ""
+
+
+def _is_slip(patterns: Iterable[str], model_id: str) -> bool:
+    """Return True if one of a module's model ids is this one, mistyped, and not that of another size or version."""
+    import re
+    from difflib import SequenceMatcher
+
+    for pattern in (each.casefold() for each in patterns):
+        if fnmatchcase(model_id.casefold(), pattern):
+            return True
+        start = start_of(pattern)
+        begins = (model_id if start == pattern else model_id[: len(start)]).casefold()
+        same_numbers = re.findall(r"\d+", start) == re.findall(r"\d+", begins)
+        enough = 0.75 if start.endswith("/") else 0.85  # more alike than a model and its -Instruct
+        if start and same_numbers and SequenceMatcher(None, start, begins).ratio() > enough:
+            return True
+    return False
 
 
 def check_together(hooks: Iterable[Hook], model_id: str) -> None:

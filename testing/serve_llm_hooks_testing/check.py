@@ -21,7 +21,7 @@ from serve_llm_hooks._core.points import HOOK_NAMES
 from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
 
 from ._checks.hook_globals import fingerprints, globals_of
-from ._checks.scenarios import SCENARIOS
+from ._checks.scenarios import SCENARIOS, without_own_warnings
 from ._simulation.replica import run_replica
 from ._simulation.settings import ClusterSettings
 from .config import FakeLLMConfig
@@ -107,8 +107,9 @@ def check_hooks(
         models = [model_id] if isinstance(model_id, str) else list(model_id or _models(hooks))
         _add_unchecked(hooks, models, model_id is not None, found)
         if _add_unpicklable(hooks, found):
-            for model in models:
-                _run_scenarios(model, refs, hooks, found, real_sleep_limit_s)
+            with without_own_warnings():
+                for model in models:
+                    _run_scenarios(model, refs, hooks, found, real_sleep_limit_s)
     if check and found.problems:
         raise AssertionError(str(found))
     return found

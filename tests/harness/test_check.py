@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -266,3 +267,30 @@ def test_what_pickle_sends_by_name_out_of_a_hooks_file(tmp_path: Path) -> None:
     )
     with pytest.raises(AssertionError, match=r"it uses by_name_\w+\.Folder, which pickle sends by name"):
         check_hooks(str(file))
+
+
+def test_its_own_vetoes_and_models_are_not_warned_of(
+    module: Callable[[str, str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    source = """
+    @hook("on_before_node_download", model_id="llama")
+    def fetch(ctx): pass
+
+    @hook("on_after_download", model_id="qwen")
+    def look(ctx): pass
+    """
+    module("two_models", source)
+    check_hooks("two_models:fetch", "two_models:look")
+    assert [record for record in caplog.records if record.levelno == logging.WARNING] == []
+    source = """
+    @hook("on_before_download")
+    def veto(ctx): return skip("mine")
+
+    @hook("on_before_node_download")
+    def look(ctx): pass
+    """
+    module("vetoing", source)
+    check_hooks("vetoing")
+    assert any("mine" in message for message in caplog.messages)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert not any("check_hooks" in message for message in warnings)

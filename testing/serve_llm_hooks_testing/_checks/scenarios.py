@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,24 +12,26 @@ from serve_llm_hooks import DownloadError, Hook, HookRegistry, NodeInitializatio
 from ..faults import Fault, engine_fails, failing_download, replica_dies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from serve_llm_hooks import CallbackCtx, Skip
 
 _FIRST = -(2**31)
 _ENGINE_ERROR = "the engine does not start (check_hooks)"
 
+_REASONS = ("check_hooks vetoes the downloads", "check_hooks skips the defaults")
+
 _vetoes = HookRegistry()
 
 
 @_vetoes.hook("on_before_download", order=_FIRST)
 def _veto_downloads(ctx: CallbackCtx) -> Skip:
-    return skip("check_hooks vetoes the downloads")
+    return skip(_REASONS[0])
 
 
 @_vetoes.hook("on_before_init", order=_FIRST)
 def _veto_defaults(ctx: CallbackCtx) -> Skip:
-    return skip("check_hooks skips the defaults")
+    return skip(_REASONS[1])
 
 
 def _is_download_error(error: Exception) -> bool:
@@ -36,6 +40,23 @@ def _is_download_error(error: Exception) -> bool:
 
 def _is_engine_error(error: Exception) -> bool:
     return str(error) == _ENGINE_ERROR
+
+
+@contextmanager
+def without_own_warnings() -> Iterator[None]:
+    """Keep out of the log what only the scenarios cause: their vetoes, and models that not all of the hooks are for."""
+    logger = logging.getLogger("serve_llm_hooks")
+    logger.addFilter(_is_not_ours)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_not_ours)
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    if record.funcName == "warn_of_left_out":
+        return not any(reason in record.getMessage() for reason in _REASONS)
+    return record.funcName != "_tell_unmatched"
 
 
 @dataclass(frozen=True)

@@ -432,3 +432,47 @@ def test_a_decorator_without_a_point_says_how_to_write_it() -> None:
         UnknownHookError, match=r'@hook needs one: write @hook\("on_before_download"\) above the function'
     ):
         bare(check_disk)
+
+
+# -- wrappers of generators ------------------------------------------------------------------------------------------
+
+
+def wrapping(body: str) -> Any:
+    """A functools.wraps wrapper of a generator function."""
+    source = f"""
+import functools
+def make(fn):
+    @functools.wraps(fn)
+    def w(ctx, *args, **kwargs):
+        {body}
+    return w
+
+@make
+def gen(ctx):
+    yield
+"""
+    namespace: dict[str, Any] = {"__name__": "wrapping"}
+    exec(source, namespace)
+    return namespace["gen"]
+
+
+@pytest.mark.parametrize(
+    "body", ["return fn(ctx)", "print(1); return fn(ctx)", "return fn(ctx, *args, **kwargs)", "return fn(ctx=ctx)"]
+)
+def test_a_wrapper_that_returns_a_generator_is_refused(body: str) -> None:
+    with pytest.raises(HookSignatureError, match="wrapping:gen at on_before_init has a `yield`"):
+        any_hook("on_before_init")(wrapping(body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return list(fn(ctx)) and None",
+        "list(fn(ctx))",
+        "for _ in fn(ctx): pass",
+        "return None if kwargs else fn(ctx)",
+        "found = fn(ctx); return next(found)",
+    ],
+)
+def test_a_wrapper_that_may_run_a_generator_is_taken(body: str) -> None:
+    any_hook("on_before_init")(wrapping(body))

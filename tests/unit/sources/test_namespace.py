@@ -357,3 +357,55 @@ def test_a_registry_of_ones_own_is_taken_as_it_is() -> None:
     hooks = HookRegistry()
     hooks.hook("on_before_init")(lambda ctx: None)
     assert len(load_hooks(hooks)) == 1
+
+
+IN_A_CLASS = """
+import functools
+RAN = []
+def logged(fn):
+    @functools.wraps(fn)
+    def wrapper(ctx):
+        RAN.append("wrapper")
+        return fn(ctx)
+    return wrapper
+
+class Hooks:
+    @staticmethod
+    @logged
+    @hook("on_before_init")
+    def f(ctx):
+        RAN.append("f")
+"""
+
+
+def test_a_script_s_wrapper_in_a_class_runs(script: Callable[[str], dict[str, Any]]) -> None:
+    namespace = script(IN_A_CLASS)
+    (found,) = hooks_of_config(Config("m", None))
+    assert found.fn is namespace["Hooks"].f
+    found.call(None)
+    assert namespace["RAN"] == ["wrapper", "f"]
+    script(IN_A_CLASS.replace("    @staticmethod\n", ""))
+    assert len(hooks_of_config(Config("m", None))) == 1
+
+
+CALLABLE = """
+import functools
+class Logged:
+    def __init__(self, fn):
+        functools.update_wrapper(self, fn)
+    def __call__(self, ctx):
+        return self.__wrapped__(ctx)
+@{decorator}
+@hook("on_before_init")
+def d(ctx): pass
+"""
+
+
+@pytest.mark.parametrize("decorator", ["Logged", "functools.cache"])
+def test_an_object_above_hook_runs_in_all_forms(
+    script: Callable[[str], dict[str, Any]], caplog: pytest.LogCaptureFixture, decorator: str
+) -> None:
+    d = script(CALLABLE.format(decorator=decorator))["d"]
+    for config in (Config("m", None), Config("m", [d]), RayConfig("m")):
+        assert [one.fn for one in hooks_of_config(config)] == [d]
+    assert told(caplog) == []

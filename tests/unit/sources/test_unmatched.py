@@ -102,3 +102,28 @@ def test_a_script_is_told_of_a_near_miss_only(caplog: pytest.LogCaptureFixture, 
     exec(shop("qwen/*"), {"__name__": "__main__", "hook": hook})
     assert len(hooks_of_config(Config(model_id, None))) == 0
     assert len(told(caplog)) == warnings
+
+
+@pytest.mark.parametrize(
+    ("pattern", "warnings"),
+    [
+        ("qwen/*", 1),
+        ("qwen/qwen3-8b", 1),
+        ("Qwem/*", 1),
+        ("Qwen/Qwne3-8B", 1),
+        ("Qwen/Qwen3-32B", 0),
+        ("Qwen/Qwen2-8B", 0),
+        ("Qwen/Qwen3-8B-Instruct", 0),
+        ("meta-llama/*", 0),
+        ("*-base", 0),
+    ],
+)
+def test_a_module_for_a_mistyped_model_is_told_though_another_matches(
+    write_module: WriteModule, caplog: pytest.LogCaptureFixture, pattern: str, warnings: int
+) -> None:
+    write_module("shop", "@hook('on_before_init')\ndef g(ctx): pass")
+    write_module("other", shop(pattern))
+    warn_of_unmatched(["shop", "other"], "Qwen/Qwen3-8B")
+    messages = told(caplog)
+    assert len(messages) == warnings
+    assert all("other:f at on_before_init" in message for message in messages)
