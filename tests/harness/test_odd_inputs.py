@@ -99,7 +99,7 @@ OF_THE_FAKE: dict[str, tuple[dict[str, Any], str]] = {
     "a text as runtime_env": ({"runtime_env": "x"}, "runtime_env= is a mapping, from names to values, not 'x'"),
     "variables in a list": (
         {"runtime_env": {"env_vars": ["A=1"]}}, r"runtime_env\['env_vars'\]= is a mapping.*not a list"),
-    "a variable that is no text": ({"runtime_env": {"env_vars": {"A": 1}}}, r"\['A'\] is a string, not a int"),
+    "a variable that is no text": ({"runtime_env": {"env_vars": {"A": 1}}}, r"\['A'\] is a string, not an int"),
     "a list of arguments": ({"engine_kwargs": [1]}, "engine_kwargs= is a mapping, from names to values, not a list"),
     "an argument without a name": ({"engine_kwargs": {1: 2}}, "as strings, and not 1"),
     "a size in words": ({"engine_kwargs": {"tensor_parallel_size": "2"}}, "is a whole number, 1 or more, not '2'"),
