@@ -50,12 +50,13 @@ def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]
 def listed(module: str) -> dict[str, str]:
     """Return the names that a module imports as ``from ... import Name as Name``, with the module of each."""
     import ast
+    from linecache import getlines  # it finds the source whatever loader a module has: pytest's own, or a zip's
 
     spec = sys.modules[module].__spec__
-    loader: Any = None if spec is None else spec.loader
+    source = "".join(getlines(str(spec and spec.origin), vars(sys.modules[module])))
     return {
         alias.name: "." * node.level + (node.module or "")
-        for node in ast.walk(ast.parse(loader.get_source(module)))
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if alias.asname == alias.name

@@ -791,7 +791,7 @@ def test_the_replica_is_killed(model_id: str, restarted: Deployed) -> None:
     assert sorted(path.name for path in folder.iterdir() if path.is_file()) == sorted([*deaths, "passed"])
 
     events = serve.get_deployment_handle(f"LLMServer:{model_id}", "dying").hook_trace.remote().result(timeout_s=300)
-    assert list(dict.fromkeys(event.point for event in events)) == whole
+    assert list(dict.fromkeys(event.point for event in events if event.ran)) == whole
     assert chat(restarted.url, model_id)[1]["choices"][0]["message"]["content"] == "ok"
 
     if "elsewhere" in deaths:

@@ -114,7 +114,8 @@ def test_a_vetoed_download_touches_no_node(make_config: Callable[..., Any]) -> N
     run = start(make_config(no_download, say_pid))
 
     assert [(event.name, event.outcome, event.detail) for event in run.trace] == [
-        ("no_download", "vetoed", "baked into the image")
+        ("no_download", "vetoed", "baked into the image"),
+        ("say_pid", "skipped", "vetoed at on_before_download: baked into the image"),
     ]
     assert dict(run.ctx.nodes) == {}
 
