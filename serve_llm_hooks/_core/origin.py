@@ -48,6 +48,7 @@ def _globals_of(owner: Any, module: str) -> dict[str, Any]:
         methods = [value for value in vars(owner).values() if isinstance(value, FunctionType)]
         in_module = vars(sys.modules[module]) if module in sys.modules else {}
         return next((each.__globals__ for each in methods if each.__globals__.get("__name__") == module), in_module)
-    while hasattr(owner, "__wrapped__"):  # a wrapper's own globals may be any module's
-        owner = owner.__wrapped__
-    return getattr(owner, "__globals__", {})
+    function: Any = owner
+    while hasattr(function, "__wrapped__"):  # a wrapper's own globals may be any module's
+        function = function.__wrapped__
+    return getattr(function, "__globals__", {})

@@ -23,6 +23,8 @@ from .start import Start
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from .._core.context import CallbackCtx
+    from .._core.trace import Trace
     from .cluster import Cluster
 
 
@@ -96,11 +98,11 @@ class Initialization:
 
     def __init__(self, start: Start) -> None:
         self.start = start
-        self.ctx = start.ctx
-        self.trace = start.trace
+        self.ctx: CallbackCtx = start.ctx
+        self.trace: Trace = start.trace
         self.engine: Any = None
-        self.placement = Placement(start)
-        self.nodes = Nodes(start, self.placement)
+        self.placement: Placement = Placement(start)
+        self.nodes: Nodes = Nodes(start, self.placement)
 
     async def __aenter__(self) -> Initialization:
         self.start.progress.__enter__()

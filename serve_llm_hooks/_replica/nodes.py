@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._core.download_mode import DownloadMode
+    from .._core.points import HookName
     from .._node.task import NodeReport
     from .placement import Placement
     from .start import Start
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
-_NODE_POINTS = tuple(point.name for point in HOOK_POINTS.values() if point.on_node)
+_NODE_POINTS: tuple[HookName, ...] = tuple(point.name for point in HOOK_POINTS.values() if point.on_node)
 
 
 class Nodes:

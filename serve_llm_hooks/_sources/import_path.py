@@ -239,7 +239,8 @@ def check_is_there(target: object, what: str) -> None:
         HookLoadError: it is one.
     """
     try:
-        target.__class__, getattr(target, "__qualname__", None)  # a proxy's are those of what it stands for
+        # A proxy's are those of what it stands for.
+        _ = isinstance(target, type), getattr(target, "__qualname__", None)
     except Exception as error:
         raise HookLoadError(
             f"{what} is {kind_of(target)}, which cannot be looked at ({type(error).__name__}), like a lazy proxy that "
