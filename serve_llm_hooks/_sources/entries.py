@@ -47,7 +47,7 @@ def load_hooks(*refs: HookRef) -> HookRegistry:
         Traceback (most recent call last):
         serve_llm_hooks.HookImportError: hooks module 'no_such_module' ...
     """
-    if len(refs) > 1 and all(isinstance(ref, str) and len(ref) == 1 for ref in refs):
+    if len(refs) > 1 and all(type(ref) is str and len(str(ref)) == 1 for ref in refs):
         raise HookLoadError(
             f"load_hooks(*{''.join(map(str, refs))!r}) takes a string apart into its letters: leave out the *"
         )
