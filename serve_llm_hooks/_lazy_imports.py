@@ -11,7 +11,6 @@ A package lists its names once, as imports under ``if TYPE_CHECKING:``, which Py
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,6 +36,8 @@ def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]
             from ._core.messages import did_you_mean
 
             raise AttributeError(f"module {package!r} has no attribute {name!r}{did_you_mean(name, modules)}")
+        from importlib import import_module  # decorating needs none of this
+
         value = getattr(import_module(module, package), name)
         setattr(sys.modules[package], name, value)
         return value
