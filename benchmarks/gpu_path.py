@@ -24,7 +24,7 @@ SIDES = {"ours": ["benchmarks.hooks"], "ours without hooks": []}
 
 
 def main(nodes: int, turns: int) -> dict[str, list[dict[str, float]]]:
-    """The seconds of each start: from the import of the server's module, and from the begin of `start()`."""
+    """Return each start's seconds: from the import of the server's module, and from the begin of `start()`."""
     compile_once()
     import ray
     from ray import serve

@@ -154,7 +154,7 @@ def medians_of(file: str) -> dict[str, list[float]]:
 
 
 def in_process(results: dict[str, Any], *, quick: bool) -> None:
-    """What a hook costs in a process, beside others."""
+    """Measure the cost of calling hooks in one process, beside a loop, pluggy, blinker and Ray's callback."""
     medians = medians_of("tests/benchmarks/test_dispatch.py")
     results["samples"]["in_process_s"] = medians
 
@@ -231,7 +231,7 @@ def node_init(results: dict[str, Any], *, quick: bool) -> None:
 
 
 def gpu_path(results: dict[str, Any], *, quick: bool) -> None:
-    """A replica's start until its engine's config is there, with made-up GPUs, on one node and on three."""
+    """Measure a replica's start until its engine's config is there, with made-up GPUs, on one node and on three."""
     for nodes in (1, 3):
         samples = program("benchmarks.gpu_path", str(nodes), "2" if quick else "5")
         results["samples"][f"gpu_path_{nodes}_s"] = samples

@@ -84,10 +84,7 @@ def checked_options(
     if not isinstance(order, int) or isinstance(order, bool):
         raise TypeError(f"order= is an int, lower first, not {_described(order)}")
     if timeout_s is not None:
-        is_number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
-        if not is_number or not 0 < timeout_s <= _LONGEST_S:  # type: ignore[operator]  # it is a number
-            raise ValueError(f"timeout_s= is a positive number of seconds, not {_described(timeout_s)}")
-        timeout_s = float(timeout_s)  # type: ignore[arg-type]
+        timeout_s = _seconds(timeout_s)
     if on_error not in (None, "raise", "warn"):
         raise ValueError(f"on_error= is 'raise' or 'warn', not {_described(on_error)}")
     return HookOptions(name, model_ids, order, _names("before", before), _names("after", after), timeout_s, on_error)
@@ -105,6 +102,17 @@ def _described(value: object) -> str:
     from .messages import describe  # only a mistake pays for this import
 
     return describe(value)
+
+
+def _seconds(value: object) -> float:
+    """Return a timeout as a float.
+
+    Raises:
+        ValueError: it is no positive number of seconds.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_S:
+        raise ValueError(f"timeout_s= is a positive number of seconds, not {_described(value)}")
+    return float(value)
 
 
 def _names(option: str, value: Iterable[object]) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ def test_load_1000(benchmark: Any, side: str) -> None:
 
 @pytest.mark.parametrize("side", ["values"])
 def test_load_1000_parameters(benchmark: Any, side: str) -> None:
-    """One function, with a thousand sets of parameters."""
+    """Load one function with a thousand sets of parameters."""
 
     def fetch(ctx: object, *, rows: list[int]) -> None: ...
 

@@ -20,18 +20,18 @@ Recorded: TypeAlias = "dict[str, dict[str, Told]]"
 
 
 def read_recorded() -> Recorded:
-    """What is recorded; nothing where there is no file."""
+    """Return the recorded outcomes, or an empty dict where there is no file."""
     recorded: Recorded = json.loads(RECORDED.read_text(encoding="utf-8")) if RECORDED.exists() else {}
     return recorded
 
 
 def write_recorded(recorded: Recorded) -> None:
-    """Write it anew."""
+    """Write the file anew."""
     RECORDED.write_text(in_lines(recorded), encoding="utf-8")
 
 
 def in_lines(recorded: Recorded) -> str:
-    """The file's text.
+    """Return the file's text.
 
     Example:
         >>> print(in_lines({"it_starts": {"m": {"nodes": {"node-0": {"failed": False}}, "error": None}}}), end="")

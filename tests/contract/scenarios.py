@@ -40,13 +40,13 @@ def scenario(*models: Model, **settings: Any) -> Callable[[Callable[..., None]],
 
 
 def ran(told: Told, where: str = "replica") -> list[str]:
-    """The names of the hooks that ran in the replica, or on a node, in order; disabled ones too."""
+    """Return the names of the hooks that ran in the replica, or on a node, in order; disabled ones too."""
     lines = told["replica"] if where == "replica" else told["on nodes"].get(where, {"hooks": []})["hooks"]
     return [line.split()[1] for line in lines if line.split()[2] != "skipped:"]
 
 
 def left_out(told: Told) -> list[str]:
-    """The hooks that a veto left out, each with its point and the reason, in order."""
+    """Return the hooks that a veto left out, each with its point and the reason, in order."""
     return [line.replace(" skipped: ", ": ") for line in told["replica"] if line.split()[2] == "skipped:"]
 
 

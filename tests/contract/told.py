@@ -126,12 +126,12 @@ def told_start(
         "engine": ctx.engine is not None,
     }
     if output is not None:
-        group = output.placement_group  # type: ignore[attr-defined]
+        group = output.placement_group  # type: ignore[attr-defined]  # typed as object: both wings' outputs
         told["output"] = {
             "group": [names.node(node_id) for node_id in group_nodes(group)],
             "the default group": group is default_group,
-            "runtime env": _told_env(output.runtime_env),  # type: ignore[attr-defined]
-            "extra init kwargs": names.plain(output.extra_init_kwargs),  # type: ignore[attr-defined]
+            "runtime env": _told_env(output.runtime_env),  # type: ignore[attr-defined]  # as above
+            "extra init kwargs": names.plain(output.extra_init_kwargs),  # type: ignore[attr-defined]  # as above
         }
     told["engine"] = engine and names.plain(dict(engine))
     return told

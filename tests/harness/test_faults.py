@@ -269,17 +269,17 @@ def test_faults_in_an_async_test() -> None:
     [
         (lambda: FakeCluster(nodes=2, faults=[failing_download("node-2")]), HarnessError, "node-0 to node-1"),
         (lambda: FakeCluster(faults=[slow_download("nod-1", 3)]), HarnessError, "did you mean 'node-1'"),
-        (lambda: FakeCluster(faults=["node-1"]), HarnessError, "failing_download"),  # type: ignore[list-item]
-        (lambda: FakeCluster(faults=failing_download("node-1")), HarnessError, "is a list"),  # type: ignore[arg-type]
+        (lambda: FakeCluster(faults=["node-1"]), HarnessError, "failing_download"),  # type: ignore[list-item]  # the mistake
+        (lambda: FakeCluster(faults=failing_download("node-1")), HarnessError, "is a list"),  # type: ignore[arg-type]  # likewise
         (lambda: slow_download("node-1", -1), HarnessError, "slow_download="),
         (lambda: failing_download("node-1", after_s=-1), HarnessError, "after_s="),
         (lambda: lost_node("node-1", at="on_before_init"), HarnessError, "runs in the replica"),
         (lambda: lost_node("node-0"), HarnessError, "replica_dies"),
         (lambda: replica_dies(at="on_before_node_download"), HarnessError, "lost_node"),
-        (lambda: replica_dies(at="on_before_engine"), UnknownHookError, "on_before_engine_init"),  # type: ignore[arg-type]
+        (lambda: replica_dies(at="on_before_engine"), UnknownHookError, "on_before_engine_init"),  # type: ignore[arg-type]  # likewise
         (lambda: replica_dies(at="on_after_init", times=0), HarnessError, "times="),
         (lambda: missing_module("node-1", "a:b"), HarnessError, "module's name"),
-        (lambda: engine_fails(3), HarnessError, "exception or its text"),  # type: ignore[arg-type]
+        (lambda: engine_fails(3), HarnessError, "exception or its text"),  # type: ignore[arg-type]  # likewise
     ],
 )
 def test_faults_that_make_no_sense(make: Callable[[], object], error: type[Exception], says: str) -> None:

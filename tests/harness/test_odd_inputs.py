@@ -1,4 +1,4 @@
-"""What is given where something else belongs: an error of ours, at the config, that shows no value.
+"""Test that a wrong kind of input is refused when the config is made, with our own error, which shows no value.
 
 ``tests/integration/test_config.py`` gives the same to a real ``LLMConfig``.
 """
@@ -32,7 +32,7 @@ class TakesNothing:
 
 
 def nested(depth: int) -> Any:
-    """An entry in an entry in an entry."""
+    """Return an entry in an entry in an entry."""
     entry: Any = {"hook": Takes}
     for _ in range(depth):
         entry = {"hook": entry}
@@ -40,7 +40,7 @@ def nested(depth: int) -> Any:
 
 
 def listed(depth: int) -> Any:
-    """A list in a list in a list."""
+    """Return a list in a list in a list."""
     found: Any = []
     for _ in range(depth):
         found = [found]
@@ -79,7 +79,7 @@ def one(ctx: object) -> None: ...
 
 
 def refuse(make: Callable[..., Any], fields: dict[str, Any], message: str) -> None:
-    """See that a config is refused with an error of ours that shows no value."""
+    """Assert that a config is refused with our own error, and that its message shows no value."""
     with pytest.raises((HookLoadError, TypeError, ValueError), match=message) as caught:
         make(**fields)
     text = str(caught.value)

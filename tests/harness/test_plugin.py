@@ -109,7 +109,7 @@ def test_fixtures_and_the_trace_beside_a_failing_test(tmp_path: Path) -> None:
 
 
 def test_under_xdist(tmp_path: Path) -> None:
-    pytest.importorskip("xdist")
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed")
     _, output = run_pytest(tmp_path, SUITE, "-n", "2", plugins=("xdist",))
     assert "2 failed, 4 passed" in output, output
     assert output.count("fake cluster: run 1 of the last 1") == 2
@@ -117,7 +117,7 @@ def test_under_xdist(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "mark"), [("auto", ""), ("strict", "@pytest.mark.asyncio")])
 def test_beside_pytest_asyncio(tmp_path: Path, mode: str, mark: str) -> None:
-    pytest.importorskip("pytest_asyncio")
+    pytest.importorskip("pytest_asyncio", reason="pytest-asyncio is not installed")
     suite = ASYNC_SUITE.format(mark=mark)
     code, output = run_pytest(tmp_path, suite, "-o", f"asyncio_mode={mode}", plugins=("pytest_asyncio.plugin",))
     assert code == 0, output

@@ -40,17 +40,17 @@ class Packages:
         self.names: dict[Path, str] = {file: name for name, file in self.files.items()}
 
     def imports(self) -> list[Import]:
-        """All that they import."""
+        """Return the imports of all files."""
         return [each for file in self.names for each in self.imports_of(file)]
 
     def imports_of(self, file: Path) -> Iterator[Import]:
-        """What a file imports; a file of no package of these imports relatively nothing of theirs."""
+        """Yield the imports of a file. Relative ones are resolved in its package, if it belongs to one."""
         name = self.names.get(file, "")
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
         yield from self.imports_in(file.read_text(encoding="utf-8"), file, package)
 
     def imports_in(self, text: str, file: Path, package: str = "") -> Iterator[Import]:
-        """What a text that stands in a file imports."""
+        """Yield the imports of a file's text, or of a part of it."""
         for node, at_once in _statements(ast.parse(text)):
             for target in self._targets(node, package):
                 yield Import(file, node.lineno, target, at_once)

@@ -52,7 +52,7 @@ def circles(packages: Packages) -> list[str]:
 
 
 def _way(arrows: Mapping[str, Mapping[str, Import]], start: str, end: str) -> list[Import]:
-    """The shortest way from one file to another; nothing, where there is none."""
+    """Return the shortest way from one file to another, or an empty list if there is none."""
     ways: dict[str, list[Import]] = {start: []}
     for name in (queue := [start]):
         for target, each in arrows[name].items():

@@ -39,7 +39,7 @@ HOUSE = Packages(
 
 
 def room_of(module: str) -> str:
-    """The room that a module is in."""
+    """Return the room that a module is in."""
     package, *inside = module.split(".")
     if package == "serve_llm_hooks_testing":
         return "testing"

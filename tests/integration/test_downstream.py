@@ -27,7 +27,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a clean environment that holds our wheel and its `testing` extra."""
-    pytest.importorskip("build")
+    pytest.importorskip("build", reason="build is not installed")
     folder = tmp_path_factory.mktemp("downstream")
     # Without isolation: hatchling is here already, and the build then needs no network.
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist", ROOT, cwd=folder)

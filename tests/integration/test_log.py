@@ -95,5 +95,5 @@ def test_in_a_replica_it_is_in_serves_file_of_the_replica_in_serves_format(serve
 
 
 def session_dir() -> str:
-    """Where this Ray writes."""
+    """Return the folder that this Ray writes to."""
     return str(import_module("ray._private.worker")._global_node.get_session_dir_path())

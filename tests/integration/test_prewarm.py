@@ -63,7 +63,7 @@ finally:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
-    """What Ray's config task said of its process, in each deployment."""
+    """Return what Ray's config task said of its process, in each deployment."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path_factory.mktemp("says")), stub_engine.PATH],
         cwd=ROOT,

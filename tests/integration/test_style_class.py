@@ -164,7 +164,7 @@ class Locked(RayServeLLMCallback):
 
 
 def test_an_object_that_cannot_be_sent_to_a_replica() -> None:
-    pytest.importorskip("ray")
+    pytest.importorskip("ray", reason="Ray is not installed")
     import cloudpickle
 
     from serve_llm_hooks.ray import LLMConfig
@@ -175,7 +175,7 @@ def test_an_object_that_cannot_be_sent_to_a_replica() -> None:
 
 
 def test_what_is_wrong_is_told_when_the_config_is_made() -> None:
-    pytest.importorskip("ray")
+    pytest.importorskip("ray", reason="Ray is not installed")
     from serve_llm_hooks.ray import LLMConfig
 
     def make(**fields: Any) -> None:

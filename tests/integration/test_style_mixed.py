@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-pytest.importorskip("ray")
-pytest.importorskip("vllm")
+pytest.importorskip("ray", reason="Ray is not installed")
+pytest.importorskip("vllm", reason="vLLM is not installed")
 
 from ray.llm._internal.common.callbacks.base import CallbackBase
 

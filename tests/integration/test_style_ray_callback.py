@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-pytest.importorskip("ray")
-pytest.importorskip("vllm")
+pytest.importorskip("ray", reason="Ray is not installed")
+pytest.importorskip("vllm", reason="vLLM is not installed")
 
 from ray.llm._internal.common.callbacks.base import CallbackBase, CallbackCtx
 from ray.llm._internal.common.utils.download_utils import NodeModelDownloadable
@@ -227,7 +227,7 @@ def test_rays_default_is_nothing() -> None:
 
 
 class Spans(CallbackBase):
-    async def on_after_node_init(self) -> AsyncIterator[None]:  # type: ignore[override]
+    async def on_after_node_init(self) -> AsyncIterator[None]:  # type: ignore[override]  # the mistake under test
         yield
 
 

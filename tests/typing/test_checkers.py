@@ -22,7 +22,7 @@ from . import every_point
 
 
 def name_of(file: Path) -> str:
-    """How a file is called here: ``right/callbacks``."""
+    """Return a file's short name, such as ``right/callbacks``."""
     return f"{file.parent.name}/{file.stem}"
 
 
@@ -41,7 +41,7 @@ class Files(dict[str, Path]):
     """The files, by name."""
 
     def marked_lines(self, name: str) -> dict[int, str]:
-        """The lines of a file that must fail, and what mypy's message must hold."""
+        """Return the lines of a file that must fail, with what mypy's message must hold."""
         return {
             number: text.partition("# error: ")[2]
             for number, text in enumerate(self[name].read_text().splitlines(), 1)
@@ -63,7 +63,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 @pytest.fixture(scope="module")
 def mypy_errors(files: Files) -> dict[str, dict[int, list[str]]]:
-    """What mypy says of all files, in one run, by file and line. It remembers what it said, and in which folder."""
+    """Return mypy's messages on all files, from one run, by file and line. Its cache is in the working folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)  # where mypy.ini and the stubs are
         # What they import has its own check.
@@ -77,7 +77,7 @@ def mypy_errors(files: Files) -> dict[str, dict[int, list[str]]]:
 
 @pytest.fixture(scope="module")
 def pyright_errors(files: Files, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[int]]:
-    """What pyright says of all files, in one run: the lines."""
+    """Return the lines of which pyright complains in all files, from one run."""
     # A configuration of its own, because the project's leaves out what must fail; paths in it must be relative.
     folder = tmp_path_factory.mktemp("pyright").resolve()
     config = {

@@ -142,7 +142,7 @@ class StubCluster:
         return time.perf_counter()
 
     def node(self, node_id: str) -> Node:
-        """A node of the cluster; where its address is known, that is a test's business."""
+        """Return a node of the cluster; a test that needs its address gives it."""
         return self.nodes_known.get(node_id, Node(node_id))
 
     def defaults(self, llm_config: Any) -> ReplicaDefaults:
@@ -266,19 +266,19 @@ def start(*hooks: Any, cluster: StubCluster | None = None, config: Any = None) -
 
 
 def start_with(cluster: StubCluster | None = None, hooks: Any = (), **fields: Any) -> Started:
-    """A start with these fields of the config."""
+    """Start with these fields of the config."""
     return start(config=FullConfig(hooks=hooks, **fields), cluster=cluster)
 
 
 def refusal(error: type[Exception] = HookLoadError, **fields: Any) -> str:
-    """What is said of wrong fields."""
+    """Return the message that wrong fields are refused with."""
     with pytest.raises(error) as caught:
         FullConfig(**fields).callback_hooks()
     return str(caught.value)
 
 
 def fn_of(module: str, name: str = "fetch") -> Any:
-    """A hook that says that it was defined in a module."""
+    """Return a hook that says that it was defined in a module."""
 
     def fetch(ctx: CallbackCtx) -> None: ...
 
@@ -287,7 +287,7 @@ def fn_of(module: str, name: str = "fetch") -> Any:
 
 
 def names(found: HookRegistry) -> list[str]:
-    """The hooks of a registry, by name."""
+    """Return the names of a registry's hooks."""
     return [one.name for one in found]
 
 

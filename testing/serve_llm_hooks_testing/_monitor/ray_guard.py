@@ -55,7 +55,7 @@ class RayGuard:
                 exec_module(module)
                 self._replace_init(module)
 
-            spec.loader.exec_module = exec_and_replace  # type: ignore[method-assign]
+            spec.loader.exec_module = exec_and_replace  # type: ignore[method-assign]  # undone with the guard
         return spec
 
     def _replace_init(self, ray: ModuleType) -> None:
@@ -70,5 +70,5 @@ class RayGuard:
                 "by accident. Replace what needs Ray in the test, with monkeypatch for example"
             )
 
-        ray.init = init  # type: ignore[attr-defined]
+        ray.init = init  # type: ignore[attr-defined]  # a module, of which checkers know no names
         self._undo.callback(setattr, ray, "init", real_init)

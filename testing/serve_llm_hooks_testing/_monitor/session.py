@@ -64,7 +64,7 @@ def _instrument() -> None:
         if not is_own_frame(caller):  # our own threads end by themselves
             _record_thread(self, caller)
 
-    threading.Thread.start = start_and_record  # type: ignore[method-assign]
+    threading.Thread.start = start_and_record  # type: ignore[method-assign]  # undone in the next line's callback
     _instruments.callback(setattr, threading.Thread, "start", start)
 
     ray_guard = RayGuard()

@@ -73,7 +73,7 @@ class SimulatedCluster:
     def trigger(self, kind: type[FaultT], node_id: str | None = None) -> list[FaultT]:
         """Return the faults of a kind (on a node) that happen now."""
         found = list(self._faults(kind, node_id))
-        self.triggered += found  # type: ignore[arg-type]  # a kind of fault
+        self.triggered += found  # type: ignore[arg-type]  # FaultT is one of the union Fault
         return found
 
     def clock(self) -> float:

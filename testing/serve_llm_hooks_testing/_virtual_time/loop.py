@@ -158,7 +158,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _describe_waiting(self) -> str:
         """Return the hooks that wait, and at which lines."""
         waiting = [locate_awaitable(task.get_coro()) for task in asyncio.all_tasks(self)]
-        waiting += [locate_awaitable(generator) for generator in self._asyncgens]  # type: ignore[attr-defined]
+        waiting += [locate_awaitable(generator) for generator in self._asyncgens]  # type: ignore[attr-defined]  # as above
         waiting += [locate_thread(job.thread_id) for job in self._work.jobs]
         return "; ".join(sorted({str(location) for location in waiting if location is not None}) or ["the run itself"])
 

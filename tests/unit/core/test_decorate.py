@@ -438,7 +438,7 @@ def test_a_decorator_without_a_point_says_how_to_write_it() -> None:
 
 
 def wrapping(body: str) -> Any:
-    """A functools.wraps wrapper of a generator function."""
+    """Return a functools.wraps wrapper of a generator function."""
     source = f"""
 import functools
 def make(fn):

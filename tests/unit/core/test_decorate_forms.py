@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def any_hook(point: Any, **options: Any) -> Any:
-    """The decorator as an untyped script sees it."""
+    """Return the decorator as an untyped script sees it."""
     return hook(point, **options)
 
 
@@ -91,7 +91,7 @@ def test_a_bound_method_of_a_class() -> None:
     try:
         assert start(Methods.of_class).ctx.custom_data == {"of_class": "Methods"}
     finally:
-        del Methods.__serve_llm_hooks_methods__  # type: ignore[attr-defined]
+        del Methods.__serve_llm_hooks_methods__  # type: ignore[attr-defined]  # the decorator sets it
 
 
 @pytest.mark.parametrize("source", [__name__, "__main__"])
@@ -193,7 +193,7 @@ def test_a_generator_method_is_refused_where_its_class_is_written() -> None:
     with pytest.raises(HookSignatureError) as caught:
 
         class Typed(RayServeLLMCallback):
-            def on_after_init(self, ctx: Any) -> Iterator[None]:  # type: ignore[override]
+            def on_after_init(self, ctx: Any) -> Iterator[None]:  # type: ignore[override]  # the mistake under test
                 yield
 
     assert str(caught.value).endswith(f"Typed.on_after_init{SAYS}the method of a later point")

@@ -1,4 +1,4 @@
-"""What foreign objects look like in messages: whatever they do, it is one short line."""
+"""Test how messages show foreign objects: whatever these do, as one short line."""
 
 from __future__ import annotations
 

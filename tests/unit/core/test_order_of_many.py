@@ -29,7 +29,7 @@ def many(count: int, options: Callable[[int], dict[str, Any]]) -> HookRegistry:
 
 @pytest.fixture
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """How often an id was compared with a glob, and a hook sorted."""
+    """Count how often an id was compared with a glob, and a hook sorted."""
     seen: list[str] = []
     glob, in_order = fnmatch.fnmatchcase, order.in_order
 

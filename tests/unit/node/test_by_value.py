@@ -1,4 +1,4 @@
-"""What another process can make of a pickle, which has neither this script nor this hooks file."""
+"""Test that a pickled hook works in a process that has neither its script nor its hooks file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ ASKED = {"fibonacci": (55, 55, 11), "parameters": {"maxsize": 7, "typed": True},
 
 
 def in_another_process(data: bytes) -> str:
-    """What a fresh process prints that is sent a pickled hook."""
+    """Return what a fresh process prints when it is sent a pickled hook."""
     return subprocess.run([sys.executable, "-c", THERE], input=data, capture_output=True, check=True).stdout.decode()
 
 
@@ -79,7 +79,7 @@ def test_a_cached_function_of_a_script_travels(tmp_path: Path) -> None:
 
 
 def test_a_cached_function_of_a_module_travels_by_its_name() -> None:
-    assert names_in(dumps(fnmatch._compile_pattern)) == {("fnmatch", "_compile_pattern")}  # type: ignore[attr-defined]
+    assert names_in(dumps(fnmatch._compile_pattern)) == {("fnmatch", "_compile_pattern")}  # type: ignore[attr-defined]  # private
 
 
 BY_NAME = """

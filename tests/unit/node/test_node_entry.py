@@ -40,7 +40,7 @@ else:
 
 
 def on_a_node(fn: Callable[..., Any], sigint: str, loop: str = "asyncio", **custom_data: Any) -> Any:
-    """What comes of a hook in a node's process."""
+    """Run a hook in a node's process, and return how it ended."""
     (hook,) = (one for one in ending_hooks.hooks if one.fn is fn)
     assert isinstance(hook, Hook)
     task = NodeTask(
@@ -74,7 +74,7 @@ def test_a_hook_may_clean_up_when_ray_cancels_it(
     fn: Callable[..., Any], sigint: str, loop: str, tmp_path: Path
 ) -> None:
     if loop == "uvloop":
-        pytest.importorskip("uvloop")
+        pytest.importorskip("uvloop", reason="uvloop comes with Ray Serve, and Ray is not installed")
     cleaned = tmp_path / "cleaned"
     assert on_a_node(fn, sigint, loop, file=str(cleaned)) == "interrupted"
     assert cleaned.exists()

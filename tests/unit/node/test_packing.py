@@ -1,4 +1,4 @@
-"""What goes to a node and back, and what cannot: which error, and what it says."""
+"""Test what can be sent to a node and back, and the errors of what cannot."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HERE = __name__
 
 
 def local(test: Callable[..., object], name: str) -> str:
-    """How a message names a function that a test defines inside itself."""
+    """Return the name that messages give to a function that a test defines inside itself."""
     return f"{HERE}:{test.__name__}.<locals>.{name}"
 
 
@@ -68,7 +68,7 @@ class Guarded:
 
 
 class WillNot:
-    """What can be pickled on its own, but only once in a while."""
+    """An object that can be pickled, but only once in a while."""
 
     times = 0
 
@@ -80,7 +80,7 @@ class WillNot:
 
 
 def in_a_script(source: str) -> Any:
-    """A hook that a script defines: it travels by value, globals included."""
+    """Return a hook that a script defines: it travels by value, globals included."""
     names: dict[str, Any] = {"__name__": "__main__", "hook": hook, "threading": threading}
     exec(source, names)
     return names["guarded"]
@@ -176,7 +176,7 @@ def test_a_hooks_failure_is_told_before_its_custom_datas() -> None:
 
 
 def vanish(error: BaseException) -> None:
-    """What an object that cannot be made again says when it is unpickled."""
+    """Raise, as an object does that cannot be made again when it is unpickled."""
     raise error
 
 

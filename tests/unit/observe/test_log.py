@@ -1,4 +1,4 @@
-"""Where the log goes, in the processes that Ray starts. (On a real Ray: ``tests/integration/test_log.py``.)"""
+"""Test where the processes that Ray starts log to. (On a real Ray: ``tests/integration/test_log.py``.)"""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_logger_that_somebody_has_configured_is_left_alone(tmp_path: Path) -> 
 
 
 class Run:
-    """What is asked of a start: has it hooks?"""
+    """A start, of which only its hooks are asked for."""
 
     def __init__(self, *hooks: str) -> None:
         self.start = self.selection = self

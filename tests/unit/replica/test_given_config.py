@@ -1,4 +1,4 @@
-"""What counts as a change of the config by a hook, and what does not."""
+"""Test which assignments of a hook count as changes of the config."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Array:
     def __eq__(self, other: object) -> Any:
         raise ValueError("the truth value of an array is ambiguous")
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # as numpy's
 
 
 class Plain:

@@ -1,4 +1,4 @@
-"""Who may run code: what ``SERVE_LLM_HOOKS_ALLOW`` lets in."""
+"""Test which modules and files ``SERVE_LLM_HOOKS_ALLOW`` lets in."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Counts(RayServeLLMCallback):
 
 
 def method_at(point: str, *, is_async: bool) -> Any:
-    """A method of a point, which counts its call."""
+    """Return a method for a point, which counts its calls."""
 
     def sync(self: Counts, ctx: CallbackCtx | NodeCtx) -> None:
         self.up(ctx)

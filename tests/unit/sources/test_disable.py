@@ -39,7 +39,7 @@ def outcomes(events: Any) -> list[tuple[str, str, str]]:
 
 
 def many() -> HookRegistry:
-    """A hook at most points, and two at one."""
+    """Return a registry with one hook at most points, and two at one."""
     hooks = HookRegistry()
     for name, point in {
         "setup": "on_before_init",

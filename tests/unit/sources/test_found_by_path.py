@@ -1,4 +1,4 @@
-"""What is found by a path may be a secret, or a lazy proxy: of both only the type is said."""
+"""Test that a message names only the type of an object that was found by its path: it may be a secret."""
 
 from __future__ import annotations
 

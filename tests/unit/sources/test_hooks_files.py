@@ -23,7 +23,7 @@ HEAD = "from serve_llm_hooks import hook\n"
 
 
 def refuse(*refs: Any, kind: type[HookLoadError] = HookLoadError) -> str:
-    """What is said of a wrong entry."""
+    """Return the message that a wrong entry is refused with."""
     with pytest.raises(kind) as caught:
         load_hooks(*refs)
     return str(caught.value)

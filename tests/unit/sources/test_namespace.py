@@ -1,4 +1,4 @@
-"""What stands in a namespace is what runs, in all forms; whatever a named module decorated besides is told."""
+"""Test that the hooks in a module's namespace run, in all forms, and that a warning names its other ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def f(ctx):
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """The warnings so far."""
+    """Return the warnings so far."""
     found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     caplog.clear()
     return found

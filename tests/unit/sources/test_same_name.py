@@ -41,7 +41,7 @@ def f(ctx): "for qwen"
 
 
 def models(hooks: Iterable[Any]) -> list[str]:
-    """The models that hooks are for."""
+    """Return the models that hooks are for."""
     return [model for one in hooks for model in one.options.model_ids]
 
 

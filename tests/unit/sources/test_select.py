@@ -1,4 +1,4 @@
-"""What a config selects, of all the ways to write a hook."""
+"""Test which hooks a config selects, for all the ways to write a hook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a message says about code that was shipped, and is not where it was looked for."""
+"""Test the messages on shipped code that is not where it was looked for."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ ADVICE = ". In @hook, write the model's id, a pattern for it, or no model_id"
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """The warnings so far."""
+    """Return the warnings so far."""
     found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     caplog.clear()
     return found
