@@ -17,6 +17,7 @@ import pytest
 from serve_llm_hooks import (
     HOOK_POINTS,
     CallbackCtx,
+    DownloadMode,
     HookLoadError,
     HookRegistry,
     InitializeNodeOutput,
@@ -25,17 +26,19 @@ from serve_llm_hooks import (
     initialize_node,
 )
 from serve_llm_hooks._core.node import Node
+from serve_llm_hooks._node.packing import pack_custom_data, pack_hooks
+from serve_llm_hooks._node.task import NodeTask
 from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._replica.cluster import ReplicaDefaults
 from serve_llm_hooks._sources.select import hooks_of_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
     from concurrent.futures import Executor
 
-    from serve_llm_hooks import DownloadMode, Hook
+    from serve_llm_hooks import Hook
     from serve_llm_hooks._core.options import OnError
-    from serve_llm_hooks._node.task import NodeReport, NodeTask
+    from serve_llm_hooks._node.task import NodeReport
 
 T = TypeVar("T")
 
@@ -284,6 +287,23 @@ def fn_of(module: str, name: str = "fetch") -> Any:
 
     fetch.__module__, fetch.__name__, fetch.__qualname__ = module, name, name
     return HookRegistry().hook("on_before_download")(fetch)
+
+
+def node_task(hooks: Iterable[Hook], custom_data: dict[str, Any] | None = None, **fields: Any) -> NodeTask:
+    """Return the task of node n0 with these hooks, which downloads nothing unless ``fields`` say so."""
+    defaults: dict[str, Any] = {
+        "node_id": "n0",
+        "is_local": True,
+        "model_id": "m",
+        "source_id": "/models/m",
+        "mirror": None,
+        "download_model": DownloadMode.NONE,
+        "hooks": pack_hooks(hooks),
+        "custom_data": pack_custom_data(custom_data or {}, where="the test"),
+        "llm_config": None,
+        "on_error": "raise",
+    }
+    return NodeTask(**defaults | fields)
 
 
 def names(found: HookRegistry) -> list[str]:

@@ -12,9 +12,7 @@ import pytest
 
 import serve_llm_hooks
 from serve_llm_hooks import DownloadMode, load_hooks
-from serve_llm_hooks._node.packing import pack_custom_data, pack_hooks
-from serve_llm_hooks._node.task import NodeTask
-from tests.unit.stub import public_names
+from tests.unit.stub import node_task, public_names
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -46,18 +44,13 @@ print(json.dumps({
 
 
 def test_a_node_without_a_download_imports_nothing_heavy() -> None:
-    registry = load_hooks("tests.unit.node_hook")
-    task = NodeTask(
-        node_id="node-1",
+    task = node_task(
+        load_hooks("tests.unit.node_hook"),
+        {"free_gb": 1},
         is_local=False,
         model_id="of-the-import-test",
-        source_id="/models/m",
-        mirror=None,
         download_model=DownloadMode.MODEL_AND_TOKENIZER,
-        hooks=pack_hooks(registry),
-        custom_data=pack_custom_data({"free_gb": 1}, where="the test"),
         llm_config=b"not to be unpickled unless a hook asks for it",
-        on_error="raise",
     )
     done = subprocess.run(
         [sys.executable, "-c", A_NODE], input=pickle.dumps(task), cwd=REPOSITORY, capture_output=True, check=False

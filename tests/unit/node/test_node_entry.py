@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import DownloadMode, Hook
-from serve_llm_hooks._node.packing import pack_custom_data, pack_hooks
-from serve_llm_hooks._node.task import NodeTask
+from serve_llm_hooks import Hook
+from tests.unit.stub import node_task
 
 from . import ending_hooks
 
@@ -43,18 +42,7 @@ def on_a_node(fn: Callable[..., Any], sigint: str, loop: str = "asyncio", **cust
     """Run a hook in a node's process, and return how it ended."""
     (hook,) = (one for one in ending_hooks.hooks if one.fn is fn)
     assert isinstance(hook, Hook)
-    task = NodeTask(
-        node_id="n0",
-        is_local=True,
-        model_id="m",
-        source_id="/models/m",
-        mirror=None,
-        download_model=DownloadMode.NONE,
-        hooks=pack_hooks([hook]),
-        custom_data=pack_custom_data(custom_data, where="the test"),
-        llm_config=None,
-        on_error="raise",
-    )
+    task = node_task([hook], custom_data)
     done = subprocess.run(
         [sys.executable, "-c", A_NODE, sigint, loop],
         input=pickle.dumps(task),

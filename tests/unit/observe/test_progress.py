@@ -20,17 +20,15 @@ from serve_llm_hooks import (
     load_hooks,
 )
 from serve_llm_hooks._core.node import Node
-from serve_llm_hooks._node.packing import pack_hooks
-from serve_llm_hooks._node.task import NodeTask
 from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._observe import progress as progress_module
 from serve_llm_hooks._observe.progress import Progress
-from tests.unit.stub import MIRROR, Config, StubCluster
+from tests.unit.stub import MIRROR, Config, StubCluster, node_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from serve_llm_hooks._node.task import NodeReport
+    from serve_llm_hooks._node.task import NodeReport, NodeTask
 
 WAITED_S = 30
 
@@ -187,18 +185,8 @@ def test_on_a_node_which_hook_and_which_download(said: Said) -> None:
         await said.await_("model 'm' on node n0: waiting for the download from s3://models/m (")
         return "/models/m"
 
-    task = NodeTask(
-        node_id="n0",
-        is_local=True,
-        model_id="m",
-        source_id="org/m",
-        mirror=MIRROR,
-        download_model=DownloadMode.MODEL_AND_TOKENIZER,
-        hooks=pack_hooks(load_hooks(slow_on_its_node)),
-        custom_data=(),
-        llm_config=None,
-        on_error="raise",
-    )
+    mode = DownloadMode.MODEL_AND_TOKENIZER
+    task = node_task(load_hooks(slow_on_its_node), source_id="org/m", mirror=MIRROR, download_model=mode)
 
     async def main() -> None:
         with Progress("m", node=Node("n0")) as progress:
