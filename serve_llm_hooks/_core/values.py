@@ -1,4 +1,4 @@
-"""Compare the parameters of hooks: by their values, never by how they print."""
+"""Compare parameters of hooks, and a config's values: by what they are, never by how they print."""
 
 from __future__ import annotations
 
@@ -9,39 +9,58 @@ if TYPE_CHECKING:
 
 
 def same_values(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    """Return True if two sets of parameters are equal. Those that cannot be compared (arrays, for one) are not.
+    """Return True if two sets of parameters are equal."""
+    return same_value(dict(ours), dict(theirs))
+
+
+def same_value(ours: Any, theirs: Any) -> bool:
+    """Return True if two values are equal. Those that cannot be compared (arrays, for one) are not.
 
     Example:
-        >>> same_values({"a": 1, "b": [2]}, {"b": [2], "a": 1})
+        >>> same_value({"a": 1, "b": [2]}, {"b": [2], "a": 1})
         True
-        >>> same_values({"a": 1}, {"a": True})
+        >>> same_value(1, True)
         False
     """
     try:
-        return _same(dict(ours), dict(theirs))
-    except Exception:  # of a comparison that is not ours; nested too deeply
+        return _are_same(ours, theirs)
+    except Exception:  # of a comparison that is not ours
         return False
 
 
-def _same(ours: Any, theirs: Any) -> bool:
-    if ours is theirs:
-        return True
-    if type(ours) is not type(theirs):
-        return False
-    if type(ours) is dict:
-        return ours.keys() == theirs.keys() and all(_same(value, theirs[key]) for key, value in ours.items())
-    if type(ours) in (list, tuple):
-        return len(ours) == len(theirs) and all(map(_same, ours, theirs))
-    return (ours == theirs) is True
+def _are_same(ours: Any, theirs: Any) -> bool:
+    # A loop: values that hold themselves, or are nested deeply, would overflow the stack where a library has raised
+    # Python's limit (mypy and torch do).
+    pairs, compared = [(ours, theirs)], set[tuple[int, int]]()
+    while pairs:
+        ours, theirs = pairs.pop()
+        if ours is theirs or (id(ours), id(theirs)) in compared:
+            continue
+        if type(ours) is not type(theirs):
+            return False
+        compared.add((id(ours), id(theirs)))
+        if type(ours) is dict:
+            if ours.keys() != theirs.keys():
+                return False
+            pairs.extend((value, theirs[key]) for key, value in ours.items())
+        elif type(ours) in (list, tuple):
+            if len(ours) != len(theirs):
+                return False
+            pairs.extend(zip(ours, theirs, strict=True))
+        elif (ours == theirs) is not True:
+            return False
+    return True
 
 
-def hash_of(value: Any) -> int:
+def hash_of(value: Any, *, depth: int = 4) -> int:
     """Return a number that is the same for equal values, so that few have to be compared."""
     try:
+        if isinstance(value, dict | list | tuple) and not depth:
+            return 0
         if isinstance(value, dict):
-            return hash(frozenset((key, hash_of(each)) for key, each in value.items()))
+            return hash(frozenset((key, hash_of(each, depth=depth - 1)) for key, each in value.items()))
         if isinstance(value, list | tuple):
-            return hash(tuple(map(hash_of, value)))
+            return hash(tuple(hash_of(each, depth=depth - 1) for each in value))
         return hash(value)
     except Exception:
         return 0

@@ -6,6 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import EngineArgumentError
+from .._core.values import same_value
 from .engine_args import is_parallel
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class GivenConfig:
         where = f"model {str(self._llm_config.model_id)!r}: a hook at {point} changed"
         now = _kwargs(self._llm_config)
         for key in dict.fromkeys((*self._kwargs, *now)):
-            if key in now and key in self._kwargs and _is_same(now[key], self._kwargs[key]):
+            if key in now and key in self._kwargs and same_value(now[key], self._kwargs[key]):
                 continue
             instead = f"Set ctx.extra_init_kwargs[{key!r}] instead"
             if is_parallel(key):
@@ -42,7 +43,7 @@ class GivenConfig:
                 f"{where} ctx.llm_config.engine_kwargs[{key!r}], which the engine does not see any more: it "
                 f"has been read. {instead}."
             )
-        if not _is_same(_source(self._llm_config), self._source):
+        if not same_value(_source(self._llm_config), self._source):
             raise EngineArgumentError(
                 f"{where} the model_source of ctx.llm_config, which nobody reads any more. Set ctx.model_path to load "
                 "the model from elsewhere."
@@ -64,11 +65,4 @@ def _kept(value: Any) -> Any:
         copied = copy.deepcopy(value)
     except Exception:
         return value
-    return copied if _is_same(copied, value) else value
-
-
-def _is_same(now: Any, as_it_was: Any) -> bool:
-    try:
-        return now is as_it_was or bool(now == as_it_was)
-    except Exception:  # arrays cannot be compared like that
-        return False
+    return copied if same_value(copied, value) else value

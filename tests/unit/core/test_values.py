@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from serve_llm_hooks import HookRegistry, load_hooks
 from serve_llm_hooks._core.values import same_values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Secret:
@@ -97,13 +101,52 @@ def test_a_value_that_cannot_be_compared_is_equal_to_itself() -> None:
     assert one in {one}
 
 
-def test_a_list_that_holds_itself_is_different() -> None:
-    ours: list[Any] = []
-    theirs: list[Any] = []
-    ours.append(ours)
-    theirs.append(theirs)
-    assert not same_values({"a": ours}, {"a": theirs})
-    assert len(load_hooks(*({"hook": fetch, "kwargs": {"a": each}} for each in (ours, theirs)))) == 2
+def itself() -> list[Any]:
+    """Return a list that holds itself."""
+    made: list[Any] = []
+    made.append(made)
+    return made
+
+
+def nested(depth: int, last: int) -> list[Any]:
+    """Return a number in a list, in a list …"""
+    made: list[Any] = [last]
+    for _ in range(depth):
+        made = [made]
+    return made
+
+
+def doubled(depth: int) -> list[Any]:
+    """Return a list that has the same list twice, which has the same list twice …"""
+    made: list[Any] = []
+    for _ in range(depth):
+        made = [made, made]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "same"),
+    [
+        (itself(), itself(), True),
+        (itself(), [itself(), 1], False),
+        (nested(100_000, 1), nested(100_000, 1), True),
+        (nested(100_000, 1), nested(100_000, 2), False),
+        (doubled(60), doubled(60), True),
+    ],
+    ids=["itself", "itself-and-more", "deep", "deep-other", "doubled"],
+)
+def test_no_shape_is_too_deep_to_compare(raised_limit: None, ours: list[Any], theirs: list[Any], same: bool) -> None:
+    assert same_values({"a": ours}, {"a": theirs}) is same
+    assert len(load_hooks(*({"hook": fetch, "kwargs": {"a": each}} for each in (ours, theirs)))) == (1 if same else 2)
+
+
+@pytest.fixture
+def raised_limit() -> Iterator[None]:
+    """Let Python recurse further than the stack goes, as mypy and torch do in their processes."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000_000)
+    yield
+    sys.setrecursionlimit(before)
 
 
 def test_parameters_of_one_closure_do_not_replace_another_closure() -> None:
