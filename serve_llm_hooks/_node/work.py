@@ -117,7 +117,7 @@ class _Work:
     async def failure(self) -> Exception | None:
         """Run it all; return the error to report, if it failed.
 
-        In a task of its own, so that a hook that cancels the task it runs in does not cancel what reports it.
+        In a task of its own, so that a module that cancels the task which imports it does not cancel the report.
         """
         running = asyncio.ensure_future(self._run_and_catch())
         cancelled: asyncio.CancelledError | None = None
@@ -131,7 +131,10 @@ class _Work:
             return running.result()
         if cancelled is not None:
             raise cancelled
-        return _reported(self._cancelled_itself(), self.task.node_id)
+        lost = NodeLostError(
+            f"{self.task.node}: something that runs there cancelled its work", node_id=self.task.node_id
+        )
+        return _reported(lost, self.task.node_id)
 
     async def _run_and_catch(self) -> Exception | None:
         try:
@@ -142,20 +145,6 @@ class _Work:
             reraise_if_not_a_failure(error, asyncio.current_task())
             return _reported(error, self.task.node_id)
         return None
-
-    def _cancelled_itself(self) -> ServeLLMHooksError:
-        task, node_id = self.task, self.task.node_id
-        event = next((event for event in reversed(self.trace.events) if event.outcome == "cancelled"), None)
-        if event is None:
-            return NodeLostError(f"{task.node}: something that runs there cancelled its work", node_id=node_id)
-        return HookError(
-            f"hook {event.hook} failed at {event.point} for model {task.model_id!r} on {task.node}: it cancelled "
-            "the task that it runs in",
-            hook=event.hook,
-            point=event.point,
-            model_id=task.model_id,
-            node_id=node_id,
-        )
 
     async def run(self) -> None:
         """Run the hooks before the download, the download, and the hooks after it."""

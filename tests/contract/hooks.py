@@ -651,9 +651,23 @@ async def cancels(ctx: CallbackCtx) -> None:
     raise asyncio.CancelledError("of its own")
 
 
-@hook("on_before_node_download")
-async def cancels_itself_on_its_node(ctx: NodeCtx) -> None:
+async def cancel_this_task() -> None:
     task = asyncio.current_task()
     assert task is not None
     task.cancel()
     await asyncio.sleep(60)
+
+
+@hook("on_after_placement_group")
+async def cancels_itself(ctx: CallbackCtx) -> None:
+    await cancel_this_task()
+
+
+@hook("on_before_node_download")
+async def cancels_itself_on_its_node(ctx: NodeCtx) -> None:
+    await cancel_this_task()
+
+
+@hook("on_before_node_download", on_error="warn")
+async def cancels_itself_and_warns_on_its_node(ctx: NodeCtx) -> None:
+    await cancel_this_task()

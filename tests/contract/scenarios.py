@@ -653,6 +653,19 @@ def a_hook_that_cancels_itself_on_its_node_has_failed(told: Told) -> None:
     assert ran(told) == ["failure"]
 
 
+@scenario(Model([h.cancels_itself_and_warns_on_its_node, h.after_node]), group=1)
+def a_hook_that_cancels_itself_on_its_node_and_warns_lets_the_work_go_on(told: Told) -> None:
+    went_well(told)
+    assert ran(told, "node-0") == ["cancels_itself_and_warns_on_its_node", "after_node"]
+
+
+@scenario(Model([h.cancels_itself, h.failure]), group=1)
+def a_hook_that_cancels_itself_has_failed(told: Told) -> None:
+    error = failed(told, "HookError", hook="tests.contract.hooks:cancels_itself")
+    assert "it cancelled the task that it runs in" in error["message"]
+    assert ran(told) == ["cancels_itself", "failure"]
+
+
 @scenario(Model([h.breaks_at_the_start, h.failure, h.failure_that_fails, h.failure_after_that]))
 def a_failing_clean_up_changes_nothing(told: Told) -> None:
     failed(told, "HookError", hook="tests.contract.hooks:breaks_at_the_start")
