@@ -16,8 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .call_loop import call_each
-from .errors import HookError, HookResultError, HookTimeoutError, reraise_if_not_a_failure
-from .messages import is_small, one_line
+from .errors import HookError, HookResultError, HookTimeoutError, is_a, reraise_if_not_a_failure
+from .messages import is_small, one_line, readable
 from .own_task import OwnTask
 from .veto import InvalidResult, Skip, decide
 from .worker_thread import WorkerThread
@@ -139,7 +139,7 @@ class Dispatcher:
         except BaseException as raised:
             error = raised
         if error is not None:
-            cancelled = isinstance(error, asyncio.CancelledError)
+            cancelled = is_a(error, asyncio.CancelledError)
             if cancelled and _is_cancelled():
                 run.end("cancelled", "")
             reraise_if_not_a_failure(error, task)
@@ -184,7 +184,7 @@ class Dispatcher:
         message = f"hook {hook.ref} failed at {hook.where} for model {self._model_id!r}{where}: {why}"
         node_id = self._node and self._node.node_id
         failure = kind(message, hook=hook.ref, point=hook.point, model_id=self._model_id, node_id=node_id)
-        failure.__cause__ = cause
+        failure.__cause__ = cause = None if cause is None else readable(cause)
         # While a start is being cancelled, a hook's failing clean-up must not swallow the cancellation.
         if (hook.options.on_error or self._on_error) == "warn" and not _is_cancelled():
             run.end("warned", why)

@@ -23,7 +23,7 @@ from .._core.errors import (
     reraise_if_not_a_failure,
 )
 from .._core.hook import with_fresh_instances
-from .._core.messages import one_line, traceback_of
+from .._core.messages import one_line, own, readable, traceback_of
 from .._core.origin import file_module_name
 from .._core.trace import Trace
 from .._sources.allow import check_source
@@ -174,7 +174,7 @@ class _Work:
                 path = await self.download(task, ctx.download_model)
             except BaseException as error:
                 reraise_if_not_a_failure(error, running_in)
-                raise _download_error(task, one_line(error)) from error
+                raise _download_error(task, one_line(error)) from readable(error)
             finally:
                 self.downloading = False
                 self.download_s = self.trace.clock() - start_s
@@ -189,13 +189,13 @@ class _Work:
             try:
                 hook: Hook = pickle.loads(packed.data)
             except ModuleNotFoundError as error:
-                raise HookLoadError(self._missing(packed, str(error.name))) from error
+                raise HookLoadError(self._missing(packed, str(own(error, ImportError, "name")))) from readable(error)
             except BaseException as error:
                 reraise_if_not_a_failure(error)
                 raise HookLoadError(
                     f"hook {packed.ref} cannot be unpacked on {self.task.node}: {unpickle_failure(error)}. "
                     "Is the same version of its module on every node?"
-                ) from error
+                ) from readable(error)
             if hook.path.partition(":")[0] != file_module_name(packed.source):
                 self._check(hook.source, f"hook {hook.path}, which was sent as one from {packed.source},")
             hooks.append(hook)
@@ -235,8 +235,9 @@ def _reported(error: BaseException, node_id: str) -> Exception:
     Exceptions lose their cause and traceback on the way to another process, or cannot be pickled at all.
     """
     # For a hook's failure, the hook's own traceback: the dispatcher's frames do not help its author.
-    text = traceback_of(error if error.__cause__ is None else error.__cause__)
-    if not isinstance(error, ServeLLMHooksError) or type(error).__module__ != ServeLLMHooksError.__module__:
+    cause = own(error, BaseException, "__cause__")
+    text = traceback_of(error if cause is None else cause)
+    if type(error).__module__ != ServeLLMHooksError.__module__ or not isinstance(error, ServeLLMHooksError):
         return NodeLostError(one_line(error), node_id=node_id, remote_traceback=text)
     if isinstance(error, HookError):
         return type(error)(

@@ -628,6 +628,23 @@ def raises_what_cannot_be_read_on_its_node(ctx: NodeCtx) -> None:
     raise Unreadable
 
 
+class HostileError(Exception):
+    """An exception of which nothing at all can be read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise LookupError(f"no {name}")
+
+
+@hook("on_before_node_download", on_error="warn")
+async def raises_what_cannot_be_asked_and_warns_on_its_node(ctx: NodeCtx) -> None:
+    raise HostileError("the text")
+
+
+@hook("on_after_placement_group")
+async def raises_what_cannot_be_asked(ctx: CallbackCtx) -> None:
+    raise HostileError("the text")
+
+
 @hook("on_before_node_download")
 def raises_groups_that_are_shared(ctx: NodeCtx) -> None:
     error: Exception = ValueError("the innermost")

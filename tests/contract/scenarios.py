@@ -622,6 +622,15 @@ def an_exception_without_a_text_comes_from_a_node(told: Told) -> None:
     assert ran(told) == ["failure"]
 
 
+@scenario(
+    Model([h.raises_what_cannot_be_asked_and_warns_on_its_node, h.raises_what_cannot_be_asked, h.failure]), group=1
+)
+def an_exception_that_cannot_be_asked_fails_its_hook(told: Told) -> None:
+    error = failed(told, "HookError", hook="tests.contract.hooks:raises_what_cannot_be_asked")
+    assert error["message"].endswith("HostileError: the text")
+    assert ran(told) == ["raises_what_cannot_be_asked", "failure"]
+
+
 @scenario(Model([h.raises_groups_that_are_shared]), group=1)
 def groups_that_are_shared_come_from_a_node_in_a_line(told: Told) -> None:
     (error,) = node_errors(told, "HookError", "node-0")

@@ -20,7 +20,7 @@ from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.worker_thread import WorkerThread
 from tests.unit.stub import run
-from tests.unit.unreadable import Unreadable, UnreadableError, deep, shared
+from tests.unit.unreadable import HOSTILE, Unreadable, UnreadableError, deep, shared
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -571,6 +571,23 @@ def test_what_cannot_be_told_is_a_hooks_failure_too(fn: Callable[..., Any], capl
     (record,) = (record for record in caplog.records if record.name == "serve_llm_hooks")
     assert len(record.getMessage()) < 600
     assert record.exc_text is None or len(record.exc_text) < 20_000
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hook_may_raise_what_cannot_be_asked(name: str) -> None:
+    def raises_it(ctx: Any) -> None:
+        raise HOSTILE[name]()
+
+    async def raises_it_async(ctx: Any) -> None:
+        raise HOSTILE[name]()
+
+    for hooks in (at("on_before_init", raises_it), at("on_before_init", raises_it_async)):
+        with pytest.raises(HookError, match="the text") as caught:
+            go(hooks)
+        assert "the text" in "".join(traceback.format_exception(caught.value))
+        following: list[object] = []
+        go(hooks + at("on_before_init", following.append), "ctx", on_error="warn")
+        assert following == ["ctx"]
 
 
 def test_a_log_that_fails_does_not_end_a_start_that_goes_on() -> None:

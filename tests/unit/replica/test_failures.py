@@ -29,8 +29,9 @@ from serve_llm_hooks import (
     hook,
     initialization,
 )
+from serve_llm_hooks._core.messages import one_line
 from tests.unit.stub import Config, Failed, StubCluster, cancel, run, start
-from tests.unit.unreadable import UnreadableError, deep, shared
+from tests.unit.unreadable import HOSTILE, UnreadableError, deep, shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -638,6 +639,42 @@ def test_a_cluster_whose_answer_is_cancelled_has_lost_the_node() -> None:
     with pytest.raises(NodeInitializationError, match="was cancelled by something else: CancelledError") as caught:
         start(cluster=StubCluster(("n0",), answers={"n0": cancelled}))
     assert caught.value.node_ids == ("n0",)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_an_engine_may_raise_what_cannot_be_asked(name: str) -> None:
+    def start_engine() -> None:
+        raise HOSTILE[name]()
+
+    failed, cluster = Failed(), StubCluster()
+
+    async def main() -> str:
+        try:
+            await start_with_engine(start_engine, failed.hook(), cluster=cluster)
+        except BaseException as error:  # out of a task, asyncio itself would not stand some of them
+            return one_line(error)
+        return ""
+
+    raised = run(main())
+    assert "the text" in raised
+    assert failed.error is not None
+    assert raised in one_line(failed.error)
+    assert cluster.calls[-1] == "remove"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hook_on_a_node_may_raise_what_cannot_be_asked(name: str) -> None:
+    @hook("on_before_node_download")
+    async def fails(ctx: NodeCtx) -> None:
+        from tests.unit.unreadable import HOSTILE  # classes that cannot be pickled
+
+        raise HOSTILE[name]()
+
+    with pytest.raises(NodeInitializationError, match="the text") as caught:
+        start(fails, cluster=StubCluster(("n0",)))
+    (told,) = caught.value.exceptions
+    assert isinstance(told, HookError)
+    assert "the text" in str(told.remote_traceback)
 
 
 @pytest.mark.parametrize("make", [UnreadableError, partial(shared, 40), partial(deep, 5000)])
