@@ -171,7 +171,8 @@ class _Named:
         """Return whether a call is one of these hooks."""
         if not self._path:
             return event.point == self.name
-        return event.hook == self._path or event.hook.startswith(f"{self._path}(")  # with the hook's parameters
+        # With the hook's parameters, or the number of one that is written alike.
+        return event.hook == self._path or event.hook.startswith((f"{self._path}(", f"{self._path}#"))
 
     def calls(self) -> list[int]:
         """Return the positions of their calls in the trace."""

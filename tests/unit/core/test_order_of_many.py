@@ -72,7 +72,8 @@ def test_hooks_for_all_models_are_not_looked_at_again_for_each(looked_at: list[s
     hooks = many(count, lambda index: {side: f"f{index - 1}"} if index else {})
     for index in range(count):
         own = a_function(own_name.format(count + index), f"module{index}")
-        hooks.hook("on_before_init", model_id=f"org/m{index}", **{side: "f0"})(own)
+        options: dict[str, Any] = {"model_id": f"org/m{index}", side: "f0"}
+        hooks.hook("on_before_init", **options)(own)
     looked_at.clear()
     load_hooks(hooks)
     assert len(looked_at) <= 10 * count
