@@ -147,6 +147,16 @@ def changes_the_config(ctx: CallbackCtx) -> None:
     ctx.llm_config.engine_kwargs["seed"] = 7
 
 
+@hook("on_before_init")
+def changes_the_environment(ctx: CallbackCtx) -> None:
+    ctx.llm_config.runtime_env = {"env_vars": {"TOKEN": "secret"}}
+
+
+@hook("on_before_init")
+def changes_the_hooks(ctx: CallbackCtx) -> None:
+    ctx.llm_config.hooks.append("my_company.llm_hooks")
+
+
 @hook("on_before_engine_init")
 def removes_from_the_config(ctx: CallbackCtx) -> None:
     del ctx.llm_config.engine_kwargs["max_model_len"]

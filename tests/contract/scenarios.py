@@ -968,3 +968,17 @@ def a_hook_that_changes_the_models_source(told: Told) -> None:
     error = failed(told, "EngineArgumentError")
     assert "a hook at on_before_download changed the model_source" in error["message"]
     assert "Set ctx.model_path" in error["message"]
+
+
+@scenario(Model([h.changes_the_environment]), group=1)
+def a_hook_that_changes_the_configs_environment(told: Told) -> None:
+    error = failed(told, "EngineArgumentError")
+    assert "a hook at on_before_init changed the runtime_env of ctx.llm_config" in error["message"]
+    assert "Set ctx.runtime_env instead" in error["message"]
+    assert "secret" not in error["message"]
+
+
+@scenario(Model([h.changes_the_hooks]), group=1)
+def a_hook_that_changes_the_configs_hooks(told: Told) -> None:
+    error = failed(told, "EngineArgumentError")
+    assert "the hooks of this start were chosen" in error["message"]
