@@ -112,7 +112,8 @@ class LLMConfig(_RayLLMConfig):
     def _accept_model_id(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        loading = data.get("model_loading_config") or {}
+        loading = data.get("model_loading_config")
+        loading = {} if loading is None else loading
         if not isinstance(loading, dict | BaseModel):
             raise ValueError(
                 'model_loading_config= is a mapping, as in {"model_id": ..., "model_source": ...}, not '

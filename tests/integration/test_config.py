@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import logging
 import pickle
+import re
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -697,13 +698,19 @@ def test_what_ray_refuses_shows_no_value() -> None:
         refuse(lambda **given: LLMConfig(model_id="m", **CPU, **given), {field: [SECRET]}, field)
 
 
-def test_a_models_name_in_place_of_its_loading_config() -> None:
+@pytest.mark.parametrize("given", ["org/model", "", ["org/model"], [], 0, False, SECRET.encode()])
+def test_anything_else_in_place_of_a_models_loading_config(given: Any) -> None:
     from serve_llm_hooks.ray import LLMConfig
 
-    with pytest.raises(ValueError, match=r"model_loading_config= is a mapping, as in .*, not 'org/model'"):
-        LLMConfig(model_id="m", model_loading_config="org/model", **CPU)
-    with pytest.raises(ValueError, match="model_loading_config"):
-        LLMConfig(model_loading_config="org/model", **CPU)
+    message = rf"model_loading_config= is a mapping, as in .*, not {re.escape(describe(given))}"
+    refuse(lambda **fields: LLMConfig(model_id="m", **CPU, **fields), {"model_loading_config": given}, message)
+    refuse(lambda **fields: LLMConfig(**CPU, **fields), {"model_loading_config": given}, message)
+
+
+def test_a_models_loading_config_that_is_left_out() -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    assert LLMConfig(model_id="m", model_loading_config=None, **CPU).model_id == "m"
 
 
 @pytest.mark.parametrize(
