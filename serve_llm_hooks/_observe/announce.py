@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
+LEFT_OUT_BY = "hooks_left_out_by"  # an attribute of the record of such a warning: the veto, for who filters the log
+
 
 def warn_of_left_out(model_id: str, hooks: Sequence[Hook], why: str) -> None:
     """Warn of hooks that a veto leaves out: whoever wrote them may believe that they run.
@@ -30,6 +32,7 @@ def warn_of_left_out(model_id: str, hooks: Sequence[Hook], why: str) -> None:
             model_id,
             why,
             ", ".join(names),
+            extra={LEFT_OUT_BY: why},
         )
 
 

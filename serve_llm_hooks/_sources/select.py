@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
+UNMATCHED = "hooks_unmatched_by"  # an attribute of the record of such a warning: the model, for who filters the log
+
 _WARNED: set[tuple[str, str]] = set()
 
 
@@ -135,6 +137,7 @@ def _tell_unmatched(idle: Iterable[Hook], model_id: str, *, again: bool) -> None
             "a pattern for it, or no model_id",
             model_id,
             names,
+            extra={UNMATCHED: model_id},
         )
 
 
