@@ -8,6 +8,7 @@ import os
 import pickle
 import time
 from dataclasses import fields
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -24,9 +25,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .._core.download_mode import DownloadMode
 from .._core.errors import NodeLostError, PlacementGroupError, is_a
-from .._core.messages import one_line, readable
+from .._core.messages import describe, one_line, readable
 from .._core.node import Node
-from .._replica.cluster import ReplicaDefaults, check_seconds
+from .._core.seconds import check_seconds
+from .._replica.cluster import ReplicaDefaults
 from .._replica.engine_args import split_engine_kwargs
 from .capacity import autoscales, describe_nodes, node_of_ray
 from .node_entry import run_packed_task
@@ -220,9 +222,10 @@ def _seconds_of_environment(variable: str, default: float) -> float:
     if given is None:
         return default
     try:
-        return check_seconds(variable, float(given))
+        seconds = float(given)
     except ValueError:
-        raise ValueError(f"{variable} is a positive number of seconds, as in '600', not {given!r}") from None
+        seconds = nan
+    return check_seconds(variable, seconds, shown=describe(given))
 
 
 async def _cancel(ref: Any) -> None:
