@@ -26,10 +26,11 @@ from .._core.hook import with_fresh_instances
 from .._core.messages import one_line, own, readable, traceback_of
 from .._core.origin import file_module_name
 from .._core.trace import Trace
+from .._observe.announce import tell_files, warn_of_files
 from .._sources.allow import check_source
 from .._sources.shipped import how_to_ship
 from .packing import pack_custom_data, unpack_custom_data, unpickle_failure
-from .task import NodeReport, NodeTask, PackedHook, wants_download
+from .task import NodeReport, NodeTask, PackedHook, has_bucket, wants_download
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -157,8 +158,14 @@ class _Work:
         after = [hook for hook in hooks if hook.point == "on_after_node_download"]
         async with Dispatcher(task.model_id, trace=self.trace, node=task.node, on_error=task.on_error) as dispatcher:
             veto = await dispatcher.run_point(before, ctx)
+            chosen = veto is None and ctx.download_model is not task.download_model
+            told: tuple[str, str] = (task.model_id, ctx.download_model.name)
+            if chosen and has_bucket(task.mirror):
+                tell_files(*told, task.download_source, f"{task.node} downloads")
             await self._download(veto)
             await dispatcher.run_point(after, ctx)
+        if chosen and not has_bucket(task.mirror) and ctx.model_path == task.source_id:
+            warn_of_files(*told, task.source_id, f"{task.node} downloads")
 
     async def _download(self, veto: Skip | None) -> None:
         ctx, task = self.ctx, self.task

@@ -136,6 +136,7 @@ class Initialization:
                 f"model {start.model_id!r}: ctx.placement_group was replaced at on_before_engine_init, too late for "
                 "its nodes to be initialized; replace it at on_after_placement_group or before"
             )
+        self.nodes.warn_of_files()
         path_by_hook = ctx.model_path is not None and ctx.model_path != self.nodes.downloaded_path
         start.cluster.configure_engine(start.llm_config, ctx, path_by_hook=path_by_hook)
         close(ctx)
