@@ -19,7 +19,7 @@ from serve_llm_hooks._core.messages import describe
 from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.worker_thread import WorkerThread
-from tests.unit.stub import run
+from tests.unit.stub import cancel_this_task, run
 from tests.unit.unreadable import HOSTILE, Unreadable, UnreadableError, deep, shared
 
 if TYPE_CHECKING:
@@ -441,12 +441,6 @@ def test_a_hook_that_closes_or_cancels_without_being_asked_has_failed(
         go(at("on_before_init", fn, timeout_s=timeout_s), trace=trace)
     assert [event.outcome for event in trace] == ["failed"]
     assert go(at("on_before_init", fn, timeout_s=timeout_s), on_error="warn") is None
-
-
-def cancel_this_task() -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    task.cancel()
 
 
 async def cancels_itself(ctx: Any) -> None:

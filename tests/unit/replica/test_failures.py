@@ -30,7 +30,7 @@ from serve_llm_hooks import (
     initialization,
 )
 from serve_llm_hooks._core.messages import one_line
-from tests.unit.stub import Config, Failed, StubCluster, cancel, run, start
+from tests.unit.stub import Config, Failed, StubCluster, cancel, cancel_this_task, run, start
 from tests.unit.unreadable import HOSTILE, UnreadableError, deep, shared
 
 if TYPE_CHECKING:
@@ -578,12 +578,6 @@ def test_a_download_that_closes_or_cancels_without_being_asked(kind: type[BaseEx
     assert isinstance(error, DownloadError)
     assert f"{kind.__name__}: of its own" in str(error)
     assert failed.error is caught.value
-
-
-def cancel_this_task() -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    task.cancel()
 
 
 @pytest.mark.parametrize("timeout_s", [None, 60.0])
