@@ -53,13 +53,13 @@ class OwnTask:
                     await task
         except asyncio.CancelledError:
             if not task.done():
-                await self._end()
+                await self._end(None if timeout_s is None else _CANCEL_GRACE_S)
             raise
         except GeneratorExit:  # the caller is closed from outside, and perhaps no event loop is left to cancel this one
             self._running.close()
             raise
         if not task.done():
-            await self._end()
+            await self._end(_CANCEL_GRACE_S)
             return False
         for variable, value in (self._variables or {}).items():  # the next hook sees what this one has set
             if variable.get(_UNSET) is not value:
@@ -80,6 +80,6 @@ class OwnTask:
         finally:
             self._variables = contextvars.copy_context()
 
-    async def _end(self) -> None:
+    async def _end(self, within_s: float | None) -> None:
         self._task.cancel()
-        await asyncio.wait({self._task}, timeout=_CANCEL_GRACE_S)
+        await asyncio.wait({self._task}, timeout=within_s)
