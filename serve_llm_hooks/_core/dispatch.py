@@ -12,7 +12,9 @@ import contextlib
 import contextvars
 import inspect
 import logging
+from collections.abc import Awaitable
 from functools import partial
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from .call_loop import call_each
@@ -122,7 +124,7 @@ class Dispatcher:
             run.index += stopped_after
             if error is not None:
                 self._fail(run, error)
-            elif inspect.isawaitable(result):
+            elif _is_awaitable(result):
                 await self._settle_awaitable(run, result)
             else:
                 self._settle(run, result)
@@ -237,6 +239,12 @@ class _Run:
         """Keep a thread that hangs from writing its times into the trace."""
         if self.batch is not None:
             self.batch.times = list(self.batch.times)
+
+
+def _is_awaitable(result: object) -> bool:
+    """Return True if a result is to be awaited; whatever else it is, it is not asked what it is."""
+    kind = type(result)
+    return issubclass(kind, Awaitable) or (kind is GeneratorType and inspect.isawaitable(result))
 
 
 def _is_cancelled() -> bool:

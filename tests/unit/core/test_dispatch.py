@@ -602,6 +602,17 @@ def test_a_result_that_cannot_be_read() -> None:
         go(at("on_before_init", lambda ctx: Unreadable()))
 
 
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_result_that_cannot_be_asked(name: str) -> None:
+    async def returns_it(ctx: Any) -> Any:
+        return HOSTILE[name]()
+
+    for fn in (lambda ctx: HOSTILE[name](), returns_it):
+        for point in ("on_before_init", "on_after_init"):
+            with pytest.raises(HookResultError, match=r"it returned an? \S*(HostileError|Group);"):
+                go(at(point, fn))
+
+
 def test_hooks_before_the_failing_one_are_in_the_trace() -> None:
     trace = Trace()
     with pytest.raises(HookError):
