@@ -28,7 +28,7 @@ class LLMServer(Base):  # type: ignore[misc]  # a class that is chosen at run ti
 
 
 if Base.__module__.startswith("serve_llm_hooks"):
-    setattr(LLMServer, import_module("serve_llm_hooks.ray.server")._HOOKED, "start")  # its base runs the hooks
+    setattr(LLMServer, import_module("serve_llm_hooks.ray.hooked")._HOOKED, "start")  # its base runs the hooks
 
 
 class ConfigOnly(StubEngine):
