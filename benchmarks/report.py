@@ -137,10 +137,10 @@ def _parts(timed: list[dict[str, Any]]) -> list[str]:
 
 def _sentences(samples: dict[str, Any]) -> list[str]:
     lines = []
-    if found := samples.get("loop_with_clock_vs_loop"):
+    if found := samples.get("recording_loop_vs_loop"):
         lines += [
             "",
-            "The bare loop with nothing added but a reading of the clock after each call: "
+            "The bare loop with nothing added but a reading of the clock after each call, appended to a list: "
             + ", ".join(f"{ratio:.2f} × the bare loop ({count} hooks)" for count, ratio in found.items())
             + ".",
         ]
