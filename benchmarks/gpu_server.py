@@ -38,3 +38,5 @@ class ConfigOnly(StubEngine):
         """Initialize nodes if the callback says so, prepare the config in Ray's own task, and note it."""
         await super().start()
         mark("config is there")
+        if self.config_task is not None and self.config_task["is warm"]:
+            mark("the process was warm")

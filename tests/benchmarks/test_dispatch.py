@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import time
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +22,7 @@ from serve_llm_hooks._core.dispatch import Dispatcher
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TURNS = 15
+TURNS = int(os.environ.get("BENCH_TURNS", "15"))
 POINT: Final = "on_before_init"
 
 
