@@ -102,15 +102,14 @@ class Prewarm:
         try:
             await asyncio.wait(waiting[:1], timeout=_LIMIT_S)
             await asyncio.wait(waiting, timeout=_OTHERS_S)
+        finally:  # a start that is cancelled leaves nothing either
             for task, waited in zip(tasks, waiting, strict=True):
                 if not waited.done():
+                    waited.cancel()
                     ray.cancel(task, force=True)
                     logger.debug("model %r: a prewarm takes too long, and is ended", model_id)
                 elif problem := waited.result():  # the config task imports vLLM itself, and says what is wrong
                     logger.debug("model %r: the prewarm failed: %s", model_id, problem)
-        finally:
-            for waited in waiting:
-                waited.cancel()
 
     def _fits(self, runtime_env: dict[str, Any] | None) -> bool:
         """Return True if a task with this runtime environment gets the same one as the prewarm."""

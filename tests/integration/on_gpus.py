@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from serve_llm_hooks import CallbackCtx, hook
-from serve_llm_hooks.ray import LLMConfig, build_dp_openai_app, prewarm
+from serve_llm_hooks.ray import LLMConfig, build_dp_openai_app, prewarm, telemetry
 from tests import stub_engine
 
 from .servers import Greeting
@@ -49,7 +49,10 @@ def main(folder: Path) -> dict[str, Any]:
         cluster.add_node(num_cpus=1, num_gpus=1, resources={"small": 1})
         ray.init(address=cluster.address, log_to_driver=False)
         cluster.wait_for_nodes(timeout=120)
-        return {"alone": alone(folder), "places": places(), "served": served(folder)}
+        telemetry.ask_for_actor()
+        actor = {"namespace": "llm_serve_telemetry", "name": "llm_serve_telemetry"}
+        asked = wait_until(lambda: actor in ray.util.list_named_actors(all_namespaces=True))
+        return {"telemetry": asked, "alone": alone(folder), "places": places(), "served": served(folder)}
     finally:
         serve.shutdown()
         ray.shutdown()
@@ -158,6 +161,7 @@ def _start(
                 seen["decided"] = asyncio.run(prewarm.finish(defaults, ctx))
                 seen["seconds"] = time.monotonic() - begun_s
                 seen["it is given the next task"] = _task(group, seen["decided"]) == pid
+                seen["another start decides"] = asyncio.run(prewarm.finish(defaults, ctx))
             return {**seen, "it is gone": not used and is_gone(pid), "lines": lines.lines}
     finally:
         logger.removeHandler(lines)

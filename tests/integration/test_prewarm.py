@@ -72,6 +72,38 @@ def test_its_process_is_kept_for_the_config_task_where_ray_ends_idle_ones(told: 
     assert seen["Ray ends idle processes here"]
     assert seen["it is given the next task"]
     assert seen["lines"] == []
+    assert seen["another start decides"] == {"env_vars": {}}  # in the same process: it is used up, and nothing is added
+
+
+def test_rays_telemetry_actor_is_asked_for_and_not_waited_for(told: dict[str, Any]) -> None:
+    assert told["telemetry"]
+
+
+@pytest.mark.parametrize(
+    ("given", "fits"),
+    [
+        (None, True),
+        ({"env_vars": {"A": "1"}}, True),
+        ({"env_vars": {"A": "2"}}, False),
+        ({"env_vars": {"B": "1"}}, False),
+        ({"pip": ["some"], "env_vars": {}}, True),
+        ({"pip": ["some", "other"]}, False),
+        ({"working_dir": "s3://bucket/code.zip"}, True),
+        ({"working_dir": "s3://bucket/other.zip"}, False),
+        ({"py_modules": ["s3://bucket/more.zip"]}, False),
+    ],
+)
+def test_a_process_is_given_on_only_where_the_engine_s_environment_adds_nothing_to_the_replica_s(
+    given: dict[str, Any] | None, fits: bool
+) -> None:
+    require_engine()
+    from ray.runtime_env import RuntimeEnv
+
+    begun = prewarm.Prewarm.__new__(prewarm.Prewarm)
+    own = RuntimeEnv(pip=["some"], working_dir="s3://bucket/code.zip", env_vars={"A": "1"})
+    begun._env_vars = own.pop("env_vars")
+    begun._replicas_own = dict(own)
+    assert begun._fits(given) is fits
 
 
 @pytest.mark.parametrize(
@@ -176,6 +208,7 @@ def test_a_server_that_starts_its_engine_itself_has_no_use_for_one(monkeypatch: 
 
     thrown: list[str] = []
     monkeypatch.setattr(prewarm, "throw_away", thrown.append)
+    monkeypatch.setattr(telemetry, "ask_for_actor", lambda: pytest.fail("Ray makes no such actor for it"))
     server: Any = hooked_server(Server)
     with pytest.raises(AttributeError):
         next(server.__new__(server).__init__(None).__await__())  # it begins with that
