@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ._sources.entries import load_hooks as load_hooks
     from ._sources.import_path import load_callback as load_callback
     from ._sources.phase_style import Callback as Callback
+    from ._sources.plan import HookPlan as HookPlan, plan_hooks as plan_hooks
     from .entry import initialization as initialization, initialize_node as initialize_node
 else:  # a checker that sees a __getattr__ takes every name for existing
     __getattr__, __dir__ = _lazy_imports.attach(__name__)
