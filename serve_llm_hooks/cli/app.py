@@ -8,7 +8,7 @@ import typer
 
 import serve_llm_hooks
 
-from . import plan
+from . import check, dry_run, plan, trace
 
 EXIT_CODES = """\b
 Exit codes:
@@ -43,3 +43,6 @@ def options(
 
 
 app.command("plan", help=plan.HELP, epilog=plan.EXAMPLES)(plan.plan)
+app.command("dry-run", help=dry_run.HELP, epilog=dry_run.EXAMPLES)(dry_run.dry_run)
+app.command("check", help=check.HELP, epilog=check.EXAMPLES)(check.check)
+app.command("trace", help=trace.HELP, epilog=trace.EXAMPLES)(trace.trace)

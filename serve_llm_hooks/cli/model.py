@@ -47,24 +47,41 @@ class Model:
             HookLoadError: hooks that cannot be loaded, or that would not run.
             TypeError, ValueError, ImportError, AttributeError: as the config itself raises.
         """
-        fields = dict(self.fields)
-        callback = fields.pop("callback_config", None) or {}
-        if not isinstance(callback, Mapping):
-            raise TypeError("callback_config is a mapping, with callback_class and callback_kwargs")
-        is_native = callback.get("callback_class") in _HOOKS_CALLBACK
-        if "callback_class" in callback and not is_native:
+        fields, callback = self.hooks_fields(), self._callback_config()
+        if self.needs_ray:
             return self._rays_config()
-        if is_native:
-            fields["hooks"] = (callback.get("callback_kwargs") or {}).get("hooks")
-            if fields["hooks"] is None:
-                raise HookLoadError("HooksCallback is given no hooks: write callback_kwargs: {hooks: [...]}")
-        loading = fields.pop("model_loading_config", None) or {}
+        loading = fields.get("model_loading_config") or {}
         return FakeLLMConfig(
             self.model_id,
             model_source=fields.get("model_source", loading.get("model_source")),
             on_error="raise" if callback.get("raise_error_on_callback", True) else "warn",
             **{name: fields[name] for name in _PASSED_ON if fields.get(name) is not None},
         )
+
+    def hooks_fields(self) -> dict[str, Any]:
+        """Return the fields of its config; the hooks that it names for ``HooksCallback`` are in ``hooks``.
+
+        Raises:
+            HookLoadError: it names none for it.
+        """
+        callback = self._callback_config()
+        if callback.get("callback_class") not in _HOOKS_CALLBACK:
+            return dict(self.fields)
+        hooks = (callback.get("callback_kwargs") or {}).get("hooks")
+        if hooks is None:
+            raise HookLoadError("HooksCallback is given no hooks: write callback_kwargs: {hooks: [...]}")
+        return {**self.fields, "hooks": hooks}
+
+    @property
+    def needs_ray(self) -> bool:
+        """Whether it names a callback class that was written for Ray."""
+        return self._callback_config().get("callback_class") not in (None, *_HOOKS_CALLBACK)
+
+    def _callback_config(self) -> Mapping[str, Any]:
+        callback = self.fields.get("callback_config") or {}
+        if not isinstance(callback, Mapping):
+            raise TypeError("callback_config is a mapping, with callback_class and callback_kwargs")
+        return callback
 
     def _rays_config(self) -> Any:
         from serve_llm_hooks.ray import LLMConfig  # a class that was written for Ray imports Ray anyway
@@ -110,8 +127,8 @@ def _warnings_in(told: list[str]) -> Iterator[None]:
     """Collect the warnings of the library, by log and by Python, each once."""
 
     class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.levelno >= logging.WARNING and record.getMessage() not in told:
+        def emit(self, record: logging.LogRecord) -> None:  # errors are in the answer
+            if record.levelno == logging.WARNING and record.getMessage() not in told:
                 told.append(record.getMessage())
 
     logger, handler = logging.getLogger("serve_llm_hooks"), Collect()

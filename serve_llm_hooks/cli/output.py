@@ -41,10 +41,11 @@ class Screen:
             words, style = part if isinstance(part, tuple) else (part, "")
             text.append(plain(words), style)
         for one in text.split("\n", allow_blank=True):
-            wrapped = [one] if self.width is None else one.wrap(self._console, max(10, self.width - indent))
-            for row in wrapped:
+            deeper = indent + len(one.plain) - len(one.plain.lstrip(" "))
+            one = one[deeper - indent :]
+            for row in [one] if self.width is None else one.wrap(self._console, max(10, self.width - deeper)):
                 row.rstrip()
-                self._console.print(Text(" " * indent) + row, soft_wrap=True)
+                self._console.print(Text(" " * deeper) + row, soft_wrap=True)
 
     def blank(self) -> None:
         """Write an empty line."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from serve_llm_hooks import HOOK_POINTS, plan_hooks
 
+from .options import AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
 from .refused import BAD_ANSWER, CONFIG_ERRORS, text_of, told
 from .targets import models_of
@@ -28,16 +29,6 @@ Examples:
   serve-llm-hooks plan config.yaml
   serve-llm-hooks plan my_company.llm_hooks --model llama-3-8b
   serve-llm-hooks plan hooks/disk.py:check_disk --json"""
-
-Targets = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="REF...|CONFIG.yaml", help="Hooks, each as hooks=[...] takes it, or a file that `serve run` takes."
-    ),
-]
-ModelIds = Annotated[list[str] | None, typer.Option("--model", metavar="ID", help="Only this model; may be repeated.")]
-AppDir = Annotated[str, typer.Option("--app-dir", metavar="FOLDER", help="Where modules of hooks are imported from.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 # Options that have a place of their own; others, of later versions, are shown by their names.
 _PLACED = ("point", "model_ids", "order", "before", "after", "timeout_s", "on_error")

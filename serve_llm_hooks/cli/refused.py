@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from serve_llm_hooks import HookImportError, ServeLLMHooksError
+import serve_llm_hooks
+import serve_llm_hooks_testing
+from serve_llm_hooks import HookError, HookImportError, ServeLLMHooksError
 
 from .output import plain
 
@@ -22,7 +24,10 @@ NO_ANSWER = 2
 # What a config may be refused with, by us and by pydantic (whose error is a ValueError).
 CONFIG_ERRORS = (ServeLLMHooksError, ImportError, AttributeError, TypeError, ValueError)
 
-_OURS = str(Path(__file__).parents[1])
+# Where frames are nobody's own: this library, its harness, and the standard library that called the author's code.
+_NOT_THE_AUTHORS = tuple(
+    str(Path(file).parent) for file in (serve_llm_hooks.__file__, serve_llm_hooks_testing.__file__, traceback.__file__)
+)
 _SHOWN_FRAMES = 5
 
 
@@ -45,17 +50,14 @@ def told() -> Iterator[None]:
 
 
 def text_of(error: BaseException) -> str:
-    """Return an error's message; of a module that fails while it is imported, the author's frames too."""
-    text = str(error)
-    cause = error.__cause__
-    if not isinstance(error, HookImportError) or cause is None:
+    """Return an error's message; of a module or a hook that fails, with the author's own frames."""
+    text, cause = str(error), error.__cause__
+    if not isinstance(error, HookImportError | HookError) or cause is None:
         return text
-    frames = [
-        frame
-        for frame in traceback.extract_tb(cause.__traceback__)
-        if not frame.filename.startswith((_OURS, "<frozen")) and "importlib" not in Path(frame.filename).parts
-    ]
-    if not frames:
-        return text
-    shown = traceback.format_list(frames[-_SHOWN_FRAMES:])
-    return "\n".join([text, *"".join(shown).rstrip().splitlines()])
+    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if _is_the_authors(frame.filename)]
+    shown = "".join(traceback.format_list(frames[-_SHOWN_FRAMES:])).rstrip()
+    return f"{text}\n{shown}" if shown else text
+
+
+def _is_the_authors(file: str) -> bool:
+    return not file.startswith(("<frozen", *_NOT_THE_AUTHORS))

@@ -275,9 +275,14 @@ def test_what_does_not(name: str, value: object) -> None:
     assert shown(name, value) == value
 
 
-@given(
-    st.recursive(st.text(min_size=1) | st.integers(), lambda each: st.lists(each) | st.dictionaries(st.text(), each))
+SHAPES = st.recursive(
+    st.text(min_size=1) | st.integers(),
+    lambda each: st.lists(each, max_size=2) | st.dictionaries(st.text(max_size=3), each, max_size=2),
+    max_leaves=4,
 )
+
+
+@given(SHAPES)
 def test_a_value_of_any_shape_under_a_secret_name(value: object) -> None:
     assert shown("client_secret", value) == MASKED
 
