@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 
 def main() -> None:
@@ -17,4 +18,7 @@ def main() -> None:
             f"serve-llm-hooks needs {missing}, which is not installed: pip install 'serve-llm-hooks[cli]'\n"
         )
         sys.exit(2)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows other bars, and no traceback
     app(prog_name="serve-llm-hooks")

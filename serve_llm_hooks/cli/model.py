@@ -17,6 +17,8 @@ from serve_llm_hooks_testing import FakeLLMConfig
 # What a config of Ray's may say for `callback_class`, so that our callback runs the hooks in it.
 _HOOKS_CALLBACK = ("serve_llm_hooks.ray:HooksCallback", "serve_llm_hooks.ray.HooksCallback")
 
+_ALLOW = "SERVE_LLM_HOOKS_ALLOW"
+
 
 @dataclass(frozen=True)
 class Model:
@@ -97,13 +99,15 @@ class Model:
     def its_process(self) -> Iterator[list[str]]:
         """Have the variables of its replicas; yield what is warned of. What hooks print goes to stderr."""
         told = list(self.warned)
+        # What this process allows is not for a file to widen: looking at hooks imports them.
+        new = {name: value for name, value in self.environ.items() if name != _ALLOW or name not in os.environ}
         before = dict(os.environ)
-        os.environ.update(self.environ)
+        os.environ.update(new)
         try:
             with _warnings_in(told), redirect_stdout(sys.stderr):
                 yield told
         finally:
-            for name in self.environ:
+            for name in new:
                 if name in before:
                     os.environ[name] = before[name]
                 else:

@@ -73,7 +73,7 @@ def _traces(source: str) -> dict[str, Trace]:
 
 
 def _is_file(source: str) -> bool:
-    return "/" in source or source.endswith(".json") or Path(source).exists()
+    return "/" in source or source.endswith(".json") or Path(source).is_file()
 
 
 def _running(app_name: str) -> dict[str, Trace]:

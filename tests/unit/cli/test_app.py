@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import serve_llm_hooks
+from serve_llm_hooks import dump_traces
 from serve_llm_hooks.cli.app import app
 from tests.docs_blocks import ROOT
+from tests.unit.core.test_saved_trace import EVENT, trace_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from .conftest import Answer
 
@@ -74,6 +77,14 @@ def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
     assert done.stderr == (
         f"serve-llm-hooks needs {missing}, which is not installed: pip install 'serve-llm-hooks[cli]'\n"
     )
+
+
+def test_a_terminal_without_unicode(tmp_path: Path) -> None:
+    file = tmp_path / "trace.json"
+    file.write_text(dump_traces({"m": trace_of(EVENT)}))
+    done = run(*MODULE, "trace", str(file), PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "(on_before_init)" in done.stdout
 
 
 def test_completion() -> None:

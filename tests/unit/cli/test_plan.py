@@ -175,6 +175,25 @@ def test_hooks_that_are_not_allowed(cli: Cli, write_module: Write, monkeypatch: 
     )
 
 
+def test_a_file_cannot_allow_what_the_shell_does_not(
+    cli: Cli, write_module: Write, write_yaml: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module("acme_hooks", "raise SystemExit('imported')")
+    write_yaml(CONFIG + "          runtime_env: {env_vars: {SERVE_LLM_HOOKS_ALLOW: 'acme_*'}}\n")
+    monkeypatch.setenv("SERVE_LLM_HOOKS_ALLOW", "other.*")
+    answer = cli("plan", "config.yaml")
+    assert answer.code == 1
+    assert "may not run in this process" in answer.out
+    assert os.environ["SERVE_LLM_HOOKS_ALLOW"] == "other.*"
+
+
+def test_a_function_without_a_point(cli: Cli, write_module: Write) -> None:
+    write_module("acme_hooks", "def look(ctx): ...")
+    answer = cli("plan", "acme_hooks:look")
+    assert answer.code == 1
+    assert "hook 'acme_hooks:look' is not decorated: put @hook" in answer.out
+
+
 def test_hooks_that_no_name_holds(cli: Cli, write_module: Write) -> None:
     write_module(
         "acme_hooks",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
+import types
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+import serve_llm_hooks
 from serve_llm_hooks import HookEvent, Trace, dump_traces
 from serve_llm_hooks.cli.compared import compared
 from tests.unit.core.test_saved_trace import EVENTS, trace_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from serve_llm_hooks import HookName
@@ -23,6 +25,23 @@ if TYPE_CHECKING:
 
     Cli = Callable[..., Answer]
     Save = Callable[..., Path]
+
+
+def _is_of_ray(name: str) -> bool:
+    return name.partition(".")[0] == "ray" or name.startswith("serve_llm_hooks.ray")
+
+
+@pytest.fixture
+def no_ray_yet() -> Iterator[None]:
+    """Ray, and what adapts it here, as if not imported; whatever a test puts in their places goes again."""
+    found = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_of_ray(name)}
+    yield
+    for name in [name for name in sys.modules if _is_of_ray(name)]:
+        del sys.modules[name]
+    vars(serve_llm_hooks).pop("ray", None)
+    sys.modules.update(found)
+    if "serve_llm_hooks.ray" in found:
+        vars(serve_llm_hooks)["ray"] = found["serve_llm_hooks.ray"]
 
 
 def event(
@@ -177,10 +196,30 @@ def test_one_file_or_two(cli: Cli, save: Save) -> None:
     assert "give two files or applications after --diff" in cli("trace", "--diff", "good.json").err
 
 
+def test_a_folder_of_the_name_of_an_application(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "llm").mkdir()
+    fake = types.ModuleType("serve_llm_hooks.ray")
+    fake.hook_trace = {"llm": {"LLMServer:llama": GOOD}}.__getitem__  # type: ignore[attr-defined]  # made here
+    monkeypatch.setitem(sys.modules, "serve_llm_hooks.ray", fake)
+    assert "LLMServer:llama, 3 hook calls" in cli("trace", "llm").out
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+def test_an_application_where_no_cluster_can_be_reached(cli: Cli) -> None:
+    def init(**_: object) -> None:
+        raise ConnectionError("Could not find any running Ray instance")
+
+    sys.modules["ray"] = ray = types.ModuleType("ray")
+    vars(ray).update(init=init, is_initialized=lambda: False, serve=types.ModuleType("ray.serve"))
+    answer = cli("trace", "llm")
+    assert (answer.code, answer.out) == (2, "")
+    assert "no Ray cluster can be reached (ConnectionError: Could not find any running Ray instance)" in answer.err
+    assert "set RAY_ADDRESS" in answer.err
+
+
+@pytest.mark.usefixtures("no_ray_yet")
 def test_an_application_where_there_is_no_ray(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    for name in [each for each in sys.modules if each.startswith("serve_llm_hooks.ray")]:
-        monkeypatch.delitem(sys.modules, name)
     answer = cli("trace", "llm")
     assert answer.code == 2
     assert "there is no file 'llm', and to ask an application of that name, Ray is needed" in answer.err
