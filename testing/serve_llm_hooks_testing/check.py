@@ -176,11 +176,10 @@ def _run_scenarios(
     for scenario in SCENARIOS:
         before = fingerprints(shared)
         settings = ClusterSettings(scenario.nodes, faults=scenario.faults, real_sleep_limit_s=limit_s)
-        try:
-            # The references and not the hooks: what is named need not be sent to the replica.
-            run = run_replica(settings, FakeLLMConfig(model_id, hooks=[*refs, *scenario.hooks]))
-        except HookPickleError as error:
-            found.add(str(error))
+        # The references and not the hooks: what is named need not be sent to the replica.
+        run = run_replica(settings, FakeLLMConfig(model_id, hooks=[*refs, *scenario.hooks]))
+        if isinstance(run.error, HookPickleError) and run.ctx is None:  # the config could not be sent
+            found.add(str(run.error))
             continue
         found.runs[f"{scenario.name}, model {model_id}"] = run
         _add_failures(scenario, run, found)

@@ -17,9 +17,10 @@ from serve_llm_hooks._sources.select import hooks_of_config
 from serve_llm_hooks.entry import initialization
 
 from .._monitor.session import monitored_loop
+from ..engine import EngineForHooks
 from ..errors import DeadlockError
-from ..faults import ReplicaDiesFault
-from .fault_hooks import death_hook
+from .fault_hooks import death_hook, failing_paths, have_failed, with_failing
+from .fault_kinds import EngineAnswersErrorFault, ReplicaDiesFault
 from .process import SimulatedProcess
 from .simulated_cluster import SimulatedCluster
 from .start import ReplicaStart
@@ -34,12 +35,11 @@ if TYPE_CHECKING:
 
 
 def run_replica(settings: ClusterSettings, config: Any) -> FakeRun:
-    """Start a replica in an event loop of its own, in the calling thread. Return the run, also if it has failed.
-
-    Raises:
-        HookPickleError: the config cannot be sent to a replica.
-    """
-    _check_config_pickles(config)
+    """Start a replica in an event loop of its own, in the calling thread. Return the run, also if it has failed."""
+    try:
+        _check_config_pickles(config)
+    except HookPickleError as error:
+        return ReplicaStart(str(config.model_id), settings.node_names).end(error, 0.0)
     with monitored_loop(settings.real_sleep_limit_s) as monitor:
         cluster = SimulatedCluster(settings, monitor.loop.time)
         try:
@@ -49,6 +49,9 @@ def run_replica(settings: ClusterSettings, config: Any) -> FakeRun:
     if run.error is not None:
         monitor.note_skipped_waits()
     run.notes = tuple(monitor.notes)
+    cluster.triggered += have_failed(cluster.start.failing, (*run.earlier_starts, run))
+    if run.engine is not None and run.engine.requests:
+        cluster.trigger(EngineAnswersErrorFault)
     run.unstruck = tuple(fault for fault in settings.faults if fault not in cluster.triggered)
     return run
 
@@ -88,11 +91,14 @@ async def _start(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookNa
         start.run.hooks = tuple(hooks.for_model(str(own.model_id)))
         named = getattr(own, "hooks", None)
         start.run.known_hooks = (lambda: registry) if named is None else partial(load_hooks, *named)
+        start.failing = failing_paths(cluster.settings.faults, start.run)
+        hooks = with_failing(hooks, start.failing, cluster.local_node_id)
         if deadly:
             hooks = HookRegistry((*hooks, *map(death_hook, deadly)))
         async with initialization(own, cluster=cluster, hooks=hooks, on_begin=start.begin) as run:
             start.reach("on_before_engine_init")
-            start.run.engine = run.engine = await cluster.start_engine()
+            start.run.engine = await cluster.start_engine()
+            run.engine = EngineForHooks(start.run.engine)
             start.reach("on_after_init")
     except Exception as error:
         failure = error

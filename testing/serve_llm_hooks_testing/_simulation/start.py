@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import Trace
 from serve_llm_hooks._core.context import set_read_only
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from serve_llm_hooks._replica.initialize import Initialization
 
     from ..engine import FakeEngine
+    from .fault_kinds import HookFailsFault
 
 
 class ReplicaStart:
@@ -27,6 +28,9 @@ class ReplicaStart:
         run: the run, filled in as the start goes on.
         engine: the engine as it is configured, started or not.
         group_scheduled: whether the default placement group has been scheduled.
+        given_kwargs: the config's engine arguments when the start began, which is when Ray reads them.
+        llm_config: the replica's copy of the config, once the engine is configured.
+        failing: the paths of the hooks that faults make fail, with these faults.
     """
 
     def __init__(self, model_id: str, node_ids: Iterable[str]) -> None:
@@ -34,6 +38,9 @@ class ReplicaStart:
         self.run = FakeRun(model_id, nodes, Trace(clock=float, epoch_s=0.0))
         self.engine: FakeEngine | None = None
         self.group_scheduled: bool = False
+        self.given_kwargs: dict[str, Any] = {}
+        self.llm_config: Any = None
+        self.failing: dict[str, list[HookFailsFault]] = {}
         self._initialization: Initialization | None = None
 
     def reach(self, *points: str) -> None:
