@@ -51,7 +51,7 @@ class FakePlacementGroup:
         >>> from serve_llm_hooks_testing import FakePlacementGroup
         >>> group = FakePlacementGroup(node_ids=("node-0", "node-3"))
         >>> group.node_ids, group.bundle_count, group.bundle_specs[0]
-        (('node-0', 'node-3'), 2, {'CPU': 1})
+        (('node-0', 'node-3'), 2, {'CPU': 1.0})
     """
 
     def __init__(
@@ -71,7 +71,9 @@ class FakePlacementGroup:
         if nodes and len(specs) != len(nodes):
             raise HarnessError(f"FakePlacementGroup takes a bundle for each node: {len(specs)} for {len(nodes)} nodes")
         self.node_ids: tuple[str, ...] = nodes
-        self.bundle_specs: list[dict[str, float]] = [dict(each) for each in specs]
+        self.bundle_specs: list[dict[str, float]] = [
+            {name: float(amount) for name, amount in each.items()} for each in specs
+        ]
         self.strategy: str = strategy
         self.id: FakePlacementGroupID = FakePlacementGroupID()
 

@@ -46,6 +46,11 @@ def accelerator_of(config: object, accelerator_type: object, group: Mapping[str,
     return found
 
 
+def runs_on_cpu(config: Any) -> bool:
+    """Return True if a config's engine is one for CPUs."""
+    return getattr(getattr(config, "accelerator_config", None), "kind", "gpu") == "cpu"
+
+
 def _kind_of_bundles(group: Mapping[str, Any] | None) -> str:
     if not group:
         return "gpu"

@@ -19,6 +19,7 @@ from serve_llm_hooks.entry import initialization
 from .._monitor.session import monitored_loop
 from ..engine import EngineForHooks
 from ..errors import DeadlockError
+from .copies import copied
 from .fault_hooks import death_hook, failing_paths, have_failed, with_failing
 from .fault_kinds import EngineAnswersErrorFault, ReplicaDiesFault
 from .process import SimulatedProcess
@@ -83,7 +84,9 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any) -> FakeRun:
 async def _start(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookName]) -> FakeRun:
     """Run the production code once; the process dies at one of the deadly points, if any."""
     own = copy.copy(config)
-    own.engine_kwargs = dict(config.engine_kwargs)  # production writes hooks' arguments into it
+    # A replica's are its own, and production writes hooks' arguments into the first.
+    own.engine_kwargs = {name: copied(value) for name, value in config.engine_kwargs.items()}
+    own.model_loading_config = copied(config.model_loading_config)
     start = cluster.start
     failure: Exception | None = None
     try:

@@ -23,7 +23,9 @@ from serve_llm_hooks._replica.engine_args import split_engine_kwargs
 from ..engine import FakeEngine
 from ..errors import HarnessError
 from ..placement_group import FakePlacementGroup
+from .accelerators import runs_on_cpu
 from .answers import ErrorInfo
+from .copies import copied
 from .default_group import default_group, describe_group, describe_nodes
 from .defaults import defaults_of
 from .engine_args import argument_names, check_config_kwargs, check_engine_kwargs, model_path
@@ -180,7 +182,9 @@ class SimulatedCluster:
             current=llm_config.engine_kwargs,
         )
         llm_config.engine_kwargs.update(engine | frontend)
-        kwargs = {key: _copied(value) for key, value in (self.start.given_kwargs | engine | frontend).items()}
+        kwargs = {key: copied(value) for key, value in (self.start.given_kwargs | engine | frontend).items()}
+        if runs_on_cpu(llm_config) and "distributed_executor_backend" in kwargs:
+            kwargs["distributed_executor_backend"] = "mp"  # Ray's choice, whatever the config says
         defaults = defaults_of(llm_config)
         self.start.engine = FakeEngine(
             kwargs={key: value for key, value in kwargs.items() if key not in frontend_names},
@@ -203,7 +207,7 @@ class SimulatedCluster:
         engine = self.start.engine
         assert engine is not None
         config = self.start.llm_config
-        check_engine_kwargs(engine.kwargs, on_cpu=config.accelerator_config.kind == "cpu")
+        check_engine_kwargs(engine.kwargs, on_cpu=runs_on_cpu(config))
         if self.settings.engine_check is not None:
             engine.vllm_kwargs = self.settings.engine_check(
                 config,
@@ -268,14 +272,6 @@ class SimulatedCluster:
             f"{task.node} was lost while model {task.model_id!r} was initialized there: its worker died",
             node_id=task.node_id,
         )
-
-
-def _copied(value: Any) -> Any:
-    """Return a copy, which a hook that changes the value later does not reach; the value where it has no copy."""
-    try:
-        return copy.deepcopy(value)
-    except Exception:
-        return value
 
 
 def node_process_id(node_index: int) -> int:
