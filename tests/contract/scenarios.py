@@ -1116,7 +1116,7 @@ def a_strict_spread_is_on_as_many_nodes_as_bundles(told: Told) -> None:
     assert told["output"]["group"] == list(told["nodes"]) == ["node-1", "node-0"]
 
 
-@scenario(Model([h.failure]), placement=_bundles("STRICT_SPREAD", *([{"CPU": 1}] * 4)))
+@scenario(Model([h.failure]), placement=_bundles("STRICT_SPREAD", {"CPU": 1}, {"CPU": 1}, {"CPU": 1}, {"CPU": 1}))
 def a_strict_spread_over_more_nodes_than_there_are(told: Told) -> None:
     failed(told, "PlacementGroupError")
     assert ran(told) == ["failure"]

@@ -112,7 +112,7 @@ def fake_config(model: Model, hooks: Any, placement: Any = None) -> Any:
     )
 
 
-def run_fake(scenario: Scenario, make_config: Callable[[Model, Any, Any], Any] = fake_config) -> dict[str, Told]:
+def run_fake(scenario: Scenario, make_config: Callable[..., Any] = fake_config) -> dict[str, Told]:
     """Run a scenario on a fake cluster; what each model's start told."""
     cluster = FakeCluster(
         3 if scenario.placement is None else [{"CPU": 4, f"slot-{slot}": 1000} for slot in range(3)],
@@ -141,7 +141,7 @@ def run_fake(scenario: Scenario, make_config: Callable[[Model, Any, Any], Any] =
         return {model.model_id: each for model, each in zip(scenario.models, told, strict=True)}
 
 
-def _start_fake(cluster: FakeCluster, make_config: Callable[[Model, Any], Any], model: Model) -> Told:
+def _start_fake(cluster: FakeCluster, make_config: Callable[..., Any], model: Model) -> Told:
     names = Names([made_up_node(name) for name in cluster.node_names], _fake_path)
     fields: dict[str, Any] = {"group_nodes": _fake_group_nodes, "names": names}
     try:

@@ -29,7 +29,7 @@ def placed(nodes: Any, workers: int = 1, *, cpu: bool = False, in_group: bool = 
     return node_ids
 
 
-EACH = {"bundle_per_worker": {"GPU": 1}}
+EACH: dict[str, Any] = {"bundle_per_worker": {"GPU": 1}}
 
 
 def test_a_gpu_for_each_worker_on_few_nodes() -> None:

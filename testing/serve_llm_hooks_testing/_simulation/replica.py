@@ -90,7 +90,7 @@ async def _start(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookNa
     start = cluster.start
     failure: Exception | None = None
     try:
-        hooks = hooks_of_config(own)
+        hooks = HookRegistry(hook for hook in hooks_of_config(own) if hook.ref not in cluster.settings.left_out)
         start.run.hooks = tuple(hooks.for_model(str(own.model_id)))
         named = getattr(own, "hooks", None)
         start.run.known_hooks = (lambda: registry) if named is None else partial(load_hooks, *named)

@@ -25,6 +25,7 @@ class ClusterSettings:
         node_names: the ids of the nodes, the replica's own first.
         node_resources: what each node has; ``None`` where that is not declared.
         default_group: the placement group that the replica is in, or acquires, unless the config says what it holds.
+        left_out: the hooks (by ``ref``) that do not run; ``check_hooks`` finds with it what others hide.
         places_bundles: whether the default group is placed by its bundles, wherever the config has none of its own.
     """
 
@@ -71,6 +72,7 @@ class ClusterSettings:
                 "engine_check= is serve_llm_hooks.ray.check_engine_args, or a function like it, not "
                 f"{describe(engine_check)}"
             )
+        self.left_out: frozenset[str] = frozenset()
         self.engine_check: Callable[..., dict[str, Any]] | None = engine_check
         self.more_engine_args: frozenset[str] = check_names("more_engine_args", more_engine_args)
 
