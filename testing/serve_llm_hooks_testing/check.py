@@ -112,15 +112,16 @@ def check_hooks(
     targets, named = targets_of(refs, models, found.add)
     if not found.problems or len(named):
         _add_unchecked(named, targets, models, found)
+    seen = set[str]()
     with without_own_warnings():
         for target in targets:
-            _check_target(target, found, real_sleep_limit_s)
+            _check_target(target, found, seen, real_sleep_limit_s)
     if check and found.problems:
         raise AssertionError(str(found))
     return found
 
 
-def _check_target(target: Target, found: HookCheck, limit_s: float) -> None:
+def _check_target(target: Target, found: HookCheck, seen: set[str], limit_s: float) -> None:
     unpicklable = _add_unpicklable(target.hooks, found)
     for hook in target.own_hooks:
         for problem in problems_in_code(hook):
@@ -129,7 +130,7 @@ def _check_target(target: Target, found: HookCheck, limit_s: float) -> None:
     for scenario in SCENARIOS:
         _run_all(target, scenario, unpicklable, found, follow_ups, limit_s)
     if not any(run.notes for run in found.runs.values()):  # hooks that block would block in each
-        for scenario in fault_scenarios(target.own_hooks):
+        for scenario in fault_scenarios(target.own_hooks, seen):
             if not unpicklable:
                 _run(target, scenario, frozenset(), found, limit_s)
     for text, (scenario_name, left_out) in follow_ups.items():

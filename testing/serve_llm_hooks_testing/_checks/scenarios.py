@@ -163,15 +163,23 @@ FAULTS = (
 )
 
 
-def fault_scenarios(hooks: HookRegistry) -> Iterator[Scenario]:
-    """Yield a scenario for each of the harness's faults, those of these hooks included: each of them fails once."""
+def fault_scenarios(hooks: HookRegistry, seen: set[str]) -> Iterator[Scenario]:
+    """Yield a scenario for each of the harness's faults, those of these hooks included: each of them fails once.
+
+    Args:
+        hooks: the hooks of a model.
+        seen: the paths of hooks and the names of modules that have had their fault, of other models; added to.
+    """
     yield from FAULTS
     for module in dict.fromkeys(hook.path.partition(":")[0] for hook in hooks if HOOK_POINTS[hook.point].on_node):
-        if "." in module or module.isidentifier():
+        if module not in seen and all(part.isidentifier() for part in module.split(".")):  # not a file's odd name
+            seen.add(module)
             fault = missing_module("node-1", module)
             yield Scenario(f"without {module} on one node", 2, (fault,), is_expected=_nodes_fail_with(HookLoadError))
-    by_path: dict[str, Hook] = {hook.path: hook for hook in hooks if hook.point != "on_failure"}
-    for hook in by_path.values():
+    for hook in hooks:
+        if hook.path in seen or hook.point == "on_failure":
+            continue
+        seen.add(hook.path)
         fault = hook_fails(hook.path, _HOOK_ERROR)
         yield Scenario(
             f"when {hook.name} fails", 2, (fault,), is_expected=_is_failure_of(hook), may_warn=(_HOOK_ERROR,)
