@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,7 @@ from serve_llm_hooks_testing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 
 class ChatCompletionRequest:
@@ -75,7 +76,8 @@ def test_the_answer_is_as_long_as_was_asked_for(asks: Callable[..., HookRegistry
 @pytest.mark.parametrize(
     ("fields", "code", "says"),
     [
-        ({"max_tokens": 200}, 400, "maximum context length is 128 tokens"),
+        ({"max_tokens": 200}, 400, "max_tokens=200 cannot be greater than max_model_len=max_total_tokens=128"),
+        ({"messages": "very " * 200}, 400, "maximum context length is 128 tokens"),
         ({"model": "another"}, 404, "The model `another` does not exist"),
     ],
 )
@@ -152,6 +154,30 @@ def test_asking_too_early_and_in_pieces(hooks: HookRegistry) -> None:
         asyncio.run(ask(ctx, "Hello!"))
     with pytest.raises(TypeError, match="whole answer"):
         asyncio.run(ask(callback_ctx("m", engine=FakeEngine(model_id="m")), "Hello!", stream=True))
+
+
+class Mute:
+    """An engine that ends without an answer."""
+
+    async def chat(self, request: object) -> AsyncIterator[object]:
+        nothing: tuple[object, ...] = ()
+        for answer in nothing:
+            yield answer
+
+
+class Odd:
+    """An engine whose error says nothing that can be read."""
+
+    async def chat(self, request: object) -> AsyncIterator[object]:
+        yield SimpleNamespace(error=SimpleNamespace(code="x", message=None))
+
+
+def test_engines_that_say_nothing() -> None:
+    with pytest.raises(ServeLLMHooksError, match="the engine of model 'm' gave no answer"):
+        asyncio.run(ask(callback_ctx("m", engine=Mute()), "Hello!"))
+    with pytest.raises(EngineAnswerError, match=r"answered with an error: a types\.SimpleNamespace") as caught:
+        asyncio.run(ask(callback_ctx("m", engine=Odd()), "Hello!"))
+    assert caught.value.code is None
 
 
 def test_a_warm_up_alone(asks: Callable[..., HookRegistry]) -> None:

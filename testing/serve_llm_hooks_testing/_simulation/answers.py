@@ -135,13 +135,20 @@ def error_of(asked: Asked, model_id: str, kwargs: Mapping[str, Any]) -> ErrorInf
     if asked.model not in (None, "", model_id):
         return ErrorInfo(f"The model `{asked.model}` does not exist.", "NotFoundError", "model", 404)
     longest = kwargs.get("max_model_len")
-    tokens = len(asked.text.split()) + (asked.max_tokens or 0)
-    if type(longest) is int and tokens > longest:
+    output = asked.max_tokens or 0
+    prompt = len(asked.text.split())
+    if type(longest) is not int or prompt + output <= longest:
+        return None
+    if output > longest:
         return ErrorInfo(
-            f"This model's maximum context length is {longest} tokens. However, you requested {tokens} tokens. Please "
-            "reduce the length of the input prompt or the number of requested output tokens."
+            f"max_tokens={output} cannot be greater than max_model_len=max_total_tokens={longest}. Please request "
+            f"fewer output tokens. (parameter=max_tokens, value={output})"
         )
-    return None
+    return ErrorInfo(
+        f"This model's maximum context length is {longest} tokens. However, you requested {output} output tokens and "
+        f"your prompt contains {prompt} input tokens, for a total of {prompt + output} tokens. Please reduce the length "
+        "of the input prompt or the number of requested output tokens."
+    )
 
 
 def answer_to(asked: Asked, model_id: str) -> FakeAnswer:

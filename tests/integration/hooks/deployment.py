@@ -72,7 +72,8 @@ async def check_refusals(ctx: CallbackCtx) -> None:
     """What the fake engine refuses, the real one refuses, and in the same way."""
     too_long = await refusal(ctx, max_tokens=200)
     assert too_long is not None
-    assert (too_long.code, "maximum context length is 128 tokens" in str(too_long)) == (400, True), str(too_long)
+    says = "max_tokens=200 cannot be greater than max_model_len=max_total_tokens=128."
+    assert (too_long.code, says in str(too_long)) == (400, True), str(too_long)
     unknown = await refusal(ctx, model="another")
     assert unknown is not None
     assert (unknown.code, "The model `another` does not exist." in str(unknown)) == (404, True), str(unknown)
