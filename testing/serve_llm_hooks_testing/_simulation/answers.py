@@ -146,8 +146,8 @@ def error_of(asked: Asked, model_id: str, kwargs: Mapping[str, Any]) -> ErrorInf
         )
     return ErrorInfo(
         f"This model's maximum context length is {longest} tokens. However, you requested {output} output tokens and "
-        f"your prompt contains {prompt} input tokens, for a total of {prompt + output} tokens. Please reduce the length "
-        "of the input prompt or the number of requested output tokens."
+        f"your prompt contains {prompt} input tokens, for a total of {prompt + output} tokens. Please reduce the "
+        "length of the input prompt or the number of requested output tokens."
     )
 
 
