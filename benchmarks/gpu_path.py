@@ -75,13 +75,13 @@ def _start(side: str, nodes: int, file: Path) -> dict[str, float]:
         "deployment_config": {"max_constructor_retry_count": 1},
     }
     os.environ["BENCH_SIDE"] = side  # the driver imports the server too, and once for both
-    if side == "theirs":
-        llm = import_module("ray.serve.llm")
-        app = llm.build_openai_app({"llm_configs": [llm.LLMConfig(**fields)]})
-    else:
-        ours = import_module("serve_llm_hooks.ray")
-        app = ours.build_openai_app({"llm_configs": [ours.LLMConfig(hooks=SIDES[side], **fields)]})
-    serve.run(app, name="bench", route_prefix="/")
+    # The server alone: the app's ingress imports vLLM too, at the same time, and would take one of two cores from both.
+    llm = import_module("ray.serve.llm")
+    config = llm.LLMConfig(**fields)
+    if side != "theirs":
+        config = import_module("serve_llm_hooks.ray").LLMConfig(hooks=SIDES[side], **fields)
+    app = llm.build_llm_deployment(config)
+    serve.run(app, name="bench", route_prefix=None)
     serve.delete("bench")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     (replica,) = {process for _, name, _, process in rows if name == "start begins"}  # others import the server too

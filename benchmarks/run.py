@@ -40,10 +40,9 @@ REACH = {
     "node_init_and_config_1_without_hooks": 0.35,
     "node_init_and_config_3": 0.35,
     "node_init_and_config_3_without_hooks": 0.35,
-    "gpu_path_1": 0.65,
-    "gpu_path_3": 0.65,
-    "deploy_to_first_token": 0.95,
-    "hook_share": 0.005,
+    "gpu_path": 0.65,
+    "deploy_to_first_token": 0.68,
+    "hook_share": 0.003,
     # Beside a loop that reads the clock and appends, which any trace must do.
     "dispatch_vs_loop_10": 1.1,
     "dispatch_vs_loop_100": 1.1,
@@ -243,7 +242,8 @@ def gpu_path(results: dict[str, Any], *, quick: bool) -> None:
         keys = results["keys"]
         keys[f"node_init_and_config_{nodes}"] = ratio("ours", "start begins")
         keys[f"node_init_and_config_{nodes}_without_hooks"] = ratio("ours without hooks", "start begins")
-        keys[f"gpu_path_{nodes}"] = ratio("ours", "server module")
+        if nodes == 1:  # three nodes on one machine share its cores, which three real ones do not
+            keys["gpu_path"] = ratio("ours", "server module")
 
 
 def deployments(results: dict[str, Any], *, quick: bool) -> None:
