@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks_testing import FakeCluster, FakeEngine, FakeLLMConfig, FakeRun
+from serve_llm_hooks_testing import FakeCluster, FakeEngine, FakeLLMConfig, FakeRun, check_hooks
 from serve_llm_hooks_testing.engine import RAYS_METHODS
 from tests.conftest import require_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.ray
 
@@ -97,3 +102,32 @@ def test_a_real_configs_bundles_are_placed(strategy: str) -> None:
     made = server._merge_replica_actor_and_child_actor_bundles(config.get_engine_config().placement_bundles, own)
     rays = [{name: float(amount) for name, amount in bundle.items() if amount} for bundle in made]
     assert output.placement_group.bundle_specs == rays
+
+
+def test_a_real_config_is_checked_with_what_it_names(hooks_module: str) -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    def config(bucket: object) -> Any:
+        return LLMConfig(
+            model_id="llama",
+            hooks=[{"hook": f"{hooks_module}:fetch", "kwargs": {"bucket": bucket}}],
+            placement_group_config={"bundles": [{"CPU": 1}] * 2, "strategy": "STRICT_SPREAD"},
+        )
+
+    good = config("s3://b")
+    assert check_hooks(good).problems == []
+    assert good.placement_group_config is not None
+    with pytest.raises(AssertionError, match="AttributeError: 'int' object"):
+        check_hooks(config(7))
+
+
+@pytest.fixture
+def hooks_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module with a hook that takes a parameter."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "checked_with_ray.py").write_text(
+        "from serve_llm_hooks import HookRegistry\nhook = HookRegistry().hook\n\n"
+        "@hook('on_before_node_download')\ndef fetch(ctx, *, bucket): ctx.custom_data['b'] = bucket.upper()\n"
+    )
+    yield "checked_with_ray"
+    sys.modules.pop("checked_with_ray", None)

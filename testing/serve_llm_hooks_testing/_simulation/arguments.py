@@ -131,8 +131,9 @@ def check_names(name: str, value: object) -> frozenset[str]:
     Raises:
         HarnessError: a single text, whose letters would be taken for names, or something that is no list of them.
     """
-    names = value if isinstance(value, list | tuple | set | frozenset) else (None,)
-    if not all(isinstance(each, str) and each for each in names):
+    names = list(value) if isinstance(value, list | tuple | set | frozenset) else [None]
+    found = frozenset(each for each in names if isinstance(each, str) and each)
+    if not all(each in found for each in names):
         hint = f", as in {name}=[{value!r}]" if isinstance(value, str) and value else ""
         raise HarnessError(f"{name}= is a list of names{hint}, not {describe(value)}")
-    return frozenset(names)
+    return found
