@@ -242,7 +242,7 @@ def _add_failures(scenario: Scenario, run: FakeRun, found: HookCheck) -> set[str
     for event in run.trace:
         if event.point == "on_failure" and event.ran and event.outcome not in ("ok", "cancelled"):
             found.add(f"hook {event.hook} fails at on_failure, so it cleans nothing up: {event.detail}", scenario.name)
-        elif event.outcome == "warned" and not any(word in event.detail for word in scenario.may_warn):
+        elif event.outcome == "warned" and not scenario.excuses(event.detail):
             found.add(
                 f"hook {event.hook} fails at {event.point} (on_error='warn' hides it): {event.detail}", scenario.name
             )

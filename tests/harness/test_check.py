@@ -386,6 +386,34 @@ def test_names_that_are_there_in_time_are_no_problem(module: Callable[[str, str]
     assert check_hooks(name, check=False).problems == []
 
 
+def test_a_warm_up_may_fail_in_its_own_words(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "warming_hooks",
+        """
+        from serve_llm_hooks import EngineAnswerError, NodeInitializationError, ask
+        @hook("on_before_init", on_error="warn")
+        def tell(ctx): ctx.custom_data["told"] = True
+        @hook("on_after_init", on_error="warn")
+        def tell_again(ctx): ctx.custom_data["told"]
+        @hook("on_after_engine_init", on_error="warn")
+        async def warm_up(ctx):
+            try:
+                await ask(ctx, "Hello!")
+            except EngineAnswerError as error:
+                raise RuntimeError("the warm-up has failed") from error
+        @hook("on_after_download")
+        def compare(ctx):
+            if len({node.path for node in ctx.nodes.values()}) > 1:
+                raise ValueError("nodes differ")
+        @hook("on_failure")
+        def page(ctx):
+            if isinstance(ctx.error, NodeInitializationError):
+                print(*ctx.error.node_ids)
+        """,
+    )
+    assert check_hooks(name, check=False).problems == []
+
+
 def test_what_an_earlier_failure_hides(module: Callable[[str, str], str]) -> None:
     name = module(
         "hidden_hooks",
