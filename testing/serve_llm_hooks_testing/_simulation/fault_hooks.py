@@ -92,13 +92,12 @@ def with_failing_packed(hook: PackedHook, paths: dict[str, list[HookFailsFault]]
     return hook if fault is None else replace(hook, data=dumps(_FailingHook(hook.data, fault.error)))
 
 
-def have_failed(paths: dict[str, list[HookFailsFault]], runs: Iterable[FakeRun]) -> Iterator[HookFailsFault]:
-    """Yield the faults whose hook has failed in one of these starts."""
-    for run in runs:
-        for event in run.trace:
-            fault = _fault_of(event.hook, paths, event.node_id)
-            if fault is not None and event.outcome in ("failed", "warned"):
-                yield fault
+def have_failed(paths: dict[str, list[HookFailsFault]], run: FakeRun) -> Iterator[HookFailsFault]:
+    """Yield the faults whose hook has failed in a start."""
+    for event in run.trace if paths else ():
+        fault = _fault_of(event.hook, paths, event.node_id)
+        if fault is not None and event.outcome in ("failed", "warned"):
+            yield fault
 
 
 def _fault_of(ref: str, paths: dict[str, list[HookFailsFault]], node_id: str) -> HookFailsFault | None:

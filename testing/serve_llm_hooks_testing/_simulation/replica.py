@@ -20,8 +20,8 @@ from .._monitor.session import monitored_loop
 from ..engine import EngineForHooks
 from ..errors import DeadlockError
 from .copies import copied
-from .fault_hooks import death_hook, failing_paths, have_failed, with_failing
-from .fault_kinds import EngineAnswersErrorFault, ReplicaDiesFault
+from .fault_hooks import death_hook, failing_paths, with_failing
+from .fault_kinds import ReplicaDiesFault
 from .process import SimulatedProcess
 from .simulated_cluster import SimulatedCluster
 from .start import ReplicaStart
@@ -50,9 +50,6 @@ def run_replica(settings: ClusterSettings, config: Any) -> FakeRun:
     if run.error is not None:
         monitor.note_skipped_waits()
     run.notes = tuple(monitor.notes)
-    cluster.triggered += have_failed(cluster.start.failing, (*run.earlier_starts, run))
-    if run.engine is not None and run.engine.requests:
-        cluster.trigger(EngineAnswersErrorFault)
     run.unstruck = tuple(fault for fault in settings.faults if fault not in cluster.triggered)
     return run
 
@@ -88,6 +85,7 @@ async def _start(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookNa
     own.engine_kwargs = {name: copied(value) for name, value in config.engine_kwargs.items()}
     own.model_loading_config = copied(config.model_loading_config)
     start = cluster.start
+    start.triggered = cluster.triggered
     failure: Exception | None = None
     try:
         hooks = HookRegistry(hook for hook in hooks_of_config(own) if hook.ref not in cluster.settings.left_out)

@@ -222,6 +222,7 @@ class SimulatedCluster:
         await asyncio.sleep(after_s)
         if error is not None:
             raise error
+        self.start.answering = tuple(self._faults(EngineAnswersErrorFault))
         for answers in self._faults(EngineAnswersErrorFault):
             engine.error = ErrorInfo(answers.message, code=answers.code)
         return engine
