@@ -386,6 +386,13 @@ def test_names_that_are_there_in_time_are_no_problem(module: Callable[[str, str]
     assert check_hooks(name, check=False).problems == []
 
 
+def test_one_function_with_two_sets_of_parameters_is_no_problem(module: Callable[[str, str], str]) -> None:
+    name = module("twice_given", '@hook("on_before_init")\ndef one(ctx, *, bucket): pass')
+    entries = [{"hook": f"{name}:one", "kwargs": {"bucket": bucket}} for bucket in ("s3://a", "s3://b")]
+    found = check_hooks(*entries, check=False)
+    assert [problem for problem in found.problems if "lets it fail" in problem] == []
+
+
 def test_a_warm_up_may_fail_in_its_own_words(module: Callable[[str, str], str]) -> None:
     name = module(
         "warming_hooks",

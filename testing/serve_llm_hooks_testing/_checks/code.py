@@ -73,16 +73,19 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 def _unknown_names(fn: FunctionType) -> Iterator[tuple[str, int]]:
     """Yield the names that a function reads and nobody has, each once, with their lines."""
-    known = {*fn.__globals__, *dir(builtins), *_written_globals(fn)}
+    unknown: dict[str, int] = {}
     for code in _codes(fn.__code__):
         if "NameError" in code.co_names:  # it is prepared
             continue
         line = code.co_firstlineno
         for instruction in dis.get_instructions(code):
             line = instruction.starts_line or line
-            if instruction.opname == "LOAD_GLOBAL" and instruction.argval not in known:
-                known.add(instruction.argval)
-                yield instruction.argval, line
+            name = instruction.argval
+            if instruction.opname == "LOAD_GLOBAL" and name not in fn.__globals__ and not hasattr(builtins, name):
+                unknown.setdefault(name, line)
+    if unknown:
+        written = _written_globals(fn)
+        yield from ((name, line) for name, line in unknown.items() if name not in written)
 
 
 def _written_globals(fn: FunctionType) -> set[str]:

@@ -92,7 +92,7 @@ def _may_warn(detail: str) -> bool:
 def _is_failure_of(hook: Hook) -> Callable[[Exception], bool]:
     def is_expected(error: Exception) -> bool:
         errors = error.exceptions if isinstance(error, NodeInitializationError) else (error,)
-        return all(isinstance(e, HookError) and e.hook == hook.ref for e in errors)
+        return all(isinstance(e, HookError) and e.hook.partition("(")[0] == hook.path for e in errors)
 
     return is_expected
 
