@@ -52,6 +52,8 @@ class FakeEngine:
     error: ErrorInfo | None = None
     loras: list[str] = field(default_factory=list)
     vllm_kwargs: dict[str, Any] | None = None
+    _is_asleep: bool = field(default=False, repr=False)
+    _is_paused: bool = field(default=False, repr=False)
 
     async def chat(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
         """Answer a chat request, in an async iterator as Ray's engine does; an error is an answer too.
@@ -93,6 +95,34 @@ class FakeEngine:
         """Record the adapter."""
         self.loras.append(disk_lora_model.model_id)
 
+    async def sleep(self, **kwargs: Any) -> None:
+        """Sleep until :meth:`wakeup`, at a level of 1 or 2."""
+        if kwargs.get("level", 1) not in (1, 2):
+            raise ValueError("level must be 1 or 2")
+        self._is_asleep = True
+
+    async def wakeup(self, **kwargs: Any) -> None:
+        """Wake up."""
+        self._is_asleep = False
+
+    async def is_sleeping(self) -> bool:
+        """Return whether it sleeps."""
+        return self._is_asleep
+
+    async def pause(self, **kwargs: Any) -> None:
+        """Take no requests until :meth:`resume`."""
+        if kwargs.get("mode", "abort") not in ("abort", "wait", "keep"):
+            raise ValueError("mode is 'abort', 'wait' or 'keep'")
+        self._is_paused = True
+
+    async def resume(self, **kwargs: Any) -> None:
+        """Go on."""
+        self._is_paused = False
+
+    async def is_paused(self) -> bool:
+        """Return whether it is paused."""
+        return self._is_paused
+
     def _answers(self, request: Any, method: str) -> list[Any]:
         asked = read_request(request, method)
         self.requests.append(request)
@@ -111,7 +141,8 @@ def _unsupported(task: str, endpoint: str) -> FakeErrorResponse:
 
 
 RAYS_METHODS = (
-    "chat", "check_health", "completions", "embeddings", "reset_prefix_cache", "resolve_lora", "score", "transcriptions"
+    "chat", "check_health", "completions", "embeddings", "is_paused", "is_sleeping", "pause", "reset_prefix_cache",
+    "resolve_lora", "resume", "score", "sleep", "transcriptions", "wakeup",
 )  # fmt: skip
 
 

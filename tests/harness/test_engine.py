@@ -131,8 +131,16 @@ def test_the_engines_own_methods(hooks: HookRegistry) -> None:
         embedding = [each async for each in engine.embeddings(None)]
         ctx.custom_data["seen"] = [completion[0].choices[0].text, lines[0][:6], lines[-1], embedding[0].error.code]
 
+        await engine.sleep(level=2)
+        await engine.pause()
+        ctx.custom_data["idle"] = [await engine.is_sleeping(), await engine.is_paused()]
+        await engine.wakeup()
+        await engine.resume()
+        ctx.custom_data["idle"] += [await engine.is_sleeping(), await engine.is_paused()]
+
     run = started(hooks)
     assert run.ctx is not None
+    assert run.ctx.custom_data["idle"] == [True, True, False, False]
     assert run.ctx.custom_data["seen"] == ["Paris.", "data: ", "data: [DONE]\n\n", 400]
 
 

@@ -79,7 +79,7 @@ def _unknown_names(fn: FunctionType) -> Iterator[tuple[str, int]]:
             continue
         line = code.co_firstlineno
         for instruction in dis.get_instructions(code):
-            line = instruction.starts_line or line
+            line = getattr(instruction.positions, "lineno", None) or line
             name = instruction.argval
             if instruction.opname == "LOAD_GLOBAL" and name not in fn.__globals__ and not hasattr(builtins, name):
                 unknown.setdefault(name, line)
