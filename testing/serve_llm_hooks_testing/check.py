@@ -6,7 +6,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HOOK_POINTS, HookError, HookPickleError, HookRegistry, NodeInitializationError
-from serve_llm_hooks._core.messages import counted
+from serve_llm_hooks._core.messages import counted, one_line
 from serve_llm_hooks._core.points import HOOK_NAMES
 from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
 
@@ -180,7 +180,7 @@ def _add_unpicklable(hooks: HookRegistry, found: HookCheck) -> frozenset[str]:
                 found.add(str(error))
                 unpicklable.add(hook.ref)
         except Exception as error:
-            found.add(f"hook {hook.ref} at {hook.point} cannot be unpacked: {type(error).__name__}: {error}")
+            found.add(f"hook {hook.ref} at {hook.point} cannot be unpacked: {one_line(error)}")
             unpicklable.add(hook.ref)
     return frozenset(unpicklable)
 

@@ -17,7 +17,6 @@ from ._simulation.model_source import FakeModelLoadingConfig, loading_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import EllipsisType
 
     from serve_llm_hooks import Callback, Hook
     from serve_llm_hooks._core.options import OnError
@@ -86,7 +85,7 @@ class FakeLLMConfig:
         callbacks: Sequence[str | Callback | type] | None = None,
         initialization_class: str | type | None = None,
         initialization_kwargs: Mapping[str, Any] | None = None,
-        model_source: str | Mapping[str, Any] | EllipsisType | None = ...,
+        model_source: str | Mapping[str, Any] | None = DEFAULT_SOURCE,
         model_loading_config: Mapping[str, Any] | None = None,
         engine_kwargs: Mapping[str, Any] | None = None,
         runtime_env: Mapping[str, Any] | None = None,
@@ -99,7 +98,9 @@ class FakeLLMConfig:
         """Check the fields, and load the hooks to see that they can be."""
         if on_error not in ("raise", "warn"):
             raise ValueError(f"on_error= is 'raise' or 'warn', not {describe(on_error)}")
-        self.model_loading_config = loading_of(model_id, model_source, model_loading_config, DEFAULT_SOURCE)
+        self.model_loading_config = loading_of(
+            model_id, model_source, model_loading_config, has_source=model_source != DEFAULT_SOURCE
+        )
         self.hooks = checked_hooks(hooks)
         self.callback = callback
         self.callback_kwargs = _named("callback_kwargs", callback_kwargs)

@@ -52,8 +52,11 @@ class FakeEngine:
     error: ErrorInfo | None = None
     loras: list[str] = field(default_factory=list)
     vllm_kwargs: dict[str, Any] | None = None
-    _is_asleep: bool = field(default=False, repr=False)
-    _is_paused: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Be awake."""
+        self._is_asleep: bool = False
+        self._is_paused: bool = False
 
     async def chat(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
         """Answer a chat request, in an async iterator as Ray's engine does; an error is an answer too.

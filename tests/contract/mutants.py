@@ -514,11 +514,11 @@ def any_source_will_do() -> None:
     """any `model_source` will do"""
 
     def make(loading: Any) -> Any:
-        def lenient(model_id: Any, source: Any, *others: Any) -> Any:
+        def lenient(model_id: Any, source: Any, given: Any, *, has_source: bool) -> Any:
             try:
-                return loading(model_id, source, *others)
+                return loading(model_id, source, given, has_source=has_source)
             except ValueError:
-                return loading(model_id, "s3://models/m", *others)
+                return loading(model_id, "s3://models/m", given, has_source=has_source)
 
         return lenient
 

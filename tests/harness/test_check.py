@@ -547,3 +547,20 @@ def test_a_yaml_that_is_no_good(text: str, says: str, tmp_path: Path) -> None:
         check_hooks(file)
     with pytest.raises(AssertionError, match="cannot be read: FileNotFoundError"):
         check_hooks(tmp_path / "no.yaml")
+
+
+def test_what_hooks_warn_of_is_shown_whatever_they_are_called(
+    module: Callable[[str, str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    source = """
+    import logging
+
+    @hook("on_before_init")
+    def _tell_unmatched(ctx): logging.getLogger("serve_llm_hooks").warning("no disk")
+
+    @hook("on_before_init")
+    def warn_of_left_out(ctx): logging.getLogger("serve_llm_hooks").warning("check_hooks vetoes the downloads")
+    """
+    module("warning_hooks", source)
+    check_hooks("warning_hooks")
+    assert {"no disk", "check_hooks vetoes the downloads"} <= set(caplog.messages)

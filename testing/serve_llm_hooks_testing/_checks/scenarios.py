@@ -19,6 +19,8 @@ from serve_llm_hooks import (
     PlacementGroupError,
     skip,
 )
+from serve_llm_hooks._observe.announce import LEFT_OUT_BY
+from serve_llm_hooks._sources.select import UNMATCHED
 
 from ..faults import (
     Fault,
@@ -109,9 +111,10 @@ def without_own_warnings() -> Iterator[None]:
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
-    if record.funcName == "warn_of_left_out":
-        return not any(reason in record.getMessage() for reason in _REASONS)
-    return record.funcName not in ("_tell_unmatched", "_choose_path")
+    if record.funcName == "_choose_path":  # of another path on one node
+        return False
+    left_out_by = str(getattr(record, LEFT_OUT_BY, ""))
+    return not hasattr(record, UNMATCHED) and not left_out_by.endswith(_REASONS)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
+from serve_llm_hooks._core.errors import is_a
 from serve_llm_hooks._core.messages import describe
-from serve_llm_hooks._replica.cluster import check_seconds as check_seconds_in_production
+from serve_llm_hooks._core.seconds import check_seconds as check_seconds_in_production
 
 from ..errors import HarnessError
 
@@ -16,11 +17,9 @@ def check_seconds(name: str, value: object) -> float:
     """Return a time in seconds as a float.
 
     Raises:
-        HarnessError: it is negative, infinite, or no number.
+        HarnessError: it is negative, too large, or no number.
     """
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
-        raise HarnessError(f"{name}= is a number of seconds, 0 or more, not {describe(value)}")
-    return float(value)
+    return check_limit(f"{name}=", value, zero=True)
 
 
 def check_optional_seconds(name: str, value: object) -> float | None:
@@ -36,7 +35,7 @@ def check_limit(name: str, value: object, *, zero: bool = False) -> float:
     """Return a limit in seconds as a float; what a real cluster would refuse is refused in its words.
 
     Raises:
-        HarnessError: it is not finite, no number, or too small.
+        HarnessError: it is no number, too small, or too large.
     """
     try:
         return check_seconds_in_production(name, value, zero=zero)
@@ -119,8 +118,8 @@ def check_error(what: str, value: object) -> Exception:
     Raises:
         HarnessError: it is neither.
     """
-    error = RuntimeError(value) if isinstance(value, str) else value
-    if not isinstance(error, Exception):
+    error: object = RuntimeError(value) if is_a(value, str) else value
+    if not is_a(error, Exception):
         raise HarnessError(f"{what} takes an exception or its text, not {describe(value)}")
     return error
 

@@ -46,21 +46,20 @@ def is_remote(source: str) -> bool:
     return source.startswith(_REMOTE)
 
 
-def loading_of(model_id: object, model_source: object, loading: object, default_source: str) -> FakeModelLoadingConfig:
+def loading_of(model_id: object, model_source: object, loading: object, *, has_source: bool) -> FakeModelLoadingConfig:
     """Return the ``model_loading_config`` of a config's fields.
 
     Args:
         model_id: the field ``model_id``; ``None`` if it is not given.
-        model_source: the field ``model_source``; ``...`` if it is not given.
+        model_source: the field ``model_source``.
         loading: the field ``model_loading_config``.
-        default_source: the source where nothing says one.
+        has_source: whether ``model_source`` is given, and not the default.
 
     Raises:
         ValueError: what Ray would refuse.
     """
     if loading is None:
-        source = _source(default_source if model_source is ... else model_source)
-        return FakeModelLoadingConfig(_model_id(model_id), source)
+        return FakeModelLoadingConfig(_model_id(model_id), _source(model_source))
     if isinstance(loading, FakeModelLoadingConfig):
         loading = dict(vars(loading))
     if not isinstance(loading, Mapping):
@@ -68,7 +67,7 @@ def loading_of(model_id: object, model_source: object, loading: object, default_
             'model_loading_config= is a mapping, as in {"model_id": ..., "model_source": ...}, not '
             f"{describe(loading)}"
         )
-    if model_source is not ...:
+    if has_source:
         raise ValueError("model_source= and model_loading_config= differ in where they say it; give one")
     given = dict(loading)
     _only("model_loading_config", given, ("model_id", "model_source", "tokenizer_source"))
