@@ -69,6 +69,14 @@ class PlacementGroupError(ServeLLMHooksError):
     """A placement group that the cluster cannot hold. The message says what was asked for and what there is."""
 
 
+class TraceFormatError(ServeLLMHooksError, ValueError):
+    """Saved traces that cannot be read: cut off, of a later version, or something else."""
+
+
+class HookTraceError(ServeLLMHooksError):
+    """A running application whose traces cannot be had: it is not there, or nothing in it runs hooks."""
+
+
 class HookError(ServeLLMHooksError):
     """A hook failed. The hook's own exception is the ``__cause__``.
 

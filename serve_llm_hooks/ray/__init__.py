@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .engine_check import check_engine_args as check_engine_args
     from .hooked import hooked_server as hooked_server
     from .hooks_callback import HooksCallback as HooksCallback
+    from .running import hook_trace as hook_trace
     from .server import LLMServer as LLMServer
 else:  # a checker that sees a __getattr__ takes every name for existing
     _get, __dir__ = _lazy_imports.attach(__name__)

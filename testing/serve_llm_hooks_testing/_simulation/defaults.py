@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from serve_llm_hooks import DownloadMode
 from serve_llm_hooks._replica.cluster import ReplicaDefaults
+from serve_llm_hooks._sources.plan import error_policy
 
 from .engine_args import STREAMING
 from .model_source import is_remote
-
-if TYPE_CHECKING:
-    from serve_llm_hooks._core.options import OnError
 
 
 def defaults_of(config: Any) -> ReplicaDefaults:
@@ -28,10 +26,6 @@ def defaults_of(config: Any) -> ReplicaDefaults:
         mirror = source.model_dump()
     engine_kwargs = config.engine_kwargs
     streams = engine_kwargs.get("load_format") in STREAMING
-    callback = getattr(config, "callback_config", None)
-    on_error: OnError = getattr(config, "on_error", "raise")
-    if callback is not None and not callback.raise_error_on_callback:
-        on_error = "warn"
     runtime_env = config.runtime_env or {}
     return ReplicaDefaults(
         source_id=source_id,
@@ -39,5 +33,5 @@ def defaults_of(config: Any) -> ReplicaDefaults:
         download_model=DownloadMode.NONE if streams else DownloadMode.MODEL_AND_TOKENIZER,
         runtime_env={**runtime_env, "env_vars": dict(runtime_env.get("env_vars") or {})},
         engine_workers=engine_kwargs.get("tensor_parallel_size", 1) * engine_kwargs.get("pipeline_parallel_size", 1),
-        on_error=on_error,
+        on_error=error_policy(config),
     )
