@@ -34,7 +34,10 @@ class FakeCluster(ClusterSettings):
         faults: what fails (``failing_download("node-1")``, …).
         more_engine_args: engine arguments that your vLLM knows and this harness does not (``engine_args.json`` beside
             this file names the version it knows). Others are refused, as in production.
-        real_sleep_limit_s: seconds of real time after which a hook that blocks is reported.
+        real_sleep_limit_s: seconds of real time after which a hook that blocks is reported. What is really at work is
+            waited for ten times as long, before the clock goes on.
+        time_limit_s: virtual seconds after which a start ends with a ``DeadlockError``, because something goes on for
+            ever, such as a heartbeat.
 
     Raises:
         HarnessError: no nodes, a negative time, or a fault on a node that does not exist.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._monitor.monitor import TIME_LIMIT_S
 from ..errors import HarnessError
 from ..faults import check_faults
 from ..placement_group import FakePlacementGroup
@@ -38,6 +39,7 @@ class ClusterSettings:
         faults: Sequence[Fault] = (),
         more_engine_args: Iterable[str] = (),
         real_sleep_limit_s: float = 1.0,
+        time_limit_s: float = TIME_LIMIT_S,
     ) -> None:
         self.node_names: tuple[str, ...] = tuple(f"node-{index}" for index in range(check_count("nodes", nodes)))
         in_default_group = nodes if group_nodes is None else check_count("group_nodes", group_nodes)
@@ -56,5 +58,6 @@ class ClusterSettings:
         self.real_sleep_limit_s: float = check_seconds("real_sleep_limit_s", real_sleep_limit_s)
         if not self.real_sleep_limit_s:
             raise HarnessError("real_sleep_limit_s=0 would report every hook: give a number of seconds above 0")
+        self.time_limit_s: float = check_limit("time_limit_s", time_limit_s)
         self.faults: tuple[Fault, ...] = check_faults(faults, self.node_names)
         self.more_engine_args: frozenset[str] = frozenset(more_engine_args)
