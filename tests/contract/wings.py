@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -321,6 +322,7 @@ def _start_engine(scenario: Scenario, ctx: CallbackCtx, config: Any, started: li
     for fault in scenario.faults:
         if isinstance(fault, f.EngineFailsFault):
             raise fault.error
+    time.sleep(scenario.engine_s)
     engine = config.get_engine_config()
     started.append(
         {
