@@ -49,6 +49,9 @@ class Belongings:
     threads: list[Started[threading.Thread]] = field(default_factory=list)
     processes: list[Started[subprocess.Popen[Any]]] = field(default_factory=list)
 
+    def __bool__(self) -> bool:
+        return bool(self.jobs or self.threads or self.processes)
+
     def jobs_at_work(self, asleep: Mapping[int, Sleeper], *, others_sleep: bool) -> Iterator[Job]:
         """Yield the calls that are at work.
 

@@ -10,14 +10,13 @@ import os
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .bound_names import BoundNames
 from .spinning import forget_readings, note_reading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import ExitStack
 
     from .clock import VirtualClock
@@ -60,14 +59,19 @@ def current_clock() -> VirtualClock | None:
     return None if clock is None or clock.is_over else clock
 
 
-@contextmanager
-def in_run(clock: VirtualClock | None) -> Iterator[None]:
-    """Let the calling thread be in the run that has this clock."""
-    before, _thread.clock = _thread.clock, clock
-    try:
-        yield
-    finally:
-        _thread.clock = before
+class in_run:  # used as contextlib's context managers are, which cost five times as much
+    """Let the calling thread be in the run that has this clock, inside the ``with`` block; ``None``: in no run."""
+
+    __slots__ = ("_before", "_clock")
+
+    def __init__(self, clock: VirtualClock | None) -> None:
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._before, _thread.clock = _thread.clock, self._clock
+
+    def __exit__(self, *exc_info: object) -> None:
+        _thread.clock = self._before
         forget_readings()
 
 

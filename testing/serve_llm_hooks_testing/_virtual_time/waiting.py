@@ -75,7 +75,7 @@ class RealWork:
         self._bystanders = Bystanders(clock.belongings, limit_s)
         self._patience: dict[AtWork, Patience] = {}
         self._waited_s = 0.0  # for which nothing has been charged yet
-        self._running: set[Job] = set()  # in the threads of sync hooks
+        self._hook_jobs = 0  # in the threads of sync hooks
         # asyncio is woken through a socket; a queue takes a quarter of the time, and a hook point has two wake-ups.
         self._wakeups: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
 
@@ -92,16 +92,15 @@ class RealWork:
         def call() -> None:
             if not future.cancelled():
                 job.start()
-                self._running.add(job)
                 try:
                     with in_run(self._clock):
                         job.result = func(*args)
                 except BaseException as error:  # of any kind: the awaiting code decides
                     job.error = error
-                self._running.discard(job)
             self._wakeups.put(job)
 
         self._belongings.jobs.add(job)
+        self._hook_jobs += 1
         thread.pending += 1
         thread.calls.put(call)
 
@@ -117,7 +116,7 @@ class RealWork:
         """
         if self._take_wakeups() or timeout_s == 0:
             return self._poll(0) if self._has_sockets() else []
-        if self._running and self._clock.next_sleeper() is None:  # without looking closer: one is at work
+        if self._hook_jobs and self._clock.next_sleeper() is None:  # one is at work, without looking closer
             events = self._wait_a_slice()
             if events is not None:
                 return events
@@ -163,6 +162,7 @@ class RealWork:
             return
         job.ended = True
         self._belongings.jobs.discard(job)
+        self._hook_jobs -= 1
         job.lane.pending -= 1  # type: ignore[attr-defined]  # a HookThread: only its jobs come here
         future = job.future
         if future is None or future.done():
@@ -184,6 +184,8 @@ class RealWork:
     def _is_held_up(self, until_s: float | None, sockets: Iterable[int]) -> bool:
         """Return whether the clock has to wait for what is at work."""
         clock, limit_s, before = self._clock, self._limit_s, self._patience
+        if until_s is not None and not sockets and not self._belongings and clock.next_sleeper() is None:
+            return False
         if until_s is not None and until_s <= clock.now_s:  # a thread that spins has let time pass
             return False
         waited_s, self._waited_s = self._waited_s, 0.0
@@ -244,7 +246,7 @@ class RealWork:
             begun_s = perf_counter()
             try:
                 self._finish(self._wakeups.get(timeout=seconds))
-                return self._poll(0)
+                return self._poll(0) if sockets else []
             except queue.Empty:
                 events = self._poll(0) if sockets else []
             seconds = min(perf_counter() - begun_s, seconds)
