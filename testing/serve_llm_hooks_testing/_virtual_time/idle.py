@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 # The modules in which threads of the standard library wait for something to do.
 _WAITING = frozenset(("asyncio", "concurrent", "logging", "multiprocessing", "queue", "selectors", "socketserver"))
 # What else may be on the stack of such a thread.
-_LIBRARY = _WAITING | {"contextvars", "http", "socket", "threading", __name__.partition(".")[0]}
+_HARNESS = __name__.partition(".")[0]
+_LIBRARY = _WAITING | {"contextvars", "http", "socket", "threading", _HARNESS}
 _JOINS = ("join", "_wait_for_tstate_lock", "wait")
 _START = threading.Thread.start.__code__
 
@@ -30,6 +31,11 @@ def is_idle(frame: FrameType | None) -> bool:
             return False
         frame = frame.f_back
     return True
+
+
+def is_of_harness(frame: FrameType) -> bool:
+    """Return whether a thread whose innermost frame this is waits in this package, or works for it."""
+    return _module(frame) == _HARNESS
 
 
 def _is_starting(frame: FrameType | None) -> bool:

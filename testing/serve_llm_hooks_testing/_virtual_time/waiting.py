@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 # A limit is waited for in this many slices. A job that is in no hook when it is over gets it again, this often.
 _SLICES = 8
 _EXTRA_LIMITS = 3
-# How often it is looked whether threads that do not say so, subprocesses and sockets are at work still.
-_POLL_S = 0.002
+# How often it is looked whether threads that do not say so, subprocesses and sockets are still at work: at first, and
+# after a few times.
+_POLL_S = 0.001
+_LONGEST_POLL_S = 0.016
 _ROUNDING_S = 1e-9
 # Who else may wake the loop, where nothing is at work that is known: a thread of the test, or of a library in C.
 _SOMEBODY = -1
@@ -72,9 +74,10 @@ class RealWork:
         self._limit_s = limit_s
         self._on_block = on_block
         self._describe_waiting = describe_waiting
-        self._bystanders = Bystanders(clock.belongings, limit_s)
+        self._bystanders = Bystanders(limit_s)
         self._patience: dict[AtWork, Patience] = {}
         self._waited_s = 0.0  # for which nothing has been charged yet
+        self._poll_s = _POLL_S
         self._hook_jobs = 0  # in the threads of sync hooks
         # asyncio is woken through a socket; a queue takes a quarter of the time, and a hook point has two wake-ups.
         self._wakeups: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -116,6 +119,7 @@ class RealWork:
         """
         if self._take_wakeups() or timeout_s == 0:
             return self._poll(0) if self._has_sockets() else []
+        self._poll_s = _POLL_S
         if self._hook_jobs and self._clock.next_sleeper() is None:  # one is at work, without looking closer
             events = self._wait_a_slice()
             if events is not None:
@@ -240,9 +244,10 @@ class RealWork:
         """
         belongings, sockets = self._belongings, self._has_sockets()
         seconds = self._limit_s / _SLICES
+        self._poll_s = min(2 * self._poll_s, _LONGEST_POLL_S)
         if belongings.jobs or belongings.threads or belongings.processes:
             if sockets or belongings.threads or belongings.processes or self._clock.next_sleeper():
-                seconds = min(seconds, _POLL_S)
+                seconds = min(seconds, self._poll_s)
             begun_s = perf_counter()
             try:
                 self._finish(self._wakeups.get(timeout=seconds))
