@@ -36,7 +36,6 @@ from serve_llm_hooks._node.task import PackedHook
 from serve_llm_hooks._replica import nodes as replica_module
 from serve_llm_hooks_testing import FakeCluster, FakePlacementGroup, VirtualLoop
 from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
-from serve_llm_hooks_testing._virtual_time.clock import VirtualClock
 from serve_llm_hooks_testing._virtual_time.sleeper import Sleeper
 from serve_llm_hooks_testing._virtual_time.timer import Timer
 
@@ -310,8 +309,14 @@ def timers_last_in_first_out() -> None:
 @lie("idle_threads_hold_nothing_up")
 def idle_threads_hold_the_clock() -> None:
     """an idle thread holds the clock"""
-    put(belongings_module, "is_idle", lambda frame: False)
-    put(belongings_module.Belongings, "others_at_work", lambda self, asleep: iter(self.threads))
+
+    def all_that_live(self: Any, asleep: Any) -> Any:
+        for each in self.threads:
+            sleeper = asleep.get(each.what.ident)
+            if each.what.is_alive() and (sleeper is None or sleeper.until_s is None):
+                yield each
+
+    put(belongings_module.Belongings, "others_at_work", all_that_live)
     put(patience_module, "MAX_LIMITS", 1e9)
 
 
@@ -331,12 +336,6 @@ def clocks_of_the_system() -> None:
 def _only_to_sleep() -> Any:
     asks = sys._getframe(1).f_code.co_name
     return system_clocks_module.current_clock() if asks == "sleep" else None
-
-
-@lie("an_async_hook_comes_to_its_deadline")
-def times_are_rounded() -> None:
-    """the clock may be a little before a timer that has fired"""
-    put(VirtualClock, "rounded", lambda self, when_s: round(when_s, 9))
 
 
 @lie("a_starting_engine_blocks_the_loop_and_no_thread")
