@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from serve_llm_hooks import HookError, HookRegistry, HookTimeoutError
-from serve_llm_hooks_testing import DeadlockError, FakeCluster, FakeLLMConfig, HarnessWarning
+from serve_llm_hooks_testing import DeadlockError, FakeCluster, FakeLLMConfig, HarnessWarning, call_hook, node_ctx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,6 +176,16 @@ def test_an_async_hook_that_sleeps_blocks_its_loop_and_is_told() -> None:
     assert len(run.notes) == 1
 
 
+def test_a_hook_that_is_called_alone_sleeps_in_virtual_time() -> None:
+    @HookRegistry().hook("on_after_node_download", timeout_s=100)
+    def polls(ctx: NodeCtx) -> None:
+        until_s = time.monotonic() + 99
+        while time.monotonic() < until_s:
+            time.sleep(1)
+
+    call_hook(polls, node_ctx())
+
+
 def test_a_short_sleep_in_an_async_hook_is_not_told() -> None:
     async def blinks(ctx: CallbackCtx) -> None:
         time.sleep(0.05)
@@ -317,6 +327,59 @@ def test_pools_sleep_in_virtual_time(kind: str) -> None:
     run = start(works if kind == "sync" else blocks, real_sleep_limit_s=10)
     assert run.elapsed_s == 3
     assert run.notes == ()
+
+
+@pytest.mark.parametrize(("timeout_s", "ended"), [(10, False), (90, True)])
+def test_a_thread_is_waited_for_as_long_as_the_hook_says(timeout_s: float, ended: bool) -> None:
+    def joins(ctx: CallbackCtx) -> None:
+        thread = threading.Thread(target=time.sleep, args=(60,))
+        thread.start()
+        thread.join(timeout_s)
+        ctx.custom_data["ended"] = not thread.is_alive()
+
+    run = start(joins)
+    assert noted(run) == {"ended": ended}
+    assert run.elapsed_s == (60 if ended else 10)
+
+
+def test_a_lock_is_waited_for_while_its_holder_sleeps() -> None:
+    def locks(ctx: CallbackCtx) -> None:
+        lock, held = threading.Lock(), threading.Event()
+
+        def hold() -> None:
+            with lock:
+                held.set()
+                time.sleep(5)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        with lock:
+            pass
+        thread.join()
+
+    assert start(locks).elapsed_s == 5
+
+
+def test_a_condition_may_be_notified_and_time_out() -> None:
+    def waits(ctx: CallbackCtx) -> None:
+        condition, seen = threading.Condition(), list[bool]()
+
+        def notify() -> None:
+            time.sleep(3)
+            with condition:
+                condition.notify_all()
+
+        threading.Thread(target=notify).start()
+        with condition:
+            seen.append(condition.wait(10))
+            seen.append(condition.wait(10))
+            seen.append(condition.wait_for(lambda: False, timeout=10))
+        ctx.custom_data["seen"] = seen
+
+    run = start(waits)
+    assert noted(run) == {"seen": [True, False, False]}
+    assert run.elapsed_s == 23
 
 
 def test_an_event_is_waited_for_in_virtual_time() -> None:

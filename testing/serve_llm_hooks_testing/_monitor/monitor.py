@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .._virtual_time.idle import is_idle
 from .._virtual_time.locations import locate_thread
+from .._virtual_time.locks import waits_for_lock
 from .._virtual_time.loop import VirtualLoop
 
 if TYPE_CHECKING:
@@ -116,4 +117,5 @@ class Monitor:
 
 
 def _is_at_work(thread: threading.Thread) -> bool:
-    return thread.is_alive() and not is_idle(sys._current_frames().get(thread.ident or 0))
+    frame = sys._current_frames().get(thread.ident or 0)
+    return thread.is_alive() and not is_idle(frame) and not waits_for_lock(thread.native_id)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .idle import is_idle
 
 if TYPE_CHECKING:
     import subprocess
+    import threading
     from collections.abc import Iterator, Mapping
 
     from .job import Job
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from .sleeper import Sleeper
 
 
-WhatT = TypeVar("WhatT", threading.Thread, "subprocess.Popen[Any]")
+WhatT = TypeVar("WhatT")
 
 
 @dataclass(eq=False, frozen=True)
@@ -47,7 +49,7 @@ class Belongings:
 
     jobs: set[Job] = field(default_factory=set)
     threads: list[Started[threading.Thread]] = field(default_factory=list)
-    processes: list[Started[subprocess.Popen[Any]]] = field(default_factory=list)
+    processes: list[Started[subprocess.Popen[Any] | BaseProcess]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.jobs or self.threads or self.processes)
@@ -97,6 +99,8 @@ class Belongings:
 
 def _is_running(process: Any) -> bool:
     """Return whether a subprocess has not ended, and leave it to its owner to take note of that."""
+    if isinstance(process, BaseProcess):
+        return not connection.wait([process.sentinel], timeout=0)
     if process.returncode is not None:
         return False
     if not hasattr(os, "waitid"):  # on Windows, asking changes nothing

@@ -14,6 +14,8 @@ _WAITING = frozenset(("asyncio", "concurrent", "logging", "multiprocessing", "qu
 _HARNESS = __name__.partition(".")[0]
 _LIBRARY = _WAITING | {"contextvars", "http", "socket", "threading", _HARNESS}
 _JOINS = ("join", "_wait_for_tstate_lock", "wait")
+# asyncio's thread that waits for a subprocess, and then tells the event loop.
+_WAITS_FOR_PROCESS = "_do_waitpid"
 _START = threading.Thread.start.__code__
 
 
@@ -27,7 +29,7 @@ def is_idle(frame: FrameType | None) -> bool:
     if module not in _WAITING:
         return False
     while frame is not None:
-        if _module(frame) not in _LIBRARY:
+        if _module(frame) not in _LIBRARY or frame.f_code.co_name == _WAITS_FOR_PROCESS:
             return False
         frame = frame.f_back
     return True

@@ -20,7 +20,7 @@ class Job:
         lane_size: how many calls the lane makes at the same time.
         is_awaited: whether it is for the event loop, and not for another thread.
         future: what the event loop gets of it.
-        thread_id: the thread that makes the call, or 0: it has not begun, or is in another process.
+        thread_id, native_id: the thread that makes the call, or 0: it has not begun, or is in another process.
         extra_limits: how often it was given more time because it was in no hook.
         is_reported: whether it has been reported as one that blocks.
     """
@@ -30,6 +30,7 @@ class Job:
     is_awaited: bool = True
     future: asyncio.Future[Any] | None = None
     thread_id: int = 0
+    native_id: int = 0
     result: Any = None
     error: BaseException | None = None
     started: bool = False
@@ -44,7 +45,8 @@ class Job:
 
     def start(self) -> None:
         """Note that the calling thread begins the call."""
-        self.thread_id, self.started = threading.get_ident(), True
+        self.thread_id, self.native_id = threading.get_ident(), threading.get_native_id()
+        self.started = True
 
 
 class PoolCall:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from .locks import LockWatch
 
 MAX_LIMITS = 10
 """What is at work is waited for this many limits. After that the clock goes on as if it never came back."""
@@ -16,11 +18,13 @@ class Patience:
         since_s: the virtual time at which it was seen to be at work.
         waited_s: the real seconds for which it has been waited for since.
         is_told: whether it is known that the clock went on without it.
+        locks: tells whether its thread waits for a lock.
     """
 
     since_s: float
     waited_s: float = 0.0
     is_told: bool = False
+    locks: LockWatch = field(default_factory=LockWatch)
 
     def is_over(self, until_s: float | None, limit_s: float) -> bool:
         """Return whether the clock may go on without it.

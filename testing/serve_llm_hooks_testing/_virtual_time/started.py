@@ -7,7 +7,9 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from .belongings import Started
 from .job import Job, PoolCall
@@ -22,8 +24,11 @@ if TYPE_CHECKING:
     from .clock import VirtualClock
 
 _real_start = threading.Thread.start
+_real_join = threading.Thread.join
 _real_submit = ThreadPoolExecutor.submit
 _real_popen = subprocess.Popen.__init__
+_real_process_start = BaseProcess.start
+_ended: WeakKeyDictionary[threading.Thread, threading.Event] = WeakKeyDictionary()  # of threads of runs
 
 
 def pool_call(clock: VirtualClock, pool: Executor, job: Job, function: Callable[..., Any]) -> PoolCall:
@@ -49,19 +54,28 @@ def _start(self: threading.Thread) -> None:
     caller = sys._getframe(1)
     is_own = is_own_frame(caller)  # our own threads are in no run, and end by themselves
     if not is_own:
-        self.run = _in_run(clock, self.run)  # type: ignore[method-assign]  # of this one thread
+        ended = _ended[self] = threading.Event()
+        self.run = _in_run(clock, self.run, ended)  # type: ignore[method-assign]  # of this one thread
     with in_run(None):  # it waits, really, until the thread is there
         _real_start(self)
     if not is_own:
         clock.belongings.threads.append(Started(self, f"thread {self.name!r}", locate_frame(caller)))
 
 
-def _in_run(clock: VirtualClock, function: Callable[[], None]) -> Callable[[], None]:
+def _join(self: threading.Thread, timeout: float | None = None) -> None:
+    """Wait until a thread ends, as ``threading.Thread.join``; in a run, a timeout is virtual."""
+    ended = _ended.get(self)
+    if timeout is None or timeout <= 0 or ended is None or current_clock() is None or ended.wait(timeout):
+        _real_join(self, None if timeout is not None and ended is not None and ended.is_set() else timeout)
+
+
+def _in_run(clock: VirtualClock, function: Callable[[], None], ended: threading.Event) -> Callable[[], None]:
     def run() -> None:
         try:
             with in_run(clock):
                 function()
         finally:
+            ended.set()
             clock.wake_loop()
 
     return run
@@ -83,12 +97,23 @@ def _popen(self: Any, *args: Any, **kwargs: Any) -> None:
         clock.belongings.processes.append(Started(self, f"process {self.pid}", locate_frame(sys._getframe(1))))
 
 
+def _start_process(self: BaseProcess) -> None:
+    """Start a process, as ``multiprocessing.Process.start``; in a run, its clock waits for it."""
+    _real_process_start(self)
+    clock, caller = current_clock(), sys._getframe(1)
+    is_of_pool = str(caller.f_globals.get("__name__", "")).startswith(("concurrent.", "multiprocessing."))
+    if clock is not None and not is_of_pool:
+        clock.belongings.processes.append(Started(self, f"process {self.pid}", locate_frame(caller)))
+
+
 def install_notes_of_started(undo: ExitStack) -> None:
     """Note what threads of runs start, until ``undo`` is closed."""
     for owner, name, new in (
         (threading.Thread, "start", _start),
+        (threading.Thread, "join", _join),
         (ThreadPoolExecutor, "submit", _submit),
         (subprocess.Popen, "__init__", _popen),
+        (BaseProcess, "start", _start_process),
     ):
         undo.callback(setattr, owner, name, getattr(owner, name))
         setattr(owner, name, new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -34,6 +35,8 @@ _EXTRA_LIMITS = 3
 _POLL_S = 0.001
 _LONGEST_POLL_S = 0.016
 _ROUNDING_S = 1e-9
+# A thread that is at work for so long may only wait for a lock.
+_LOOK_FOR_LOCKS_S = 0.01
 # Who else may wake the loop, where nothing is at work that is known: a thread of the test, or of a library in C.
 _SOMEBODY = -1
 
@@ -203,7 +206,8 @@ class RealWork:
             patience.waited_s += waited_s
             if isinstance(thing, Job) and not thing.is_reported and patience.waited_s >= limit_s - _ROUNDING_S:
                 self._report(thing, patience)
-        if any(not patience.is_over(until_s, limit_s) for patience in self._patience.values()):
+        busy = [patience for thing, patience in self._patience.items() if not self._is_at_a_lock(thing, patience)]
+        if any(not patience.is_over(until_s, limit_s) for patience in busy):
             return True
         if until_s is not None and self._bystanders.may_wake(clock.next_sleeper(), until_s, waited_s):
             return True
@@ -211,10 +215,24 @@ class RealWork:
             self._tell_given_up()
         return False
 
+    def _is_at_a_lock(self, thing: AtWork, patience: Patience) -> bool:
+        """Return whether a thread waits for another one, in C, as in ``with lock:``."""
+        if patience.waited_s < _LOOK_FOR_LOCKS_S or isinstance(thing, int):
+            return False
+        if isinstance(thing, Job):
+            may_wait = thing.started and self._clock.next_sleeper() is not None  # for a thread that sleeps
+            is_there = may_wait and patience.locks.sees_wait(thing.thread_id, thing.native_id)
+        else:
+            what = thing.what
+            is_there = isinstance(what, threading.Thread) and patience.locks.sees_wait(what.ident or 0, what.native_id)
+        if is_there:
+            patience.waited_s = _LOOK_FOR_LOCKS_S
+        return is_there
+
     def _tell_given_up(self) -> None:
         """Keep a note of what is at work although the clock goes on."""
         for thing, patience in self._patience.items():
-            if not patience.is_told and not isinstance(thing, Job):
+            if not patience.is_told and not isinstance(thing, Job) and patience.waited_s >= self._limit_s - _ROUNDING_S:
                 patience.is_told = True
                 self.given_up.append(self._describe_waiting() if isinstance(thing, int) else str(thing))
 
