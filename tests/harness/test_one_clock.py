@@ -437,6 +437,45 @@ def test_futures_are_waited_for_in_virtual_time() -> None:
     assert run.elapsed_s == 60
 
 
+def test_an_event_loop_in_a_thread_goes_with_virtual_time() -> None:
+    async def starts_a_loop(ctx: CallbackCtx) -> None:
+        seen: list[float] = []
+        begun_s = time.monotonic()
+
+        async def tick() -> None:
+            for _ in range(3):
+                await asyncio.sleep(5)
+                seen.append(time.monotonic() - begun_s)
+
+        thread = threading.Thread(target=lambda: asyncio.run(tick()))
+        thread.start()
+        await asyncio.sleep(12)
+        seen.append(time.monotonic() - begun_s)
+        await asyncio.to_thread(thread.join)
+        ctx.custom_data["seen"] = seen
+
+    run = start(starts_a_loop)
+    assert noted(run)["seen"] == [5, 10, 12, 15]
+    assert run.elapsed_s == 15
+
+
+def test_so_does_one_that_runs_for_ever_and_is_given_work() -> None:
+    def gives_work(ctx: CallbackCtx) -> None:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        nap = asyncio.run_coroutine_threadsafe(asyncio.sleep(4, "rested"), loop)
+        ctx.custom_data["result"] = nap.result(timeout=10)
+        time.sleep(100)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+    run = start(gives_work)
+    assert noted(run) == {"result": "rested"}
+    assert run.elapsed_s == 104
+
+
 _done = threading.Event()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .._virtual_time.started import install_notes_of_started
 from .._virtual_time.system_clocks import in_run, install_clocks
+from .._virtual_time.thread_loops import install_thread_loops
 from .._virtual_time.waits import install_waits
 from .monitor import TIME_LIMIT_S, Monitor
 from .ray_guard import RayGuard
@@ -60,6 +61,7 @@ def _instrument() -> None:
 
     install_clocks(_instruments)
     install_waits(_instruments)
+    install_thread_loops(_instruments)
     install_notes_of_started(_instruments)
     ray_guard = RayGuard()
     ray_guard.install()

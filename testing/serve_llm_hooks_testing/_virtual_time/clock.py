@@ -6,6 +6,7 @@ import heapq
 import itertools
 import math
 import threading
+from contextlib import contextmanager
 from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from .belongings import Belongings
 from .sleeper import Sleeper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # Virtual times are sums of floats: they are kept in whole nanoseconds, so that 0.1 and 0.2 are 0.3.
 _DIGITS = 9
@@ -53,6 +54,11 @@ class VirtualClock:
         self._sleepers: list[Sleeper] = []  # a heap of those that wait for a time
         self._lock = threading.Lock()
 
+    @property
+    def is_loop_thread(self) -> bool:
+        """Whether the calling thread is the event loop's own."""
+        return threading.get_ident() == self._loop_thread_id
+
     def next_order(self) -> int:
         """Return the place of a timer among all that are due at its time: first made, first due."""
         return next(self._order)
@@ -77,10 +83,16 @@ class VirtualClock:
 
     def sleep(self, sleeper: Sleeper) -> None:
         """Sleep in the calling thread until the sleeper is awake."""
-        thread_id = threading.get_ident()
-        if thread_id == self._loop_thread_id:
+        if self.is_loop_thread:
             self._sleep_in_loop(sleeper)
             return
+        with self.asleep_in_c(sleeper):
+            sleeper.wait()
+
+    @contextmanager
+    def asleep_in_c(self, sleeper: Sleeper) -> Iterator[None]:
+        """Let the calling thread be asleep in the ``with`` block, which it leaves when the sleeper is awake."""
+        thread_id = threading.get_ident()
         with self._lock:
             if not self.is_over:
                 if sleeper.until_s is not None:
@@ -90,9 +102,10 @@ class VirtualClock:
                 sleeper.wake(by_clock=True)
         self.wake_loop()
         try:
-            sleeper.wait()
+            yield
         finally:
             self.asleep.pop(thread_id, None)
+            sleeper.wake()
 
     def next_sleeper(self) -> Sleeper | None:
         """Return the thread that wakes up next, of those that wait for a time."""

@@ -231,10 +231,14 @@ class RealWork:
 
     def _tell_given_up(self) -> None:
         """Keep a note of what is at work although the clock goes on."""
+        told = []
         for thing, patience in self._patience.items():
-            if not patience.is_told and not isinstance(thing, Job) and patience.waited_s >= self._limit_s - _ROUNDING_S:
+            is_quick = patience.waited_s < self._limit_s - _ROUNDING_S  # or at a lock
+            if not (patience.is_told or is_quick or isinstance(thing, Job)):
                 patience.is_told = True
-                self.given_up.append(self._describe_waiting() if isinstance(thing, int) else str(thing))
+                told.append(self._describe_waiting() if isinstance(thing, int) else str(thing))
+        if told:
+            self.given_up.append("; ".join(dict.fromkeys(told)))
 
     def _report(self, job: Job, patience: Patience) -> None:
         """Report a job that has reached the limit, or give it the limit again if it is in no hook."""
