@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from serve_llm_hooks._core.messages import counted, did_you_mean
+from serve_llm_hooks._core.messages import counted, did_you_mean, text_of
 from serve_llm_hooks._core.points import HOOK_NAMES, HOOK_POINTS
 
 from .errors import HarnessError
@@ -163,7 +163,7 @@ class _Named:
         self.name = name
         self._run = run
         known = [*run.hooks, *run.known_hooks()]
-        self._path = "" if name in HOOK_POINTS else _resolve(name, known)
+        self._path = "" if name in HOOK_POINTS else resolve_hook(name, known)
         self._points: list[str] = [hook.point for hook in known if hook.path == self._path] or [name]
         self._is_for_model = not self._path or any(hook.path == self._path for hook in run.hooks)
 
@@ -171,7 +171,8 @@ class _Named:
         """Return whether a call is one of these hooks."""
         if not self._path:
             return event.point == self.name
-        return event.hook == self._path or event.hook.startswith(f"{self._path}(")  # with the hook's parameters
+        # With the hook's parameters, or the number of one that is written alike.
+        return event.hook == self._path or event.hook.startswith((f"{self._path}(", f"{self._path}#"))
 
     def calls(self) -> list[int]:
         """Return the positions of their calls in the trace."""
@@ -189,9 +190,9 @@ class _Named:
     def why_not(self) -> str:
         """Return the reason why they did not run, as the end of a sentence."""
         run = self._run
-        if self.failed_before():
+        if run.error is not None and self.failed_before():
             where = f", at {run.reached}" if run.reached else ""
-            first_line = f"{type(run.error).__name__}: {run.error}".partition("\n")[0]
+            first_line = f"{type(run.error).__name__}: {text_of(run.error)}".partition("\n")[0]
             return f", because the run had failed before{where}: {first_line}"
         did_not = next((event for event in run.trace if not event.ran and self.matches(event)), None)
         if did_not is not None:
@@ -199,7 +200,7 @@ class _Named:
         return "" if self._is_for_model else f" (it is not for model {run.model_id!r})"
 
 
-def _resolve(name: str, hooks: Sequence[Hook]) -> str:
+def resolve_hook(name: str, hooks: Sequence[Hook]) -> str:
     """Return the path of the hook that a name stands for.
 
     Raises:
@@ -246,5 +247,5 @@ def _timeline(run: FakeRun, marks: dict[int, str]) -> list[str]:
     """Return a line for each call, with its mark."""
     lines = [f"{marks.get(index, ''):>3} {_call(event)}" for index, event in enumerate(run.trace)]
     if run.error is not None:
-        lines.append(f"    then the run failed: {type(run.error).__name__}: {run.error}")
+        lines.append(f"    then the run failed: {type(run.error).__name__}: {text_of(run.error)}")
     return lines or ["    (no hook ran)"]
