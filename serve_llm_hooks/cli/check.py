@@ -52,7 +52,7 @@ def _checked(model: Model) -> dict[str, Any]:
             not_checked = [
                 name for name in _NOT_TAKEN if fields.get(name) and (name != _NOT_TAKEN[-1] or model.needs_ray)
             ]
-            refs = list(fields.get("hooks") or ())
+            refs: list[Any] = list(fields.get("hooks") or ())
             if fields.get("callback"):
                 refs.append({"hook": fields["callback"], "kwargs": fields.get("callback_kwargs") or {}})
             if refs:
