@@ -412,6 +412,9 @@ class GlobalState:
             ...: ...,
         }
 """,
+    "ray._common.ray_option_utils": """
+_task_only_options = {"_generator_backpressure_num_objects": ..., ...: ...}  # ray/prewarm.py
+""",
     "ray._private.ray_constants": """
 DEBUG_AUTOSCALING_STATUS = "__autoscaling_status"
 """,
