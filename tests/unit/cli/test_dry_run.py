@@ -173,7 +173,7 @@ def test_a_check_that_finds_nothing(cli: Cli, write_module: Write, write_yaml: W
     for target in ("acme_hooks", "config.yaml"):
         answer = cli("check", target)
         assert answer.code == 0, answer.out
-        assert "no problem found in 7 runs" in answer.out
+        assert "no problem found in " in answer.out
         assert "warning" not in answer.out
 
 
