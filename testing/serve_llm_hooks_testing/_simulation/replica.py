@@ -41,14 +41,13 @@ def run_replica(settings: ClusterSettings, config: Any) -> FakeRun:
         _check_config_pickles(config)
     except HookPickleError as error:
         return ReplicaStart(str(config.model_id), settings.node_names).end(error, 0.0)
-    with monitored_loop(settings.real_sleep_limit_s) as monitor:
+    with monitored_loop(settings.real_sleep_limit_s, settings.time_limit_s) as monitor:
         cluster = SimulatedCluster(settings, monitor.loop.time)
         try:
             run = monitor.loop.run_until_complete(_start_until_alive(cluster, config))
         except DeadlockError as error:
             run = cluster.start.end(error, cluster.clock())
-    if run.error is not None:
-        monitor.note_skipped_waits()
+    monitor.note_skipped_waits()
     run.notes = tuple(monitor.notes)
     run.unstruck = tuple(fault for fault in settings.faults if fault not in cluster.triggered)
     return run

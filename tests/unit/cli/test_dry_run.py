@@ -60,6 +60,13 @@ def test_the_timeline_of_a_start(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("config")
+def test_many_nodes_that_do_the_same_are_one_line(cli: Cli) -> None:
+    lines = cli("dry-run", "config.yaml", "--nodes", 100).out.splitlines()
+    assert len(lines) == 4
+    assert "100 nodes" in lines[2]
+
+
+@pytest.mark.usefixtures("config")
 def test_a_download_that_fails(cli: Cli) -> None:
     answer = cli("dry-run", "config.yaml", "--fail", "download:node-2")
     assert answer.code == 1
