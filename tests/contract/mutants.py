@@ -39,6 +39,7 @@ from serve_llm_hooks._replica import nodes as replica_module
 from serve_llm_hooks._replica.ask import PlainRequest
 from serve_llm_hooks_testing import FakeCluster, FakePlacementGroup, VirtualLoop
 from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
+from serve_llm_hooks_testing._virtual_time.locks import LockWatch
 from serve_llm_hooks_testing._virtual_time.sleeper import Sleeper
 from serve_llm_hooks_testing._virtual_time.timer import Timer
 
@@ -316,17 +317,18 @@ def idle_threads_hold_the_clock() -> None:
     def all_that_live(self: Any, asleep: Any) -> Any:
         for each in self.threads:
             sleeper = asleep.get(each.what.ident)
-            if each.what.is_alive() and (sleeper is None or sleeper.until_s is None):
+            if each.what.is_alive() and (sleeper is None or sleeper.is_awake or sleeper.until_s is None):
                 yield each
 
     put(belongings_module.Belongings, "others_at_work", all_that_live)
     put(patience_module, "MAX_LIMITS", 1e9)
+    put(LockWatch, "sees_wait", lambda self, thread_id, native_id: False)
 
 
 @lie("a_subprocess_is_waited_for_within_a_timeout")
-def subprocesses_take_no_time() -> None:
-    """the clock goes on while a subprocess is at work"""
-    put(belongings_module, "_is_running", lambda process: False)
+def others_at_work_are_not_waited_for() -> None:
+    """the clock goes on while a hook's subprocesses and threads are at work"""
+    put(belongings_module.Belongings, "others_at_work", lambda self, asleep: iter(()))
 
 
 @lie("a_hook_that_backs_off_takes_as_long_on_every_clock")
