@@ -90,6 +90,7 @@ class NodeCtx(Checked):
         download_model: what this node is about to download; a hook before the download may change it.
         custom_data: a copy of the replica's; what a hook adds is in ``ctx.nodes[node_id].custom_data`` there.
         model_path: where this node has the model, after the download. A hook that fetched or moved it sets it.
+        error: in ``on_node_failure``, the exception that ended the work here (read-only).
 
     Example:
         >>> NodeCtx(model_id="m", node_id="n1").download_model
@@ -105,6 +106,7 @@ class NodeCtx(Checked):
     load_llm_config: Final[Callable[[], Any] | None] = field(default=None, metadata={"kind": "read-only"})
     address: Final[str] = checked_field("read-only", "")
     hostname: Final[str] = checked_field("read-only", "")
+    error: Final[Exception | None] = checked_field("read-only")
 
     def __repr__(self) -> str:
         """Name the model and the node; the fields hold secrets."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import close, set_read_only
 from .._core.errors import HookLoadError, PlacementGroupError, ServeLLMHooksError, reraise_if_not_a_failure
-from .._core.messages import describe, is_small, one_line
+from .._core.messages import describe, one_line
 from .._core.registry import HookRegistry, registry
 from .._core.results import InitializeNodeOutput
 from .._observe.announce import announce
+from .._observe.clean_up import log_error, run_each
 from .._observe.progress import Progress
 from .._sources.select import hooks_of_config, select
 from .nodes import Nodes
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from .._core.context import CallbackCtx
     from .._core.trace import Trace
     from .cluster import Cluster
-
-
-logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 
 @asynccontextmanager
@@ -148,19 +144,11 @@ class Initialization:
             seen = ServeLLMHooksError(f"the start of model {start.model_id!r} was ended by {one_line(error)}")
             seen.__cause__ = error
         set_read_only(self.ctx, error=seen)
-        _log_error("model %r: the start failed: %s", start.model_id, one_line(error))
+        log_error("model %r: the start failed: %s", start.model_id, one_line(error))
         start.record_disabled("on_failure")
-        for hook in start.selection.by_point["on_failure"]:  # one by one: each has its clean-up to do
-            try:
-                with start.progress.waiting_for(f"{hook.ref} at on_failure"):
-                    await start.dispatcher.run_point([hook], self.ctx)
-            except Exception as other:
-                _log_error("%s (the first error is raised)", other, error=other)
-
-
-def _log_error(line: str, *args: object, error: BaseException | None = None) -> None:
-    with contextlib.suppress(Exception):  # a log handler that fails must not keep on_failure from running
-        logger.error(line, *args, exc_info=error if error is not None and is_small(error) else None)
+        with start.progress.waiting_for(lambda: f"{self.trace.running or 'hooks'} at on_failure"):
+            hooks = start.selection.by_point["on_failure"]
+            await run_each(start.dispatcher, hooks, self.ctx, consequence="the first error is raised")
 
 
 def _begin(llm_config: Any, cluster: Cluster, hooks: HookRegistry | None) -> Initialization:

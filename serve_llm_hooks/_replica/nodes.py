@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
-_NODE_POINTS: tuple[HookName, ...] = tuple(point.name for point in HOOK_POINTS.values() if point.on_node)
+_STEPS: tuple[HookName, ...] = tuple(
+    point.name for point in HOOK_POINTS.values() if point.on_node and point.during == "start"
+)
+_AFTER_FAILURE: tuple[HookName, ...] = tuple(
+    point.name for point in HOOK_POINTS.values() if point.on_node and point.during == "failure"
+)
 
 
 class Nodes:
@@ -68,15 +73,14 @@ class Nodes:
             return
         tasks = self._tasks(new)
         for node_id in new:
-            start.record_disabled(_NODE_POINTS[0], start.cluster.node(node_id))
+            start.record_disabled(_STEPS[0], start.cluster.node(node_id))
         sent = [task for task in tasks.values() if task is not None]
         reports, failures = await run_on_nodes(start.cluster, sent, start.ctx.runtime_env, start.progress)
         for node_id in new:
             result = self._result(node_id, reports.get(node_id), failures, was_sent=tasks[node_id] is not None)
             self._results[node_id] = result
-            if result.error is None:
-                for point in _NODE_POINTS[1:]:
-                    start.record_disabled(point, start.cluster.node(node_id))
+            for point in _AFTER_FAILURE if result.error else _STEPS[1:]:
+                start.record_disabled(point, start.cluster.node(node_id))
         set_read_only(start.ctx, nodes=MappingProxyType(self._results))
         failed = [node_id for node_id in new if node_id in failures]
         if failed:
@@ -131,7 +135,8 @@ class Nodes:
         start = self._start
         hooks = start.selection.on_nodes
         mirror = start.defaults.mirror
-        busy = [node_id for node_id in node_ids if hooks or wants_download(mirror, self._mode(node_id))]
+        steps = any(hook.point in _STEPS for hook in hooks)  # without any, and a download, there is nothing to fail
+        busy = [node_id for node_id in node_ids if steps or wants_download(mirror, self._mode(node_id))]
         if not busy:
             return dict.fromkeys(node_ids)
         packed_hooks = pack_hooks(hooks)

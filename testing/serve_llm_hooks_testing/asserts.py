@@ -183,7 +183,7 @@ class _Named:
             return False
         order = list(HOOK_POINTS)
         reached = order.index(self._run.reached) if self._run.reached else -1
-        points = [point for point in self._points if point != "on_failure"]
+        points = [point for point in self._points if HOOK_POINTS[point].during != "failure"]
         return bool(points) and all(order.index(point) >= reached for point in points)
 
     def why_not(self) -> str:

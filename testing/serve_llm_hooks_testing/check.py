@@ -197,8 +197,10 @@ def _add_failures(scenario: Scenario, run: FakeRun, found: HookCheck) -> None:
         for error in errors:
             found.add(str(error), scenario.name)
     for event in run.trace:
-        if event.point == "on_failure" and event.ran and event.outcome not in ("ok", "cancelled"):
-            found.add(f"hook {event.hook} fails at on_failure, so it cleans nothing up: {event.detail}", scenario.name)
+        cleans_up = HOOK_POINTS[event.point].during == "failure"
+        if cleans_up and event.ran and event.outcome not in ("ok", "cancelled"):
+            what = f"hook {event.hook} fails at {event.point}, so it cleans nothing up: {event.detail}"
+            found.add(what, scenario.name)
         elif event.outcome == "warned":
             found.add(
                 f"hook {event.hook} fails at {event.point} (on_error='warn' hides it): {event.detail}", scenario.name

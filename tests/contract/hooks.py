@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HookRegistry, skip
@@ -107,6 +111,12 @@ def after_init(ctx: CallbackCtx) -> None:
     note(ctx, "points so far", list(dict.fromkeys(event.point for event in ctx.trace)))
 
 
+@hook("on_node_failure")
+def node_failure(ctx: NodeCtx) -> None:
+    assert ctx.error is not None
+    note(ctx, "node failure", [type(ctx.error).__name__, ctx.error.__cause__ is not None, ctx.model_path])
+
+
 @hook("on_failure")
 def failure(ctx: CallbackCtx) -> None:
     note(ctx, "failure", [type(ctx.error).__name__, ctx.engine is not None])
@@ -115,7 +125,8 @@ def failure(ctx: CallbackCtx) -> None:
 
 EVERY_POINT: list[Any] = [
     before_init, custom_init, before_download, before_node_second, before_node_first, after_node, after_download,
-    after_placement_group, before_engine_init, after_engine_init, after_init, failure,
+    after_placement_group, before_engine_init, after_engine_init, after_init, node_failure,
+    failure,
 ]  # fmt: skip
 
 # -- vetoes -----------------------------------------------------------------------------------------------------------
@@ -553,6 +564,57 @@ async def never_ends_but_on_second(ctx: NodeCtx) -> None:
 async def never_ends_on_second(ctx: NodeCtx) -> None:
     if slot(ctx) == 1:
         await asyncio.sleep(1000)
+
+
+# -- clean-up on nodes ------------------------------------------------------------------------------------------------
+
+
+@hook("on_before_init")
+def make_a_folder(ctx: CallbackCtx) -> None:
+    ctx.custom_data["folder"] = tempfile.mkdtemp()
+
+
+@hook("on_before_node_download")
+async def works_until_second_fails(ctx: NodeCtx) -> None:
+    await asyncio.sleep(0.5)
+    if slot(ctx) == 1:
+        raise OSError("the first to fail")
+    Path(ctx.custom_data["folder"], f"{slot(ctx)} works").touch()
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        Path(ctx.custom_data["folder"], f"{slot(ctx)} is cancelled").touch()
+
+
+@hook("on_node_failure")
+async def cleans_up_but_third_is_too_slow(ctx: NodeCtx) -> None:
+    folder = Path(ctx.custom_data.pop("folder"))
+    (folder / f"{slot(ctx)} cleans up after {type(ctx.error).__name__}").touch()
+    await asyncio.sleep(100 if slot(ctx) == 2 else 0.1)
+    (folder / f"{slot(ctx)} is clean").touch()
+
+
+@hook("on_failure")
+def look_into_the_folder(ctx: CallbackCtx) -> None:
+    folder = ctx.custom_data.pop("folder")
+    note(ctx, "in the folder", sorted(os.listdir(folder)))
+    shutil.rmtree(folder)
+
+
+@hook("on_node_failure")
+def node_clean_up_that_fails(ctx: NodeCtx) -> None:
+    note(ctx, "tried")
+    raise RuntimeError("no clean-up today")
+
+
+@hook("on_node_failure")
+async def node_clean_up_after_that(ctx: NodeCtx) -> None:
+    note(ctx, "the error stays", type(ctx.error).__name__)
+
+
+@hook("on_before_node_download", timeout_s=0.3)
+def blocks_its_thread(ctx: NodeCtx) -> None:
+    time.sleep(20)
 
 
 # -- the engine -------------------------------------------------------------------------------------------------------

@@ -679,6 +679,90 @@ def a_hook_that_raises_does_so_whatever_the_config_says(told: Told) -> None:
     node_errors(told, "HookError", "node-0")
 
 
+# -- clean-up on nodes ------------------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.breaks_on_second, h.node_failure, h.failure]))
+def a_node_that_fails_cleans_up_and_the_others_do_not(told: Told) -> None:
+    node_errors(told, "HookError", "node-1")
+    assert [ran(told, node) for node in NODES] == [
+        ["breaks_on_second"],
+        ["breaks_on_second", "node_failure"],
+        ["breaks_on_second"],
+    ]
+    assert notes(told, "node-1") == {"node failure": ["HookError", True, "/contract/model"]}
+    assert told["each in a process of its own"]
+
+
+@scenario(Model([h.node_failure], source=BUCKET), group=2, faults=[failing_download("node-1")])
+def a_node_cleans_up_after_a_download_that_fails(told: Told) -> None:
+    node_errors(told, "DownloadError", "node-1")
+    assert notes(told, "node-1")["node failure"][0] == "DownloadError"
+    assert ran(told, "node-0") == []
+
+
+@scenario(Model([h.node_failure]), group=2)
+def where_a_node_has_nothing_to_do_it_has_nothing_to_clean_up(told: Told) -> None:
+    went_well(told)
+    assert {node["worked"] for node in told["nodes"].values()} == {False}
+
+
+@scenario(Model([h.blocks_its_thread, h.node_failure]), group=1)
+def a_node_cleans_up_beside_a_hook_that_blocks(told: Told) -> None:
+    node_errors(told, "HookTimeoutError", "node-0")
+    assert ran(told, "node-0") == ["blocks_its_thread", "node_failure"]
+
+
+@scenario(Model([h.answer_with_a_lock, h.node_failure]), group=1)
+def a_node_cleans_up_where_its_data_cannot_leave_it(told: Told) -> None:
+    node_errors(told, "HookPickleError", "node-0")
+    assert ran(told, "node-0") == ["answer_with_a_lock", "node_failure"]
+
+
+@scenario(Model([h.breaks_on_second, h.node_failure, h.node_clean_up_that_fails, h.node_clean_up_after_that]), group=2)
+def a_failing_clean_up_on_a_node_changes_nothing(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-1")
+    assert error["hook"] == "tests.contract.hooks:breaks_on_second"
+    assert ran(told, "node-1")[1:] == ["node_failure", "node_clean_up_that_fails", "node_clean_up_after_that"]
+    assert notes(told, "node-1")["the error stays"] == "HookError"
+
+
+@scenario(
+    Model([h.make_a_folder, h.works_until_second_fails, h.cleans_up_but_third_is_too_slow, h.look_into_the_folder]),
+    node_grace_s=1.0,
+)
+def nodes_that_are_cancelled_clean_up_within_three_seconds(told: Told) -> None:
+    node_errors(told, "HookError", "node-1")
+    assert notes(told)["in the folder"] == [
+        "0 cleans up after ServeLLMHooksError",
+        "0 is cancelled",
+        "0 is clean",
+        "0 works",
+        "1 cleans up after HookError",
+        "1 is clean",
+        "2 cleans up after ServeLLMHooksError",
+        "2 is cancelled",
+        "2 works",
+    ]
+
+
+@scenario(Model([h.breaks_on_second, h.node_failure]), group=2, environ={DISABLE: "node_failure"})
+def a_clean_up_that_is_disabled_leaves_a_mark_where_it_would_have_run(told: Told) -> None:
+    node_errors(told, "HookError", "node-1")
+    assert [line.split()[2] for line in told["on nodes"]["node-1"]["hooks"]] == ["failed:", "disabled:"]
+    assert ran(told, "node-0") == ["breaks_on_second"]
+
+
+@scenario(
+    Model(["only_on_some_nodes", h.node_failure]),
+    group=2,
+    faults=[missing_module("node-1", "only_on_some_nodes")],
+)
+def a_node_that_cannot_load_its_hooks_has_nothing_to_clean_up(told: Told) -> None:
+    node_errors(told, "HookLoadError", "node-1")
+    assert ran(told, "node-1") == []
+
+
 # -- time -------------------------------------------------------------------------------------------------------------
 
 

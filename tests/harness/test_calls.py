@@ -50,6 +50,16 @@ def test_a_hook_in_the_replica_with_any_field_set(hooks: HookRegistry) -> None:
     assert ctx.custom_data == {"a": 1, "told": ("x", "engine", "m")}
 
 
+def test_a_hook_that_cleans_up_on_a_node(hooks: HookRegistry) -> None:
+    @hooks.hook("on_node_failure")
+    def report(ctx: NodeCtx) -> None:
+        ctx.custom_data["told"] = str(ctx.error)
+
+    ctx = node_ctx("m", error=ValueError("x"))
+    call_hook(report, ctx)
+    assert ctx.custom_data == {"told": "x"}
+
+
 def test_async_hooks_and_timeouts_take_no_time(hooks: HookRegistry) -> None:
     @hooks.hook("on_after_init", timeout_s=100)
     async def slow(ctx: CallbackCtx, *, seconds: float) -> None:

@@ -61,6 +61,10 @@ BAD = {
         '@hook("on_failure")\ndef one(ctx): ctx.engine.stop()',
         "one fails at on_failure, so it cleans nothing up",
     ),
+    "fails when cleaning up on a node": (
+        '@hook("on_node_failure")\ndef one(ctx): ctx.custom_data["mounted"].unmount()',
+        "with a failing download: .*one fails at on_node_failure, so it cleans nothing up: KeyError",
+    ),
     "fails quietly": (
         '@hook("on_before_init", on_error="warn")\ndef one(ctx): 1 / 0',
         "on_error='warn' hides it",

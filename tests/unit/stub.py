@@ -82,7 +82,7 @@ def no_hook(ctx):
 """
 
 
-GOOD_POINTS = [row for row in HOOK_POINTS.values() if row.name not in ("on_custom_init", "on_failure")]
+GOOD_POINTS = [row for row in HOOK_POINTS.values() if row.during == "start" and row.name != "on_custom_init"]
 """The points that a good start runs, in its order."""
 
 IN_REPLICA = [row.name for row in GOOD_POINTS if not row.on_node]

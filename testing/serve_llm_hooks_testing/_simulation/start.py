@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from serve_llm_hooks import Trace
 from serve_llm_hooks._core.context import set_read_only
-from serve_llm_hooks._core.points import HOOK_NAMES
+from serve_llm_hooks._core.points import HOOK_POINTS, hook_point
 
 from ..run import FakeNode, FakeRun
 
@@ -39,9 +39,8 @@ class ReplicaStart:
     def reach(self, *points: str) -> None:
         """Record that the start has reached hook points."""
         reached = (*points, self.run.reached)
-        self.run.reached = next(
-            (name for name in reversed(HOOK_NAMES) if name in reached and name != "on_failure"), None
-        )
+        steps = (name for name, row in reversed(HOOK_POINTS.items()) if row.during == "start")
+        self.run.reached = next((hook_point(name).name for name in steps if name in reached), None)
 
     def begin(self, initialization: Initialization) -> None:
         """Record that the production code is about to start."""

@@ -437,7 +437,7 @@ def test_with_the_defaults_skipped_on_custom_init_takes_over_and_the_engine_stil
     assert started.ctx.run_init_node is False
     ran = list(dict.fromkeys(point for point, _ in points(started.ctx)))
     the_engines = HOOK_NAMES.index("on_before_engine_init")
-    assert ran == ["on_before_init", "on_custom_init", *HOOK_NAMES[the_engines : HOOK_NAMES.index("on_failure")]]
+    assert ran == ["on_before_init", "on_custom_init", *HOOK_NAMES[the_engines : HOOK_NAMES.index("on_after_init") + 1]]
 
 
 def test_with_the_defaults_skipped_and_no_group_of_its_own_the_default_one_is_acquired() -> None:
