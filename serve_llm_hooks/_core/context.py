@@ -129,7 +129,10 @@ def set_read_only(ctx: CallbackCtx | NodeCtx, **values: Any) -> None:
         object.__setattr__(ctx, name, value)
 
 
-def close(ctx: CallbackCtx) -> None:
+def close(ctx: CallbackCtx | NodeCtx) -> None:
     """Refuse further assignments but to ``custom_data``: the engine has been given everything."""
-    ctx.__dict__["extra_init_kwargs"] = MappingProxyType(dict(ctx.extra_init_kwargs))
-    ctx.__dict__["_closed"] = True
+    last_point = "on_after_node_download"
+    if isinstance(ctx, CallbackCtx):
+        last_point = "on_before_engine_init"
+        ctx.__dict__["extra_init_kwargs"] = MappingProxyType(dict(ctx.extra_init_kwargs))
+    ctx.__dict__["_closed_after"] = last_point

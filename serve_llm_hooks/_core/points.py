@@ -20,7 +20,7 @@ ReplicaHookName: TypeAlias = Literal[
     "on_failure",
 ]
 NodeVetoHookName: TypeAlias = Literal["on_before_node_download"]
-NodeHookName: TypeAlias = Literal["on_after_node_download", "on_node_failure"]
+NodeHookName: TypeAlias = Literal["on_after_node_download", "on_after_node_engine_init", "on_node_failure"]
 HookName: TypeAlias = ReplicaVetoHookName | ReplicaHookName | NodeVetoHookName | NodeHookName
 
 
@@ -122,6 +122,14 @@ _ROWS = (
         after_engine=True,
     ),
     HookPoint(
+        "on_after_node_engine_init",
+        "save the caches that the engine has written here, register the node",
+        where="node",
+        within="on_before_download",
+        when="once the engine is up",
+        after_engine=True,
+    ),
+    HookPoint(
         "on_after_init",
         "metrics, registration; the last of a good start",
         phase="post_initialization",
@@ -157,7 +165,7 @@ def left_out_by(veto: HookName) -> tuple[HookName, ...]:
 
     Example:
         >>> left_out_by("on_before_download")
-        ('on_before_node_download', 'on_after_node_download')
+        ('on_before_node_download', 'on_after_node_download', 'on_after_node_engine_init')
     """
     found: list[HookName] = []
     for row in _ROWS:  # a row comes after the one that it is within

@@ -11,7 +11,7 @@ import pickle
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._core.context import NodeCtx, set_read_only
+from .._core.context import NodeCtx, close, set_read_only
 from .._core.dispatch import Dispatcher
 from .._core.errors import (
     HookError,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from .._core.download_mode import DownloadMode
     from .._core.hook import Hook
+    from .._core.points import HookName
     from .._core.veto import Skip
     from .._observe.progress import Progress
 
@@ -104,6 +105,7 @@ class _Work:
             hostname=task.hostname,
             is_local=task.is_local,
             download_model=task.download_model,
+            model_path=task.model_path,
             load_llm_config=self._load_llm_config,
         )
 
@@ -147,23 +149,28 @@ class _Work:
 
         With a thread of its own for sync hooks: one that has timed out, or was cancelled, may still hold the other.
         """
-        task = self.task
-        hooks = [hook for hook in self.hooks if hook.point == "on_node_failure"]
+        hooks = self._at("on_node_failure")
         if not hooks:
             return [], None
         seen = error
         if not isinstance(error, Exception):
-            seen = ServeLLMHooksError(f"{task.node}: {why_ended(error)}")
+            seen = ServeLLMHooksError(f"{self.task.node}: {why_ended(error)}")
             seen.__cause__ = error
         set_read_only(self.ctx, error=seen)
 
         async def run() -> list[Exception]:
-            dispatcher = Dispatcher(task.model_id, trace=self.trace, node=task.node, on_error=task.on_error)
-            async with dispatcher:
+            async with self._dispatcher() as dispatcher:
                 return await run_each(dispatcher, hooks, self.ctx, consequence="the first error is raised")
 
         running, cancelled = await _in_a_task_of_its_own(run())
         return [] if running.cancelled() else [str(failure) for failure in running.result()], cancelled
+
+    def _at(self, point: HookName) -> list[Hook]:
+        return [hook for hook in self.hooks if hook.point == point]
+
+    def _dispatcher(self) -> Dispatcher:
+        task = self.task
+        return Dispatcher(task.model_id, trace=self.trace, node=task.node, on_error=task.on_error)
 
     def _pack_custom_data(self) -> None:
         self.custom_data = pack_custom_data(self.ctx.custom_data, where=str(self.task.node))
@@ -183,18 +190,20 @@ class _Work:
         )
 
     async def run(self) -> None:
-        """Run the hooks before the download, the download, and the hooks after it."""
+        """Run the hooks before the download, the download, and the hooks after it; or those after the engine."""
         ctx, task = self.ctx, self.task
         for packed in task.hooks:  # all of them, before anything is unpickled
             self._check(packed.source, f"hook {packed.ref}")
         ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on {task.node}")
         self.hooks = with_fresh_instances(self._unpack_hooks())
-        before = [hook for hook in self.hooks if hook.point == "on_before_node_download"]
-        after = [hook for hook in self.hooks if hook.point == "on_after_node_download"]
-        async with Dispatcher(task.model_id, trace=self.trace, node=task.node, on_error=task.on_error) as dispatcher:
-            veto = await dispatcher.run_point(before, ctx)
-            await self._download(veto)
-            await dispatcher.run_point(after, ctx)
+        async with self._dispatcher() as dispatcher:
+            if task.after_engine:
+                close(ctx)
+                await dispatcher.run_point(self._at("on_after_node_engine_init"), ctx)
+            else:
+                veto = await dispatcher.run_point(self._at("on_before_node_download"), ctx)
+                await self._download(veto)
+                await dispatcher.run_point(self._at("on_after_node_download"), ctx)
         self._pack_custom_data()
 
     async def _download(self, veto: Skip | None) -> None:

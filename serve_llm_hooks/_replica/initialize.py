@@ -69,6 +69,7 @@ async def initialize(
                 yield run
             set_read_only(ctx, engine=run.engine)
             await run.start.point("on_after_engine_init")
+            await run.nodes.after_engine()
             await run.start.point("on_after_init")
         except GeneratorExit:  # this start is closed from outside: a hook's is an error of ours by now
             raise

@@ -79,6 +79,9 @@ class RayServeLLMCallback:
     def on_after_engine_init(self, ctx: CallbackCtx) -> Awaitable[None] | None:
         """`ctx.engine` answers: warm-up requests, save caches."""
 
+    def on_after_node_engine_init(self, ctx: NodeCtx) -> Awaitable[None] | None:
+        """Save the caches that the engine has written here, register the node."""
+
     def on_after_init(self, ctx: CallbackCtx) -> Awaitable[None] | None:
         """Metrics, registration; the last of a good start."""
 

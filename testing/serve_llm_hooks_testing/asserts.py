@@ -219,9 +219,11 @@ def _resolve(name: str, hooks: Sequence[Hook]) -> str:
 
 
 def _ordered(first: HookEvent, second: HookEvent) -> bool:
-    """Return whether two calls are ordered: in one process, or between the replica and a node."""
-    nodes = HOOK_POINTS[first.point].on_node, HOOK_POINTS[second.point].on_node
-    return nodes != (True, True) or first.node_id == second.node_id
+    """Return whether two calls are ordered: on one node, between the replica and a node, or by the engine's start."""
+    rows = HOOK_POINTS[first.point], HOOK_POINTS[second.point]
+    if not all(row.on_node for row in rows) or first.node_id == second.node_id:
+        return True
+    return all(row.during == "start" for row in rows) and rows[0].after_engine != rows[1].after_engine
 
 
 def _call(event: HookEvent) -> str:

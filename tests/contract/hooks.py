@@ -106,6 +106,11 @@ async def after_engine_init(ctx: CallbackCtx) -> None:
     note(ctx, "an engine", ctx.engine is not None)
 
 
+@hook("on_after_node_engine_init")
+def after_node_engine(ctx: NodeCtx) -> None:
+    note(ctx, "behind the engine", [ctx.model_path, ctx.is_local, slot(ctx), ctx.download_model])
+
+
 @hook("on_after_init")
 def after_init(ctx: CallbackCtx) -> None:
     note(ctx, "points so far", list(dict.fromkeys(event.point for event in ctx.trace)))
@@ -125,8 +130,8 @@ def failure(ctx: CallbackCtx) -> None:
 
 EVERY_POINT: list[Any] = [
     before_init, custom_init, before_download, before_node_second, before_node_first, after_node, after_download,
-    after_placement_group, before_engine_init, after_engine_init, after_init, node_failure,
-    failure,
+    after_placement_group, before_engine_init, after_engine_init, after_node_engine, after_init,
+    node_failure, failure,
 ]  # fmt: skip
 
 # -- vetoes -----------------------------------------------------------------------------------------------------------
@@ -564,6 +569,46 @@ async def never_ends_but_on_second(ctx: NodeCtx) -> None:
 async def never_ends_on_second(ctx: NodeCtx) -> None:
     if slot(ctx) == 1:
         await asyncio.sleep(1000)
+
+
+# -- nodes, once the engine is up ------------------------------------------------------------------------------------
+
+
+@hook("on_after_engine_init")
+def the_replica_adds(ctx: CallbackCtx) -> None:
+    ctx.custom_data.update(status="warm", late=True)
+
+
+@hook("on_before_download")
+def the_replica_sends(ctx: CallbackCtx) -> None:
+    ctx.custom_data.update(status="cold", mine="the replica's")
+
+
+@hook("on_after_node_download")
+def the_node_changes(ctx: NodeCtx) -> None:
+    ctx.custom_data["mine"] = f"node {slot(ctx)}'s"
+
+
+@hook("on_after_node_engine_init")
+async def the_node_sees(ctx: NodeCtx) -> None:
+    ctx.custom_data["seen"] = [ctx.custom_data[key] for key in ("status", "late", "mine")]
+
+
+@hook("on_after_init")
+def the_replica_gets(ctx: CallbackCtx) -> None:
+    note(ctx, "what nodes saw", [node.custom_data["seen"] for node in ctx.nodes.values()])
+
+
+@hook("on_after_node_engine_init")
+def breaks_on_second_behind_the_engine(ctx: NodeCtx) -> None:
+    note(ctx, "tried")
+    if slot(ctx) == 1:
+        raise OSError(28, "No space left on device")
+
+
+@hook("on_after_node_engine_init")
+def changes_the_path_too_late(ctx: NodeCtx) -> None:
+    ctx.model_path = "/elsewhere"
 
 
 # -- clean-up on nodes ------------------------------------------------------------------------------------------------

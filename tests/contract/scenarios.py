@@ -39,9 +39,9 @@ def scenario(*models: Model, **settings: Any) -> Callable[[Callable[..., None]],
     return decorate
 
 
-def ran(told: Told, where: str = "replica") -> list[str]:
+def ran(told: Told, where: str = "replica", task: str = "on nodes") -> list[str]:
     """Return the names of the hooks that ran in the replica, or on a node, in order; disabled ones too."""
-    lines = told["replica"] if where == "replica" else told["on nodes"].get(where, {"hooks": []})["hooks"]
+    lines = told["replica"] if where == "replica" else told.get(task, {}).get(where, {"hooks": []})["hooks"]
     return [line.split()[1] for line in lines if line.split()[2] != "skipped:"]
 
 
@@ -97,6 +97,9 @@ def every_point_runs_where_and_when_the_table_says(told: Told) -> None:
         assert ran(told, node) == ["before_node_first", "before_node_second", "after_node"]
         assert told["on nodes"][node]["after"] == "before_download"
         assert told["on nodes"][node]["before"] == "after_download"
+        assert ran(told, node, "on nodes after the engine") == ["after_node_engine"]
+        assert told["on nodes after the engine"][node]["after"] == "after_engine_init"
+        assert told["on nodes after the engine"][node]["before"] == "after_init"
     assert told["each in a process of its own"]
     assert told["in order"]
     assert [told["nodes"][node]["is local"] for node in NODES] == [True, False, False]
@@ -136,6 +139,7 @@ def skipped_defaults_run_the_custom_point_and_the_engine_points(told: Told) -> N
         f"on_after_node_download after_node: {why}",
         f"on_after_download after_download: {why}",
         f"on_after_placement_group after_placement_group: {why}",
+        f"on_after_node_engine_init after_node_engine: {why}",
     ]
 
 
@@ -165,6 +169,7 @@ def a_vetoed_download_touches_no_node(told: Told) -> None:
         f"on_before_node_download before_node_first: {why}",
         f"on_before_node_download before_node_second: {why}",
         f"on_after_node_download after_node: {why}",
+        f"on_after_node_engine_init after_node_engine: {why}",
     ]
 
 
@@ -463,7 +468,7 @@ def disabled_hooks_leave_a_mark_and_the_others_run(told: Told) -> None:
             ["before_node_first", "ok"],
             ["after_node", "disabled:"],
         ]
-        assert list(notes(told, node)) == ["at the start", "mode at the start", "first"]
+        assert list(notes(told, node)) == ["at the start", "mode at the start", "first", "behind the engine"]
     assert told["in order"]
 
 
@@ -677,6 +682,84 @@ def a_config_that_warns_is_the_default_of_its_hooks(told: Told) -> None:
 @scenario(Model([h.breaks_and_raises], on_error="warn"), group=1)
 def a_hook_that_raises_does_so_whatever_the_config_says(told: Told) -> None:
     node_errors(told, "HookError", "node-0")
+
+
+# -- nodes, once the engine is up ------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.after_node_engine], source=BUCKET), group=2)
+def nodes_are_asked_again_once_the_engine_is_up(told: Told) -> None:
+    went_well(told)
+    assert [node["downloaded"] for node in told["nodes"].values()] == [True, True]
+    for node, local in (("node-0", True), ("node-1", False)):
+        behind = ["<downloaded>", local, int(node[-1]), "MODEL_AND_TOKENIZER"]
+        assert notes(told, node)["behind the engine"] == behind
+
+
+@scenario(Model([h.the_replica_sends, h.the_node_changes, h.the_replica_adds, h.the_node_sees, h.the_replica_gets]))
+def a_node_finds_its_own_data_and_what_the_replica_has_now(told: Told) -> None:
+    went_well(told)
+    assert notes(told)["what nodes saw"] == [["warm", True, f"node {number}'s"] for number in range(3)]
+
+
+@scenario(Model([h.after_node, h.breaks_on_second_behind_the_engine, h.node_failure, h.failure]))
+def a_node_that_fails_behind_the_engine_ends_the_start_and_cleans_up(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-1")
+    assert error["point"] == "on_after_node_engine_init"
+    assert told["ctx"]["engine"]  # it is up
+    assert ran(told, "node-1", "on nodes after the engine") == ["breaks_on_second_behind_the_engine", "node_failure"]
+    assert ran(told, "node-2", "on nodes after the engine") == ["breaks_on_second_behind_the_engine"]
+    assert notes(told, "node-1") == {
+        "after": ["/contract/model", "m"],
+        "tried": True,
+        "node failure": ["HookError", True, "/contract/model"],
+    }
+    assert notes(told)["failed nodes"] == ["node-1"]
+
+
+@scenario(Model([h.changes_the_path_too_late]), group=1)
+def a_path_that_a_node_changes_behind_the_engine_is_refused(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-0")
+    assert "on_after_node_download is the last point at which it can" in error["message"]
+
+
+@scenario(Model([h.no_download_with_a_reason, h.after_node_engine], source=BUCKET))
+def a_vetoed_download_leaves_the_nodes_alone_behind_the_engine_too(told: Told) -> None:
+    went_well(told)
+    assert left_out(told) == [
+        "on_after_node_engine_init after_node_engine: vetoed at on_before_download: baked into the image"
+    ]
+    assert "on nodes after the engine" not in told
+
+
+@scenario(Model([h.after_node_engine, h.failure]), group=1, faults=[engine_fails("CUDA out of memory")])
+def an_engine_that_does_not_start_leaves_the_nodes_alone(told: Told) -> None:
+    failed(told, "RuntimeError")
+    assert "on nodes after the engine" not in told
+
+
+@scenario(
+    Model([h.after_node, h.after_node_engine]), group=2, faults=[lost_node("node-1", at="on_after_node_engine_init")]
+)
+def a_worker_process_dies_behind_the_engine(told: Told) -> None:
+    node_errors(told, "NodeLostError", "node-1")
+    assert ran(told, "node-0", "on nodes after the engine") == ["after_node_engine"]
+    assert notes(told, "node-1") == {"after": ["/contract/model", "m"]}  # what is known of it
+
+
+@scenario(Model([h.after_node_engine, h.group_on_all]), group=1)
+def nodes_of_a_replaced_group_are_asked_behind_the_engine(told: Told) -> None:
+    went_well(told)
+    assert [ran(told, node, "on nodes after the engine") for node in NODES] == [["after_node_engine"]] * 3
+
+
+@scenario(Model([h.after_node, h.after_node_engine]), group=2, environ={DISABLE: "after_node_engine"})
+def hooks_behind_the_engine_that_are_disabled_leave_a_mark(told: Told) -> None:
+    went_well(told)
+    assert ran(told, "node-1") == ["after_node"]
+    assert told["on nodes after the engine"]["node-1"]["hooks"] == [
+        "on_after_node_engine_init after_node_engine disabled: 'after_node_engine' in SERVE_LLM_HOOKS_DISABLE"
+    ]
 
 
 # -- clean-up on nodes ------------------------------------------------------------------------------------------------

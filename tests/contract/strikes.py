@@ -44,6 +44,12 @@ def die_after_download(ctx: NodeCtx, *, slot: int, what: str) -> None:
     _die(ctx, slot, what)
 
 
+@strikes.hook("on_after_node_engine_init", order=LAST)
+def die_after_engine(ctx: NodeCtx, *, slot: int, what: str) -> None:
+    """The same, once the engine is up."""
+    _die(ctx, slot, what)
+
+
 def _die(ctx: NodeCtx, slot: int, what: str) -> None:
     if ctx.custom_data["slots"][ctx.node_id] != slot:
         return

@@ -37,6 +37,11 @@ __all__ = ["RealWing", "real_config", "run_fake"]
 
 PARTLY_INSTALLED = Path(__file__).parent / "partly"
 _ELSEWHERE = "/elsewhere"
+DEATHS: dict[str | None, Any] = {
+    "on_before_node_download": strikes.die_before_download,
+    "on_after_node_download": strikes.die_after_download,
+    "on_after_node_engine_init": strikes.die_after_engine,
+}
 
 
 @contextmanager
@@ -295,9 +300,8 @@ class RealWing:
                 number = signal.SIGSTOP if fault.noticed_after_s is None else signal.SIGKILL
                 yield {"hook": strikes.signal_raylet, "kwargs": {"pid": raylet_pid, "number": int(number)}}
             elif isinstance(fault, f.LostNodeFault):
-                early = fault.at == "on_before_node_download"
                 yield {
-                    "hook": strikes.die_before_download if early else strikes.die_after_download,
+                    "hook": DEATHS[fault.at],
                     "kwargs": {"slot": int(fault.node_id.removeprefix("node-")), "what": scenario.how},
                 }
 
