@@ -21,7 +21,7 @@ def _no_nodes() -> Mapping[str, NodeResult]:
 
 @dataclass(eq=False, repr=False)
 class CallbackCtx(Checked):
-    """The context of hooks in the replica: one object from ``on_before_init`` to the end of a start.
+    """The context of hooks in the replica: one object from ``on_before_init`` to the end of a start, or of the replica.
 
     Hooks change what happens next by assigning to it; assignments are checked where they are written.
 

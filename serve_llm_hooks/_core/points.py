@@ -17,6 +17,7 @@ ReplicaHookName: TypeAlias = Literal[
     "on_before_engine_init",
     "on_after_engine_init",
     "on_after_init",
+    "on_shutdown",
     "on_failure",
 ]
 NodeVetoHookName: TypeAlias = Literal["on_before_node_download"]
@@ -37,7 +38,8 @@ class HookPoint(NamedTuple):
             whatever is vetoed.
         when: under which condition it runs, in words: when in the replica, or on which of the nodes.
         after_engine: ``True`` for points after the engine's start, which Ray's own callbacks never reach.
-        during: ``"start"`` for a step of a start; ``"failure"`` for what runs only when one fails.
+        during: ``"start"`` for a step of a start; ``"shutdown"`` for the end of a replica that has started;
+            ``"failure"`` for what runs only when a start fails.
     """
 
     name: HookName
@@ -48,7 +50,7 @@ class HookPoint(NamedTuple):
     within: ReplicaVetoHookName | None = None
     when: str = ""
     after_engine: bool = False
-    during: Literal["start", "failure"] = "start"
+    during: Literal["start", "shutdown", "failure"] = "start"
 
     @property
     def on_node(self) -> bool:
@@ -134,6 +136,13 @@ _ROWS = (
         "metrics, registration; the last of a good start",
         phase="post_initialization",
         after_engine=True,
+    ),
+    HookPoint(
+        "on_shutdown",
+        "`ctx.engine` still answers: drain, deregister, save; its failure is logged",
+        when="when Serve stops a replica that has started",
+        after_engine=True,
+        during="shutdown",
     ),
     HookPoint(
         "on_node_failure",

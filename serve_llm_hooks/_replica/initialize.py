@@ -17,6 +17,7 @@ from .._observe.progress import Progress
 from .._sources.select import hooks_of_config, select
 from .nodes import Nodes
 from .placement import Placement, is_same_group
+from .shutdown import DEFAULT_BUDGET_S, run_shutdown_hooks
 from .start import Start
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ async def initialize(
             await run.start.point("on_after_engine_init")
             await run.nodes.after_engine()
             await run.start.point("on_after_init")
+            run.is_up = True
         except GeneratorExit:  # this start is closed from outside: a hook's is an error of ours by now
             raise
         except BaseException as error:
@@ -87,6 +89,7 @@ class Initialization:
     Attributes:
         ctx: the context of hooks in the replica.
         engine: the engine; set by the code that starts it.
+        is_up: ``True`` after a good start, until the replica is shut down; ``None`` while it starts.
         trace: the hook calls so far.
         start: the state that the parts of the story share.
         placement: its placement group.
@@ -98,6 +101,7 @@ class Initialization:
         self.ctx: CallbackCtx = start.ctx
         self.trace: Trace = start.trace
         self.engine: Any = None
+        self.is_up: bool | None = None
         self.placement: Placement = Placement(start)
         self.nodes: Nodes = Nodes(start, self.placement)
 
@@ -106,10 +110,17 @@ class Initialization:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        self.is_up = bool(self.is_up)
         await self.start.dispatcher.__aexit__(kind, *exc_info)
         self.start.progress.__exit__(kind, *exc_info)
         if kind is not None and not issubclass(kind, GeneratorExit):
             await self.placement.give_back()
+
+    @property
+    def has_hooks_at_shutdown(self) -> bool:
+        """``True`` if there is anything to run, or to record, when the replica is shut down."""
+        selection = self.start.selection
+        return bool(selection.by_point["on_shutdown"] or selection.disabled["on_shutdown"])
 
     @property
     def output(self) -> InitializeNodeOutput:
@@ -136,6 +147,31 @@ class Initialization:
         path_by_hook = ctx.model_path is not None and ctx.model_path != self.nodes.downloaded_path
         start.cluster.configure_engine(start.llm_config, ctx, path_by_hook=path_by_hook)
         close(ctx)
+
+    async def shut_down(self, budget_s: float = DEFAULT_BUDGET_S) -> tuple[Exception, ...]:
+        """Run ``on_shutdown``, once, and only after a good start. The engine must still answer.
+
+        Args:
+            budget_s: seconds that its hooks have, all of them together.
+
+        Returns:
+            The failures of its hooks. They are logged, and nothing else follows from them.
+
+        Raises:
+            ServeLLMHooksError: the start is not over yet.
+
+        Example:
+            >>> async with initialization(config) as run:  # doctest: +SKIP
+            ...     run.engine = await my_engine()
+            >>> await run.shut_down(budget_s=30)  # doctest: +SKIP
+        """
+        if self.is_up is None:
+            raise ServeLLMHooksError(
+                f"model {self.start.model_id!r}: shut_down() was called while the replica is starting; call it after "
+                "the `async with initialization(...)` block"
+            )
+        was_up, self.is_up = self.is_up, False
+        return tuple(await run_shutdown_hooks(self.start, budget_s)) if was_up else ()
 
     async def failed(self, error: BaseException) -> None:
         """Run ``on_failure``. An error in its hooks is logged; the first error is the one that is raised."""

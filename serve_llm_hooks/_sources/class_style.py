@@ -85,6 +85,9 @@ class RayServeLLMCallback:
     def on_after_init(self, ctx: CallbackCtx) -> Awaitable[None] | None:
         """Metrics, registration; the last of a good start."""
 
+    def on_shutdown(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+        """`ctx.engine` still answers: drain, deregister, save; its failure is logged."""
+
     def on_node_failure(self, ctx: NodeCtx) -> Awaitable[None] | None:
         """`ctx.error`: unmount, remove half a download; its own failure is logged, the first one is raised."""
 

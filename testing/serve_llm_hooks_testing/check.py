@@ -19,6 +19,7 @@ from serve_llm_hooks import (
 from serve_llm_hooks._core.messages import counted
 from serve_llm_hooks._core.points import HOOK_NAMES
 from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
+from serve_llm_hooks._replica.shutdown import DEFAULT_BUDGET_S
 
 from ._checks.hook_globals import fingerprints, globals_of
 from ._checks.scenarios import SCENARIOS, without_own_warnings
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from ._checks.hook_globals import GlobalName
     from ._checks.scenarios import Scenario
     from .run import FakeRun
+
+
+# What it means that a hook fails where that is only logged.
+_ONLY_LOGGED = {"failure": "cleans nothing up", "shutdown": "does not end what it should"}
 
 
 class HookCheck:
@@ -77,8 +82,9 @@ def check_hooks(
 
     It checks how they load (by path, signatures, parameters, order) and whether they can be sent to a node. It runs
     them on one node, on three, with downloads vetoed, with the defaults skipped, with a failing download, with an
-    engine that does not start, and after a restart. It reports hooks that block, and module globals and environment
-    variables that one process writes and another one reads, since each process has its own.
+    engine that does not start, and after a restart, and stops the replicas that have started. It reports hooks that
+    block, and module globals and environment variables that one process writes and another one reads, since each
+    process has its own.
 
     Args:
         refs: the hooks, as in ``hooks=[...]``.
@@ -182,6 +188,8 @@ def _run_scenarios(
         except HookPickleError as error:
             found.add(str(error))
             continue
+        if run.stop is not None:
+            run.notes += run.stop(DEFAULT_BUDGET_S)[1]
         found.runs[f"{scenario.name}, model {model_id}"] = run
         _add_failures(scenario, run, found)
         after = fingerprints(shared)
@@ -197,10 +205,9 @@ def _add_failures(scenario: Scenario, run: FakeRun, found: HookCheck) -> None:
         for error in errors:
             found.add(str(error), scenario.name)
     for event in run.trace:
-        cleans_up = HOOK_POINTS[event.point].during == "failure"
-        if cleans_up and event.ran and event.outcome not in ("ok", "cancelled"):
-            what = f"hook {event.hook} fails at {event.point}, so it cleans nothing up: {event.detail}"
-            found.add(what, scenario.name)
+        consequence = _ONLY_LOGGED.get(HOOK_POINTS[event.point].during)
+        if consequence and event.outcome not in ("ok", "cancelled", "disabled"):
+            found.add(f"hook {event.hook} fails at {event.point}, so it {consequence}: {event.detail}", scenario.name)
         elif event.outcome == "warned":
             found.add(
                 f"hook {event.hook} fails at {event.point} (on_error='warn' hides it): {event.detail}", scenario.name

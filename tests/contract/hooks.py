@@ -116,6 +116,11 @@ def after_init(ctx: CallbackCtx) -> None:
     note(ctx, "points so far", list(dict.fromkeys(event.point for event in ctx.trace)))
 
 
+@hook("on_shutdown")
+async def shutdown(ctx: CallbackCtx) -> None:
+    note(ctx, "at the end", [ctx.engine is not None, ctx.error, len(ctx.nodes), ctx.model_path])
+
+
 @hook("on_node_failure")
 def node_failure(ctx: NodeCtx) -> None:
     assert ctx.error is not None
@@ -131,7 +136,7 @@ def failure(ctx: CallbackCtx) -> None:
 EVERY_POINT: list[Any] = [
     before_init, custom_init, before_download, before_node_second, before_node_first, after_node, after_download,
     after_placement_group, before_engine_init, after_engine_init, after_node_engine, after_init,
-    node_failure, failure,
+    shutdown, node_failure, failure,
 ]  # fmt: skip
 
 # -- vetoes -----------------------------------------------------------------------------------------------------------
@@ -635,7 +640,7 @@ async def works_until_second_fails(ctx: NodeCtx) -> None:
 async def cleans_up_but_third_is_too_slow(ctx: NodeCtx) -> None:
     folder = Path(ctx.custom_data.pop("folder"))
     (folder / f"{slot(ctx)} cleans up after {type(ctx.error).__name__}").touch()
-    await asyncio.sleep(100 if slot(ctx) == 2 else 0.1)
+    await asyncio.sleep(6 if slot(ctx) == 2 else 0.1)
     (folder / f"{slot(ctx)} is clean").touch()
 
 
@@ -660,6 +665,35 @@ async def node_clean_up_after_that(ctx: NodeCtx) -> None:
 @hook("on_before_node_download", timeout_s=0.3)
 def blocks_its_thread(ctx: NodeCtx) -> None:
     time.sleep(20)
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+@hook("on_shutdown", order=-1)
+def shutdown_that_fails(ctx: CallbackCtx) -> None:
+    note(ctx, "tried to deregister")
+    raise ConnectionError("the registry does not answer")
+
+
+@hook("on_shutdown", order=-2, timeout_s=0.2)
+async def shutdown_that_takes_too_long(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(1000)
+
+
+@hook("on_shutdown")
+async def shutdown_without_an_end(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(1000)
+
+
+@hook("on_shutdown")
+def shutdown_that_blocks(ctx: CallbackCtx) -> None:
+    time.sleep(4)
+
+
+@hook("on_shutdown", order=1)
+def shutdown_after_that(ctx: CallbackCtx) -> None:
+    note(ctx, "there was time left")
 
 
 # -- the engine -------------------------------------------------------------------------------------------------------

@@ -846,6 +846,65 @@ def a_node_that_cannot_load_its_hooks_has_nothing_to_clean_up(told: Told) -> Non
     assert ran(told, "node-1") == []
 
 
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.after_node, h.after_init, h.shutdown, h.failure]), group=2, shut_down_s=30.0)
+def a_replica_that_stops_has_its_engine_and_its_context(told: Told) -> None:
+    went_well(told)
+    assert ran(told) == ["after_init", "shutdown"]
+    assert notes(told)["at the end"] == [True, None, 2, "/contract/model"]
+
+
+@scenario(Model([h.shutdown]), group=1)
+def a_replica_that_is_not_stopped_runs_no_hook_for_that(told: Told) -> None:
+    went_well(told)
+    assert ran(told) == []
+
+
+@scenario(Model([h.breaks_at_the_end, h.shutdown, h.failure]), group=1, shut_down_s=30.0)
+def a_start_that_fails_runs_no_hook_for_the_end(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:breaks_at_the_end")
+    assert ran(told) == ["breaks_at_the_end", "failure"]
+
+
+@scenario(
+    Model([h.shutdown_after_that, h.shutdown, h.shutdown_that_fails, h.shutdown_that_takes_too_long]),
+    group=1,
+    shut_down_s=30.0,
+)
+def at_the_end_each_hook_has_its_turn(told: Told) -> None:
+    went_well(told)
+    assert [line.split()[1:3] for line in told["replica"]] == [
+        ["shutdown_that_takes_too_long", "timed_out:"],
+        ["shutdown_that_fails", "failed:"],
+        ["shutdown", "ok"],
+        ["shutdown_after_that", "ok"],
+    ]
+    assert notes(told)["there was time left"]
+
+
+@scenario(Model([h.shutdown_without_an_end, h.shutdown_after_that]), group=1, shut_down_s=0.5)
+def what_does_not_end_in_time_leaves_none_to_others(told: Told) -> None:
+    went_well(told)
+    assert [line.split()[1:3] for line in told["replica"]] == [
+        ["shutdown_without_an_end", "timed_out:"],
+        ["shutdown_after_that", "skipped:"],
+    ]
+
+
+@scenario(Model([h.shutdown_that_blocks, h.shutdown_after_that]), group=1, shut_down_s=0.5)
+def what_blocks_at_the_end_is_left_behind(told: Told) -> None:
+    went_well(told)
+    assert [line.split()[2] for line in told["replica"]] == ["timed_out:", "skipped:"]
+
+
+@scenario(Model([h.shutdown]), group=1, shut_down_s=30.0, environ={DISABLE: "shutdown"})
+def a_hook_for_the_end_that_is_disabled_leaves_a_mark(told: Told) -> None:
+    went_well(told)
+    assert told["replica"] == ["on_shutdown shutdown disabled: 'shutdown' in SERVE_LLM_HOOKS_DISABLE"]
+
+
 # -- time -------------------------------------------------------------------------------------------------------------
 
 

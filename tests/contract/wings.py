@@ -128,11 +128,13 @@ def run_fake(scenario: Scenario, make_config: Callable[[Model, Any], Any] = fake
     ):
         warnings.simplefilter("ignore")
         patch.setattr(replica, "SimulatedCluster", _OrderedCluster)
-        told = threads.map(partial(_start_fake, cluster, make_config), _models(scenario))
+        told = threads.map(partial(_start_fake, scenario, cluster, make_config), _models(scenario))
         return {model.model_id: each for model, each in zip(scenario.models, told, strict=True)}
 
 
-def _start_fake(cluster: FakeCluster, make_config: Callable[[Model, Any], Any], model: Model) -> Told:
+def _start_fake(
+    scenario: Scenario, cluster: FakeCluster, make_config: Callable[[Model, Any], Any], model: Model
+) -> Told:
     names = Names([made_up_node(name) for name in cluster.node_names], _fake_path)
     fields: dict[str, Any] = {"default_group": cluster.default_group, "group_nodes": _fake_group_nodes, "names": names}
     try:
@@ -140,6 +142,8 @@ def _start_fake(cluster: FakeCluster, make_config: Callable[[Model, Any], Any], 
         run = cluster.run(config, check=False)
     except Exception as error:  # before there is a start: the config is refused, or cannot be shipped
         return told_start(error=error, ctx=None, output=None, engine=None, **fields)
+    if scenario.shut_down_s is not None:
+        run.shut_down(budget_s=scenario.shut_down_s)
     engine = run.engine
     return told_start(
         error=run.error,
@@ -255,6 +259,8 @@ class RealWing:
                 run.engine = _start_engine(scenario, run.ctx, config, engine)
         except Exception as failure:
             error = failure
+        if scenario.shut_down_s is not None and begun:
+            await begun[0].shut_down(budget_s=scenario.shut_down_s)
         return told_start(
             error=error,
             ctx=begun[0].ctx if begun else None,

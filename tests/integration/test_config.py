@@ -443,10 +443,11 @@ def test_native_use_says_that_the_engine_starts_until_its_start_is_over(
 
 @pytest.mark.parametrize("point", [row.name for row in HOOK_POINTS.values() if row.after_engine])
 def test_native_use_refuses_hooks_that_ray_never_reaches(point: Any, make_config: Callable[..., Any]) -> None:
+    @hook(point)
     def late(ctx: Any) -> None: ...
 
     with pytest.raises(HookLoadError) as caught:
-        native([hook(point)(late)], make_config).get_or_create_callback()
+        native([late], make_config).get_or_create_callback()
     assert f"late at {point} can never run" in str(caught.value)
     assert "import_path: serve_llm_hooks.ray:build_openai_app" in str(caught.value)
 

@@ -80,6 +80,11 @@ class SimulatedCluster:
         """Return the virtual seconds since the run began."""
         return self._time()
 
+    def go_on(self, time: Callable[[], float]) -> None:
+        """Let the clock go on with that of another event loop, which begins at 0."""
+        so_far_s = self._time()
+        self._time = lambda: so_far_s + time()
+
     def node(self, node_id: str) -> Node:
         """Return a node with a made-up address."""
         return made_up_node(node_id)

@@ -27,6 +27,7 @@ class ReplicaStart:
         run: the run, filled in as the start goes on.
         engine: the engine as it is configured, started or not.
         group_scheduled: whether the default placement group has been scheduled.
+        initialization: what the production code has made of it; ``None`` before it has begun.
     """
 
     def __init__(self, model_id: str, node_ids: Iterable[str]) -> None:
@@ -34,7 +35,7 @@ class ReplicaStart:
         self.run = FakeRun(model_id, nodes, Trace(clock=float, epoch_s=0.0))
         self.engine: FakeEngine | None = None
         self.group_scheduled: bool = False
-        self._initialization: Initialization | None = None
+        self.initialization: Initialization | None = None
 
     def reach(self, *points: str) -> None:
         """Record that the start has reached hook points."""
@@ -44,7 +45,7 @@ class ReplicaStart:
 
     def begin(self, initialization: Initialization) -> None:
         """Record that the production code is about to start."""
-        self._initialization = initialization
+        self.initialization = initialization
         self.run.trace, self.run.ctx = initialization.trace, initialization.ctx
         self.reach("on_before_init")
 
@@ -52,11 +53,11 @@ class ReplicaStart:
         """Return the run of a start that has succeeded or failed."""
         run = self.run
         run.error, run.elapsed_s = error, elapsed_s
-        if self._initialization is not None:
-            for node_id, result in self._initialization.ctx.nodes.items():
+        if self.initialization is not None:
+            for node_id, result in self.initialization.ctx.nodes.items():
                 run.nodes[node_id].result = result
             if run.engine is not None and error is None:
-                run.output = self._initialization.output
+                run.output = self.initialization.output
         if error is not None:
             self.reach(*(event.point for event in run.trace))
         return run

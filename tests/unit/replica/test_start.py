@@ -28,7 +28,7 @@ from serve_llm_hooks import (
     initialize_node,
     skip,
 )
-from serve_llm_hooks._core.points import HOOK_NAMES, left_out_by
+from serve_llm_hooks._core.points import left_out_by
 from tests.unit.stub import (
     GOOD_POINTS,
     IN_FIRST_TASK,
@@ -61,7 +61,7 @@ GOOD_START = [
 
 
 def everywhere() -> list[Any]:
-    """A hook at every point that does nothing."""
+    """A hook at every point of a start that does nothing."""
 
     def at(point: Any) -> Any:
         @hook(point)
@@ -69,7 +69,7 @@ def everywhere() -> list[Any]:
 
         return nothing
 
-    return [at(point) for point in HOOK_NAMES]
+    return [at(name) for name, row in HOOK_POINTS.items() if row.during != "shutdown"]
 
 
 def points(ctx: CallbackCtx) -> list[tuple[HookName, str]]:

@@ -26,6 +26,7 @@ from serve_llm_hooks._node.packing import pack_hooks
 from serve_llm_hooks._sources.class_style import hooks_of_class
 from serve_llm_hooks._sources.select import hooks_of_config
 from tests.unit.stub import (
+    BEFORE_SECOND_TASK,
     GOOD_POINTS,
     IN_FIRST_TASK,
     IN_REPLICA,
@@ -148,7 +149,7 @@ def test_an_object_stays_the_object() -> None:
     assert {tuple(node.custom_data["counts"].values()) for node in start(config=config).ctx.nodes.values()} == {
         (
             count + IN_REPLICA.index("on_after_download") + len(IN_FIRST_TASK),
-            count + IN_REPLICA.index("on_after_init") + len(IN_SECOND_TASK),
+            count + len(BEFORE_SECOND_TASK) + len(IN_SECOND_TASK),
         )
     }
 
