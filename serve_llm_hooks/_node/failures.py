@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from .._core.errors import DownloadError, HookError, NodeLostError, ServeLLMHooksError
-from .._core.messages import one_line, traceback_of
+from .._core.messages import one_line, own, traceback_of
 
 if TYPE_CHECKING:
     from .task import NodeTask
@@ -33,8 +33,9 @@ def reported(error: BaseException, node_id: str) -> Exception:
     Exceptions lose their cause and traceback on the way to another process, or cannot be pickled at all.
     """
     # For a hook's failure, the hook's own traceback: the dispatcher's frames do not help its author.
-    text = traceback_of(error if error.__cause__ is None else error.__cause__)
-    if not isinstance(error, ServeLLMHooksError) or type(error).__module__ != ServeLLMHooksError.__module__:
+    cause = own(error, BaseException, "__cause__")
+    text = traceback_of(error if cause is None else cause)
+    if type(error).__module__ != ServeLLMHooksError.__module__ or not isinstance(error, ServeLLMHooksError):
         return NodeLostError(one_line(error), node_id=node_id, remote_traceback=text)
     if isinstance(error, HookError):
         return type(error)(

@@ -14,23 +14,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._core.context import NodeCtx, close, set_read_only
 from .._core.dispatch import Dispatcher
 from .._core.errors import (
-    HookError,
     HookLoadError,
     HookPickleError,
     NodeLostError,
     ServeLLMHooksError,
+    is_a,
     reraise_if_not_a_failure,
 )
 from .._core.hook import with_fresh_instances
-from .._core.messages import one_line
+from .._core.messages import one_line, own, readable
 from .._core.origin import file_module_name
 from .._core.trace import Trace
+from .._observe.announce import tell_files, warn_of_files
 from .._observe.clean_up import run_each
 from .._sources.allow import check_source
 from .._sources.shipped import how_to_ship
 from .failures import download_error, reported, why_ended
 from .packing import pack_custom_data, unpack_custom_data, unpickle_failure
-from .task import NodeReport, NodeTask, PackedHook, wants_download
+from .task import NodeReport, NodeTask, PackedHook, has_bucket, wants_download
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -121,7 +122,7 @@ class _Work:
         Where it failed or was cancelled, ``on_node_failure`` runs before that is told.
         """
         running, cancelled = await _in_a_task_of_its_own(self._run_and_catch())
-        error = running.result() if not running.cancelled() else cancelled or self._cancelled_itself()
+        error = running.result() if not running.cancelled() else cancelled or self._cancelled_by_something()
         if error is None:
             return None
         notes, cancelled_again = await self._clean_up(error)
@@ -153,9 +154,9 @@ class _Work:
         if not hooks:
             return [], None
         seen = error
-        if not isinstance(error, Exception):
+        if not is_a(error, Exception):
             seen = ServeLLMHooksError(f"{self.task.node}: {why_ended(error)}")
-            seen.__cause__ = error
+            seen.__cause__ = readable(error)
         set_read_only(self.ctx, error=seen)
 
         async def run() -> list[Exception]:
@@ -175,19 +176,9 @@ class _Work:
     def _pack_custom_data(self) -> None:
         self.custom_data = pack_custom_data(self.ctx.custom_data, where=str(self.task.node))
 
-    def _cancelled_itself(self) -> ServeLLMHooksError:
-        task, node_id = self.task, self.task.node_id
-        event = next((event for event in reversed(self.trace.events) if event.outcome == "cancelled"), None)
-        if event is None:
-            return NodeLostError(f"{task.node}: something that runs there cancelled its work", node_id=node_id)
-        return HookError(
-            f"hook {event.hook} failed at {event.point} for model {task.model_id!r} on {task.node}: it cancelled "
-            "the task that it runs in",
-            hook=event.hook,
-            point=event.point,
-            model_id=task.model_id,
-            node_id=node_id,
-        )
+    def _cancelled_by_something(self) -> NodeLostError:
+        node = self.task.node
+        return NodeLostError(f"{node}: something that runs there cancelled its work", node_id=node.node_id)
 
     async def run(self) -> None:
         """Run the hooks before the download, the download, and the hooks after it; or those after the engine."""
@@ -201,10 +192,20 @@ class _Work:
                 close(ctx)
                 await dispatcher.run_point(self._at("on_after_node_engine_init"), ctx)
             else:
-                veto = await dispatcher.run_point(self._at("on_before_node_download"), ctx)
-                await self._download(veto)
-                await dispatcher.run_point(self._at("on_after_node_download"), ctx)
+                await self._run_around_the_download(dispatcher)
         self._pack_custom_data()
+
+    async def _run_around_the_download(self, dispatcher: Dispatcher) -> None:
+        ctx, task = self.ctx, self.task
+        veto = await dispatcher.run_point(self._at("on_before_node_download"), ctx)
+        chosen = veto is None and ctx.download_model is not task.download_model
+        told: tuple[str, str] = (task.model_id, ctx.download_model.name)
+        if chosen and has_bucket(task.mirror):
+            tell_files(*told, task.download_source, f"{task.node} downloads")
+        await self._download(veto)
+        await dispatcher.run_point(self._at("on_after_node_download"), ctx)
+        if chosen and not has_bucket(task.mirror) and ctx.model_path == task.source_id:
+            warn_of_files(*told, task.source_id, f"{task.node} downloads")
 
     async def _download(self, veto: Skip | None) -> None:
         ctx, task = self.ctx, self.task
@@ -220,7 +221,7 @@ class _Work:
                 path = await self.download(task, ctx.download_model)
             except BaseException as error:
                 reraise_if_not_a_failure(error, running_in)
-                raise download_error(task, one_line(error)) from error
+                raise download_error(task, one_line(error)) from readable(error)
             finally:
                 self.downloading = False
                 self.download_s = self.trace.clock() - start_s
@@ -235,13 +236,13 @@ class _Work:
             try:
                 hook: Hook = pickle.loads(packed.data)
             except ModuleNotFoundError as error:
-                raise HookLoadError(self._missing(packed, str(error.name))) from error
+                raise HookLoadError(self._missing(packed, str(own(error, ImportError, "name")))) from readable(error)
             except BaseException as error:
                 reraise_if_not_a_failure(error)
                 raise HookLoadError(
                     f"hook {packed.ref} cannot be unpacked on {self.task.node}: {unpickle_failure(error)}. "
                     "Is the same version of its module on every node?"
-                ) from error
+                ) from readable(error)
             if hook.path.partition(":")[0] != file_module_name(packed.source):
                 self._check(hook.source, f"hook {hook.path}, which was sent as one from {packed.source},")
             hooks.append(hook)

@@ -16,7 +16,7 @@ from serve_llm_hooks import (
     ServeLLMHooksError,
     load_hooks,
 )
-from serve_llm_hooks._core.messages import counted
+from serve_llm_hooks._core.messages import counted, one_line
 from serve_llm_hooks._core.points import HOOK_NAMES
 from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
 from serve_llm_hooks._replica.shutdown import DEFAULT_BUDGET_S
@@ -170,7 +170,7 @@ def _add_unpicklable(hooks: HookRegistry, found: HookCheck) -> bool:
                 found.add(str(error))
                 can_run = False
         except Exception as error:
-            found.add(f"hook {hook.ref} at {hook.point} cannot be unpacked: {type(error).__name__}: {error}")
+            found.add(f"hook {hook.ref} at {hook.point} cannot be unpacked: {one_line(error)}")
             can_run = False
     return can_run
 
@@ -188,8 +188,8 @@ def _run_scenarios(
         except HookPickleError as error:
             found.add(str(error))
             continue
-        if run.stop is not None:
-            run.notes += run.stop(DEFAULT_BUDGET_S)[1]
+        if run._stop is not None:
+            run.notes += run._stop(DEFAULT_BUDGET_S)[1]
         found.runs[f"{scenario.name}, model {model_id}"] = run
         _add_failures(scenario, run, found)
         after = fingerprints(shared)

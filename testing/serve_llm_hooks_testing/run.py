@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from serve_llm_hooks._core.messages import counted
+from serve_llm_hooks._core.messages import counted, text_of
 from serve_llm_hooks._replica.shutdown import DEFAULT_BUDGET_S
 
 from ._simulation.arguments import check_seconds
@@ -75,7 +75,6 @@ class FakeRun:
         earlier_starts: the starts that died before this one (:func:`~serve_llm_hooks_testing.replica_dies`).
         notes: problems that did not make it fail, such as a hook that really sleeps or a thread left behind.
         unstruck: the faults that did not happen.
-        stop: what :meth:`shut_down` calls with its seconds; ``None`` where there is nothing to run.
 
     Example:
         >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
@@ -98,7 +97,10 @@ class FakeRun:
     earlier_starts: tuple[FakeRun, ...] = ()
     notes: tuple[str, ...] = ()
     unstruck: tuple[Fault, ...] = ()
-    stop: Callable[[float], Ended] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Nothing to stop yet."""
+        self._stop: Callable[[float], Ended] | None = None
 
     def shut_down(self, *, budget_s: float = DEFAULT_BUDGET_S) -> tuple[Exception, ...]:
         """Stop the replica as Serve does: run ``on_shutdown``, once, and only after a good start.
@@ -146,7 +148,7 @@ class FakeRun:
 
     def _shut_down(self, budget_s: float) -> Ended:
         check_seconds("budget_s", budget_s)
-        return ((), ()) if self.stop is None else self.stop(budget_s)
+        return ((), ()) if self._stop is None else self._stop(budget_s)
 
     def _ended(self, ended: Ended) -> tuple[Exception, ...]:
         """Emit the warnings in the test's own thread."""
@@ -172,7 +174,7 @@ class FakeRun:
 
     def __str__(self) -> str:
         """Return how the start ended, and its trace as a table."""
-        end = f"failed: {type(self.error).__name__}: {self.error}" if self.error else "succeeded"
+        end = "succeeded" if self.error is None else f"failed: {type(self.error).__name__}: {text_of(self.error)}"
         nodes = counted(len(self.nodes), "fake node")
         head = f"start of model {self.model_id!r} on {nodes}: {end}, after {self.elapsed_s:g} s"
         lines = [head, str(self.trace), *(f"note: {note}" for note in self.notes)]
@@ -182,7 +184,7 @@ class FakeRun:
 
     def __repr__(self) -> str:
         """Return how the start ended, on one line."""
-        end = f"failed with {type(self.error).__name__}" if self.error else "succeeded"
+        end = "succeeded" if self.error is None else f"failed with {type(self.error).__name__}"
         return (
             f"<FakeRun of {self.model_id!r}: {end} after {self.elapsed_s:g} s, {counted(len(self.trace), 'hook call')}>"
         )

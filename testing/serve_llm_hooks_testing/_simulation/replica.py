@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HookPickleError, HookRegistry, load_hooks, registry
-from serve_llm_hooks._core.messages import one_line
+from serve_llm_hooks._core.messages import one_line, readable
 from serve_llm_hooks._node.packing import check_parameters_travel, pack_hooks
 from serve_llm_hooks._sources.entries import hooks_of_entries
 from serve_llm_hooks._sources.select import hooks_of_config
@@ -52,7 +52,7 @@ def run_replica(settings: ClusterSettings, config: Any) -> FakeRun:
     run.notes = tuple(monitor.notes)
     initialization = cluster.start.initialization
     if run.error is None and initialization is not None and initialization.has_hooks_at_shutdown:
-        run.stop = partial(_shut_down, cluster, initialization)
+        run._stop = partial(_shut_down, cluster, initialization)
     run.unstruck = tuple(fault for fault in settings.faults if fault not in cluster.triggered)
     return run
 
@@ -133,4 +133,4 @@ def _check_config_pickles(config: Any) -> None:
     except Exception as error:
         raise HookPickleError(
             f"the config of model {getattr(config, 'model_id', '?')!r} cannot be sent to a replica: {one_line(error)}"
-        ) from error
+        ) from readable(error)
