@@ -6,7 +6,7 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from .origin import path_of, source_of
+from .origin import location_of, path_of, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -100,6 +100,12 @@ class Hook:
     def source(self) -> str:
         """The module or file that ``SERVE_LLM_HOOKS_ALLOW`` must allow."""
         return source_of(self.fn if self.instance is None else self.instance.owner)
+
+    @property
+    def location(self) -> tuple[str, int] | None:
+        """The file and the line of its definition; ``None`` where there is none, as of what is written in C."""
+        owner = self.fn if self.instance is None else self.instance.owner
+        return location_of(getattr(owner, self.method) if self.method else owner)
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import HookRegistry, skip
+from serve_llm_hooks import HookRegistry, ask, skip
 
 from . import wing
 
@@ -191,8 +191,7 @@ def parallel_in_both_places(ctx: CallbackCtx) -> None:
 
 @hook("on_before_download")
 def changes_the_source(ctx: CallbackCtx) -> None:
-    config = getattr(ctx.llm_config, "model_loading_config", ctx.llm_config)
-    config.model_source = "/elsewhere/model"
+    ctx.llm_config.model_loading_config.model_source = "/elsewhere/model"
 
 
 @hook("on_before_download")
@@ -824,6 +823,79 @@ async def cancel_this_task() -> None:
     assert task is not None
     task.cancel()
     await asyncio.sleep(60)
+
+
+# -- the engine and groups --------------------------------------------------------------------------------------------
+
+
+@hook("on_after_engine_init")
+async def asks(ctx: CallbackCtx) -> None:
+    answer = await ask(ctx, "Where is the Eiffel tower?")
+    choice = answer.choices[0]
+    note(ctx, "answer", [choice.message.content, choice.finish_reason, answer.usage.completion_tokens, answer.model])
+
+
+@hook("on_after_engine_init")
+async def asks_for_another_model(ctx: CallbackCtx) -> None:
+    await ask(ctx, "Hello!", model="another")
+
+
+@hook("on_after_engine_init")
+async def asks_with_a_dict(ctx: CallbackCtx) -> None:
+    try:
+        async for _ in ctx.engine.chat({"model": ctx.model_id, "messages": [{"role": "user", "content": "Hello!"}]}):
+            note(ctx, "an answer")
+    except AttributeError:
+        note(ctx, "a dict is no request")
+
+
+@hook("on_after_engine_init")
+def looks_for_what_the_fake_records(ctx: CallbackCtx) -> None:
+    note(ctx, "found", [name for name in ("requests", "kwargs", "model_path", "generate") if hasattr(ctx.engine, name)])
+
+
+@hook("on_after_engine_init")
+def changes_the_config_behind_the_engine(ctx: CallbackCtx) -> None:
+    ctx.llm_config.engine_kwargs["seed"] = 7
+    ctx.llm_config.engine_kwargs["compilation_config"]["mode"] = 3
+
+
+@hook("on_after_engine_init")
+async def looks_at_answers(ctx: CallbackCtx) -> None:
+    embedding = [answer async for answer in ctx.engine.embeddings(None)]
+    note(ctx, "embedding", [len(embedding), embedding[0].error.code, embedding[0].error.message])
+    await ctx.engine.check_health()
+    await ctx.engine.reset_prefix_cache()
+
+
+@hook("on_after_placement_group")
+async def looks_at_its_group(ctx: CallbackCtx) -> None:
+    group = ctx.placement_group
+    bundles = [{name: amount for name, amount in each.items() if name == "CPU"} for each in group.bundle_specs]
+    note(ctx, "group", [group.bundle_count, bundles, group.is_empty, len(group.id.hex()) > 0, group.wait(30)])
+    await group.ready()
+    note(ctx, "ready")
+
+
+@hook("on_after_placement_group")
+def takes_a_group_like_its_own(ctx: CallbackCtx) -> None:
+    mine, other = wing.make_group([0]), wing.make_group([0])
+    note(ctx, "equal", [mine == mine, mine == other, len({mine, other})])
+
+
+@hook("on_before_engine_init")
+def streams(ctx: CallbackCtx) -> None:
+    ctx.extra_init_kwargs["load_format"] = "runai_streamer"
+
+
+@hook("on_before_node_download")
+def checks_its_gpu(ctx: NodeCtx) -> None:
+    note(ctx, "gpu", True)
+
+
+@hook("on_before_engine_init")
+def changes_an_argument_in_place(ctx: CallbackCtx) -> None:
+    ctx.llm_config.engine_kwargs["compilation_config"]["mode"] = 3
 
 
 @hook("on_after_placement_group")

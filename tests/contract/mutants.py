@@ -23,15 +23,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import serve_llm_hooks_testing._simulation.defaults as defaults_module
+import serve_llm_hooks_testing._simulation.default_group as group_module
 import serve_llm_hooks_testing._simulation.process as process_module
 import serve_llm_hooks_testing._simulation.replica as simulation_module
 import serve_llm_hooks_testing._simulation.simulated_cluster as cluster_module
+import serve_llm_hooks_testing.config as config_module
+import serve_llm_hooks_testing.engine as engine_module
 from scripts.docs_tables import renew
 from serve_llm_hooks import DownloadMode
 from serve_llm_hooks._node import work as node_module
 from serve_llm_hooks._node.task import PackedHook
 from serve_llm_hooks._replica import nodes as replica_module
+from serve_llm_hooks._replica.ask import PlainRequest
 from serve_llm_hooks._replica.initialize import Initialization
 from serve_llm_hooks_testing import FakeCluster, FakePlacementGroup, VirtualLoop
 from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
@@ -463,7 +466,7 @@ def arguments_not_checked() -> None:
 @lie("an_unknown_argument_of_the_config_is_refused")
 def config_not_checked() -> None:
     """any engine argument of the config will do"""
-    put(SimulatedCluster, "defaults", lambda self, llm_config: defaults_module.defaults_of(llm_config))
+    put(cluster_module, "check_config_kwargs", lambda kwargs, more: None)
 
 
 def _other_defaults(**fields: Any) -> None:
@@ -492,6 +495,123 @@ def streaming_downloads() -> None:
 def replica_has_a_group() -> None:
     """the replica runs in a placement group from the start"""
     _other_defaults(placement_group=FakePlacementGroup(["node-0", "node-1", "node-2"]))
+
+
+@lie("a_config_that_is_changed_behind_the_engine")
+def live_arguments() -> None:
+    """the config's own dict reaches the engine"""
+
+    def make(configure: Any) -> Any:
+        def live(self: Any, llm_config: Any, ctx: Any, *, path_by_hook: bool) -> None:
+            configure(self, llm_config, ctx, path_by_hook=path_by_hook)
+            self.start.engine.kwargs = llm_config.engine_kwargs
+
+        return live
+
+    patch(SimulatedCluster, "configure_engine", make)
+
+
+@lie("a_streaming_engine_downloads_nothing")
+def bucket_forgotten() -> None:
+    """an engine that streams its weights is given no bucket"""
+    put(cluster_module, "model_path", lambda kwargs, mirror, path, source_id, path_by_hook: path or source_id)
+
+
+@lie("the_model_is_no_argument_of_the_config")
+def ray_takes_all() -> None:
+    """Ray starts its engine with any argument"""
+    put(cluster_module, "check_engine_kwargs", lambda kwargs, on_cpu: None)
+
+
+@lie("on_a_cpu_ray_chooses_the_backend_itself")
+def every_engine_is_a_gpus() -> None:
+    """an engine for CPUs is one for GPUs"""
+    put(cluster_module, "runs_on_cpu", lambda config: False)
+
+
+@lie("a_misspelt_bucket_is_refused_with_the_config")
+def any_source_will_do() -> None:
+    """any `model_source` will do"""
+
+    def make(loading: Any) -> Any:
+        def lenient(model_id: Any, source: Any, given: Any, *, has_source: bool) -> Any:
+            try:
+                return loading(model_id, source, given, has_source=has_source)
+            except ValueError:
+                return loading(model_id, "s3://models/m", given, has_source=has_source)
+
+        return lenient
+
+    patch(config_module, "loading_of", make)
+
+
+@lie("an_engine_takes_requests_and_shows_nothing_else")
+def engine_takes_a_dict() -> None:
+    """the engine takes a dict for a request"""
+    patch(
+        engine_module,
+        "read_request",
+        lambda read: (
+            lambda request, method: read(PlainRequest(**request) if isinstance(request, dict) else request, method)
+        ),
+    )
+
+
+@lie("an_engine_takes_requests_and_shows_nothing_else")
+def engine_shows_its_records() -> None:
+    """hooks see what the fake engine records"""
+    put(simulation_module, "EngineForHooks", lambda engine: engine)
+
+
+@lie("an_engine_that_answers_with_an_error")
+def engine_always_answers() -> None:
+    """an engine that answers with errors answers well"""
+    put(cluster_module, "ErrorInfo", lambda message, code: None)
+
+
+@lie("an_engine_does_not_know_another_model")
+def engine_knows_every_model() -> None:
+    """the engine answers for any model"""
+    put(engine_module, "error_of", lambda asked, model_id, kwargs: None)
+
+
+def _place_otherwise(strategy: str | None, **nodes: Any) -> None:
+    patch(
+        group_module,
+        "place",
+        lambda place: lambda bundles, given, resources: place(bundles, strategy or given, {**resources, **nodes}),
+    )
+
+
+@lie("a_strict_pack_is_on_one_node")
+def everything_is_spread() -> None:
+    """all bundles are spread, whatever the strategy"""
+    _place_otherwise("SPREAD")
+
+
+@lie("a_strict_spread_over_more_nodes_than_there_are")
+def strict_is_not_strict() -> None:
+    """`STRICT_SPREAD` shares a node where it must"""
+    _place_otherwise("SPREAD")
+
+
+@lie("a_strict_pack_that_fits_on_no_node")
+def nodes_have_enough() -> None:
+    """a node has enough of everything"""
+    _place_otherwise(None, **{"node-0": None})
+
+
+@lie("a_group_tells_hooks_about_itself")
+def groups_are_their_nodes() -> None:
+    """two groups on the same nodes are one group"""
+    put(FakePlacementGroup, "__eq__", lambda self, other: self.node_ids == getattr(other, "node_ids", None))
+    put(FakePlacementGroup, "__hash__", lambda self: hash(self.node_ids))
+
+
+@lie("a_fault_makes_a_hook_fail_on_one_node")
+def hooks_do_not_fail_on_nodes() -> None:
+    """a hook that a fault makes fail on a node does its work"""
+    put(cluster_module, "with_failing_packed", lambda hook, paths, node_id: hook)
 
 
 # -- running them -----------------------------------------------------------------------------------------------------

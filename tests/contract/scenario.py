@@ -59,6 +59,7 @@ class Scenario:
         holds: asserts about what each model's start told, by model id. That both wings tell the same is asserted of
             every scenario; this is what keeps them from being wrong alike.
         group: how many of the three nodes the default placement group spans.
+        placement: the config's ``placement_group_config`` instead, for nodes of 4 CPUs and a ``slot-i`` of their own.
         own_bundles: the start is a data-parallel rank's, and these of the group's bundles are its own.
         environ: environment variables of every process, the nodes' included.
         faults: what goes wrong, as on a fake cluster. The real wing makes it happen.
@@ -72,6 +73,7 @@ class Scenario:
     models: Sequence[Model]
     holds: Callable[[dict[str, Told]], None]
     group: int = 3
+    placement: Mapping[str, Any] | None = None
     own_bundles: Sequence[int] | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     faults: Sequence[Fault] = ()

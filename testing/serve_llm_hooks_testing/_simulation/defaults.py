@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from serve_llm_hooks import DownloadMode
 from serve_llm_hooks._replica.cluster import ReplicaDefaults
+from serve_llm_hooks._sources.plan import error_policy
 
-if TYPE_CHECKING:
-    from serve_llm_hooks._core.options import OnError
-
-# With these load formats vLLM streams the weights from the bucket, and Ray downloads none.
-_STREAMING = ("runai_streamer", "runai_streamer_sharded", "tensorizer")
-_REMOTE = ("s3://", "gs://", "abfss://", "azure://", "pyarrow-")
+from .engine_args import STREAMING
+from .model_source import is_remote
 
 
 def defaults_of(config: Any) -> ReplicaDefaults:
     """Return the defaults of a ``FakeLLMConfig``, or of a real ``LLMConfig``."""
-    loading = getattr(config, "model_loading_config", None)
-    source = config.model_source if loading is None else loading.model_source
+    source = config.model_loading_config.model_source
     source_id = str(config.model_id)
     mirror: dict[str, Any] | None = None
     if isinstance(source, str):
-        if source.startswith(_REMOTE):
+        if is_remote(source):
             mirror = {"bucket_uri": source, "extra_files": []}
         else:
-            source_id = source
+            source_id = source or source_id
     elif source is not None:
-        mirror = {"bucket_uri": None, "extra_files": []}
-        mirror.update(source if isinstance(source, Mapping) else source.model_dump())
+        mirror = source.model_dump()
     engine_kwargs = config.engine_kwargs
-    streams = engine_kwargs.get("load_format") in _STREAMING
-    callback = getattr(config, "callback_config", None)
-    on_error: OnError = getattr(config, "on_error", "raise")
-    if callback is not None and not callback.raise_error_on_callback:
-        on_error = "warn"
+    streams = engine_kwargs.get("load_format") in STREAMING
     runtime_env = config.runtime_env or {}
     return ReplicaDefaults(
         source_id=source_id,
@@ -43,5 +33,5 @@ def defaults_of(config: Any) -> ReplicaDefaults:
         download_model=DownloadMode.NONE if streams else DownloadMode.MODEL_AND_TOKENIZER,
         runtime_env={**runtime_env, "env_vars": dict(runtime_env.get("env_vars") or {})},
         engine_workers=engine_kwargs.get("tensor_parallel_size", 1) * engine_kwargs.get("pipeline_parallel_size", 1),
-        on_error=on_error,
+        on_error=error_policy(config),
     )

@@ -17,9 +17,11 @@ from serve_llm_hooks._sources.select import hooks_of_config
 from serve_llm_hooks.entry import initialization
 
 from .._monitor.session import monitored_loop
+from ..engine import EngineForHooks
 from ..errors import DeadlockError
-from ..faults import ReplicaDiesFault
-from .fault_hooks import death_hook
+from .copies import copied
+from .fault_hooks import death_hook, failing_paths, with_failing
+from .fault_kinds import ReplicaDiesFault
 from .process import SimulatedProcess
 from .simulated_cluster import SimulatedCluster
 from .start import ReplicaStart
@@ -35,12 +37,11 @@ if TYPE_CHECKING:
 
 
 def run_replica(settings: ClusterSettings, config: Any) -> FakeRun:
-    """Start a replica in an event loop of its own, in the calling thread. Return the run, also if it has failed.
-
-    Raises:
-        HookPickleError: the config cannot be sent to a replica.
-    """
-    _check_config_pickles(config)
+    """Start a replica in an event loop of its own, in the calling thread. Return the run, also if it has failed."""
+    try:
+        _check_config_pickles(config)
+    except HookPickleError as error:
+        return ReplicaStart(str(config.model_id), settings.node_names).end(error, 0.0)
     with monitored_loop(settings.real_sleep_limit_s) as monitor:
         cluster = SimulatedCluster(settings, monitor.loop.time)
         try:
@@ -96,19 +97,25 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any) -> FakeRun:
 async def _start(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookName]) -> FakeRun:
     """Run the production code once; the process dies at one of the deadly points, if any."""
     own = copy.copy(config)
-    own.engine_kwargs = dict(config.engine_kwargs)  # production writes hooks' arguments into it
+    # A replica's are its own, and production writes hooks' arguments into the first.
+    own.engine_kwargs = {name: copied(value) for name, value in config.engine_kwargs.items()}
+    own.model_loading_config = copied(config.model_loading_config)
     start = cluster.start
+    start.triggered = cluster.triggered
     failure: Exception | None = None
     try:
-        hooks = hooks_of_config(own)
+        hooks = HookRegistry(hook for hook in hooks_of_config(own) if hook.ref not in cluster.settings.left_out)
         start.run.hooks = tuple(hooks.for_model(str(own.model_id)))
         named = getattr(own, "hooks", None)
         start.run.known_hooks = (lambda: registry) if named is None else partial(load_hooks, *named)
+        start.failing = failing_paths(cluster.settings.faults, start.run)
+        hooks = with_failing(hooks, start.failing, cluster.local_node_id)
         if deadly:
             hooks = HookRegistry((*hooks, *map(death_hook, deadly)))
         async with initialization(own, cluster=cluster, hooks=hooks, on_begin=start.begin) as run:
             start.reach("on_before_engine_init")
-            start.run.engine = run.engine = await cluster.start_engine()
+            start.run.engine = await cluster.start_engine()
+            run.engine = EngineForHooks(start.run.engine)
             start.reach("on_after_init")
     except Exception as error:
         failure = error
