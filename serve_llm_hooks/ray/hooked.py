@@ -11,7 +11,7 @@ from .._core.errors import HookLoadError
 from .._core.messages import describe
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
-from . import internals, prewarm, shutdown, telemetry
+from . import internals, prewarm, quick_imports, shutdown, telemetry
 from .cluster import RayCluster
 from .hand_over import hand_over
 from .log import log_if_root_is_silenced, show_log
@@ -101,6 +101,7 @@ def _hooked(base: type[Any]) -> Any:
                 await super().start()
                 return
             config = self._llm_config
+            quick_imports.end()
             telemetry.ask_for_actor()
             async with _initialize(config, RayCluster()) as run:
                 self._hook_trace = run.trace

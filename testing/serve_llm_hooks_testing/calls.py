@@ -178,7 +178,7 @@ def _call(hook: Hook, ctx: CallbackCtx | NodeCtx) -> Skip | None:
             veto = monitor.loop.run_until_complete(call())
         except Exception as failure:
             error = failure
-            monitor.note_skipped_waits()
+    monitor.note_skipped_waits()
     warn_and_raise([*monitor.notes, *notes], error)
     return veto
 

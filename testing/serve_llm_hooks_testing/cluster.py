@@ -38,7 +38,10 @@ class FakeCluster(ClusterSettings):
             this file names the version it knows). Others are refused, as in production.
         engine_check: builds the engine's arguments with Ray's and vLLM's own code, where they are installed:
             ``serve_llm_hooks.ray.check_engine_args``. Default: names are checked, and values are not.
-        real_sleep_limit_s: seconds of real time after which a hook that blocks is reported.
+        real_sleep_limit_s: seconds of real time after which a hook that blocks is reported. What is really at work is
+            waited for ten times as long, before the clock goes on.
+        time_limit_s: virtual seconds after which a start ends with a ``DeadlockError``, because something goes on for
+            ever, such as a heartbeat.
 
     Raises:
         HarnessError: no nodes, a negative time, or a fault on a node that does not exist.

@@ -16,7 +16,7 @@ class HarnessError(ServeLLMHooksError):
 
 
 class DeadlockError(HarnessError):
-    """The run is not over, but nothing is scheduled and nothing is at work: in production it would hang forever."""
+    """The run never ends: nothing is scheduled and nothing is at work, or only something that goes on for ever."""
 
 
 class RayInFakeRunError(HarnessError):

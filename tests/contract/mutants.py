@@ -27,6 +27,9 @@ import serve_llm_hooks_testing._simulation.default_group as group_module
 import serve_llm_hooks_testing._simulation.process as process_module
 import serve_llm_hooks_testing._simulation.replica as simulation_module
 import serve_llm_hooks_testing._simulation.simulated_cluster as cluster_module
+import serve_llm_hooks_testing._virtual_time.belongings as belongings_module
+import serve_llm_hooks_testing._virtual_time.patience as patience_module
+import serve_llm_hooks_testing._virtual_time.system_clocks as system_clocks_module
 import serve_llm_hooks_testing.config as config_module
 import serve_llm_hooks_testing.engine as engine_module
 from scripts.docs_tables import renew
@@ -38,7 +41,9 @@ from serve_llm_hooks._replica.ask import PlainRequest
 from serve_llm_hooks._replica.initialize import Initialization
 from serve_llm_hooks_testing import FakeCluster, FakePlacementGroup, VirtualLoop
 from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
-from serve_llm_hooks_testing._virtual_time.waiting import RealWork
+from serve_llm_hooks_testing._virtual_time.locks import LockWatch
+from serve_llm_hooks_testing._virtual_time.sleeper import Sleeper
+from serve_llm_hooks_testing._virtual_time.timer import Timer
 
 from .recorded import read_recorded
 from .scenarios import SCENARIOS
@@ -292,24 +297,66 @@ def nodes_sorted() -> None:
 @lie("every_point_runs_where_and_when_the_table_says")
 def clock_stands_still() -> None:
     """the clock does not advance"""
-
-    def make(wait: Any) -> Any:
-        def still(self: Any, timeout_s: float | None) -> Any:
-            now_s = self.now_s
-            try:
-                return wait(self, timeout_s)
-            finally:
-                self.now_s = now_s
-
-        return still
-
-    patch(VirtualLoop, "wait", make)
+    put(VirtualLoop, "_set_time", lambda self, when_s: None)
 
 
 @lie("a_blocking_hook_is_left_behind_at_its_timeout")
 def blocking_hooks_are_waited_for() -> None:
     """the clock waits for blocking hooks, however long"""
-    put(RealWork, "_wait_for_jobs", lambda self, *, may_jump: not self._wait_for_wakeup(60))
+    put(Sleeper, "is_before", lambda self, when_s, order: True)
+
+
+@lie("timers_fire_in_the_order_in_which_they_were_made")
+def timers_last_in_first_out() -> None:
+    """timers that are due together fire in any order"""
+    put(Timer, "__lt__", lambda self, other: (self.when(), -self.order) < (other.when(), -other.order))
+
+
+@lie("idle_threads_hold_nothing_up")
+def idle_threads_hold_the_clock() -> None:
+    """an idle thread holds the clock"""
+
+    def all_that_live(self: Any, asleep: Any) -> Any:
+        for each in self.threads:
+            sleeper = asleep.get(each.what.ident)
+            if each.what.is_alive() and (sleeper is None or sleeper.is_awake or sleeper.until_s is None):
+                yield each
+
+    put(belongings_module.Belongings, "others_at_work", all_that_live)
+    put(patience_module, "MAX_LIMITS", 1e9)
+    put(LockWatch, "sees_wait", lambda self, thread_id, native_id: False)
+
+
+@lie("a_subprocess_is_waited_for_within_a_timeout")
+def others_at_work_are_not_waited_for() -> None:
+    """the clock goes on while a hook's subprocesses and threads are at work"""
+    put(belongings_module.Belongings, "others_at_work", lambda self, asleep: iter(()))
+
+
+@lie("a_hook_that_backs_off_takes_as_long_on_every_clock")
+def clocks_of_the_system() -> None:
+    """`time.monotonic` and its kin go on as if nobody slept"""
+    put(system_clocks_module, "note_reading", lambda clock, frame: None)
+    put(system_clocks_module, "_clock_of_caller", _only_to_sleep)
+
+
+def _only_to_sleep() -> Any:
+    asks = sys._getframe(1).f_code.co_name
+    return system_clocks_module.current_clock() if asks == "sleep" else None
+
+
+@lie("a_starting_engine_blocks_the_loop_and_no_thread")
+def engine_does_not_block() -> None:
+    """the replica's loop goes on while its engine starts"""
+
+    def make(start: Any) -> Any:
+        async def waiting(self: Any) -> Any:
+            await asyncio.sleep(self.settings.engine_start_s)
+            return await start(self)
+
+        return waiting
+
+    patch(SimulatedCluster, "start_engine", make)
 
 
 def _with_settings(**settings: float) -> None:

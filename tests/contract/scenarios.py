@@ -972,6 +972,68 @@ def a_blocking_hook_on_a_node_is_left_behind_at_its_timeout(told: Told) -> None:
     assert "still running after timeout_s=0.3" in error["message"]
 
 
+@scenario(Model([h.polls_for_too_long, h.go_on, h.failure]), group=1)
+def a_hook_that_sleeps_again_and_again_is_left_behind_at_its_timeout(told: Told) -> None:
+    failed(told, "HookTimeoutError", hook="tests.contract.hooks:polls_for_too_long")
+    assert ran(told) == ["polls_for_too_long", "failure"]
+
+
+@scenario(Model([h.backs_off, h.no_download]), group=1)
+def a_hook_that_backs_off_takes_as_long_on_every_clock(told: Told) -> None:
+    assert notes(told) == {"as long as it slept": [True] * 3, "clocks agree": True}
+
+
+@scenario(Model([h.polls_until_a_deadline]), group=2)
+def a_hook_on_a_node_comes_to_its_deadline(told: Told) -> None:
+    for node in ("node-0", "node-1"):
+        assert notes(told, node) == {"looked more than once": True, "came to the deadline": True}
+
+
+@scenario(Model([h.sleeps_until_a_deadline, h.no_download]), group=1)
+def an_async_hook_comes_to_its_deadline(told: Told) -> None:
+    assert notes(told) == {"came to the deadline": True}
+
+
+@scenario(Model([h.makes_timers, h.no_download]), group=1)
+def timers_fire_in_the_order_in_which_they_were_made(told: Told) -> None:
+    assert notes(told) == {"fired": list(range(20))}
+
+
+@scenario(Model([h.wakes_tasks_together, h.no_download]), group=1)
+def tasks_that_sleep_as_long_wake_up_in_their_order(told: Told) -> None:
+    assert notes(told) == {"woken": list(range(20))}
+
+
+@scenario(Model([h.sleeps_in_its_loop, h.no_download]), group=1)
+def an_async_hook_that_sleeps_in_its_loop_makes_timers_late(told: Told) -> None:
+    assert notes(told) == {"seen": ["slept", "the timer, late"]}
+
+
+@scenario(Model([h.starts_threads_that_sleep]), group=2)
+def threads_on_a_node_sleep_at_the_same_time(told: Told) -> None:
+    assert notes(told, "node-0") == notes(told, "node-1") == {"ended": [0.2, 0.4, 0.6]}
+
+
+@scenario(Model([h.reads_a_queue, h.no_download]), group=1)
+def waiting_for_a_thread_takes_as_long_as_the_thread(told: Told) -> None:
+    assert notes(told) == {"too early": "empty", "in time": "full", "beats": ["a beat"]}
+
+
+@scenario(Model([h.runs_a_subprocess, h.no_download]), group=1)
+def a_subprocess_is_waited_for_within_a_timeout(told: Told) -> None:
+    assert notes(told) == {"exit status": 3}
+
+
+@scenario(Model([h.hands_work_to_threads, h.no_download]), group=1)
+def idle_threads_hold_nothing_up(told: Told) -> None:
+    assert notes(told) == {"sum": 3, "went on": True}
+
+
+@scenario(Model([h.ticks_in_task_and_thread, h.counts_ticks, h.no_download]), group=1, engine_s=1.0)
+def a_starting_engine_blocks_the_loop_and_no_thread(told: Told) -> None:
+    assert notes(told) == {"ticks in the loop": 0, "ticks in the thread": True}
+
+
 @scenario(Model([h.never_ends_but_on_second, h.failure]), node_grace_s=1.0)
 def when_a_node_fails_the_others_get_a_grace_and_no_more(told: Told) -> None:
     node_errors(told, "HookError", "node-1")

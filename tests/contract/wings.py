@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -368,6 +369,7 @@ def _start_engine(scenario: Scenario, config: Any, started: list[dict[str, Any]]
     for fault in scenario.faults:
         if isinstance(fault, f.EngineFailsFault):
             raise fault.error
+    time.sleep(scenario.engine_s)
     engine = config.get_engine_config()
     given = engine.get_initialization_kwargs()
     added = {name for name in given if name not in engine.engine_kwargs}

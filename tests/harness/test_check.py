@@ -88,7 +88,7 @@ BAD = {
         "after a restart of the replica.*FileExistsError",
     ),
     "blocks its thread": (
-        '@hook("on_before_init")\ndef one(ctx):\n    import time; time.sleep(0.3)',
+        '@hook("on_before_init")\ndef one(ctx):\n    import select; select.select([], [], [], 0.5)',
         "one .*really blocks",
     ),
     "blocks the loop": (

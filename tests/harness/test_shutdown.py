@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import select
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -108,7 +108,7 @@ def test_one_that_blocks_is_a_note_and_a_warning() -> None:
 
     @registry.hook("on_shutdown")
     def blocks(ctx: CallbackCtx) -> None:
-        time.sleep(0.3)
+        select.select([], [], [], 1)  # long enough to be seen on a busy machine
 
     started = run(registry, real_sleep_limit_s=0.05)
     with pytest.warns(HarnessWarning, match="blocks"):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from serve_llm_hooks import DownloadMode
+from serve_llm_hooks.cli.serve_config import LOADING_FIELDS, RAYS_FIELDS
 
 from . import ours
 from .skeleton import default_values, differences
@@ -428,6 +429,9 @@ class GlobalState:
             ...: ...,
         }
 """,
+    "ray._common.ray_option_utils": """
+_task_only_options = {"_generator_backpressure_num_objects": ..., ...: ...}  # ray/prewarm.py
+""",
     "ray._private.ray_constants": """
 DEBUG_AUTOSCALING_STATUS = "__autoscaling_status"
 """,
@@ -592,6 +596,13 @@ def test_the_download_modes_are_rays(version: str) -> None:
 )
 def test_no_field_of_rays_is_left_behind(version: str, path: str, handed_over: set[str]) -> None:
     assert fields_of(sources(version), f"ray.llm._internal.common.callbacks.base.{path}") == handed_over
+
+
+@each_version
+@pytest.mark.parametrize(("name", "known"), [("LLMConfig", RAYS_FIELDS), ("ModelLoadingConfig", LOADING_FIELDS)])
+def test_the_command_line_refuses_the_fields_that_ray_refuses(version: str, name: str, known: tuple[str, ...]) -> None:
+    there = fields_of(sources(version), f"ray.llm._internal.serve.core.configs.llm_config.{name}")
+    assert {each for each in there if not each.startswith("_")} == set(known)
 
 
 @each_version

@@ -42,14 +42,13 @@ def run_replica(settings: ClusterSettings, config: Any) -> FakeRun:
         _check_config_pickles(config)
     except HookPickleError as error:
         return ReplicaStart(str(config.model_id), settings.node_names).end(error, 0.0)
-    with monitored_loop(settings.real_sleep_limit_s) as monitor:
+    with monitored_loop(settings.real_sleep_limit_s, settings.time_limit_s) as monitor:
         cluster = SimulatedCluster(settings, monitor.loop.time)
         try:
             run = monitor.loop.run_until_complete(_start_until_alive(cluster, config))
         except DeadlockError as error:
             run = cluster.start.end(error, cluster.clock())
-    if run.error is not None:
-        monitor.note_skipped_waits()
+    monitor.note_skipped_waits()
     run.notes = tuple(monitor.notes)
     initialization = cluster.start.initialization
     if run.error is None and initialization is not None and initialization.has_hooks_at_shutdown:
@@ -62,11 +61,10 @@ def _shut_down(
     cluster: SimulatedCluster, initialization: Initialization, budget_s: float
 ) -> tuple[tuple[Exception, ...], tuple[str, ...]]:
     """Stop the replica of a good start; return the failures of its hooks, and the monitor's notes."""
-    with monitored_loop(cluster.settings.real_sleep_limit_s) as monitor:
+    with monitored_loop(cluster.settings.real_sleep_limit_s, cluster.settings.time_limit_s) as monitor:
         cluster.go_on(monitor.loop.time)
         failures = monitor.loop.run_until_complete(initialization.shut_down(budget_s))
-    if failures:
-        monitor.note_skipped_waits()
+    monitor.note_skipped_waits()
     return failures, tuple(monitor.notes)
 
 

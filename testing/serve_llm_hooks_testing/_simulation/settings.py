@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks._core.messages import describe
 
+from .._monitor.monitor import TIME_LIMIT_S
 from ..errors import HarnessError
 from ..placement_group import FakePlacementGroup
 from .accelerators import check_resources
@@ -45,6 +46,7 @@ class ClusterSettings:
         more_engine_args: Collection[str] = (),
         engine_check: Callable[..., dict[str, Any]] | None = None,
         real_sleep_limit_s: float = 1.0,
+        time_limit_s: float = TIME_LIMIT_S,
     ) -> None:
         self.node_resources: dict[str, dict[str, float] | None] = _resources(nodes)
         self.node_names: tuple[str, ...] = tuple(self.node_resources)
@@ -66,6 +68,7 @@ class ClusterSettings:
         self.node_timeout_s: float = check_limit("node_timeout_s", node_timeout_s)
         self.node_grace_s: float = check_limit("node_grace_s", node_grace_s, zero=True)
         self.real_sleep_limit_s: float = check_real_limit("real_sleep_limit_s", real_sleep_limit_s)
+        self.time_limit_s: float = check_limit("time_limit_s", time_limit_s)
         self.faults: tuple[Fault, ...] = check_faults(faults, self.node_names)
         if engine_check is not None and not callable(engine_check):
             raise HarnessError(

@@ -20,6 +20,7 @@ from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._replica.engine_args import split_engine_kwargs
 
+from .._virtual_time.loop import VirtualLoop
 from ..engine import FakeEngine
 from ..errors import HarnessError
 from ..placement_group import FakePlacementGroup
@@ -224,7 +225,9 @@ class SimulatedCluster:
         for fault in self.trigger(EngineFailsFault):
             after_s = after_s if fault.after_s is None else fault.after_s
             error = fault.error
-        await asyncio.sleep(after_s)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.block(after_s)  # as vLLM does
         if error is not None:
             raise error
         self.start.answering = tuple(self._faults(EngineAnswersErrorFault))
