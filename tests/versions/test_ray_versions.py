@@ -227,6 +227,9 @@ class LLMServer:
     async def _start_engine(self):
         await self.engine.start()
 
+    async def __del__(self):  # ray/hooked.py: called after on_shutdown
+        await engine.shutdown()
+
     def _get_default_engine_class(self):  # tests/stub_engine.py
         engine_cls_path = os.environ.get(RAYLLM_VLLM_ENGINE_CLS_ENV)
         if engine_cls_path:
@@ -371,6 +374,16 @@ class ReplicaConfig:
 
 class DeploymentConfig:
     gang_scheduling_config: ...
+    graceful_shutdown_wait_loop_s: ... = DEFAULT_GRACEFUL_SHUTDOWN_WAIT_LOOP_S  # ray/shutdown.py
+    graceful_shutdown_timeout_s: ... = DEFAULT_GRACEFUL_SHUTDOWN_TIMEOUT_S
+""",
+    "ray.serve._private.constants": """
+DEFAULT_GRACEFUL_SHUTDOWN_TIMEOUT_S = 20  # ray/shutdown.py
+DEFAULT_GRACEFUL_SHUTDOWN_WAIT_LOOP_S = 2
+""",
+    "ray.serve.context": """
+class ReplicaContext:
+    _deployment_config: ...  # ray/shutdown.py
 """,
     "ray.serve.config": """
 class GangSchedulingConfig:
@@ -396,6 +409,10 @@ class UserCallableWrapper:
         result = callable(*args, **kwargs)
         if inspect.iscoroutine(result):
             result = await result
+
+    async def call_destructor(self):  # ray/shutdown.py: on_shutdown runs in there
+        if hasattr(self._callable, "__del__"):
+            await self._call_func_or_gen(..., self._callable.__del__)
 """,
     # -- the cluster: ray/cluster.py, ray/capacity.py -----------------------------------------------------------------
     "ray._private.state": """
