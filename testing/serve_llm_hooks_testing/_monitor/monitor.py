@@ -10,7 +10,12 @@ from .._virtual_time.locations import locate_thread
 from .._virtual_time.loop import VirtualLoop
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     from .._virtual_time.locations import HookLocation
+
+    MakeLoop: TypeAlias = Callable[..., VirtualLoop]
 
 
 class Monitor:
@@ -18,10 +23,11 @@ class Monitor:
 
     Args:
         limit_s: seconds of real time for which a hook may block.
+        make_loop: makes the loop.
     """
 
-    def __init__(self, limit_s: float) -> None:
-        self.loop = VirtualLoop(real_sleep_limit_s=limit_s, on_block=self._note_blocked_thread)
+    def __init__(self, limit_s: float, make_loop: MakeLoop = VirtualLoop) -> None:
+        self.loop = make_loop(real_sleep_limit_s=limit_s, on_block=self._note_blocked_thread)
         self.loop_thread_id = threading.get_ident()
         self.sample_every_s = max(limit_s / 4, 0.005)
         self.notes: list[str] = []

@@ -10,12 +10,15 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from .._virtual_time.locations import is_own_frame, locate_frame
+from .._virtual_time.loop import VirtualLoop
 from .monitor import Monitor
 from .ray_guard import RayGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
+
+    from .monitor import MakeLoop
 
 _MIN_GC_THRESHOLD = 1000
 
@@ -25,13 +28,14 @@ _instruments = ExitStack()
 
 
 @contextmanager
-def monitored_loop(limit_s: float) -> Iterator[Monitor]:
+def monitored_loop(limit_s: float, make_loop: MakeLoop = VirtualLoop) -> Iterator[Monitor]:
     """Make a virtual event loop for the ``with`` block, observed. Several at once, in several threads, are fine.
 
     Args:
         limit_s: seconds of real time for which a hook may block.
+        make_loop: makes the loop, from the arguments ``real_sleep_limit_s`` and ``on_block``.
     """
-    monitor = Monitor(limit_s)
+    monitor = Monitor(limit_s, make_loop)
     with _lock:
         _monitors.append(monitor)
         if len(_monitors) == 1:

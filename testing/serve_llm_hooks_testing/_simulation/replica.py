@@ -17,6 +17,7 @@ from serve_llm_hooks._sources.select import hooks_of_config
 from serve_llm_hooks.entry import initialization
 
 from .._monitor.session import monitored_loop
+from .._virtual_time.loop import VirtualLoop
 from ..errors import DeadlockError
 from ..faults import ReplicaDiesFault
 from .fault_hooks import death_hook
@@ -25,23 +26,36 @@ from .simulated_cluster import SimulatedCluster
 from .start import ReplicaStart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from serve_llm_hooks import HookName
 
+    from .._monitor.monitor import MakeLoop
     from ..run import FakeRun
     from .settings import ClusterSettings
 
 
-def run_replica(settings: ClusterSettings, config: Any) -> FakeRun:
+def run_replica(
+    settings: ClusterSettings,
+    config: Any,
+    *,
+    make_loop: MakeLoop = VirtualLoop,
+    make_cluster: Callable[[ClusterSettings, Callable[[], float]], SimulatedCluster] | None = None,
+) -> FakeRun:
     """Start a replica in an event loop of its own, in the calling thread. Return the run, also if it has failed.
+
+    Args:
+        settings: the cluster's settings.
+        config: the replica's config.
+        make_loop: makes the event loop.
+        make_cluster: makes the cluster, from the settings and a clock.
 
     Raises:
         HookPickleError: the config cannot be sent to a replica.
     """
     _check_config_pickles(config)
-    with monitored_loop(settings.real_sleep_limit_s) as monitor:
-        cluster = SimulatedCluster(settings, monitor.loop.time)
+    with monitored_loop(settings.real_sleep_limit_s, make_loop) as monitor:
+        cluster = (make_cluster or SimulatedCluster)(settings, monitor.loop.time)
         try:
             run = monitor.loop.run_until_complete(_start_until_alive(cluster, config))
         except DeadlockError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from serve_llm_hooks._core.messages import describe
 
 from ..errors import HarnessError
 from ..faults import check_faults
@@ -10,7 +12,7 @@ from ..placement_group import FakePlacementGroup
 from .arguments import check_count, check_limit, check_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ..faults import Fault
 
@@ -38,6 +40,9 @@ class ClusterSettings:
         faults: Sequence[Fault] = (),
         more_engine_args: Iterable[str] = (),
         real_sleep_limit_s: float = 1.0,
+        processes: Literal[False, "nodes"] = False,
+        setup: Callable[[], object] | None = None,
+        hang_s: float = 60.0,
     ) -> None:
         self.node_names: tuple[str, ...] = tuple(f"node-{index}" for index in range(check_count("nodes", nodes)))
         in_default_group = nodes if group_nodes is None else check_count("group_nodes", group_nodes)
@@ -58,3 +63,21 @@ class ClusterSettings:
             raise HarnessError("real_sleep_limit_s=0 would report every hook: give a number of seconds above 0")
         self.faults: tuple[Fault, ...] = check_faults(faults, self.node_names)
         self.more_engine_args: frozenset[str] = frozenset(more_engine_args)
+        self.processes: Literal[False, "nodes"] = _processes(processes)
+        self.setup: Callable[[], object] | None = setup
+        if setup is not None and not callable(setup):
+            raise HarnessError(f"setup= is a function without parameters, not {describe(setup)}")
+        if setup is not None and not self.processes:
+            raise HarnessError(
+                "setup= is called in the processes of processes='nodes', and there are none: in the test's own "
+                "process, use monkeypatch"
+            )
+        self.hang_s: float = check_limit("hang_s", hang_s)
+
+
+def _processes(value: object) -> Literal[False, "nodes"]:
+    if value is False:
+        return False
+    if value == "nodes":
+        return "nodes"
+    raise HarnessError(f"processes= is False or 'nodes', not {describe(value)}")

@@ -132,10 +132,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         events = self._work.wait(timeout_s)
         if events is not None:
             return events
+        self.advance(timeout_s)
+        return []
+
+    def advance(self, timeout_s: float | None) -> None:
+        """Advance the clock by ``timeout_s``.
+
+        Raises:
+            DeadlockError: there is no timer to advance it to.
+        """
         if timeout_s is None:
             raise DeadlockError(self._work.deadlock_message())
         self.now_s = round(self.now_s + timeout_s, 9)
-        return []
 
     def finish(self) -> None:
         """Cancel the remaining tasks and close the loop. A task that does not let itself be cancelled is abandoned."""

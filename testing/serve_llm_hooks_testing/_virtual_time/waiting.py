@@ -161,6 +161,10 @@ class RealWork:
         else:
             future.set_result(job.result)
 
+    def is_pending(self) -> bool:
+        """Return whether a thread or a socket may still wake the loop."""
+        return bool(self.jobs) or self._is_io_pending()
+
     def _is_io_pending(self) -> bool:
         """Return whether a socket or a hook's own thread may wake the loop."""
         return self._has_sockets() or any(thread.is_alive() for thread in self.threads)
