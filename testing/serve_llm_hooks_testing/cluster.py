@@ -35,7 +35,8 @@ class FakeCluster(ClusterSettings):
         more_engine_args: engine arguments that your vLLM knows and this harness does not (``engine_args.json`` beside
             this file names the version it knows). Others are refused, as in production.
         real_sleep_limit_s: seconds of real time after which a hook that blocks is reported.
-        processes: ``"nodes"``: each node's work is in a real process of its own. Linux only.
+        processes: ``True``: the replica, each restart of it and each node's work is a real process. ``"nodes"``: only
+            each node's work is. Linux only.
         setup: a function that is called in each process before its work, where ``monkeypatch.setattr`` does not reach.
         hang_s: seconds of real time after which a process that hangs is killed.
 
@@ -91,9 +92,13 @@ def _run(settings: ClusterSettings, config: Any) -> FakeRun:
     """Start a replica where the settings say, in the calling thread."""
     if not settings.processes:
         return run_replica(settings, config)
-    from ._processes.local_replica import run_with_node_processes
+    if settings.processes == "nodes":
+        from ._processes.local_replica import run_with_node_processes
 
-    return run_with_node_processes(settings, config)
+        return run_with_node_processes(settings, config)
+    from ._processes.remote_replica import run_in_processes
+
+    return run_in_processes(settings, config)
 
 
 def _report(run: FakeRun, check: bool) -> FakeRun:

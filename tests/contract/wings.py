@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from serve_llm_hooks_testing._simulation import replica
 from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster, made_up_node
 
 from . import strikes, wing
+from .in_processes import make_fake_group, prepare
 from .told import Names, told_start
 
 if TYPE_CHECKING:
@@ -99,8 +101,11 @@ def fake_config(model: Model, hooks: Any) -> Any:
     )
 
 
-def run_fake(scenario: Scenario, make_config: Callable[[Model, Any], Any] = fake_config) -> dict[str, Told]:
-    """Run a scenario on a fake cluster; what each model's start told."""
+def run_fake(
+    scenario: Scenario, make_config: Callable[[Model, Any], Any] = fake_config, *, processes: bool = False
+) -> dict[str, Told]:
+    """Run a scenario on a fake cluster, in this process or in others; what each model's start told."""
+    names = FakeCluster(3).node_names
     cluster = FakeCluster(
         3,
         group_nodes=scenario.group,
@@ -110,13 +115,11 @@ def run_fake(scenario: Scenario, make_config: Callable[[Model, Any], Any] = fake
         node_timeout_s=scenario.node_timeout_s,
         node_grace_s=scenario.node_grace_s,
         real_sleep_limit_s=0.1,  # for the hooks that block: the real ones do so for longer
+        processes=processes,
+        setup=partial(prepare, names, time.perf_counter()) if processes else None,
     )
-
-    def make_group(numbers: Sequence[int]) -> FakePlacementGroup:
-        return FakePlacementGroup([cluster.node_names[number] for number in numbers])
-
     with (
-        _replica(scenario, make_group),
+        _replica(scenario, partial(make_fake_group, names)),
         warnings.catch_warnings(),
         pytest.MonkeyPatch.context() as patch,
         ThreadPoolExecutor() as threads,

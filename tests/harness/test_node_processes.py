@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from serve_llm_hooks import CallbackCtx, NodeCtx
     from serve_llm_hooks_testing import FakeRun
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes of their own are Linux's")
+
 
 def start(*hooks: Any, check: bool = True, runtime_env: dict[str, Any] | None = None, **settings: Any) -> FakeRun:
     cluster = FakeCluster(**{"processes": "nodes", **settings})
@@ -182,7 +184,7 @@ def test_a_setup_that_fails_says_so(hooks: HookRegistry) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"processes": "node"}, "processes= is False or 'nodes', not"),
+        ({"processes": "node"}, "processes= is False, True or 'nodes', not"),
         ({"processes": "nodes", "setup": 3}, "setup= is a function without parameters"),
         ({"setup": print}, "use monkeypatch"),
         ({"hang_s": 0}, "hang_s is a positive number"),
@@ -255,7 +257,9 @@ def test_a_run_is_the_same_as_in_one_process(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert told("nodes") == told(False)
+        expected = told(False)
+        assert told("nodes") == expected
+        assert told(True) == expected
 
 
 def test_nodes_that_are_cancelled_clean_up_and_those_that_refuse_are_ended(hooks: HookRegistry) -> None:

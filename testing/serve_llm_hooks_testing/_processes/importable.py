@@ -11,10 +11,11 @@ import cloudpickle
 from cloudpickle.cloudpickle import list_registry_pickle_by_value
 
 from serve_llm_hooks._core.errors import ServeLLMHooksError
+from serve_llm_hooks._node.by_value import dumps
 from serve_llm_hooks._sources.select import hooks_of_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 
@@ -32,6 +33,18 @@ def modules_by_value(config: Any) -> Iterator[None]:
         yield
 
 
+def dumps_function(function: Callable[..., object]) -> bytes:
+    """Return a function pickled so that another process can call it."""
+    own = getattr(function, "func", function)  # of a partial
+    name = getattr(own, "__module__", None) or ""
+    module = sys.modules.get(name)
+    with ExitStack() as stack:
+        if module is not None and name != "__main__" and _must_travel(module):
+            cloudpickle.register_pickle_by_value(module)
+            stack.callback(cloudpickle.unregister_pickle_by_value, module)
+        return dumps(function)
+
+
 def _only_here(config: Any) -> list[ModuleType]:
     try:
         hooks = hooks_of_config(config)
@@ -39,11 +52,11 @@ def _only_here(config: Any) -> list[ModuleType]:
         return []
     names = dict.fromkeys(str(getattr(hook.fn, "__module__", "")) for hook in hooks)
     modules = [sys.modules[name] for name in names if name in sys.modules and name != "__main__"]
-    return [
-        module
-        for module in modules
-        if module.__name__ not in list_registry_pickle_by_value() and not _is_importable(module)
-    ]
+    return [module for module in modules if _must_travel(module)]
+
+
+def _must_travel(module: ModuleType) -> bool:
+    return module.__name__ not in list_registry_pickle_by_value() and not _is_importable(module)
 
 
 def _is_importable(module: ModuleType) -> bool:

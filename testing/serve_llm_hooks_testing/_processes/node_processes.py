@@ -84,7 +84,7 @@ class ProcessCluster(SimulatedCluster):
         number = len(self._answers)
         self._answers.append(future)
         faults = faults_on_node(self.settings, task.node_id)
-        work = NodeWork(task, settings_for_node(self.settings, faults), self.clock())
+        work = NodeWork(task, settings_for_node(self.settings, faults), self._time())
         env_vars = copy.deepcopy((runtime_env or {}).get("env_vars") or {})
         self._timeline.posts.append(StartNode(number, work, {key: str(value) for key, value in env_vars.items()}))
         try:

@@ -11,9 +11,8 @@ import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
-
 from . import coverage_data
+from .importable import dumps_function
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +66,7 @@ def of_this_process(setup: Any) -> Surroundings:
         levels={"": logging.root.level, **levels},
         # Those that every process has the class for. The others are applied where the warning arrives.
         filters=tuple(each for each in warnings.filters if each[2].__module__ == "builtins"),
-        setup=None if setup is None else cloudpickle.dumps(setup),
+        setup=None if setup is None else dumps_function(setup),
         measured=coverage_data.settings(),
     )
 

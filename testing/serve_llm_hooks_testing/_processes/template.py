@@ -24,6 +24,7 @@ _IMPORTS = (
     "serve_llm_hooks_testing.cluster",
     "serve_llm_hooks_testing.config",
     "serve_llm_hooks_testing._processes.child",
+    "serve_llm_hooks_testing._processes.replica_work",
 )
 _PR_SET_PDEATHSIG = 1
 _KEPT = 10_000  # exit statuses that nobody has asked for yet

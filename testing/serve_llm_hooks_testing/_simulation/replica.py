@@ -6,10 +6,9 @@ import asyncio
 import copy
 from collections import Counter
 from contextvars import copy_context
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import HookPickleError, HookRegistry, load_hooks, registry
+from serve_llm_hooks import HookPickleError, HookRegistry
 from serve_llm_hooks._core.messages import one_line
 from serve_llm_hooks._node.packing import check_parameters_travel, pack_hooks
 from serve_llm_hooks._sources.entries import hooks_of_entries
@@ -23,7 +22,7 @@ from ..faults import ReplicaDiesFault
 from .fault_hooks import death_hook
 from .process import SimulatedProcess
 from .simulated_cluster import SimulatedCluster
-from .start import ReplicaStart
+from .start import ReplicaStart, set_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,7 +52,7 @@ def run_replica(
     Raises:
         HookPickleError: the config cannot be sent to a replica.
     """
-    _check_config_pickles(config)
+    check_config_pickles(config)
     with monitored_loop(settings.real_sleep_limit_s, make_loop) as monitor:
         cluster = (make_cluster or SimulatedCluster)(settings, monitor.loop.time)
         try:
@@ -77,7 +76,7 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any) -> FakeRun:
     while True:
         cluster.start = ReplicaStart(str(config.model_id), cluster.settings.node_names)
         deadly: dict[HookName, ReplicaDiesFault] = {fault.at: fault for fault, left in deaths.items() if left}
-        process = SimulatedProcess(_start(cluster, config, deadly), copy_context())
+        process = SimulatedProcess(start_once(cluster, config, deadly), copy_context())
         run = await process.wait()
         if run is not None:
             run.earlier_starts = tuple(died)
@@ -91,7 +90,7 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any) -> FakeRun:
         await asyncio.sleep(fault.restart_s)
 
 
-async def _start(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookName]) -> FakeRun:
+async def start_once(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookName]) -> FakeRun:
     """Run the production code once; the process dies at one of the deadly points, if any."""
     own = copy.copy(config)
     own.engine_kwargs = dict(config.engine_kwargs)  # production writes hooks' arguments into it
@@ -99,9 +98,7 @@ async def _start(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookNa
     failure: Exception | None = None
     try:
         hooks = hooks_of_config(own)
-        start.run.hooks = tuple(hooks.for_model(str(own.model_id)))
-        named = getattr(own, "hooks", None)
-        start.run.known_hooks = (lambda: registry) if named is None else partial(load_hooks, *named)
+        set_hooks(start.run, own, hooks)
         if deadly:
             hooks = HookRegistry((*hooks, *map(death_hook, deadly)))
         async with initialization(own, cluster=cluster, hooks=hooks, on_begin=start.begin) as run:
@@ -113,7 +110,7 @@ async def _start(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookNa
     return start.end(failure, cluster.clock())
 
 
-def _check_config_pickles(config: Any) -> None:
+def check_config_pickles(config: Any) -> None:
     """Check that Serve could send the config to a replica.
 
     Raises:

@@ -40,7 +40,7 @@ class ClusterSettings:
         faults: Sequence[Fault] = (),
         more_engine_args: Iterable[str] = (),
         real_sleep_limit_s: float = 1.0,
-        processes: Literal[False, "nodes"] = False,
+        processes: bool | Literal["nodes"] = False,
         setup: Callable[[], object] | None = None,
         hang_s: float = 60.0,
     ) -> None:
@@ -63,21 +63,21 @@ class ClusterSettings:
             raise HarnessError("real_sleep_limit_s=0 would report every hook: give a number of seconds above 0")
         self.faults: tuple[Fault, ...] = check_faults(faults, self.node_names)
         self.more_engine_args: frozenset[str] = frozenset(more_engine_args)
-        self.processes: Literal[False, "nodes"] = _processes(processes)
+        self.processes: bool | Literal["nodes"] = _processes(processes)
         self.setup: Callable[[], object] | None = setup
         if setup is not None and not callable(setup):
             raise HarnessError(f"setup= is a function without parameters, not {describe(setup)}")
         if setup is not None and not self.processes:
             raise HarnessError(
-                "setup= is called in the processes of processes='nodes', and there are none: in the test's own "
+                "setup= is called in the processes of processes=True or 'nodes', and there are none: in the test's own "
                 "process, use monkeypatch"
             )
         self.hang_s: float = check_limit("hang_s", hang_s)
 
 
-def _processes(value: object) -> Literal[False, "nodes"]:
-    if value is False:
-        return False
+def _processes(value: object) -> bool | Literal["nodes"]:
+    if isinstance(value, bool):
+        return value
     if value == "nodes":
         return "nodes"
-    raise HarnessError(f"processes= is False or 'nodes', not {describe(value)}")
+    raise HarnessError(f"processes= is False, True or 'nodes', not {describe(value)}")
