@@ -181,6 +181,42 @@ def test_a_setup_that_fails_says_so(hooks: HookRegistry) -> None:
     assert "this setup is wrong" in str(one)
 
 
+REPLACED = """
+    import shutil
+    def client(): return "real"
+
+    @hook("on_before_node_download")
+    def ask(ctx): ctx.custom_data["answer"] = client()
+"""
+
+
+@pytest.mark.parametrize("processes", ["nodes", True])
+@pytest.mark.parametrize("name", ["client", "shutil", "shutil.disk_usage"])
+def test_what_is_replaced_in_the_tests_process_only_is_told(
+    module: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch, name: str, processes: Any
+) -> None:
+    hooks_module = module("is_replaced", REPLACED)
+    monkeypatch.setattr(f"{hooks_module}.{name}", lambda: "fake")
+    with pytest.warns(HarnessWarning, match=rf"{name}: replaced in the test's process .*setup="):
+        start(hooks_module, processes=processes)
+
+
+def test_what_is_replaced_in_both_is_not_told(
+    module: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = module("is_replaced_twice", REPLACED)
+
+    def setup() -> None:
+        import is_replaced_twice  # type: ignore[import-not-found]  # the test writes it
+
+        is_replaced_twice.client = lambda: "fake"
+
+    monkeypatch.setattr(f"{name}.client", lambda: "fake")
+    run = start(name, setup=setup)
+    assert run.notes == ()
+    assert [data["answer"] for data in told(run).values()] == ["fake"] * 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

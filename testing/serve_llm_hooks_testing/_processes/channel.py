@@ -59,6 +59,12 @@ class Done(NamedTuple):
     result: Any
 
 
+class Replaced(NamedTuple):
+    """Names in modules that the test has replaced in its own process, and that are not replaced here."""
+
+    names: tuple[str, ...]
+
+
 class Broken(NamedTuple):
     """The process could not do its work: this code, or the test's ``setup``, has failed there."""
 

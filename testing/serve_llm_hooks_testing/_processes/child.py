@@ -10,14 +10,16 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from .channel import Broken, Channel, Started, end_if_alone
+from .channel import Broken, Channel, Replaced, Started, end_if_alone
 from .coverage_data import measured
 from .relay import relay_everything
+from .replaced import replaced_elsewhere
 
 if TYPE_CHECKING:
+    from .replaced import Names
     from .surroundings import Surroundings
 
 
@@ -35,6 +37,7 @@ class Job:
 
     surroundings: Surroundings
     work: Work
+    names: Names = field(default_factory=dict)  # of the test's process, to be compared with those here
 
 
 def run_child(descriptor: int) -> None:
@@ -65,6 +68,8 @@ def _do(job: Job, channel: Channel) -> None:
             pickle.loads(job.surroundings.setup)()
         is_setup_done = True
         job.work.run(channel)
+        if replaced := replaced_elsewhere(job.names):
+            channel.send(Replaced(tuple(replaced)))
     except BaseException as error:  # also SystemExit: nobody else would hear of it
         end_if_alone(error, channel)
         channel.send(Broken(traceback.format_exc(), not is_setup_done))

@@ -14,6 +14,7 @@ from ..errors import HarnessError
 from .channel import Go, Idle
 from .importable import modules_by_value
 from .node_processes import NodeProcesses, ProcessCluster
+from .replaced import names_of_hooks
 from .rounds import Member, Rounds
 from .surroundings import of_this_process
 from .timeline import SharedTimeLoop
@@ -41,13 +42,14 @@ def run_with_node_processes(settings: ClusterSettings, config: Any) -> FakeRun:
 
     with rounds_in_folder(settings) as (rounds, folder), modules_by_value(config):
         timeline = LocalTimeline(rounds)
-        nodes = NodeProcesses(rounds, timeline.member, of_this_process(settings.setup), folder)
+        surroundings = of_this_process(settings.setup)
+        nodes = NodeProcesses(rounds, timeline.member, surroundings, folder, names_of_hooks(config))
         timeline.deliver = nodes.deliver
         run = run_replica(settings, config, make_loop=partial(_ReplicaLoop, timeline), make_cluster=make_cluster)
     notes = [*run.notes]
     for cluster in clusters:
         notes += [*cluster.notes, *(cluster.skipped_waits if run.error is not None else ())]
-    run.notes = tuple(dict.fromkeys([*notes, *rounds.refused]))
+    run.notes = tuple(dict.fromkeys([*notes, *rounds.notes]))
     return run
 
 

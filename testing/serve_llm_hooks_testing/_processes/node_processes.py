@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from serve_llm_hooks._node.task import NodeReport, NodeTask
 
     from .._simulation.settings import ClusterSettings
+    from .replaced import Names
     from .rounds import Member, ProcessMember, Rounds
     from .surroundings import Surroundings
     from .timeline import Timeline
@@ -134,13 +135,17 @@ class NodeProcesses:
         replica: the member that posts.
         surroundings: what processes get of the test's.
         folder: for the working directories of the nodes but the replica's own.
+        names: those of the test's process, to be compared with a node's.
     """
 
-    def __init__(self, rounds: Rounds, replica: Member, surroundings: Surroundings, folder: Path) -> None:
+    def __init__(
+        self, rounds: Rounds, replica: Member, surroundings: Surroundings, folder: Path, names: Names | None = None
+    ) -> None:
         self._rounds = rounds
         self._replica = replica
         self._surroundings = surroundings
         self._folder = folder
+        self._names = names or {}
         self._running: dict[int, ProcessMember] = {}
 
     def deliver(self) -> None:
@@ -165,8 +170,10 @@ class NodeProcesses:
             folder = os.fspath(self._folder / task.node_id)
             Path(folder).mkdir(exist_ok=True)
 
+        names, self._names = self._names, {}  # one node is enough
+
         def job(dump_file: str) -> Job:
-            return Job(self._surroundings.on_node(folder, dump_file, post.env_vars), post.work)
+            return Job(self._surroundings.on_node(folder, dump_file, post.env_vars), post.work, names)
 
         order = 1 + int(task.node_id.removeprefix("node-"))
         self._running[post.number] = self._rounds.start(task.node_id, order, job)

@@ -22,6 +22,7 @@ from .importable import modules_by_value
 from .local_replica import check_platform, rounds_in_folder
 from .node_processes import NodeProcesses
 from .packed_run import unpack_run
+from .replaced import names_of_hooks
 from .replica_work import ReplicaOutcome, ReplicaWork, known_objects
 from .surroundings import of_this_process
 
@@ -45,7 +46,7 @@ def run_in_processes(settings: ClusterSettings, config: Any) -> FakeRun:
     check_config_pickles(config)
     with rounds_in_folder(settings) as (rounds, folder), modules_by_value(config):
         run = _Starts(settings, config, rounds, folder).run_until_alive()
-    run.notes = tuple(dict.fromkeys([*run.notes, *rounds.refused]))
+    run.notes = tuple(dict.fromkeys([*run.notes, *rounds.notes]))
     return run
 
 
@@ -59,6 +60,7 @@ class _Starts:
         self._folder = folder
         self._surroundings: Surroundings = of_this_process(settings.setup)
         self._packed = (_packed_settings(settings), _packed_config(config))
+        self._names = names_of_hooks(config)
         self._notes: list[str] = []
         self._struck: set[int] = set()
 
@@ -93,7 +95,7 @@ class _Starts:
         work = ReplicaWork(*self._packed, deadly, self._rounds.now_s)
 
         def job(dump_file: str) -> Job:
-            return Job(self._surroundings.on_node(self._surroundings.folder, dump_file, {}), work)
+            return Job(self._surroundings.on_node(self._surroundings.folder, dump_file, {}), work, self._names)
 
         replica = self._rounds.start("the replica", 0, job)
         nodes = NodeProcesses(self._rounds, replica, self._surroundings, self._folder)

@@ -11,9 +11,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from .channel import Broken, Done, Go, Idle, Started
+from .channel import Broken, Done, Go, Idle, Replaced, Started
 from .ends import dump_of, how_it_ended
 from .relay import Repeater
+from .replaced import note_of_replaced
 from .spawning import spawn
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class ProcessMember(Member):
         self.dump_file = dump_file
         self.process_id: int | None = None
         self.told: list[Any] = []
+        self.replaced: tuple[str, ...] = ()
         self.repeater = Repeater()
         self.heard_s = time.perf_counter()
         self.is_open = True
@@ -97,6 +99,8 @@ class ProcessMember(Member):
             self.posts += message.posts
         elif isinstance(message, Done):
             self.state, self.result = "ended", message.result
+        elif isinstance(message, Replaced):
+            self.replaced = message.names
         elif isinstance(message, Broken):
             self.state, self.failure = "ended", message
         else:
@@ -138,7 +142,12 @@ class Rounds:
         self._open: list[ProcessMember] = []
         self._silent: list[ProcessMember] = []  # they have ended; what they told is not repeated yet
         self._started = 0
-        self.refused: list[str] = []
+        self._notes: list[str] = []
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Problems that did not make the run fail; all of them once it is closed."""
+        return tuple(dict.fromkeys(self._notes))
 
     def add(self, member: Member) -> None:
         """Let a member take part."""
@@ -256,8 +265,9 @@ class Rounds:
         members, self._silent = [*self._open, *self._silent], []
         for member in sorted(members, key=lambda each: each.order):
             member.repeat()
-            self.refused += member.repeater.refused
+            self._notes += [*member.repeater.refused, *note_of_replaced(member.replaced)]
             member.repeater.refused.clear()
+            member.replaced = ()
 
     def _kill_hung(self) -> None:
         now_s = time.perf_counter()

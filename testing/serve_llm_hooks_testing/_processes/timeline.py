@@ -72,17 +72,17 @@ class SharedTimeLoop(VirtualLoop):
         """Wait for real work, or for this process's turn, where asyncio would sleep."""
         return super().wait(math.inf if timeout_s is None else timeout_s)
 
-    def advance(self, timeout_s: float | None) -> None:
-        """Wait until this process has something to do.
+    def advance_to(self, when_s: float | None) -> None:
+        """Wait until this process has something to do: at that time, or earlier if it gets post.
 
         Raises:
             DeadlockError: no process ever will.
         """
         posts, self._timeline.posts = tuple(self._timeline.posts), []
-        never = timeout_s is None or timeout_s == math.inf
+        never = when_s is None or when_s == math.inf
         turn = self._timeline.wait_for_turn(
             Idle(
-                next_s=None if timeout_s is None or never else round(self.now_s + timeout_s, 9),
+                next_s=None if never else when_s,
                 posts=posts,
                 waiting=self._describe_waiting() if never else "",
                 is_at_work=never and not self._has_given_up and self._work.is_pending(),

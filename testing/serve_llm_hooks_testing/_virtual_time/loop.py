@@ -132,18 +132,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         events = self._work.wait(timeout_s)
         if events is not None:
             return events
-        self.advance(timeout_s)
+        self.advance_to(None if timeout_s is None else round(self.now_s + timeout_s, 9))
         return []
 
-    def advance(self, timeout_s: float | None) -> None:
-        """Advance the clock by ``timeout_s``.
+    def advance_to(self, when_s: float | None) -> None:
+        """Advance the clock.
 
         Raises:
-            DeadlockError: there is no timer to advance it to.
+            DeadlockError: there is no time to which it could.
         """
-        if timeout_s is None:
+        if when_s is None:
             raise DeadlockError(self._work.deadlock_message())
-        self.now_s = round(self.now_s + timeout_s, 9)
+        self.now_s = when_s
 
     def finish(self) -> None:
         """Cancel the remaining tasks and close the loop. A task that does not let itself be cancelled is abandoned."""
