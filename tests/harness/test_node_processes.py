@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 import threading
-import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -340,7 +339,7 @@ def test_a_start_that_would_hang_says_where(hooks: HookRegistry) -> None:
 def test_a_slow_call_of_the_replicas_is_waited_for_and_told(hooks: HookRegistry) -> None:
     @hooks.hook("on_after_init")
     def slow(ctx: CallbackCtx) -> None:
-        time.sleep(0.2)
+        os.system("sleep 0.5")
         ctx.custom_data["done"] = True
 
     with pytest.warns(HarnessWarning, match="really blocks"):
@@ -384,8 +383,8 @@ def test_what_nodes_print_and_log_and_warn_of_is_the_tests(
 def test_a_node_that_blocks_or_leaves_a_thread_is_noted(hooks: HookRegistry) -> None:
     @hooks.hook("on_before_node_download")
     def block(ctx: NodeCtx) -> None:
-        threading.Thread(target=threading.Event().wait, daemon=True, name="a thread of mine").start()
-        time.sleep(0.2)
+        threading.Thread(target=os.system, args=("sleep 3",), daemon=True, name="a thread of mine").start()
+        os.system("sleep 0.5")
 
     with pytest.warns(HarnessWarning, match="left a thread behind"):
         run = start(hooks, nodes=1, real_sleep_limit_s=0.05, check=False)

@@ -144,7 +144,7 @@ def test_an_error_has_its_cause_and_its_traceback(hooks: HookRegistry) -> None:
     assert isinstance(error.__cause__.__cause__, OSError)
     (note,) = error.__notes__
     assert note.startswith("In the replica's process:\n")
-    assert 'raise OurError(7, "no disk")' in note
+    assert "in breaks" in note
 
 
 def test_what_cannot_be_pickled_is_a_placeholder(hooks: HookRegistry) -> None:

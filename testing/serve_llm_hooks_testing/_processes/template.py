@@ -56,12 +56,13 @@ class _Template:
         self._children: set[int] = set()
         self._ended: dict[int, int] = {}
         self._asked: set[int] = set()  # whose end the test's process waits for
+        self._wakeup: tuple[int, int] = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._libc = ctypes.CDLL(None)
         self._process_id = os.getpid()
 
     def serve(self) -> None:
         control = self._control.fileno()
-        woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        woken, wake = self._wakeup
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake)
         try:
@@ -115,7 +116,9 @@ class _Template:
             if os.getppid() != self._process_id:
                 os._exit(1)
             os.setpgid(0, 0)  # so that what a hook starts can be ended with its process
-            os.close(signal.set_wakeup_fd(-1))
+            signal.set_wakeup_fd(-1)
+            for descriptor in self._wakeup:
+                os.close(descriptor)
             self._control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -125,6 +128,8 @@ class _Template:
             from .child import run_child
 
             run_child(channel)
+        except BaseException:  # the test's process hears of no more than an end: here is why
+            os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(1)
 
