@@ -162,6 +162,21 @@ def test_what_cannot_be_pickled_is_a_placeholder(hooks: HookRegistry) -> None:
         data["lock"].acquire()
 
 
+def test_what_only_the_replica_can_make_is_told(hooks: HookRegistry, tmp_path: Path) -> None:
+    (tmp_path / "only_in_the_replica.py").write_text("class Kept: ...")
+    folder = str(tmp_path)
+
+    @hooks.hook("on_after_init")
+    def keep(ctx: CallbackCtx) -> None:
+        sys.path.append(folder)
+        import only_in_the_replica  # type: ignore[import-not-found]  # the test writes it
+
+        ctx.custom_data["kept"] = only_in_the_replica.Kept()
+
+    with pytest.raises(HarnessError, match=r"cannot be unpickled in the test's: .*only_in_the_replica"):
+        start(hooks)
+
+
 def test_setup_is_called_in_the_replica_and_its_failure_told(hooks: HookRegistry) -> None:
     @hooks.hook("on_before_init")
     def tell(ctx: CallbackCtx) -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from serve_llm_hooks import CallbackCtx, Trace
 from serve_llm_hooks._core.context import set_read_only
+from serve_llm_hooks._core.messages import one_line
 
+from ..errors import HarnessError
 from ..run import FakeNode, FakeRun
 from .packing import NotSent, Packer
 
@@ -69,8 +71,18 @@ def pack_run(run: FakeRun, known: Sequence[object]) -> PackedRun:
 
 
 def unpack_run(packed: PackedRun, known: Sequence[object], node_ids: Sequence[str]) -> FakeRun:
-    """Return the run in the test's process."""
-    values = Packer(known).unpack(packed.values)
+    """Return the run in the test's process.
+
+    Raises:
+        HarnessError: it has something that this process cannot make.
+    """
+    try:
+        values = Packer(known).unpack(packed.values)
+    except Exception as failure:  # of any kind: it is some value's own code
+        raise HarnessError(
+            f"what the replica's process gives back cannot be unpickled in the test's: {one_line(failure)}. Is there a "
+            "class that only the replica has? Leave the replica in the test's process, with processes='nodes' or False"
+        ) from failure
     trace = Trace(**packed.node._asdict(), clock=float, epoch_s=0.0)
     trace.process_id = packed.process_id
     trace.extend(packed.events)
