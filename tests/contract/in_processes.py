@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks_testing import FakePlacementGroup
 from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
@@ -29,3 +30,30 @@ def prepare(node_names: Sequence[str], begun_s: float) -> None:
         return clock(self) + (time.perf_counter() - begun_s) * 1e-6  # all processes of a machine have one such clock
 
     SimulatedCluster.clock = ordered  # type: ignore[method-assign]  # for as long as this process lives
+    _mark_default_groups()
+
+
+def _mark_default_groups() -> None:
+    """Let a default group know that it is one, wherever it gets: it arrives in other processes as a copy."""
+    defaults, acquire = SimulatedCluster.defaults, SimulatedCluster.acquire_placement_group
+
+    def marked_defaults(self: SimulatedCluster, llm_config: Any) -> Any:
+        found = defaults(self, llm_config)
+        return replace(found, placement_group=_marked(found.placement_group))
+
+    async def marked(self: SimulatedCluster, llm_config: Any) -> Any:
+        return _marked(await acquire(self, llm_config))
+
+    SimulatedCluster.defaults = marked_defaults  # type: ignore[method-assign]  # for as long as this process lives
+    SimulatedCluster.acquire_placement_group = marked  # type: ignore[method-assign]  # as above
+
+
+def _marked(group: Any) -> Any:
+    if group is not None:
+        vars(group)["is_the_default"] = True
+    return group
+
+
+def is_marked(group: object) -> bool:
+    """Whether a group is a copy of the default one, out of another process."""
+    return bool(getattr(group, "is_the_default", False))
