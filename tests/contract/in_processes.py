@@ -54,6 +54,6 @@ def _marked(group: Any) -> Any:
     return group
 
 
-def is_marked(group: object) -> bool:
-    """Whether a group is a copy of the default one, out of another process."""
-    return bool(getattr(group, "is_the_default", False))
+def is_default(group: object, default_group: object) -> bool:
+    """Whether a group is the default one, or a copy of it out of another process."""
+    return group is default_group or getattr(group, "is_the_default", False)

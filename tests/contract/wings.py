@@ -23,7 +23,7 @@ from serve_llm_hooks_testing._simulation import replica
 from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster, made_up_node
 
 from . import strikes, wing
-from .in_processes import is_marked, make_fake_group, prepare
+from .in_processes import is_default, make_fake_group, prepare
 from .told import Names, told_start
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _start_fake(cluster: FakeCluster, make_config: Callable[[Model, Any], Any], 
         run = cluster.run(config, check=False)
     except Exception as error:  # before there is a start: the config is refused, or cannot be shipped
         return told_start(error=error, ctx=None, output=None, engine=None, **fields)
-    if run.output is not None and is_marked(run.output.placement_group):  # out of another process: a copy
+    if run.output is not None and is_default(run.output.placement_group, cluster.default_group):
         fields["default_group"] = run.output.placement_group
     engine = run.engine
     return told_start(
