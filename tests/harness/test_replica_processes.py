@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import HookError, HookRegistry
+from serve_llm_hooks import DownloadMode, HookError, HookRegistry
 from serve_llm_hooks_testing import (
     DeadlockError,
     FakeCluster,
     FakeLLMConfig,
-    FakePlacementGroup,
     HarnessError,
     engine_fails,
     replica_dies,
@@ -93,20 +92,18 @@ def test_a_run_is_what_it_is_in_one_process(hooks: HookRegistry) -> None:
 
     @hooks.hook("on_after_engine_init")
     async def ask(ctx: CallbackCtx) -> None:
-        async for answer in ctx.engine.chat({"messages": []}):
-            ctx.custom_data["answer"] = answer
+        await ctx.engine.check_health()
+        ctx.custom_data["mode"] = ctx.worker_node_download_model
 
     run = start(hooks)
     assert run.error is None
     assert run.engine is not None
     assert (run.engine.kwargs, run.engine.model_path) == ({"max_model_len": 7}, "/m")
-    assert run.engine.requests == [{"messages": []}]
     assert run.output is not None
     assert run.output.extra_init_kwargs == {"max_model_len": 7}
     assert run.ctx is not None
-    assert run.ctx.engine is run.engine
     assert run.ctx.trace is run.trace
-    assert run.ctx.custom_data["answer"].content == "Paris."
+    assert run.ctx.custom_data == {"mode": DownloadMode.MODEL_AND_TOKENIZER}
     assert [hook.name for hook in run.hooks] == ["tune", "ask"]
     with pytest.raises(AttributeError, match="cannot be changed any more"):
         run.ctx.model_path = "/other"
@@ -119,9 +116,10 @@ def test_what_the_test_made_comes_back_as_it_is(hooks: HookRegistry) -> None:
         cluster.run(FakeLLMConfig("m", hooks=[hooks]))
     assert raised.value is error
     assert not hasattr(error, "__notes__")
-    run = FakeCluster(processes=True, nodes=2).run(FakeLLMConfig("m", hooks=[hooks]))
+    cluster = FakeCluster(processes=True, nodes=2)
+    run = cluster.run(FakeLLMConfig("m", hooks=[hooks]))
     assert run.output is not None
-    assert run.output.placement_group == FakePlacementGroup(["node-0", "node-1"])
+    assert run.output.placement_group is cluster.default_group
 
 
 class OurError(Exception):
