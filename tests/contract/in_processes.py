@@ -21,13 +21,18 @@ def make_fake_group(node_names: Sequence[str], numbers: Sequence[int]) -> FakePl
     return FakePlacementGroup([node_names[number] for number in numbers])
 
 
+def now_s() -> float:
+    """The clock that all processes of a machine share."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 def prepare(node_names: Sequence[str], begun_s: float) -> None:
     """Give a process what the wing has, and a clock on which no two moments are the same, in no two processes."""
     wing.make_group = partial(make_fake_group, node_names)
     clock = SimulatedCluster.clock
 
     def ordered(self: SimulatedCluster) -> float:
-        return clock(self) + (time.perf_counter() - begun_s) * 1e-6  # all processes of a machine have one such clock
+        return clock(self) + (now_s() - begun_s) * 1e-6
 
     SimulatedCluster.clock = ordered  # type: ignore[method-assign]  # for as long as this process lives
     _mark_default_groups()

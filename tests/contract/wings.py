@@ -7,7 +7,6 @@ import itertools
 import os
 import signal
 import sys
-import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -23,7 +22,7 @@ from serve_llm_hooks_testing._simulation import replica
 from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster, made_up_node
 
 from . import strikes, wing
-from .in_processes import is_default, make_fake_group, prepare
+from .in_processes import is_default, make_fake_group, now_s, prepare
 from .told import Names, told_start
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ def run_fake(
         node_grace_s=scenario.node_grace_s,
         real_sleep_limit_s=0.1,  # for the hooks that block: the real ones do so for longer
         processes=processes,
-        setup=partial(prepare, names, time.perf_counter()) if processes else None,
+        setup=partial(prepare, names, now_s()) if processes else None,
     )
     with (
         _replica(scenario, partial(make_fake_group, names)),

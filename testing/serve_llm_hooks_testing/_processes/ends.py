@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
 from .channel import WITHOUT_CHANNEL
@@ -44,11 +44,11 @@ def dump_of(process_id: int | None, file: Path) -> str:
         os.kill(process_id, signal.SIGUSR2)
     except OSError:
         return "it has ended"
-    deadline_s = time.perf_counter() + _DUMP_S
+    deadline_s = perf_counter() + _DUMP_S
     text, before = b"", b""
-    while time.perf_counter() < deadline_s:
+    while perf_counter() < deadline_s:
         before, text = text, file.read_bytes() if file.exists() else b""
         if text and text == before:
             break
-        time.sleep(0.05)
+        sleep(0.05)
     return text[:_DUMP_BYTES].decode(errors="replace").rstrip() or "it does not say"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import selectors
-import time
 from contextlib import suppress
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .channel import Broken, Done, Go, Idle, Replaced, Started
@@ -77,13 +77,13 @@ class ProcessMember(Member):
         self.told: list[Any] = []
         self.replaced: tuple[str, ...] = ()
         self.repeater = Repeater()
-        self.heard_s = time.perf_counter()
+        self.heard_s = perf_counter()
         self.is_open = True
 
     def go(self, turn: Go) -> None:
         """Let it go on."""
         super().go(turn)
-        self.heard_s = time.perf_counter()
+        self.heard_s = perf_counter()
         try:
             self.channel.send(turn)
         except OSError:
@@ -91,7 +91,7 @@ class ProcessMember(Member):
 
     def hear(self, message: Any) -> None:
         """Take what it says."""
-        self.heard_s = time.perf_counter()
+        self.heard_s = perf_counter()
         if isinstance(message, Started):
             self.process_id = message.process_id
         elif isinstance(message, Idle):
@@ -226,8 +226,8 @@ class Rounds:
         """Let those who have done their work end; kill the others."""
         try:
             self.kill_all()
-            deadline_s = time.perf_counter() + _END_S
-            while self._open and (left_s := deadline_s - time.perf_counter()) > 0:
+            deadline_s = perf_counter() + _END_S
+            while self._open and (left_s := deadline_s - perf_counter()) > 0:
                 self._listen(left_s)
         finally:
             for member in [*self._open]:
@@ -270,7 +270,7 @@ class Rounds:
             member.replaced = ()
 
     def _kill_hung(self) -> None:
-        now_s = time.perf_counter()
+        now_s = perf_counter()
         for member in [*self._open]:
             if member.state == "running" and now_s - member.heard_s > self._hang_s:
                 dump = dump_of(member.process_id, member.dump_file)

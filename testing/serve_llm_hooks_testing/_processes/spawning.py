@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import serve_llm_hooks
@@ -94,8 +94,8 @@ class Template:
         with self._lock:
             try:
                 self._control.send(f"end? {process_id}".encode())
-                deadline_s = time.perf_counter() + patience_s
-                while (left_s := deadline_s - time.perf_counter()) > 0:
+                deadline_s = perf_counter() + patience_s
+                while (left_s := deadline_s - perf_counter()) > 0:
                     if select.select([self._control], [], [], left_s)[0]:
                         asked, _, code = self._control.recv(64).decode().partition(" ")
                         if asked == str(process_id):  # or an answer for which nobody waits any more
