@@ -17,6 +17,7 @@ import traceback
 
 _IMPORTS = (
     "asyncio",
+    "hashlib",
     "logging",
     "cloudpickle",
     "serve_llm_hooks.entry",
@@ -25,6 +26,7 @@ _IMPORTS = (
     "serve_llm_hooks_testing.config",
     "serve_llm_hooks_testing._processes.child",
     "serve_llm_hooks_testing._processes.replica_work",
+    "serve_llm_hooks_testing._processes.surroundings",
 )
 _PR_SET_PDEATHSIG = 1
 _KEPT = 10_000  # exit statuses that nobody has asked for yet
