@@ -16,6 +16,7 @@ from .importable import modules_by_value
 from .node_processes import NodeProcesses, ProcessCluster
 from .replaced import names_of_hooks
 from .rounds import Member, Rounds
+from .spawning import template
 from .surroundings import of_this_process
 from .timeline import SharedTimeLoop
 
@@ -71,6 +72,7 @@ def check_platform() -> None:
 @contextmanager
 def rounds_in_folder(settings: ClusterSettings) -> Iterator[tuple[Rounds, Path]]:
     """Yield the rounds of a run, and a folder; both end with the ``with`` block, and all processes."""
+    template()  # started before there is a run, which would take it for a subprocess of a hook's
     with ExitStack() as stack:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="fake-cluster-", ignore_cleanup_errors=True))
