@@ -28,7 +28,7 @@ class LLMServer(Base):  # type: ignore[misc]  # a class that is chosen at run ti
 
 
 if Base.__module__.startswith("serve_llm_hooks"):
-    setattr(LLMServer, import_module("serve_llm_hooks.ray.server")._HOOKED, "start")  # its base runs the hooks
+    setattr(LLMServer, import_module("serve_llm_hooks.ray.hooked")._HOOKED, "start")  # its base runs the hooks
 
 
 class ConfigOnly(StubEngine):
@@ -38,3 +38,5 @@ class ConfigOnly(StubEngine):
         """Initialize nodes if the callback says so, prepare the config in Ray's own task, and note it."""
         await super().start()
         mark("config is there")
+        if self.config_task is not None and self.config_task["is warm"]:
+            mark("the process was warm")

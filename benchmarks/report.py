@@ -15,6 +15,7 @@ from .steps import STEPS
 
 REPOSITORY = Path(__file__).parents[1]
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+GPU_BEGIN, GPU_END = "<!-- gpu:begin -->", "<!-- gpu:end -->"
 PHASES = ("replica is up", "nodes are ready", "ready", "first token")
 LABELS = ("replica starts", "node initialization", "engine starts", "first token")
 COLOURS = ("#9aa5b1", "#d9730d", "#2f6fab", "#3b8f5a")
@@ -54,12 +55,30 @@ def write_report(results: dict[str, Any], repository: Path = REPOSITORY) -> None
 def rendered(results: dict[str, Any], repository: Path = REPOSITORY) -> dict[Path, str]:
     """The files that show the results, as they should be."""
     page = repository / "docs" / "performance.md"
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    files = {page: f"{before}{BEGIN}\n{tables(results)}\n{END}{after}"}
+    text = _between(BEGIN, tables(results), END, page.read_text())
+    on_gpu = repository / "benchmarks" / "gpu-results.json"
+    measured = json.loads(on_gpu.read_text()) if on_gpu.exists() else None
+    files = {page: _between(GPU_BEGIN, gpu_table(measured, results["reach"]), GPU_END, text)}
     if "deploy_s" in results["samples"]:
         files[repository / "docs" / "cold-start.svg"] = picture(results["samples"]["deploy_s"])
     return files
+
+
+def _between(begin: str, new: str, end: str, text: str) -> str:
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{new}\n{end}{after}"
+
+
+def gpu_table(measured: dict[str, Any] | None, reach: dict[str, float]) -> str:
+    """What was measured on a GPU; ``None`` says that nothing was."""
+    if measured is None:
+        return "Nothing has been measured on a GPU: none has been at hand since `scripts/gpu-measure.sh` was written."
+    lines = [f"Device: {measured['device']}.", "", *_stamps(measured["stamps"]), ""]
+    lines += ["| key | measured | reach |", "|---|---|---|"]
+    for key, value in measured["keys"].items():
+        lines.append(f"| `{key}` | {value:.4g} | {f'≤ {reach[key]:g}' if key in reach else ''} |")
+    return "\n".join(lines)
 
 
 def tables(results: dict[str, Any]) -> str:
@@ -83,6 +102,8 @@ def tables(results: dict[str, Any]) -> str:
             )
         if found := samples.get(f"gpu_path_{nodes}_s"):
             for since, what in (("start begins", "`start()`"), ("server module", "the import of the server's module")):
+                if since == "server module" and nodes > 1:
+                    continue  # three nodes on one machine share its cores
                 ours, theirs = (median(row[since] for row in found[side]) for side in ("ours", "theirs"))
                 lines.append(f"| {what} to the engine's config, {name}, made-up GPU | {ours:.2f} | {theirs:.2f} |")
     if found := samples.get("deploy_s"):
@@ -135,10 +156,10 @@ def _parts(timed: list[dict[str, Any]]) -> list[str]:
 
 def _sentences(samples: dict[str, Any]) -> list[str]:
     lines = []
-    if found := samples.get("loop_with_clock_vs_loop"):
+    if found := samples.get("recording_loop_vs_loop"):
         lines += [
             "",
-            "The bare loop with nothing added but a reading of the clock after each call: "
+            "The bare loop with nothing added but a reading of the clock after each call, appended to a list: "
             + ", ".join(f"{ratio:.2f} × the bare loop ({count} hooks)" for count, ratio in found.items())
             + ".",
         ]

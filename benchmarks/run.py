@@ -40,11 +40,10 @@ REACH = {
     "node_init_and_config_1_without_hooks": 0.35,
     "node_init_and_config_3": 0.35,
     "node_init_and_config_3_without_hooks": 0.35,
-    "gpu_path_1": 0.65,
-    "gpu_path_3": 0.65,
-    "deploy_to_first_token": 0.95,
-    "hook_share": 0.005,
-    # Beside a loop that reads the clock and appends, which any trace must do.
+    "gpu_path": 0.65,
+    "deploy_to_first_token": 0.68,
+    "hook_share": 0.003,
+    # Beside a loop that reads the clock and appends the reading, which any trace must do.
     "dispatch_vs_loop_10": 1.1,
     "dispatch_vs_loop_100": 1.1,
     "dispatch_vs_loop_10_untraced": 1.5,
@@ -164,10 +163,10 @@ def in_process(results: dict[str, Any], *, quick: bool) -> None:
 
     keys = results["keys"]
     for count in (10, 100):
-        keys[f"dispatch_vs_loop_{count}"] = ratio(f"dispatch_ours_{count}", f"dispatch_loop_with_clock_{count}")
+        keys[f"dispatch_vs_loop_{count}"] = ratio(f"dispatch_ours_{count}", f"dispatch_recording_loop_{count}")
         keys[f"dispatch_vs_loop_{count}_untraced"] = ratio(f"dispatch_ours_untraced_{count}", f"dispatch_loop_{count}")
-    results["samples"]["loop_with_clock_vs_loop"] = {
-        str(count): ratio(f"dispatch_loop_with_clock_{count}", f"dispatch_loop_{count}") for count in (10, 100)
+    results["samples"]["recording_loop_vs_loop"] = {
+        str(count): ratio(f"dispatch_recording_loop_{count}", f"dispatch_loop_{count}") for count in (10, 100)
     }
     for count in (1, 10, 100):
         keys[f"dispatch_vs_pluggy_{count}"] = ratio(f"dispatch_ours_{count}", f"dispatch_pluggy_{count}")
@@ -243,7 +242,8 @@ def gpu_path(results: dict[str, Any], *, quick: bool) -> None:
         keys = results["keys"]
         keys[f"node_init_and_config_{nodes}"] = ratio("ours", "start begins")
         keys[f"node_init_and_config_{nodes}_without_hooks"] = ratio("ours without hooks", "start begins")
-        keys[f"gpu_path_{nodes}"] = ratio("ours", "server module")
+        if nodes == 1:  # three nodes on one machine share its cores, which three real ones do not
+            keys["gpu_path"] = ratio("ours", "server module")
 
 
 def deployments(results: dict[str, Any], *, quick: bool) -> None:

@@ -37,7 +37,7 @@ download)
   $PYTHON -m pip download -d "$folder" --only-binary=:all: --python-version "$PYTHON_VERSION" --implementation cp \
     "${platforms[@]}" \
     "ray[serve]==${RAY:-2.58.1}" "vllm==${VLLM:-0.26.0}" pyarrow jsonref typer cloudpickle pyyaml \
-    $(grep -oE '^pytest(-asyncio)?==[^ ]+' requirements/dev.txt)
+    $(grep -oE '^(pytest(-asyncio|-benchmark)?|pluggy|blinker)==[^ ]+' requirements/dev.txt)
   rm -f "$folder"/torch-*.whl "$folder"/triton-*.whl "$folder"/torchcodec-*.whl
   # Those of torch alone: flashinfer needs others of NVIDIA's (nvidia-ml-py, which is pynvml, and more).
   rm -f "$folder"/nvidia_{cublas,cuda_*,cudnn_cu13,cufft,cufile,curand,cusolver,cusparse,cusparselt*,nccl_cu13}-*.whl \

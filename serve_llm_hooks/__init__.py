@@ -32,14 +32,17 @@ if TYPE_CHECKING:
         HookResultError as HookResultError,
         HookSignatureError as HookSignatureError,
         HookTimeoutError as HookTimeoutError,
+        HookTraceError as HookTraceError,
         NodeInitializationError as NodeInitializationError,
         NodeLostError as NodeLostError,
         PlacementGroupError as PlacementGroupError,
         ServeLLMHooksError as ServeLLMHooksError,
+        TraceFormatError as TraceFormatError,
         UnknownHookError as UnknownHookError,
     )
     from ._core.points import HOOK_POINTS as HOOK_POINTS, HookName as HookName, HookPoint as HookPoint
     from ._core.results import InitializeNodeOutput as InitializeNodeOutput, NodeResult as NodeResult
+    from ._core.saved_trace import dump_traces as dump_traces, load_traces as load_traces
     from ._core.trace import HookEvent as HookEvent, Trace as Trace
     from ._core.veto import Skip as Skip, skip as skip
     from ._replica.cluster import Cluster as Cluster
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from ._sources.entries import load_hooks as load_hooks
     from ._sources.import_path import load_callback as load_callback
     from ._sources.phase_style import Callback as Callback
+    from ._sources.plan import HookPlan as HookPlan, plan_hooks as plan_hooks
     from .entry import initialization as initialization, initialize_node as initialize_node
 else:  # a checker that sees a __getattr__ takes every name for existing
     __getattr__, __dir__ = _lazy_imports.attach(__name__)

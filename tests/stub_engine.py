@@ -6,7 +6,8 @@ that need no model, or whose engine cannot run on a CPU.
 
 ``STUB_ENGINE_SAYS`` in the environment names a file that gets a line of JSON for each engine that starts;
 ``STUB_ENGINE_FAILS`` makes it fail with that text. ``STUB_ENGINE_CONFIG_TASK`` lets Ray's own vLLM engine prepare its
-config, as it does for a GPU: in a task with Ray's options, which says in which process it runs.
+config, as it does for a GPU: in a task with Ray's options, which says in which process it runs, and with ``real``
+makes the config.
 """
 
 from __future__ import annotations
@@ -32,9 +33,16 @@ def _config_task(llm_config: Any) -> tuple[dict[str, Any], None]:
     return {"pid": os.getpid(), "is warm": prewarm is not None and prewarm.is_warm}, None
 
 
-def _prepare_config(llm_config: Any, ctx: Any) -> dict[str, Any]:
+def _real_config_task(llm_config: Any) -> tuple[dict[str, Any], Any]:
+    """Make the config as well, with Ray's own function, which in this process nobody has replaced."""
+    said, _ = _config_task(llm_config)
     vllm_engine: Any = import_module("ray.llm._internal.serve.engines.vllm.vllm_engine")
-    vllm_engine._get_vllm_engine_config = _config_task
+    return said, vllm_engine._get_vllm_engine_config(llm_config)
+
+
+def _prepare_config(llm_config: Any, ctx: Any, *, real: bool) -> dict[str, Any]:
+    vllm_engine: Any = import_module("ray.llm._internal.serve.engines.vllm.vllm_engine")
+    vllm_engine._get_vllm_engine_config = _real_config_task if real else _config_task
     engine = vllm_engine.VLLMEngine.__new__(vllm_engine.VLLMEngine)
     engine.llm_config = llm_config
     said: dict[str, Any] = engine._prepare_engine_config(ctx)[0]
@@ -46,6 +54,7 @@ class StubEngine:
 
     def __init__(self, llm_config: Any) -> None:
         self.llm_config = llm_config
+        self.config_task: dict[str, Any] | None = None
 
     async def start(self) -> None:
         """What ``VLLMEngine.start`` does before it starts vLLM."""
@@ -59,15 +68,14 @@ class StubEngine:
             )
         await callback.run_callback("on_after_node_init")
         # For GPU engines Ray sends its config, with the callback and a run in progress on it, to another process.
-        config_task = (
-            _prepare_config(self.llm_config, callback.ctx) if os.environ.get("STUB_ENGINE_CONFIG_TASK") else None
-        )
+        how = os.environ.get("STUB_ENGINE_CONFIG_TASK")
+        self.config_task = _prepare_config(self.llm_config, callback.ctx, real=how == "real") if how else None
         there = pickle.loads(import_module("ray.cloudpickle").dumps(self.llm_config)).get_or_create_callback().ctx
         if says := os.environ.get("STUB_ENGINE_SAYS"):
             config = self.llm_config.get_engine_config()
             started = {
                 "pid": os.getpid(),
-                "config_task": config_task,
+                "config_task": self.config_task,
                 "model": config.actual_hf_model_id,
                 "engine_kwargs": {key: repr(value) for key, value in config.engine_kwargs.items()},
                 "placement_group": there.placement_group.id.hex(),

@@ -12,16 +12,20 @@ import contextlib
 import contextvars
 import inspect
 import logging
+from collections.abc import Awaitable
+from functools import partial
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from .call_loop import call_each
-from .errors import HookError, HookResultError, HookTimeoutError, reraise_if_not_a_failure
-from .messages import describe, is_small, one_line
+from .errors import HookError, HookResultError, HookTimeoutError, is_a, reraise_if_not_a_failure
+from .messages import is_small, one_line, readable
+from .own_task import OwnTask
 from .veto import InvalidResult, Skip, decide
 from .worker_thread import WorkerThread
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from .hook import Hook
     from .node import Node
@@ -30,9 +34,6 @@ if TYPE_CHECKING:
 
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
-
-# An async hook with a timeout has this long to clean up when it is cancelled.
-_CANCEL_GRACE_S = 1.0
 
 
 class Dispatcher:
@@ -123,7 +124,7 @@ class Dispatcher:
             run.index += stopped_after
             if error is not None:
                 self._fail(run, error)
-            elif inspect.isawaitable(result):
+            elif _is_awaitable(result):
                 await self._settle_awaitable(run, result)
             else:
                 self._settle(run, result)
@@ -132,26 +133,24 @@ class Dispatcher:
         """Await the current hook within its timeout; call it first if there is nothing to await yet."""
         hook = run.hooks[run.index]
         task = asyncio.current_task()
-        timed_out = False
+        own = OwnTask(partial(hook.call, run.ctx) if awaitable is None else lambda: awaitable)
+        in_time = True
         try:
-            if awaitable is None:
-                awaitable = hook.call(run.ctx)
-            if hook.options.timeout_s is None:
-                result = await awaitable
-            else:
-                done = await _at_most(hook.options.timeout_s, awaitable)
-                timed_out = done is None
-                result = None if done is None else done.result()
-        except BaseException as error:  # a panic in Rust code is no Exception
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            in_time = await own.ends_within(hook.options.timeout_s)
+            error = own.error if in_time else None
+        except BaseException as raised:
+            error = raised
+        if error is not None:
+            cancelled = is_a(error, asyncio.CancelledError)
+            if cancelled and _is_cancelled():
                 run.end("cancelled", "")
             reraise_if_not_a_failure(error, task)
-            self._fail(run, error)
+            itself = cancelled and own.cancelled_itself
+            self._fail(run, error, why="it cancelled the task that it runs in" if itself else "")
+        elif in_time:
+            self._settle(run, own.result)
         else:
-            if timed_out:
-                self._time_out(run)
-            else:
-                self._settle(run, result)
+            self._time_out(run)
 
     def _settle(self, run: _Run, result: object) -> None:
         """Handle a hook's result as ``veto.decide`` says."""
@@ -182,12 +181,12 @@ class Dispatcher:
     ) -> None:
         """Handle a failing hook as its ``on_error`` says: raise, or warn and go on."""
         hook = run.hooks[run.index]
-        why = why if cause is None else one_line(cause)
+        why = why or ("" if cause is None else one_line(cause))
         where = f" on {self._node}" if self._node else ""
         message = f"hook {hook.ref} failed at {hook.where} for model {self._model_id!r}{where}: {why}"
         node_id = self._node and self._node.node_id
         failure = kind(message, hook=hook.ref, point=hook.point, model_id=self._model_id, node_id=node_id)
-        failure.__cause__ = cause
+        failure.__cause__ = cause = None if cause is None else readable(cause)
         # While a start is being cancelled, a hook's failing clean-up must not swallow the cancellation.
         if (hook.options.on_error or self._on_error) == "warn" and not _is_cancelled():
             run.end("warned", why)
@@ -242,38 +241,12 @@ class _Run:
             self.batch.times = list(self.batch.times)
 
 
+def _is_awaitable(result: object) -> bool:
+    """Return True if a result is to be awaited; whatever else it is, it is not asked what it is."""
+    kind = type(result)
+    return issubclass(kind, Awaitable) or (kind is GeneratorType and inspect.isawaitable(result))
+
+
 def _is_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and bool(task.cancelling())
-
-
-async def _at_most(timeout_s: float, awaitable: Awaitable[Any]) -> asyncio.Task[Any] | None:
-    """Await for at most ``timeout_s``; return the finished task, or ``None`` when the time is over.
-
-    Unlike ``asyncio.timeout``, it does not wait for one that ignores its cancellation.
-    """
-
-    async def wrapped() -> Any:
-        try:
-            return await awaitable
-        except SystemExit as error:  # in a task it would end the event loop
-            raise RuntimeError(f"the hook called sys.exit({describe(error.code)})") from error
-        except KeyboardInterrupt as error:  # likewise
-            reraise_if_not_a_failure(error)
-            raise RuntimeError("the hook raised KeyboardInterrupt") from error
-
-    task = asyncio.ensure_future(wrapped())
-    try:
-        done, _ = await asyncio.wait({task}, timeout=timeout_s)
-    except asyncio.CancelledError:
-        await _end(task)
-        raise
-    if done:
-        return task
-    await _end(task)
-    return None
-
-
-async def _end(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    await asyncio.wait({task}, timeout=_CANCEL_GRACE_S)

@@ -6,13 +6,16 @@ to the replica, from the replica to Serve's controller), so every class here sur
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from .node import Node
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
+
+
+KindT = TypeVar("KindT")
 
 
 class ServeLLMHooksError(RuntimeError):
@@ -53,6 +56,14 @@ class EngineArgumentError(ServeLLMHooksError):
 
 class PlacementGroupError(ServeLLMHooksError):
     """A placement group that the cluster cannot hold. The message says what was asked for and what there is."""
+
+
+class TraceFormatError(ServeLLMHooksError, ValueError):
+    """Saved traces that cannot be read: cut off, of a later version, or something else."""
+
+
+class HookTraceError(ServeLLMHooksError):
+    """A running application whose traces cannot be had: it is not there, or nothing in it runs hooks."""
 
 
 class HookError(ServeLLMHooksError):
@@ -190,6 +201,11 @@ for _cls in (
     _cls.__module__ = "serve_llm_hooks"
 
 
+def is_a(obj: object, kind: type[KindT]) -> TypeGuard[KindT]:
+    """Return True if an object is of a kind. ``isinstance`` asks the object too, which may raise, or lie."""
+    return issubclass(type(obj), kind)
+
+
 _interrupts_are_real = True
 
 
@@ -214,11 +230,11 @@ def reraise_if_not_a_failure(error: BaseException, awaited_in: asyncio.Task[Any]
     import threading
 
     ends_us = False
-    if isinstance(error, KeyboardInterrupt):
+    if is_a(error, KeyboardInterrupt):
         ends_us = _interrupts_are_real and threading.current_thread() is threading.main_thread()
-    elif awaited_in is not None and isinstance(error, asyncio.CancelledError):
+    elif awaited_in is not None and is_a(error, asyncio.CancelledError):
         ends_us = awaited_in.cancelling() > 0
-    elif awaited_in is not None and isinstance(error, GeneratorExit):
+    elif awaited_in is not None and is_a(error, GeneratorExit):
         try:
             ends_us = asyncio.current_task() is not awaited_in
         except RuntimeError:  # the event loop is gone

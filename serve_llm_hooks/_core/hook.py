@@ -6,7 +6,7 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from .origin import path_of, source_of
+from .origin import location_of, path_of, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -36,7 +36,8 @@ class Hook:
         phase: the phase of a phase callback; empty for other hooks.
         name: the bare function name.
         path: ``module:qualname``.
-        ref: the path; with the names of the parameters, where there are any.
+        number: its place among the hooks of a start and point that are written alike.
+        ref: the path; with the names of the parameters, where there are any, and the number, if it is not 1.
         identity: equal for two hooks of the same function, whatever their parameters. It is the function object's.
         call: takes ``ctx``, and nothing else.
         is_async: ``True`` if calling it always gives an awaitable.
@@ -44,8 +45,8 @@ class Hook:
     """
 
     __slots__ = (
-        "call", "fn", "identity", "instance", "is_async", "kwargs", "method", "must_run_alone", "name", "options",
-        "path", "phase", "ref",
+        "call", "fn", "identity", "instance", "is_async", "kwargs", "method", "must_run_alone", "name", "number",
+        "options", "path", "phase", "ref",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +58,7 @@ class Hook:
         instance: LazyInstance | None = None,
         method: str = "",
         phase: str = "",
+        number: int = 1,
     ) -> None:
         self.fn: Callable[..., Any] = fn
         self.options: HookOptions = options
@@ -80,7 +82,8 @@ class Hook:
             self.identity = instance.identity
         # Without their values, which may be secrets: this is in the log, the trace and the errors.
         names = ", ".join(f"{key}=…" for key in self.kwargs)
-        self.ref: str = f"{self.path}({names})" if names else self.path
+        self.number: int = number
+        self.ref: str = (f"{self.path}({names})" if names else self.path) + (f"#{number}" if number > 1 else "")
         self.must_run_alone: bool = self.is_async or options.timeout_s is not None
 
     @property
@@ -97,6 +100,12 @@ class Hook:
     def source(self) -> str:
         """The module or file that ``SERVE_LLM_HOOKS_ALLOW`` must allow."""
         return source_of(self.fn if self.instance is None else self.instance.owner)
+
+    @property
+    def location(self) -> tuple[str, int] | None:
+        """The file and the line of its definition; ``None`` where there is none, as of what is written in C."""
+        owner = self.fn if self.instance is None else self.instance.owner
+        return location_of(getattr(owner, self.method) if self.method else owner)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -121,7 +130,7 @@ class Hook:
         return hash((self.identity, self.path, self.point))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (self.fn, self.options, self.kwargs, self.instance, self.method, self.phase))
+        return (_rebuild, (self.fn, self.options, self.kwargs, self.instance, self.method, self.phase, self.number))
 
     def bind(self, kwargs: Mapping[str, Any]) -> Hook:
         """Return the same hook with these parameters.
@@ -159,8 +168,21 @@ def _rebuild(
     instance: LazyInstance | None,
     method: str,
     phase: str,
+    number: int = 1,
 ) -> Hook:
-    return Hook(fn, options, kwargs, instance=instance, method=method, phase=phase)
+    return Hook(fn, options, kwargs, instance=instance, method=method, phase=phase, number=number)
+
+
+def numbered(hooks: Iterable[Hook]) -> list[Hook]:
+    """Return the hooks of a start, those that are written alike at a point told apart by a number."""
+    told: list[Hook] = []
+    seen: dict[tuple[HookName, str], int] = {}
+    for hook in hooks:
+        number = seen[hook.point, hook.ref] = seen.get((hook.point, hook.ref), 0) + 1
+        if number > 1:
+            hook = _rebuild(hook.fn, hook.options, hook.kwargs, hook.instance, hook.method, hook.phase, number)
+        told.append(hook)
+    return told
 
 
 def has_unique_path(fn: object, path: str) -> bool:
@@ -239,7 +261,7 @@ def with_fresh_instances(hooks: Iterable[Hook]) -> list[Hook]:
     for hook in hooks:
         if hook.instance is not None:
             instance = instances.setdefault(hook.instance.key, hook.instance.fresh())
-            hook = _rebuild(hook.fn, hook.options, hook.kwargs, instance, hook.method, hook.phase)
+            hook = _rebuild(hook.fn, hook.options, hook.kwargs, instance, hook.method, hook.phase, hook.number)
         fresh.append(hook)
     return fresh
 

@@ -6,7 +6,7 @@ import sys
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .errors import ServeLLMHooksError, reraise_if_not_a_failure
+from .errors import ServeLLMHooksError, is_a, reraise_if_not_a_failure
 from .origin import path_of
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def text_of(error: BaseException) -> str:
 
 def reason_of(given: object) -> str:
     """Return what was given as the reason of a veto as one short line."""
-    if isinstance(given, BaseException):
+    if is_a(given, BaseException):
         return _shorten(one_line(given), _SHOWN_REASON)
     return _shorten(" ".join(_read(str, given, _SHOWN_TEXT).split()), _SHOWN_REASON)
 
@@ -124,6 +124,21 @@ def one_line(error: BaseException) -> str:
     return _shorten(_line(error, 0, set()), _SHOWN_TEXT)
 
 
+def own(error: BaseException, kind: type[BaseException], name: str) -> Any:
+    """Return an attribute as Python itself reads it: an exception's class may have one of that name, which may raise.
+
+    Example:
+        >>> own(SystemExit(7), SystemExit, "code")
+        7
+    """
+    return vars(kind)[name].__get__(error)
+
+
+def exit_of(error: BaseException) -> str:
+    """Return how ``sys.exit`` was called, as code; an empty string for other errors."""
+    return f"sys.exit({describe(own(error, SystemExit, 'code'))})" if is_a(error, SystemExit) else ""
+
+
 def traceback_of(error: BaseException) -> str:
     """Return an exception's traceback as text; where groups and causes are many, its own and :func:`one_line`."""
     import traceback
@@ -131,47 +146,62 @@ def traceback_of(error: BaseException) -> str:
     try:
         if is_small(error):
             return _shorten("".join(traceback.format_exception(error)), _SHOWN_TRACEBACK)
-        own = "".join(traceback.format_tb(error.__traceback__))
+        frames = "".join(traceback.format_tb(own(error, BaseException, "__traceback__")))
     except BaseException as broken:
         reraise_if_not_a_failure(broken)
-        own = ""
-    return _shorten(own, _SHOWN_TRACEBACK) + one_line(error)
+        frames = ""
+    return _shorten(frames, _SHOWN_TRACEBACK) + one_line(error)
 
 
 def is_small(error: BaseException) -> bool:
     """Return True if an exception's traceback can be formatted: Python repeats a sub-group wherever it is shared."""
+    try:
+        return _is_short(error) and _can_be_formatted(error)
+    except BaseException as broken:  # an attribute that Python looks at cannot be read
+        reraise_if_not_a_failure(broken)
+        return False
+
+
+def _is_short(error: BaseException) -> bool:
     left, chained, count = [error], {id(error)}, 0
     while left and count <= _SMALL:
         each = left.pop()
         count += 1
-        if not _is_printable(each):
+        notes = [note for note in getattr(each, "__notes__", ()) if type(note) is str]
+        if sum(map(len, (_read(str, each, None), *notes))) > _SHOWN_TRACEBACK:
             return False
-        if isinstance(each, BaseExceptionGroup):
+        if is_a(each, BaseExceptionGroup):
             left.extend(each.exceptions)
-        for other in (each.__cause__, each.__context__):
+        for other in (each.__cause__, None if each.__suppress_context__ else each.__context__):
             if other is not None and id(other) not in chained:
                 chained.add(id(other))
                 left.append(other)
     return count <= _SMALL
 
 
-def _is_printable(error: BaseException) -> bool:
-    """Return True if an exception's own text and notes are short, and can be read."""
+def _can_be_formatted(error: BaseException) -> bool:
+    from traceback import TracebackException
+
+    return bool(list(TracebackException.from_exception(error, limit=0, lookup_lines=False, compact=True).format()))
+
+
+def readable(error: BaseException) -> BaseException:
+    """Return an exception that can be the cause of another: itself, or a stand-in where Python could not show it."""
     try:
-        notes = [note for note in getattr(error, "__notes__", ()) if type(note) is str]
+        if not _is_short(error) or _can_be_formatted(error):
+            return error
     except BaseException as broken:
         reraise_if_not_a_failure(broken)
-        return False
-    return sum(map(len, (_read(str, error, None), *notes))) <= _SHOWN_TRACEBACK
+    return RuntimeError(one_line(error)).with_traceback(own(error, BaseException, "__traceback__"))
 
 
 def _line(error: BaseException, depth: int, named: set[int]) -> str:
     kind = type(error).__name__
-    ours = isinstance(error, ServeLLMHooksError)  # their messages are made here, and name the errors in them
+    ours = is_a(error, ServeLLMHooksError)  # their messages are made here, and name the errors in them
     text = " ".join(_read(str, error, None if ours else _SHOWN_TEXT).split())
     named.add(id(error))
-    if isinstance(error, BaseExceptionGroup) and not ours:
-        inner = [each for each in error.exceptions[:_SHOWN_ERRORS] if id(each) not in named]
+    if is_a(error, BaseExceptionGroup) and not ours:
+        inner = [each for each in own(error, BaseExceptionGroup, "exceptions")[:_SHOWN_ERRORS] if id(each) not in named]
         if depth < _SHOWN_DEPTH:
             text += ": " + "; ".join(_line(each, depth + 1, named) for each in inner if id(each) not in named)
     if text == _unreadable(error):

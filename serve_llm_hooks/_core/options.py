@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 OnError: TypeAlias = Literal["raise", "warn"]
 
-_LONGEST_S = 1e12  # seconds; a float of any int would overflow
-
 
 class OptionKeywords(TypedDict, total=False):
     """The keywords of ``hook()``; documented there."""
@@ -84,7 +82,9 @@ def checked_options(
     if not isinstance(order, int) or isinstance(order, bool):
         raise TypeError(f"order= is an int, lower first, not {_described(order)}")
     if timeout_s is not None:
-        timeout_s = _seconds(timeout_s)
+        from .seconds import check_seconds  # few hooks have one
+
+        timeout_s = check_seconds("timeout_s=", timeout_s)
     if on_error not in (None, "raise", "warn"):
         raise ValueError(f"on_error= is 'raise' or 'warn', not {_described(on_error)}")
     return HookOptions(name, model_ids, order, _names("before", before), _names("after", after), timeout_s, on_error)
@@ -102,17 +102,6 @@ def _described(value: object) -> str:
     from .messages import describe  # only a mistake pays for this import
 
     return describe(value)
-
-
-def _seconds(value: object) -> float:
-    """Return a timeout as a float.
-
-    Raises:
-        ValueError: it is no positive number of seconds.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_S:
-        raise ValueError(f"timeout_s= is a positive number of seconds, not {_described(value)}")
-    return float(value)
 
 
 def _names(option: str, value: Iterable[object]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
@@ -50,8 +51,8 @@ def in_order(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
 def check_order(hooks: Iterable[Hook]) -> None:
     """Check the order of hooks for each model that they name on its own: two models' hooks never meet.
 
-    A glob stands for a model that it matches. Only hooks that constraints join can be in an order that is impossible,
-    and most models have the same ones of these, or none.
+    A glob stands for a model that it matches. For hundreds of models with hundreds of hooks in common, all of that
+    again for each would take seconds; so what no model can make impossible is left out.
 
     Raises:
         HookOrderError: as :func:`in_order`.
@@ -62,23 +63,70 @@ def check_order(hooks: Iterable[Hook]) -> None:
         at.setdefault(hook.point, []).append(hook)
         model_ids.update(dict.fromkeys(hook.options.model_ids))
     for together in at.values():
+        suspects = _suspects(together)
         checked = set()
-        for ours in _joined_by_model(together, model_ids):
+        for ours in _by_model(suspects, model_ids):
             if ours not in checked:
                 checked.add(ours)
-                in_order(together[index] for index in ours)
+                in_order(suspects[index] for index in ours)
 
 
-def _joined_by_model(hooks: list[Hook], model_ids: Iterable[str]) -> Iterator[tuple[int, ...]]:
-    """Yield for each model the indices of its hooks that have constraints, or are named by one."""
-    named = {name for hook in hooks for name in (*hook.options.before, *hook.options.after)}
+def _suspects(hooks: list[Hook]) -> list[Hook]:
+    """Return the hooks that may be in a circle for some model, or have or be a name that means several hooks.
+
+    Circles are looked for among the hooks of all models, with a node for each name in a constraint: no model has more.
+    Of hooks that make a name ambiguous for the same models, one is enough.
+    """
+    called: dict[str, list[int]] = {name: [] for hook in hooks for name in _named_by(hook)}
+    earlier: dict[object, list[object]] = {index: [] for index in range(len(hooks))}
+    for index, hook in enumerate(hooks):
+        for name in {hook.name, hook.path} & called.keys():
+            called[name].append(index)
+            earlier.setdefault(("after", name), []).append(index)
+            earlier[index].append(("before", name))
+        earlier[index] += [("after", name) for name in hook.options.after]
+        for name in hook.options.before:
+            earlier.setdefault(("before", name), []).append(index)
+    found = {node for node in _in_circles(earlier) if isinstance(node, int)}
+    several = {name for name, indices in called.items() if len({hooks[index].path for index in indices}) > 1}
+    kept: dict[object, int] = {}
+    for index, hook in enumerate(hooks):
+        models = hook.options.model_ids
+        for name in {*_named_by(hook)} & several:
+            kept.setdefault((name, models), index)
+        for name in {hook.name, hook.path} & several:
+            kept.setdefault((name, hook.path, models), index)
+    return [hooks[index] for index in sorted({*found, *kept.values()})]
+
+
+def _named_by(hook: Hook) -> tuple[str, ...]:
+    return (*hook.options.before, *hook.options.after)
+
+
+def _in_circles(earlier: dict[object, list[object]]) -> set[object]:
+    """Return the nodes of a graph that are in circles, or between two."""
+    later: dict[object, list[object]] = {}
+    for node, others in earlier.items():
+        for other in others:
+            later.setdefault(other, []).append(node)
+    left = {*earlier, *later}
+    for graph in (earlier, later):
+        sorter = TopologicalSorter({node: [other for other in graph.get(node, ()) if other in left] for node in left})
+        with suppress(CycleError):
+            sorter.prepare()
+        while ready := sorter.get_ready():  # up to the circles
+            sorter.done(*ready)
+            left.difference_update(ready)
+    return left
+
+
+def _by_model(hooks: list[Hook], model_ids: Iterable[str]) -> Iterator[tuple[int, ...]]:
+    """Yield for each model the indices of its hooks."""
     by_start: dict[str, list[int]] = {}  # by what a model's id begins with: matching each with each would be quadratic
     for index, hook in enumerate(hooks):
-        options = hook.options
-        if options.before or options.after or hook.name in named or hook.path in named:
-            for start in {start_of(pattern) for pattern in options.model_ids or ("",)}:
-                by_start.setdefault(start, []).append(index)
-    for model_id in model_ids:
+        for start in {start_of(pattern) for pattern in hook.options.model_ids or ("",)}:
+            by_start.setdefault(start, []).append(index)
+    for model_id in model_ids if hooks else ():
         starts = (model_id[:length] for length in range(len(model_id) + 1))
         near = {index for start in starts for index in by_start.get(start, ())}
         yield tuple(sorted(index for index in near if hooks[index].options.matches(model_id)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from types import FunctionType
+from types import FunctionType, MethodWrapperType, WrapperDescriptorType
 from typing import Any
+
+_WRITTEN_IN_C = (MethodWrapperType, WrapperDescriptorType)
 
 
 def path_of(owner: object) -> str:
@@ -37,6 +39,35 @@ def source_of(owner: object) -> str:
     module = path_of(owner).partition(":")[0]
     file = str(_globals_of(owner, module).get("__file__", "")).replace("\\", "/")
     return file if "/" in file and file_module_name(file) == module else module
+
+
+def location_of(owner: Any) -> tuple[str, int] | None:
+    """Return the file and the first line of a function, of a class, or of what an instance is called by.
+
+    Example:
+        >>> location_of(len) is None
+        True
+    """
+    while not hasattr(owner, "__code__"):
+        if isinstance(owner, type):
+            return _location_of_class(owner)
+        inner = getattr(owner, "func", None)  # a partial's function
+        owner = getattr(type(owner), "__call__", None) if inner is None else inner  # noqa: B004  # its code is wanted
+        if owner is None or isinstance(owner, _WRITTEN_IN_C):
+            return None
+    while hasattr(owner, "__wrapped__"):  # the author's own lines, and not those of a decorator
+        owner = owner.__wrapped__
+    code = getattr(owner, "__code__", None)
+    return None if code is None else (code.co_filename, code.co_firstlineno)
+
+
+def _location_of_class(owner: type) -> tuple[str, int] | None:
+    import inspect  # it reads the file, and takes longer than the rest of this package
+
+    try:
+        return inspect.getfile(owner), inspect.getsourcelines(owner)[1]
+    except (OSError, TypeError):  # no file, or one that has changed
+        return None
 
 
 def _globals_of(owner: Any, module: str) -> dict[str, Any]:

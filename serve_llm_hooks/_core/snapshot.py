@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from .messages import text_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,7 +27,7 @@ def unchanging(read: Callable[[], ResultT]) -> ResultT:
         try:
             return read()
         except RuntimeError as error:
-            if "during iteration" not in str(error):  # as Python says it of dicts, sets and deques
+            if "during iteration" not in text_of(error):  # as Python says it of dicts, sets and deques
                 raise
         time.sleep(tried * _PAUSE_S)
     return read()

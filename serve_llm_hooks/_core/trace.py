@@ -38,7 +38,8 @@ class HookEvent(NamedTuple):
 
     Attributes:
         point: the hook point.
-        hook: the hook, as ``module:qualname``.
+        hook: the hook, as ``module:qualname``; with the names of its parameters, and ``#2`` for the second hook that
+            is written so.
         node_id: the node on which it ran, or would have run; the replica's for a skipped one.
         process_id: the operating system's id of the process in which it ran; of the replica's where it did not run.
         start_s: when it started: seconds since the epoch (virtual seconds on a fake cluster).
@@ -65,7 +66,7 @@ class HookEvent(NamedTuple):
     @property
     def name(self) -> str:
         """The hook's bare function name."""
-        return self.hook.partition("(")[0].rpartition(":")[2].rpartition(".")[2]
+        return self.hook.partition("(")[0].rpartition(":")[2].partition("#")[0].rpartition(".")[2]
 
     @property
     def ran(self) -> bool:

@@ -57,11 +57,12 @@ def decide(result: object, point: str) -> Skip | InvalidResult | None:
     """
     if result is None or result is True:
         return None
-    if isinstance(result, InvalidResult):
-        return result
     may_veto = hook_point(point).may_veto
-    if may_veto and (result is False or isinstance(result, Skip)):
-        return result if isinstance(result, Skip) else Skip("")
+    ours = issubclass(type(result), InvalidResult | Skip)  # not isinstance: of another class, an object may raise
+    if ours and (isinstance(result, InvalidResult) or (may_veto and isinstance(result, Skip))):
+        return result
+    if may_veto and result is False:
+        return Skip("")
     from .messages import describe  # only a mistake pays for this import
 
     wanted = (

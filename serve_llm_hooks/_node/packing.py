@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookPickleError, reraise_if_not_a_failure
-from .._core.messages import describe, one_line
+from .._core.messages import describe, exit_of, one_line, readable
 from .._core.snapshot import unchanging
 from .._sources.allow import check_hooks
 from .._sources.import_path import ALONE
@@ -51,7 +51,7 @@ def pack_hooks(hooks: Iterable[Hook]) -> tuple[PackedHook, ...]:
             raise HookPickleError(
                 f"hook {hook.ref} at {hook.point} cannot be sent to another process: {_culprit(hook)}"
                 f"{one_line(error)}. {advice}"
-            ) from error
+            ) from readable(error)
         _check_names(hook, data)
         for problem in sibling_problems(hook, data):
             if problem not in _WARNED:
@@ -108,7 +108,7 @@ def check_parameters_travel(entries: Iterable[object]) -> None:
                 raise HookPickleError(
                     f"parameter {name!r} ({type(value).__name__}) of hook {describe(entry.get('hook'))} cannot be sent "
                     f"to another process: {one_line(error)}. Give it plain data, and make the object inside the hook."
-                ) from error
+                ) from readable(error)
 
 
 def _culprit(hook: Hook) -> str:
@@ -159,7 +159,7 @@ def pack_custom_data(custom_data: Mapping[str, Any], *, where: str) -> tuple[tup
             raise HookPickleError(
                 f"ctx.custom_data[{key!r}] ({type(value).__name__}) cannot leave {where}: {one_line(error)}. "
                 "Between the replica and its nodes goes what can be pickled."
-            ) from error
+            ) from readable(error)
     return tuple(packed)
 
 
@@ -182,10 +182,11 @@ def unpack_custom_data(packed: Iterable[tuple[str, bytes]], *, where: str) -> di
             raise HookPickleError(
                 f"ctx.custom_data[{key!r}] cannot be unpacked {where}: {unpickle_failure(error)}. "
                 "Is the same version of its module on every node?"
-            ) from error
+            ) from readable(error)
     return custom_data
 
 
 def unpickle_failure(error: BaseException) -> str:
     """Return why unpickling failed, in one line; it may have imported a module."""
-    return f"its module called sys.exit({describe(error.code)})" if isinstance(error, SystemExit) else one_line(error)
+    exit_called = exit_of(error)
+    return f"its module called {exit_called}" if exit_called else one_line(error)

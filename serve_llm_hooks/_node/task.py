@@ -110,6 +110,11 @@ class NodeReport:
     failure: Exception | None
 
 
+def has_bucket(mirror: Mapping[str, Any] | None) -> bool:
+    """Return True if the model lies in a bucket, so that a mode says which of its files are downloaded."""
+    return bool(mirror and mirror.get("bucket_uri"))
+
+
 def wants_download(mirror: Mapping[str, Any] | None, mode: DownloadMode) -> bool:
     """Return True if there is anything to download. Extra files come with any mode, as in Ray."""
-    return bool(mirror and ((mirror.get("bucket_uri") and mode) or mirror.get("extra_files")))
+    return bool(mirror and ((has_bucket(mirror) and mode) or mirror.get("extra_files")))

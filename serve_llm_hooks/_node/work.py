@@ -23,13 +23,14 @@ from .._core.errors import (
     reraise_if_not_a_failure,
 )
 from .._core.hook import with_fresh_instances
-from .._core.messages import one_line, traceback_of
+from .._core.messages import one_line, own, readable, traceback_of
 from .._core.origin import file_module_name
 from .._core.trace import Trace
+from .._observe.announce import tell_files, warn_of_files
 from .._sources.allow import check_source
 from .._sources.shipped import how_to_ship
 from .packing import pack_custom_data, unpack_custom_data, unpickle_failure
-from .task import NodeReport, NodeTask, PackedHook, wants_download
+from .task import NodeReport, NodeTask, PackedHook, has_bucket, wants_download
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -117,7 +118,7 @@ class _Work:
     async def failure(self) -> Exception | None:
         """Run it all; return the error to report, if it failed.
 
-        In a task of its own, so that a hook that cancels the task it runs in does not cancel what reports it.
+        In a task of its own, so that a module that cancels the task which imports it does not cancel the report.
         """
         running = asyncio.ensure_future(self._run_and_catch())
         cancelled: asyncio.CancelledError | None = None
@@ -131,7 +132,10 @@ class _Work:
             return running.result()
         if cancelled is not None:
             raise cancelled
-        return _reported(self._cancelled_itself(), self.task.node_id)
+        lost = NodeLostError(
+            f"{self.task.node}: something that runs there cancelled its work", node_id=self.task.node_id
+        )
+        return _reported(lost, self.task.node_id)
 
     async def _run_and_catch(self) -> Exception | None:
         try:
@@ -142,20 +146,6 @@ class _Work:
             reraise_if_not_a_failure(error, asyncio.current_task())
             return _reported(error, self.task.node_id)
         return None
-
-    def _cancelled_itself(self) -> ServeLLMHooksError:
-        task, node_id = self.task, self.task.node_id
-        event = next((event for event in reversed(self.trace.events) if event.outcome == "cancelled"), None)
-        if event is None:
-            return NodeLostError(f"{task.node}: something that runs there cancelled its work", node_id=node_id)
-        return HookError(
-            f"hook {event.hook} failed at {event.point} for model {task.model_id!r} on {task.node}: it cancelled "
-            "the task that it runs in",
-            hook=event.hook,
-            point=event.point,
-            model_id=task.model_id,
-            node_id=node_id,
-        )
 
     async def run(self) -> None:
         """Run the hooks before the download, the download, and the hooks after it."""
@@ -168,8 +158,14 @@ class _Work:
         after = [hook for hook in hooks if hook.point == "on_after_node_download"]
         async with Dispatcher(task.model_id, trace=self.trace, node=task.node, on_error=task.on_error) as dispatcher:
             veto = await dispatcher.run_point(before, ctx)
+            chosen = veto is None and ctx.download_model is not task.download_model
+            told: tuple[str, str] = (task.model_id, ctx.download_model.name)
+            if chosen and has_bucket(task.mirror):
+                tell_files(*told, task.download_source, f"{task.node} downloads")
             await self._download(veto)
             await dispatcher.run_point(after, ctx)
+        if chosen and not has_bucket(task.mirror) and ctx.model_path == task.source_id:
+            warn_of_files(*told, task.source_id, f"{task.node} downloads")
 
     async def _download(self, veto: Skip | None) -> None:
         ctx, task = self.ctx, self.task
@@ -185,7 +181,7 @@ class _Work:
                 path = await self.download(task, ctx.download_model)
             except BaseException as error:
                 reraise_if_not_a_failure(error, running_in)
-                raise _download_error(task, one_line(error)) from error
+                raise _download_error(task, one_line(error)) from readable(error)
             finally:
                 self.downloading = False
                 self.download_s = self.trace.clock() - start_s
@@ -200,13 +196,13 @@ class _Work:
             try:
                 hook: Hook = pickle.loads(packed.data)
             except ModuleNotFoundError as error:
-                raise HookLoadError(self._missing(packed, str(error.name))) from error
+                raise HookLoadError(self._missing(packed, str(own(error, ImportError, "name")))) from readable(error)
             except BaseException as error:
                 reraise_if_not_a_failure(error)
                 raise HookLoadError(
                     f"hook {packed.ref} cannot be unpacked on {self.task.node}: {unpickle_failure(error)}. "
                     "Is the same version of its module on every node?"
-                ) from error
+                ) from readable(error)
             if hook.path.partition(":")[0] != file_module_name(packed.source):
                 self._check(hook.source, f"hook {hook.path}, which was sent as one from {packed.source},")
             hooks.append(hook)
@@ -246,8 +242,9 @@ def _reported(error: BaseException, node_id: str) -> Exception:
     Exceptions lose their cause and traceback on the way to another process, or cannot be pickled at all.
     """
     # For a hook's failure, the hook's own traceback: the dispatcher's frames do not help its author.
-    text = traceback_of(error if error.__cause__ is None else error.__cause__)
-    if not isinstance(error, ServeLLMHooksError) or type(error).__module__ != ServeLLMHooksError.__module__:
+    cause = own(error, BaseException, "__cause__")
+    text = traceback_of(error if cause is None else cause)
+    if type(error).__module__ != ServeLLMHooksError.__module__ or not isinstance(error, ServeLLMHooksError):
         return NodeLostError(one_line(error), node_id=node_id, remote_traceback=text)
     if isinstance(error, HookError):
         return type(error)(

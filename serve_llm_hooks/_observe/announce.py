@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
+LEFT_OUT_BY = "hooks_left_out_by"  # an attribute of the record of such a warning: the veto, for who filters the log
+
 
 def warn_of_left_out(model_id: str, hooks: Sequence[Hook], why: str) -> None:
     """Warn of hooks that a veto leaves out: whoever wrote them may believe that they run.
@@ -30,7 +32,32 @@ def warn_of_left_out(model_id: str, hooks: Sequence[Hook], why: str) -> None:
             model_id,
             why,
             ", ".join(names),
+            extra={LEFT_OUT_BY: why},
         )
+
+
+def tell_files(model_id: str, modes: str, bucket: str, where: str) -> None:
+    """Log which files nodes download, where a hook has chosen them.
+
+    Args:
+        model_id: the model.
+        modes: the download modes.
+        bucket: what they are downloaded from.
+        where: the nodes, in words.
+    """
+    logger.info("model %r: a hook chose what %s from %s: %s", model_id, where, bucket, modes)
+
+
+def warn_of_files(model_id: str, modes: str, source: str, where: str) -> None:
+    """Warn of a choice of files that comes to nothing, because nothing is downloaded before the engine starts."""
+    logger.warning(
+        "model %r: a hook chose what %s (%s), which does nothing: %s is no bucket, so the engine itself loads all of "
+        "the model from there. To load it from elsewhere, set ctx.model_path.",
+        model_id,
+        where,
+        modes,
+        source,
+    )
 
 
 def announce(model_id: str, selection: Selection, not_named: Iterable[Hook]) -> None:

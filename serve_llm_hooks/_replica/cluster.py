@@ -6,13 +6,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.download_mode import DownloadMode
-from .._core.messages import describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,26 +44,6 @@ class ReplicaDefaults:
     engine_workers: int = 1
     own_bundles: tuple[int, ...] | None = None
     on_error: OnError = "raise"
-
-
-def check_seconds(name: str, value: object, *, zero: bool = False) -> float:
-    """Return a limit in seconds.
-
-    Args:
-        name: what it is called where it was given.
-        value: the limit.
-        zero: whether it may be 0.
-
-    Raises:
-        ValueError: it is no number, not finite, or too small.
-    """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        with suppress(OverflowError):  # an int may be larger than any float
-            seconds = float(value)
-            if isfinite(seconds) and (seconds > 0 or (zero and seconds == 0)):
-                return seconds
-    wanted = "a number of seconds, 0 or more" if zero else "a positive number of seconds"
-    raise ValueError(f"{name} is {wanted}, as in 600, not {describe(value)}")
 
 
 class Cluster(Protocol):

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import close, set_read_only
-from .._core.errors import HookLoadError, PlacementGroupError, ServeLLMHooksError, reraise_if_not_a_failure
-from .._core.messages import describe, is_small, one_line
+from .._core.errors import HookLoadError, PlacementGroupError, ServeLLMHooksError, is_a, reraise_if_not_a_failure
+from .._core.messages import exit_of, is_small, one_line, readable
 from .._core.registry import HookRegistry, registry
 from .._core.results import InitializeNodeOutput
 from .._observe.announce import announce
@@ -136,6 +136,7 @@ class Initialization:
                 f"model {start.model_id!r}: ctx.placement_group was replaced at on_before_engine_init, too late for "
                 "its nodes to be initialized; replace it at on_after_placement_group or before"
             )
+        self.nodes.warn_of_files()
         path_by_hook = ctx.model_path is not None and ctx.model_path != self.nodes.downloaded_path
         start.cluster.configure_engine(start.llm_config, ctx, path_by_hook=path_by_hook)
         close(ctx)
@@ -144,9 +145,9 @@ class Initialization:
         """Run ``on_failure``. An error in its hooks is logged; the first error is the one that is raised."""
         start = self.start
         seen = error
-        if not isinstance(error, Exception):  # such as sys.exit by what starts the engine
+        if not is_a(error, Exception):  # such as sys.exit by what starts the engine
             seen = ServeLLMHooksError(f"the start of model {start.model_id!r} was ended by {one_line(error)}")
-            seen.__cause__ = error
+            seen.__cause__ = readable(error)
         set_read_only(self.ctx, error=seen)
         _log_error("model %r: the start failed: %s", start.model_id, one_line(error))
         start.record_disabled("on_failure")
@@ -176,10 +177,9 @@ def _begin(llm_config: Any, cluster: Cluster, hooks: HookRegistry | None) -> Ini
         raise
     except BaseException as error:  # raised, sys.exit would end Serve's event loop, and the replica would hang
         reraise_if_not_a_failure(error)
-        what = f"raised {one_line(error)}"
-        if isinstance(error, SystemExit):
-            what = f"called sys.exit({describe(error.code)})"
-        raise ServeLLMHooksError(f"{where}: a module that was imported for the start {what}") from error
+        exit_called = exit_of(error)
+        what = f"called {exit_called}" if exit_called else f"raised {one_line(error)}"
+        raise ServeLLMHooksError(f"{where}: a module that was imported for the start {what}") from readable(error)
     says_nothing = getattr(llm_config, "hooks", ()) is None
     taken = set(hooks)
     not_named = [hook for hook in registry.for_model(model_id) if hook not in taken] if says_nothing else ()

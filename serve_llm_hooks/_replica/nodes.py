@@ -12,7 +12,8 @@ from .._core.messages import counted, one_line
 from .._core.points import HOOK_POINTS
 from .._core.results import NodeResult
 from .._node.packing import pack_custom_data, pack_hooks, unpack_custom_data
-from .._node.task import NodeTask, wants_download
+from .._node.task import NodeTask, has_bucket, wants_download
+from .._observe import announce
 from .gather import run_on_nodes
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Nodes:
         new = [node_id for node_id in node_ids if node_id not in self._results]
         if not new:
             return
+        self._tell_files(new)
         tasks = self._tasks(new)
         for node_id in new:
             start.record_disabled(_NODE_POINTS[0], start.cluster.node(node_id))
@@ -119,6 +121,27 @@ class Nodes:
         if not was_sent:
             return NodeResult(**known, path=start.defaults.source_id, download_model=self._mode(node_id))
         return NodeResult(**known, error="cancelled, because another node failed")
+
+    def _tell_files(self, node_ids: Sequence[str]) -> None:
+        start = self._start
+        modes = self._chosen_modes(node_ids)
+        if modes and has_bucket(start.defaults.mirror):
+            announce.tell_files(
+                start.model_id, modes, str((start.defaults.mirror or {})["bucket_uri"]), "nodes download"
+            )
+
+    def warn_of_files(self) -> None:
+        """Warn of a choice of files that has come to nothing, now that it is known what the engine loads."""
+        start = self._start
+        modes = self._chosen_modes(tuple(self._results))
+        loads_source = start.ctx.model_path in (None, start.defaults.source_id)
+        if modes and loads_source and not has_bucket(start.defaults.mirror):
+            announce.warn_of_files(start.model_id, modes, start.defaults.source_id, "nodes download")
+
+    def _chosen_modes(self, node_ids: Sequence[str]) -> str:
+        """Return the modes that differ from the default; an empty string where none does."""
+        chosen = dict.fromkeys(self._mode(node_id) for node_id in node_ids)
+        return ", ".join(mode.name for mode in chosen) if {*chosen} - {self._start.defaults.download_model} else ""
 
     def _mode(self, node_id: str) -> DownloadMode:
         ctx = self._start.ctx

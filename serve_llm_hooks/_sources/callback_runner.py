@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
-from .._core.messages import text_of
+from .._core.messages import readable, text_of
 from .phase_data import merge
 from .phase_style import phase_callbacks
 
@@ -52,7 +52,8 @@ class CallbackRunner:
                 if problem is not None:
                     raise TypeError(problem)
             except Exception as error:
-                raise RuntimeError(f"callback {callback.path} failed at phase {phase!r}: {text_of(error)}") from error
+                message = f"callback {callback.path} failed at phase {phase!r}: {text_of(error)}"
+                raise RuntimeError(message) from readable(error)
         return self.data
 
     def get(self, key: str, default: Any = None) -> Any:

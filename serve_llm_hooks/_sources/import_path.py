@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .._core.errors import HookImportError, HookLoadError, reraise_if_not_a_failure
-from .._core.messages import describe, did_you_mean, kind_of, one_line
+from .._core.errors import HookImportError, HookLoadError, is_a, reraise_if_not_a_failure
+from .._core.messages import describe, did_you_mean, exit_of, kind_of, one_line, own, readable
 from .._core.origin import file_module_name
 from .allow import check_callable, check_source, is_allowed
 from .shipped import how_to_ship
@@ -91,14 +91,14 @@ def import_path(path: str, named: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(path)
     except ModuleNotFoundError as error:
-        missing = error.name or path
+        missing = own(error, ImportError, "name") or path
         if path == missing or path.startswith(f"{missing}."):
             advice = how_to_ship(path.replace(".", "/"))
-            raise HookImportError(f"{what} cannot be found (no module {missing!r}). {advice}") from error
-        raise _import_failed(what, error) from error
+            raise HookImportError(f"{what} cannot be found (no module {missing!r}). {advice}") from readable(error)
+        raise _import_failed(what, error) from readable(error)
     except BaseException as error:
         reraise_if_not_a_failure(error)
-        raise _import_failed(what, error) from error
+        raise _import_failed(what, error) from readable(error)
 
 
 def _import_file(path: Path, named: str, what: str) -> ModuleType:
@@ -126,10 +126,10 @@ def _import_file(path: Path, named: str, what: str) -> ModuleType:
         module = importlib.import_module(name)
     except BaseException as error:
         reraise_if_not_a_failure(error)
-        missing = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        missing = str(own(error, ImportError, "name")).partition(".")[0] if is_a(error, ModuleNotFoundError) else ""
         if missing and (file.with_name(f"{missing}.py").is_file() or file.with_name(missing).is_dir()):
-            raise HookImportError(f"{what} imports {missing!r}, which lies beside it: {ALONE}") from error
-        raise _import_failed(what, error) from error
+            raise HookImportError(f"{what} imports {missing!r}, which lies beside it: {ALONE}") from readable(error)
+        raise _import_failed(what, error) from readable(error)
     cloudpickle.register_pickle_by_value(module)
     return module
 
@@ -150,17 +150,16 @@ _FILES = _HooksFiles()
 
 
 def _import_failed(what: str, error: BaseException) -> HookImportError:
-    at, frame = "", error.__traceback__
+    at, frame = "", own(error, BaseException, "__traceback__")
     while frame is not None:
         file = frame.tb_frame.f_code.co_filename
         if not file.startswith((_OWN_FOLDER, "<frozen")):  # @hook raises in here what is wrong on the author's line
             at = f" ({file}:{frame.tb_lineno})"
         frame = frame.tb_next
-    if isinstance(error, SyntaxError) and error.filename:  # it is raised by Python, and says where it is
-        at = f" ({error.filename}:{error.lineno})"
-    why = one_line(error)
-    if isinstance(error, SystemExit):  # raised, it would end Serve's event loop, and the replica would hang
-        why = f"it called sys.exit({describe(error.code)})"
+    if is_a(error, SyntaxError) and (file := own(error, SyntaxError, "filename")):  # raised by Python, it says where
+        at = f" ({file}:{own(error, SyntaxError, 'lineno')})"
+    exit_called = exit_of(error)  # raised, it would end Serve's event loop, and the replica would hang
+    why = f"it called {exit_called}" if exit_called else one_line(error)
     return HookImportError(f"{what} fails while it is imported: {why}{at}")
 
 
@@ -245,7 +244,7 @@ def check_is_there(target: object, what: str) -> None:
         raise HookLoadError(
             f"{what} is {kind_of(target)}, which cannot be looked at ({type(error).__name__}), like a lazy proxy that "
             "nothing has been bound to yet: name the function or class that it stands for"
-        ) from error
+        ) from readable(error)
 
 
 def is_module(path: str) -> bool:

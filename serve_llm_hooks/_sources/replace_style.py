@@ -64,6 +64,11 @@ def hooks_of_initialization_class(initialization_class: Any, kwargs: Mapping[str
     ]
 
 
+def replaces_defaults(hook: Hook) -> bool:
+    """Return True if a hook is the veto of an ``initialization_class``, which is certain before it runs."""
+    return hook.fn is _skip_defaults
+
+
 def _skip_defaults(instance: LazyInstance, ctx: CallbackCtx) -> Skip:
     return Skip(f"{instance.path.partition(':')[2]} replaces the initialization")
 

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError
-from .._core.hook import Hook, with_fresh_instances
+from .._core.hook import Hook, numbered, with_fresh_instances
 from .._core.messages import did_you_mean, masked
 from .._core.options import start_of
 from .._core.points import HOOK_NAMES
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+UNMATCHED = "hooks_unmatched_by"  # an attribute of the record of such a warning: the model, for who filters the log
 
 _WARNED: set[tuple[str, str]] = set()
 
@@ -135,6 +137,7 @@ def _tell_unmatched(idle: Iterable[Hook], model_id: str, *, again: bool) -> None
             "a pattern for it, or no model_id",
             model_id,
             names,
+            extra={UNMATCHED: model_id},
         )
 
 
@@ -189,7 +192,7 @@ def select(hooks: HookRegistry, model_id: str) -> Selection:
     disable = DisableList()  # read once: one start has one answer, in the replica and on its nodes
     by_point: dict[HookName, list[Hook]] = {name: [] for name in HOOK_NAMES}
     disabled: dict[HookName, list[tuple[Hook, str]]] = {name: [] for name in HOOK_NAMES}
-    for hook in hooks.hooks(model_id=model_id):
+    for hook in HookRegistry(numbered(hooks.for_model(model_id))).hooks():
         entry = disable.entry_for(hook)
         if entry is None:
             by_point[hook.point].append(hook)

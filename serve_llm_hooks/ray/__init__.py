@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     )
     from .cluster import RayCluster as RayCluster
     from .config import LLMConfig as LLMConfig
+    from .hooked import hooked_server as hooked_server
     from .hooks_callback import HooksCallback as HooksCallback
-    from .server import LLMServer as LLMServer, hooked_server as hooked_server
+    from .running import hook_trace as hook_trace
+    from .server import LLMServer as LLMServer
 else:  # a checker that sees a __getattr__ takes every name for existing
     _get, __dir__ = _lazy_imports.attach(__name__)
 

@@ -18,8 +18,9 @@ from ray.serve.llm import (
 from .._core.messages import describe
 from .capacity import describe_nodes, never_fits
 from .config import LLMConfig
+from .hooked import hooked_server
 from .internals import LLMServer as _RayLLMServer
-from .server import LLMServer, hooked_server
+from .server import LLMServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

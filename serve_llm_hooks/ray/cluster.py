@@ -8,6 +8,7 @@ import os
 import pickle
 import time
 from dataclasses import fields
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -23,10 +24,11 @@ from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .._core.download_mode import DownloadMode
-from .._core.errors import NodeLostError, PlacementGroupError
-from .._core.messages import one_line
+from .._core.errors import NodeLostError, PlacementGroupError, is_a
+from .._core.messages import describe, one_line, readable
 from .._core.node import Node
-from .._replica.cluster import ReplicaDefaults, check_seconds
+from .._core.seconds import check_seconds
+from .._replica.cluster import ReplicaDefaults
 from .._replica.engine_args import split_engine_kwargs
 from .capacity import autoscales, describe_nodes, node_of_ray
 from .node_entry import run_packed_task
@@ -149,7 +151,7 @@ class RayCluster:
         try:
             report: NodeReport = pickle.loads(await ref)
         except RayError as error:  # first: that of a task which failed so is a CancelledError too
-            raise _lost(task, error) from error
+            raise _lost(task, error) from readable(error)
         except asyncio.CancelledError:
             await _cancel(ref)
             raise
@@ -220,9 +222,10 @@ def _seconds_of_environment(variable: str, default: float) -> float:
     if given is None:
         return default
     try:
-        return check_seconds(variable, float(given))
+        seconds = float(given)
     except ValueError:
-        raise ValueError(f"{variable} is a positive number of seconds, as in '600', not {given!r}") from None
+        seconds = nan
+    return check_seconds(variable, seconds, shown=describe(given))
 
 
 async def _cancel(ref: Any) -> None:
@@ -241,13 +244,13 @@ async def _settled(ref: Any) -> None:
 
 def _lost(task: NodeTask, error: RayError) -> NodeLostError:
     where = f"{task.node} was lost while model {task.model_id!r} was initialized there"
-    if isinstance(error, RuntimeEnvSetupError):
+    if is_a(error, RuntimeEnvSetupError):
         where = f"the runtime_env of model {task.model_id!r} cannot be set up on {task.node}"
-    elif isinstance(error, TaskUnschedulableError):
+    elif is_a(error, TaskUnschedulableError):
         where = f"{task.node} is gone, so model {task.model_id!r} cannot be initialized there"
-    elif isinstance(error, WorkerCrashedError | OutOfMemoryError):
+    elif is_a(error, WorkerCrashedError) or is_a(error, OutOfMemoryError):
         where = f"the process of model {task.model_id!r} on {task.node} was killed (out of memory?)"
-    elif isinstance(error, RayTaskError):
+    elif is_a(error, RayTaskError):
         where = (
             f"the task of model {task.model_id!r} could not run on {task.node}; is the same version of "
             "serve-llm-hooks installed there?"

@@ -18,11 +18,10 @@ from .._sources.replace_style import warn_of_initialization_class
 from .._sources.select import check_together, hooks_of_fields, hooks_of_script, warn_of_unmatched
 from .config_pickling import given_objects, state_of_decided, state_to_send
 from .hand_over import is_hooks_callback
-from .hooks_callback import HooksCallback
+from .hooked import hooked_server
 from .internals import CallbackConfig
 from .native_config import named_hooks, no_hooks_named
 from .rays_callbacks import hooks_of_rays_callback
-from .server import LLMServer, hooked_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -112,7 +111,8 @@ class LLMConfig(_RayLLMConfig):
     def _accept_model_id(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        loading = data.get("model_loading_config") or {}
+        loading = data.get("model_loading_config")
+        loading = {} if loading is None else loading
         if not isinstance(loading, dict | BaseModel):
             raise ValueError(
                 'model_loading_config= is a mapping, as in {"model_id": ..., "model_source": ...}, not '
@@ -194,7 +194,12 @@ class LLMConfig(_RayLLMConfig):
 
     @model_validator(mode="after")
     def _hook_server_class(self) -> LLMConfig:
-        self.server_cls = LLMServer if self.server_cls is None else hooked_server(self.server_cls)
+        if self.server_cls is None:
+            from .server import LLMServer  # here: SGLang's replica gets this config too, and importing that begins
+
+            self.server_cls = LLMServer
+        else:
+            self.server_cls = hooked_server(self.server_cls)
         return self
 
     @override
@@ -204,6 +209,8 @@ class LLMConfig(_RayLLMConfig):
         Behind a server that is not ours, hooks run from it, up to the engine's start.
         """
         if self._callback_instance is None:
+            from .hooks_callback import HooksCallback  # here, as above
+
             self._callback_instance = HooksCallback(
                 llm_config=self, raise_error_on_callback=self.callback_config.raise_error_on_callback
             )

@@ -14,8 +14,8 @@ from .._node.by_value import dumps
 from .._node.packing import check_parameters_travel, pack_hooks
 from .._sources.entries import hooks_of_entries
 from .._sources.select import check_together, hooks_of_script
+from .hooked import is_hooked
 from .internals import CallbackConfig
-from .server import is_hooked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from typing import TYPE_CHECKING
 
+from .._core.errors import is_a
 from .._core.messages import one_line
 from .._core.worker_thread import WorkerThread
 
@@ -66,7 +68,8 @@ class _LoggedFailures(logging.Handler):
             self.error = record.exc_info[1] if self.error is None else self.error
         elif (message := record.getMessage()).startswith("Failed to download"):
             # The exception is still being handled here. Of a broken connection, boto's own text only counts attempts.
-            last = getattr(sys.exc_info()[1], "last_exception", None)
-            message += f" ({one_line(last)})" if isinstance(last, BaseException) else ""
+            with contextlib.suppress(Exception):  # an exception of others, of which anything may fail
+                last = getattr(sys.exc_info()[1], "last_exception", None)
+                message += f" ({one_line(last)})" if is_a(last, BaseException) else ""
             if message not in self.files:
                 self.files.append(message)

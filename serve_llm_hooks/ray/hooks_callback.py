@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from . import prewarmed  # noqa: F401  # first: it begins on import
+
+# isort: split
+
 from .._core.errors import HookLoadError, NodeInitializationError, PlacementGroupError
 from .._core.points import HOOK_POINTS
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
 from .._sources.select import select
-from . import internals, prewarm
+from . import internals, prewarm, telemetry
 from .cluster import RayCluster
 from .hand_over import HandedOver, remove_given_hooks
 from .log import log_if_root_is_silenced, show_log
@@ -81,6 +85,7 @@ class HooksCallback(HandedOver):
     async def on_before_node_init(self) -> None:
         """Run all hooks up to the engine's start, instead of Ray's node initialization."""
         show_log()
+        telemetry.ask_for_actor()
         cluster = _ClusterInRaysStart(self.ctx.placement_group)
         try:
             async with initialize(self.llm_config, cluster, self._hooks, log_if_root_is_silenced) as run:

@@ -2,8 +2,9 @@
 
 With a GPU, Ray builds the engine's config in a task of its own, whose process must import vLLM first. Ray's own node
 initialization happens to leave such a process behind, idle; ours imports nothing and leaves none. So this module starts
-a task with the same options, which only imports, and Ray gives its process to the config task. It begins when it is
-imported in a replica, which is while Serve unpickles the server class, before the replica imports Ray Serve LLM.
+a task that imports vLLM, keeps its process, and lets Ray give it to the config task. ``prewarmed`` begins it.
+
+It only saves time: nothing fails with it, and what goes wrong is said at DEBUG.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from .._core.messages import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from .._core.context import CallbackCtx
     from .._replica.cluster import ReplicaDefaults
 
@@ -26,116 +30,206 @@ PREWARM = "SERVE_LLM_HOOKS_PREWARM"
 """The environment variable that switches this off, with ``0``."""
 
 _LIMIT_S = 60.0  # the config task does the work itself if the prewarm has not finished by then
-_NUM_GPUS = 0.001  # as Ray's config task
+_OTHERS_S = 3.0  # how much longer the other nodes of the group may take: Ray prefers this one
+_UNUSED_S = 600.0  # how long a process is kept for a start that may never come
+_GPU_SHARE = "VLLM_RAY_PER_WORKER_GPUS"
 
 
 class Prewarm:
-    """The tasks that import vLLM, one on each node where the config task may run.
+    """The tasks that import vLLM, one for each place where the config task may land.
 
     Args:
         group: the replica's placement group.
-        bundles: the index of one bundle on each node.
+        bundles: the indices of the bundles that the tasks run in.
     """
 
-    def __init__(self, group: Any, bundles: list[int]) -> None:
+    def __init__(self, group: Any, bundles: Iterable[int]) -> None:
         """Submit the tasks."""
         import ray
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        from .internals import ENV_VARS_TO_PROPAGATE
-
+        self._group = group
+        self._replicas_own = dict(ray.get_runtime_context().runtime_env)
         # Ray reuses a process for the same runtime environment only, and compares how it is written: one that repeats
         # what the replica has is written anew, and one that adds nothing is not. So both tasks repeat all of it.
-        own: dict[str, str] = ray.get_runtime_context().runtime_env.get("env_vars") or {}
-        tokens = {name: os.environ[name] for name in ENV_VARS_TO_PROPAGATE if name in os.environ}
-        self._env_vars: dict[str, str] = {**own, **tokens}
-        self._group = group
-        # num_gpus only in the options: Ray ends the process of a function that is declared with a GPU.
-        remote = ray.remote(num_cpus=0, max_retries=0)(_import_engine)
-        self._tasks = [
-            remote.options(
-                name="serve_llm_hooks:prewarm",
-                num_gpus=_NUM_GPUS,
-                runtime_env={"env_vars": self._env_vars},
-                scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle),
-            ).remote()
-            for bundle in bundles
-        ]
+        self._env_vars: dict[str, str] = _with_rays_own(self._replicas_own.pop("env_vars", None) or {}, group)
+        self._tasks = [self._submit(bundle) for bundle in bundles]
+        self._unused = threading.Timer(_UNUSED_S, throw_away, ["no start has asked for it"])
+        self._unused.daemon = True
+        self._unused.start()
 
     async def finish(self, defaults: ReplicaDefaults, ctx: CallbackCtx) -> dict[str, Any] | None:
-        """Wait until the processes are warm: a config task that is submitted earlier gets a cold one.
+        """Wait until the processes are warm, and free: a config task that is submitted earlier gets a cold one.
 
         Args:
             defaults: the settings of the start without any hook.
-            ctx: the settings that hooks decided. If they changed the runtime environment or the group, Ray cannot
-                reuse the processes, and nothing is waited for.
+            ctx: the settings that hooks decided.
 
         Returns:
             The runtime environment for the config task. It adds to that of ``ctx`` only what the replica has itself.
         """
-        tasks, self._tasks = self._tasks, []
-        if not tasks:
+        if not self._tasks:  # another start in this process has used them
             return ctx.runtime_env
         if ctx.runtime_env != defaults.runtime_env or ctx.placement_group != self._group:
-            logger.debug("model %r: a hook changed runtime_env or the group; the prewarm is not used", ctx.model_id)
+            self.throw_away(f"model {ctx.model_id!r}: a hook changed runtime_env or the group")
             return ctx.runtime_env
-        try:
-            await asyncio.wait_for(asyncio.gather(*map(_settled, tasks)), _LIMIT_S)
-        except Exception as error:  # the config task then imports vLLM itself, and says what is wrong
-            logger.debug("model %r: the prewarm failed: %s", ctx.model_id, one_line(error))
+        if not self._fits(ctx.runtime_env):
+            self.throw_away(f"model {ctx.model_id!r}: the engine's runtime_env is not the replica's")
+            return ctx.runtime_env
+        await self._settle(ctx.model_id)
         runtime_env = ctx.runtime_env or {}
         return {**runtime_env, "env_vars": {**self._env_vars, **(runtime_env.get("env_vars") or {})}}
 
+    def throw_away(self, why: str) -> None:
+        """End the processes, and say why."""
+        import ray
 
-async def _settled(task: Any) -> None:
-    await task
+        if tasks := self._take():
+            logger.debug("%s; the prewarm is not used", why)
+        for task in tasks:
+            ray.cancel(task, force=True)
+
+    def _take(self) -> list[Any]:
+        self._unused.cancel()
+        tasks, self._tasks = self._tasks, []
+        return tasks
+
+    async def _settle(self, model_id: str) -> None:
+        """Let the tasks end, and wait for that; end the processes of those that take too long."""
+        import ray
+
+        tasks = self._take()
+        waiting = [asyncio.ensure_future(_problem_of(task)) for task in tasks]
+        try:
+            await asyncio.wait(waiting[:1], timeout=_LIMIT_S)
+            await asyncio.wait(waiting, timeout=_OTHERS_S)
+        finally:  # a start that is cancelled leaves nothing either
+            for task, waited in zip(tasks, waiting, strict=True):
+                if not waited.done():
+                    waited.cancel()
+                    ray.cancel(task, force=True)
+                    logger.debug("model %r: a prewarm takes too long, and is ended", model_id)
+                elif problem := waited.result():  # the config task imports vLLM itself, and says what is wrong
+                    logger.debug("model %r: the prewarm failed: %s", model_id, problem)
+
+    def _fits(self, runtime_env: dict[str, Any] | None) -> bool:
+        """Return True if a task with this runtime environment gets the same one as the prewarm."""
+        from ray.runtime_env import RuntimeEnv
+
+        given = dict(RuntimeEnv(**(runtime_env or {})))  # as Ray writes it: pip=["x"] becomes a dict
+        env_vars = given.pop("env_vars", None) or {}
+        return {**self._env_vars, **env_vars} == self._env_vars and all(
+            name in self._replicas_own and self._replicas_own[name] == value for name, value in given.items()
+        )
+
+    def _submit(self, bundle: int) -> Any:
+        """Start a task whose process Ray will give to its config task.
+
+        It asks for no GPU, as that of Ray's node initialization does not: the GPUs are free for hooks, and for the
+        engine's workers whatever becomes of it. And it does not end by itself: Ray may end an idle process after a
+        second, or give it to somebody else. With this back pressure, it goes on when what it has yielded is read.
+        """
+        import ray
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        remote = ray.remote(num_cpus=0, max_retries=0)(_import_engine)
+        return remote.options(
+            name="serve_llm_hooks:prewarm",
+            num_returns="streaming",
+            _generator_backpressure_num_objects=1,
+            runtime_env={"env_vars": self._env_vars},
+            scheduling_strategy=PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=bundle),
+        ).remote()
+
+
+async def _problem_of(task: Any) -> str:
+    """Let a task end; return what went wrong."""
+    from ray.exceptions import RayError
+
+    try:
+        async for item in task:
+            await item
+    except (RayError, Exception) as error:  # a RayError may be what it reports as well, a CancelledError say
+        return one_line(error)
+    return ""
 
 
 is_warm: bool = False
 """``True`` in a process in which a prewarm has imported vLLM."""
 
 
-def _import_engine() -> None:
+def _import_engine() -> Iterator[None]:
     from . import internals
 
     global is_warm
     internals.import_engine()
     is_warm = True
+    yield
 
 
-def begin() -> Prewarm | None:
-    """Begin, if this is the process of a replica whose engine's config will be built on a GPU; else return ``None``."""
-    if os.environ.get(PREWARM) == "0" or "ray" not in sys.modules:
-        return None
+def _with_rays_own(env_vars: dict[str, str], group: Any) -> dict[str, str]:
+    """Return variables with those that Ray will add for the engine."""
+    from .internals import ENV_VARS_TO_PROPAGATE
+
+    tokens = {name: os.environ[name] for name in ENV_VARS_TO_PROPAGATE if name in os.environ}
+    gpus = next((bundle["GPU"] for bundle in group.bundle_specs if bundle.get("GPU")), 1)
+    share = {_GPU_SHARE: str(gpus)} if gpus < 1 else {}
+    return {**share, **env_vars, **tokens}
+
+
+_begun: Prewarm | None = None
+
+
+def begin() -> None:
+    """Begin, if this is the process of a replica whose engine's config will be built on a GPU."""
+    global _begun
+    if _begun is not None or os.environ.get(PREWARM) == "0" or "ray" not in sys.modules:
+        return
     import ray
     from ray.util.placement_group import get_current_placement_group
 
     try:
         if not ray.is_initialized():
-            return None
-        if not (ray.get_runtime_context().get_actor_name() or "").startswith("SERVE_REPLICA::"):
-            return None
-        group = get_current_placement_group()
-        bundles = _one_on_each_node(group) if group is not None else []
-        return Prewarm(group, bundles) if bundles else None
-    except Exception as error:  # it only saves time: nothing may fail with it
+            return
+        replica = ray.get_runtime_context().get_actor_name() or ""
+        group = get_current_placement_group() if replica.startswith("SERVE_REPLICA::") else None
+        bundles = [] if group is None else _places(group, replica)
+        _begun = Prewarm(group, bundles) if bundles else None
+    except Exception as error:
         logger.debug("the prewarm cannot begin: %s", one_line(error))
-        return None
 
 
-def _one_on_each_node(group: Any) -> list[int]:
-    """Return the index of one bundle with a GPU on each node of a group."""
+def _places(group: Any, replica: str) -> list[int]:
+    """Return the index of a bundle with a GPU on each node of a replica's group, that on this node first.
+
+    A replica that shares its group, as data-parallel ranks do, needs the first alone: Ray prefers this node, and the
+    other ranks see to theirs.
+    """
     import ray
 
-    nodes: dict[int, str] = ray.util.placement_group_table(group)["bundles_to_node_id"]
-    with_gpu = [index for index, bundle in enumerate(group.bundle_specs) if bundle.get("GPU")]
-    return list({nodes[index]: index for index in reversed(with_gpu) if index in nodes}.values())
-
-
-begun: Prewarm | None = begin()
-"""The prewarm of this process."""
+    table = ray.util.placement_group_table(group)
+    found: dict[str, int] = {}
+    for index, bundle in enumerate(group.bundle_specs):
+        if bundle.get("GPU"):
+            found.setdefault(table["bundles_to_node_id"][index], index)
+    here = ray.get_runtime_context().get_node_id()
+    bundles = [index for node, index in sorted(found.items(), key=lambda item: item[0] != here)]
+    return bundles if table["name"] == replica else bundles[:1]  # Serve gives a replica's own group its name
 
 
 async def finish(defaults: ReplicaDefaults, ctx: CallbackCtx) -> dict[str, Any] | None:
     """Wait for this process's prewarm, if it has one; return the runtime environment for the config task."""
-    return ctx.runtime_env if begun is None else await begun.finish(defaults, ctx)
+    if _begun is not None:
+        try:
+            return await _begun.finish(defaults, ctx)
+        except Exception as error:
+            logger.debug("model %r: the prewarm cannot be used: %s", ctx.model_id, one_line(error))
+    return ctx.runtime_env
+
+
+def throw_away(why: str) -> None:
+    """End this process's prewarm, if it has one."""
+    if _begun is not None:
+        try:
+            _begun.throw_away(why)
+        except Exception as error:
+            logger.debug("the prewarm cannot be ended: %s", one_line(error))

@@ -6,6 +6,7 @@ cluster waits for it with everything else done. Asked for when the start begins,
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 
@@ -16,7 +17,8 @@ logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 def ask_for_actor() -> None:
     """Ask Ray to create its telemetry actor, and do not wait. Where that fails, Ray does it later itself."""
-    threading.Thread(target=_ask, name="serve-llm-hooks telemetry", daemon=True).start()
+    with contextlib.suppress(RuntimeError):  # no thread can be had
+        threading.Thread(target=_ask, name="serve-llm-hooks telemetry", daemon=True).start()
 
 
 def _ask() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from serve_llm_hooks._core.messages import counted, did_you_mean
+from serve_llm_hooks._core.messages import counted, did_you_mean, text_of
 from serve_llm_hooks._core.points import HOOK_NAMES, HOOK_POINTS
 
 from .errors import HarnessError
@@ -171,7 +171,8 @@ class _Named:
         """Return whether a call is one of these hooks."""
         if not self._path:
             return event.point == self.name
-        return event.hook == self._path or event.hook.startswith(f"{self._path}(")  # with the hook's parameters
+        # With the hook's parameters, or the number of one that is written alike.
+        return event.hook == self._path or event.hook.startswith((f"{self._path}(", f"{self._path}#"))
 
     def calls(self) -> list[int]:
         """Return the positions of their calls in the trace."""
@@ -189,9 +190,9 @@ class _Named:
     def why_not(self) -> str:
         """Return the reason why they did not run, as the end of a sentence."""
         run = self._run
-        if self.failed_before():
+        if run.error is not None and self.failed_before():
             where = f", at {run.reached}" if run.reached else ""
-            first_line = f"{type(run.error).__name__}: {run.error}".partition("\n")[0]
+            first_line = f"{type(run.error).__name__}: {text_of(run.error)}".partition("\n")[0]
             return f", because the run had failed before{where}: {first_line}"
         did_not = next((event for event in run.trace if not event.ran and self.matches(event)), None)
         if did_not is not None:
@@ -246,5 +247,5 @@ def _timeline(run: FakeRun, marks: dict[int, str]) -> list[str]:
     """Return a line for each call, with its mark."""
     lines = [f"{marks.get(index, ''):>3} {_call(event)}" for index, event in enumerate(run.trace)]
     if run.error is not None:
-        lines.append(f"    then the run failed: {type(run.error).__name__}: {run.error}")
+        lines.append(f"    then the run failed: {type(run.error).__name__}: {text_of(run.error)}")
     return lines or ["    (no hook ran)"]

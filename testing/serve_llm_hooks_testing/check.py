@@ -16,7 +16,7 @@ from serve_llm_hooks import (
     ServeLLMHooksError,
     load_hooks,
 )
-from serve_llm_hooks._core.messages import counted
+from serve_llm_hooks._core.messages import counted, one_line
 from serve_llm_hooks._core.points import HOOK_NAMES
 from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
 
@@ -164,7 +164,7 @@ def _add_unpicklable(hooks: HookRegistry, found: HookCheck) -> bool:
                 found.add(str(error))
                 can_run = False
         except Exception as error:
-            found.add(f"hook {hook.ref} at {hook.point} cannot be unpacked: {type(error).__name__}: {error}")
+            found.add(f"hook {hook.ref} at {hook.point} cannot be unpacked: {one_line(error)}")
             can_run = False
     return can_run
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from serve_llm_hooks._core.messages import did_you_mean
+from serve_llm_hooks._core.errors import is_a
+from serve_llm_hooks._core.messages import describe, did_you_mean
 from serve_llm_hooks._core.points import HOOK_POINTS, hook_point
 
 from ._simulation.arguments import check_count, check_seconds
@@ -163,7 +164,7 @@ def missing_module(node_id: str, module: str) -> Fault:
         'my_company.llm_hooks'
     """
     if ":" in module:
-        raise HarnessError(f"missing_module takes a module's name ('my_company.llm_hooks'), not {module!r}")
+        raise HarnessError(f"missing_module takes a module's name ('my_company.llm_hooks'), not {describe(module)}")
     return MissingModuleFault(node_id, module)
 
 
@@ -196,9 +197,9 @@ def engine_fails(error: Exception | str = "CUDA out of memory", *, after_s: floa
         >>> FakeCluster(faults=[engine_fails()]).run(FakeLLMConfig("m"), check=False).error
         RuntimeError('CUDA out of memory')
     """
-    failure = RuntimeError(error) if isinstance(error, str) else error
-    if not isinstance(failure, Exception):
-        raise HarnessError(f"engine_fails takes an exception or its text, not {error!r}")
+    failure: object = RuntimeError(error) if is_a(error, str) else error
+    if not is_a(failure, Exception):
+        raise HarnessError(f"engine_fails takes an exception or its text, not {describe(error)}")
     return EngineFailsFault(failure, _optional_seconds("after_s", after_s))
 
 
@@ -231,11 +232,11 @@ def check_faults(faults: object, node_ids: tuple[str, ...]) -> tuple[Fault, ...]
         HarnessError: they are not a list of faults, or one is on a node that does not exist.
     """
     if not isinstance(faults, list | tuple):
-        raise HarnessError(f"faults= is a list, as in faults=[failing_download('node-1')], not {faults!r}")
+        raise HarnessError(f"faults= is a list, as in faults=[failing_download('node-1')], not {describe(faults)}")
     for fault in faults:
         if not isinstance(fault, Fault):
             raise HarnessError(
-                f"faults=[...] takes what failing_download(), lost_node() and their like give, not {fault!r}"
+                f"faults=[...] takes what failing_download(), lost_node() and their like give, not {describe(fault)}"
             )
         node_id = getattr(fault, "node_id", None)
         if node_id is not None and node_id not in node_ids:

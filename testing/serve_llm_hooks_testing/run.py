@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks._core.messages import counted
+from serve_llm_hooks._core.messages import counted, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -105,7 +105,7 @@ class FakeRun:
 
     def __str__(self) -> str:
         """Return how the start ended, and its trace as a table."""
-        end = f"failed: {type(self.error).__name__}: {self.error}" if self.error else "succeeded"
+        end = "succeeded" if self.error is None else f"failed: {type(self.error).__name__}: {text_of(self.error)}"
         nodes = counted(len(self.nodes), "fake node")
         head = f"start of model {self.model_id!r} on {nodes}: {end}, after {self.elapsed_s:g} s"
         lines = [head, str(self.trace), *(f"note: {note}" for note in self.notes)]
@@ -115,7 +115,7 @@ class FakeRun:
 
     def __repr__(self) -> str:
         """Return how the start ended, on one line."""
-        end = f"failed with {type(self.error).__name__}" if self.error else "succeeded"
+        end = "succeeded" if self.error is None else f"failed with {type(self.error).__name__}"
         return (
             f"<FakeRun of {self.model_id!r}: {end} after {self.elapsed_s:g} s, {counted(len(self.trace), 'hook call')}>"
         )

@@ -19,6 +19,11 @@ LOADED: dict[str, Callable[[int], dict[str, Any]]] = {
     "globs": lambda index: {"model_id": f"org/model-{index}-*"},
     "ids_and_after": lambda index: {"model_id": f"org/model-{index}", "after": f"hook_{index - 1}"},
     "globs_and_after": lambda index: {"model_id": f"org/model-{index}-*", "after": f"hook_{index - 1}"},
+    # Half of them for all models, and so met by each of the others.
+    "all_and_ids_and_after": lambda index: {
+        "model_id": f"org/model-{index}" if index >= 500 else None,
+        "after": f"hook_{index - 1}",
+    },
 }
 ORDERED: dict[str, Callable[[int], dict[str, Any]]] = {
     "after": lambda index: {"after": f"hook_{index - 1}"} if index else {},

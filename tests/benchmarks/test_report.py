@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks import marks, report, run
+from benchmarks import marks, on_gpu, report, run
 from benchmarks.steps import durations
 
 if TYPE_CHECKING:
@@ -63,6 +64,34 @@ def test_only_a_part_that_was_measured_is_stamped_anew(monkeypatch: pytest.Monke
     old["keys"].pop("node_init_1")
     target.write_text(json.dumps(old))
     assert run.main() == 1  # one is not measured
+
+
+def test_a_page_says_what_was_measured_on_a_gpu_or_that_nothing_was() -> None:
+    assert report.gpu_table(None, run.REACH).startswith("Nothing has been measured on a GPU")
+    stamps = {"deployments": {**RESULTS["stamps"]["many"], "date": "2027-01-02"}}
+    measured = {"device": "Some GPU", "keys": {"gpu_path": 0.51234, "other": 2.0}, "stamps": stamps}
+    lines = report.gpu_table(measured, {"gpu_path": 0.65}).splitlines()
+    assert lines[0] == "Device: Some GPU."
+    assert lines[2].startswith("Measured on 2027-01-02, ")
+    assert lines[-2:] == ["| `gpu_path` | 0.5123 | ≤ 0.65 |", "| `other` | 2 |  |"]
+
+
+def test_what_is_known_of_another_gpu_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(on_gpu.FILE, str(tmp_path / "results.json"))
+    on_gpu.save("first", "one", {"a": 1.0}, {"a_s": [1.0]})
+    on_gpu.save("second", "one", {"b": 2.0}, {"b_s": [2.0]})
+    known = json.loads(on_gpu.results_file().read_text())
+    assert (known["device"], known["keys"], list(known["stamps"])) == ("one", {"a": 1.0, "b": 2.0}, ["first", "second"])
+    on_gpu.save("first", "another", {"a": 3.0}, {"a_s": [3.0]})
+    known = json.loads(on_gpu.results_file().read_text())
+    assert (known["device"], known["keys"], list(known["stamps"])) == ("another", {"a": 3.0}, ["first"])
+
+
+def test_a_step_is_ended_when_the_time_is_over_and_what_fails_is_said() -> None:
+    with pytest.raises(RuntimeError, match="it took longer than there was time"):
+        on_gpu.Run(dry=True, limit_s=0.0)._output(["sleep", "1000"])
+    with pytest.raises(RuntimeError, match=r"(?s)it ended with 1:.*no such thing"):
+        on_gpu.Run(dry=True, limit_s=60.0)._output([sys.executable, "-c", "raise SystemExit('no such thing')"])
 
 
 def test_marks_take_the_replica_that_started_and_the_slowest_node(

@@ -147,6 +147,16 @@ def changes_the_config(ctx: CallbackCtx) -> None:
     ctx.llm_config.engine_kwargs["seed"] = 7
 
 
+@hook("on_before_init")
+def changes_the_environment(ctx: CallbackCtx) -> None:
+    ctx.llm_config.runtime_env = {"env_vars": {"TOKEN": "secret"}}
+
+
+@hook("on_before_init")
+def changes_the_hooks(ctx: CallbackCtx) -> None:
+    ctx.llm_config.hooks.append("my_company.llm_hooks")
+
+
 @hook("on_before_engine_init")
 def removes_from_the_config(ctx: CallbackCtx) -> None:
     del ctx.llm_config.engine_kwargs["max_model_len"]
@@ -628,6 +638,23 @@ def raises_what_cannot_be_read_on_its_node(ctx: NodeCtx) -> None:
     raise Unreadable
 
 
+class HostileError(Exception):
+    """An exception of which nothing at all can be read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise LookupError(f"no {name}")
+
+
+@hook("on_before_node_download", on_error="warn")
+async def raises_what_cannot_be_asked_and_warns_on_its_node(ctx: NodeCtx) -> None:
+    raise HostileError("the text")
+
+
+@hook("on_after_placement_group")
+async def raises_what_cannot_be_asked(ctx: CallbackCtx) -> None:
+    raise HostileError("the text")
+
+
 @hook("on_before_node_download")
 def raises_groups_that_are_shared(ctx: NodeCtx) -> None:
     error: Exception = ValueError("the innermost")
@@ -651,9 +678,23 @@ async def cancels(ctx: CallbackCtx) -> None:
     raise asyncio.CancelledError("of its own")
 
 
-@hook("on_before_node_download")
-async def cancels_itself_on_its_node(ctx: NodeCtx) -> None:
+async def cancel_this_task() -> None:
     task = asyncio.current_task()
     assert task is not None
     task.cancel()
     await asyncio.sleep(60)
+
+
+@hook("on_after_placement_group")
+async def cancels_itself(ctx: CallbackCtx) -> None:
+    await cancel_this_task()
+
+
+@hook("on_before_node_download")
+async def cancels_itself_on_its_node(ctx: NodeCtx) -> None:
+    await cancel_this_task()
+
+
+@hook("on_before_node_download", on_error="warn")
+async def cancels_itself_and_warns_on_its_node(ctx: NodeCtx) -> None:
+    await cancel_this_task()

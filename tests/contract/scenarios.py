@@ -622,6 +622,15 @@ def an_exception_without_a_text_comes_from_a_node(told: Told) -> None:
     assert ran(told) == ["failure"]
 
 
+@scenario(
+    Model([h.raises_what_cannot_be_asked_and_warns_on_its_node, h.raises_what_cannot_be_asked, h.failure]), group=1
+)
+def an_exception_that_cannot_be_asked_fails_its_hook(told: Told) -> None:
+    error = failed(told, "HookError", hook="tests.contract.hooks:raises_what_cannot_be_asked")
+    assert error["message"].endswith("HostileError: the text")
+    assert ran(told) == ["raises_what_cannot_be_asked", "failure"]
+
+
 @scenario(Model([h.raises_groups_that_are_shared]), group=1)
 def groups_that_are_shared_come_from_a_node_in_a_line(told: Told) -> None:
     (error,) = node_errors(told, "HookError", "node-0")
@@ -651,6 +660,19 @@ def a_hook_that_cancels_itself_on_its_node_has_failed(told: Told) -> None:
     (error,) = node_errors(told, "HookError", "node-0")
     assert "it cancelled the task that it runs in" in error["message"]
     assert ran(told) == ["failure"]
+
+
+@scenario(Model([h.cancels_itself_and_warns_on_its_node, h.after_node]), group=1)
+def a_hook_that_cancels_itself_on_its_node_and_warns_lets_the_work_go_on(told: Told) -> None:
+    went_well(told)
+    assert ran(told, "node-0") == ["cancels_itself_and_warns_on_its_node", "after_node"]
+
+
+@scenario(Model([h.cancels_itself, h.failure]), group=1)
+def a_hook_that_cancels_itself_has_failed(told: Told) -> None:
+    error = failed(told, "HookError", hook="tests.contract.hooks:cancels_itself")
+    assert "it cancelled the task that it runs in" in error["message"]
+    assert ran(told) == ["cancels_itself", "failure"]
 
 
 @scenario(Model([h.breaks_at_the_start, h.failure, h.failure_that_fails, h.failure_after_that]))
@@ -946,3 +968,17 @@ def a_hook_that_changes_the_models_source(told: Told) -> None:
     error = failed(told, "EngineArgumentError")
     assert "a hook at on_before_download changed the model_source" in error["message"]
     assert "Set ctx.model_path" in error["message"]
+
+
+@scenario(Model([h.changes_the_environment]), group=1)
+def a_hook_that_changes_the_configs_environment(told: Told) -> None:
+    error = failed(told, "EngineArgumentError")
+    assert "a hook at on_before_init changed the runtime_env of ctx.llm_config" in error["message"]
+    assert "Set ctx.runtime_env instead" in error["message"]
+    assert "secret" not in error["message"]
+
+
+@scenario(Model([h.changes_the_hooks]), group=1)
+def a_hook_that_changes_the_configs_hooks(told: Told) -> None:
+    error = failed(told, "EngineArgumentError")
+    assert "the hooks of this start were chosen" in error["message"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -209,3 +209,18 @@ def test_a_hook_that_a_veto_left_out_did_not_run(hooks: HookRegistry) -> None:
         assert_ran_on(run, "check_disk", node_count=2)
     with pytest.raises(AssertionError, match=f"'check_disk' did not run, because {why}"):
         assert_order(run, "baked", "check_disk")
+
+
+def test_a_name_stands_for_all_hooks_that_are_written_alike() -> None:
+    class Fetch:
+        def __init__(self, bucket: str) -> None: ...
+
+        def on_before_node_download(self, ctx: NodeCtx) -> None: ...
+
+    twice: list[Any] = [{"hook": Fetch, "kwargs": {"bucket": bucket}} for bucket in "ab"]
+    run = FakeCluster(nodes=2).run(FakeLLMConfig("m", hooks=twice))
+    (path,) = {event.hook.partition("#")[0] for event in run.trace}
+    assert [event.hook for event in run.trace] == [path, f"{path}#2"] * 2
+    assert_ran_on(run, path, node_count=2)
+    with pytest.raises(AssertionError, match=f"{path}#2"):
+        assert_not_run(run, path)

@@ -294,3 +294,20 @@ def test_its_own_vetoes_and_models_are_not_warned_of(
     assert any("mine" in message for message in caplog.messages)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert not any("check_hooks" in message for message in warnings)
+
+
+def test_what_hooks_warn_of_is_shown_whatever_they_are_called(
+    module: Callable[[str, str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    source = """
+    import logging
+
+    @hook("on_before_init")
+    def _tell_unmatched(ctx): logging.getLogger("serve_llm_hooks").warning("no disk")
+
+    @hook("on_before_init")
+    def warn_of_left_out(ctx): logging.getLogger("serve_llm_hooks").warning("check_hooks vetoes the downloads")
+    """
+    module("warning_hooks", source)
+    check_hooks("warning_hooks")
+    assert {"no disk", "check_hooks vetoes the downloads"} <= set(caplog.messages)

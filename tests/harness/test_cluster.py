@@ -394,6 +394,10 @@ def test_run_inside_a_loop_says_arun() -> None:
         ({"node_timeout_s": float("nan")}, "node_timeout_s is a positive number"),
         ({"node_timeout_s": 0}, "node_timeout_s is a positive number"),
         ({"node_grace_s": "5"}, "node_grace_s is a number of seconds, 0 or more"),
+        ({"node_timeout_s": 10**400}, "node_timeout_s is a .*, at most 1e12, as in 600, not a larger one"),
+        ({"node_grace_s": 1e300}, "node_grace_s is a .*, at most 1e12"),
+        ({"download_s": 10**400}, "download_s= is a .*, at most 1e12, as in 600, not a larger one"),
+        ({"real_sleep_limit_s": float("inf")}, "real_sleep_limit_s= is a .*, at most 1e12, as in 600, not inf"),
     ],
 )
 def test_clusters_that_make_no_sense(arguments: dict[str, Any], says: str) -> None:

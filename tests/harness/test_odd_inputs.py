@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serve_llm_hooks import HookLoadError, InitializeNodeOutput, hook
-from serve_llm_hooks_testing import FakeLLMConfig
+from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, assert_order, engine_fails
+from tests.unit.unreadable import HostileError, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +125,9 @@ def test_a_loop_of_links(tmp_path: Path) -> None:
 
 
 def test_a_timeout_beyond_all_numbers() -> None:
-    with pytest.raises(ValueError, match="timeout_s= is a positive number of seconds, not an int"):
+    with pytest.raises(
+        ValueError, match="timeout_s= is a positive number of seconds, at most 1e12, as in 600, not a larger"
+    ):
         hook("on_before_init", timeout_s=10**400)(one)
 
 
@@ -163,3 +166,14 @@ def test_a_context_shows_no_values() -> None:
     ctx = NodeCtx(model_id="m", node_id="n1")
     ctx.custom_data["token"] = SECRET
     assert repr(ctx) == "<NodeCtx of model 'm' on node n1>"
+
+
+@pytest.mark.parametrize("kind", [UnreadableError, HostileError])
+def test_a_run_can_be_printed_whatever_the_engine_raised(kind: type[Exception]) -> None:
+    error = kind("the text")
+    hooks = [one, hook("on_after_init")(lambda ctx: None)]
+    run = FakeCluster(faults=[engine_fails(error)]).run(FakeLLMConfig("m", hooks=hooks), check=False)
+    assert f"failed: {type(error).__name__}: " in str(run)
+    assert f"failed with {type(error).__name__}" in repr(run)
+    with pytest.raises(AssertionError, match=type(error).__name__):
+        assert_order(run, "one", "on_after_init")

@@ -27,6 +27,7 @@ LAYERS = {
     "entry": "_core _observe _sources _node _replica ray",
     "face": "_lazy_imports _core _observe _sources _node _replica entry",
     "testing": "_lazy_imports _core _observe _sources _node _replica entry face",
+    "cli": "face ray testing",
 }
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +63,16 @@ def test_only_a_function_of_the_entry_imports_ray() -> None:
         f"{each.file}:{each.line}: entry -> ray ({each.target}), not in a function: it must do without Ray"
         for each in HOUSE.imports()
         if each.at_once and room_of(HOUSE.names[each.file]) == "entry" and each.target.startswith("serve_llm_hooks.ray")
+    )
+
+
+def test_the_command_line_imports_what_users_see() -> None:
+    ours = [each for each in HOUSE.imports() if room_of(HOUSE.names[each.file]) == "cli"]
+    none(rules.behind_the_face(ours, ["serve_llm_hooks", "serve_llm_hooks_testing"]))
+    none(
+        f"{each.file}:{each.line}: cli -> {each.target}, not in a function: most commands do without Ray"
+        for each in ours
+        if each.at_once and each.target.startswith(("serve_llm_hooks.ray", "ray"))
     )
 
 

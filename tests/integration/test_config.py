@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import logging
 import pickle
+import re
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -697,13 +698,19 @@ def test_what_ray_refuses_shows_no_value() -> None:
         refuse(lambda **given: LLMConfig(model_id="m", **CPU, **given), {field: [SECRET]}, field)
 
 
-def test_a_models_name_in_place_of_its_loading_config() -> None:
+@pytest.mark.parametrize("given", ["org/model", "", ["org/model"], [], 0, False, SECRET.encode()])
+def test_anything_else_in_place_of_a_models_loading_config(given: Any) -> None:
     from serve_llm_hooks.ray import LLMConfig
 
-    with pytest.raises(ValueError, match=r"model_loading_config= is a mapping, as in .*, not 'org/model'"):
-        LLMConfig(model_id="m", model_loading_config="org/model", **CPU)
-    with pytest.raises(ValueError, match="model_loading_config"):
-        LLMConfig(model_loading_config="org/model", **CPU)
+    message = rf"model_loading_config= is a mapping, as in .*, not {re.escape(describe(given))}"
+    refuse(lambda **fields: LLMConfig(model_id="m", **CPU, **fields), {"model_loading_config": given}, message)
+    refuse(lambda **fields: LLMConfig(**CPU, **fields), {"model_loading_config": given}, message)
+
+
+def test_a_models_loading_config_that_is_left_out() -> None:
+    from serve_llm_hooks.ray import LLMConfig
+
+    assert LLMConfig(model_id="m", model_loading_config=None, **CPU).model_id == "m"
 
 
 @pytest.mark.parametrize(
@@ -743,6 +750,15 @@ def test_limits_are_numbers_of_seconds(name: str, value: Any) -> None:
         RayCluster(**{name: value})
 
 
+@pytest.mark.parametrize(("value", "shown"), [(float("inf"), "inf"), (1e300, "1e\\+300"), (10**400, "a larger one")])
+@pytest.mark.parametrize("name", ["node_timeout_s", "node_grace_s", "placement_group_timeout_s"])
+def test_a_limit_that_is_too_large_is_told_how_large_it_may_be(name: str, value: float, shown: str) -> None:
+    from serve_llm_hooks.ray import RayCluster
+
+    with pytest.raises(ValueError, match=f"{name} is a .*, at most 1e12, as in 600, not {shown}$"):
+        RayCluster(**{name: value})
+
+
 def test_a_grace_may_be_none_at_all_but_not_nothing() -> None:
     from serve_llm_hooks.ray import RayCluster
 
@@ -754,13 +770,14 @@ def test_a_grace_may_be_none_at_all_but_not_nothing() -> None:
         RayCluster(node_timeout_s=0)
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-1", "0", "an hour", ""])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "0", "an hour", "", "1e13"])
 @pytest.mark.parametrize("name", ["NODE_TIMEOUT_S", "PLACEMENT_GROUP_TIMEOUT_S"])
 def test_limits_of_the_environment(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from serve_llm_hooks.ray import RayCluster
 
     monkeypatch.setenv(f"SERVE_LLM_HOOKS_{name}", value)
-    with pytest.raises(ValueError, match=f"SERVE_LLM_HOOKS_{name} is a positive number of seconds, as in '600', not"):
+    message = f"SERVE_LLM_HOOKS_{name} is a positive number of seconds, (at most 1e12, )?as in 600, not {value!r}"
+    with pytest.raises(ValueError, match=message):
         RayCluster()
     monkeypatch.setenv(f"SERVE_LLM_HOOKS_{name}", "12.5")
     assert RayCluster().node_grace_s == 10

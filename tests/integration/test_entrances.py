@@ -639,7 +639,7 @@ DIRECT = """
 import asyncio
 
 import serve_llm_hooks.ray as ours
-from serve_llm_hooks.ray.server import is_hooked
+from serve_llm_hooks.ray.hooked import is_hooked
 
 kv = {"kv_transfer_config": {"kv_connector": "NixlConnector", "kv_role": "kv_both"}}
 fields = {"model_id": "m", "hooks": HOOKS, "accelerator_config": {"kind": "cpu"}, "engine_kwargs": kv}

@@ -1,4 +1,4 @@
-"""The process that builds the engine's config on a GPU has vLLM imported by then; with a made-up GPU."""
+"""The process that builds the engine's config on a GPU has vLLM imported by then; with made-up GPUs."""
 
 from __future__ import annotations
 
@@ -7,85 +7,217 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests import stub_engine
+from serve_llm_hooks.ray import prewarm, telemetry
+from tests.conftest import require_engine
+
+from .on_gpus import LIMIT_S
 
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[2]
 
-# A Ray of its own: the session's has no GPUs. Each deployment is one replica whose stub engine lets Ray's own engine
-# submit its config task, with all of Ray's options.
-SCRIPT = """
-import json, sys
-from pathlib import Path
-import ray
-from ray import serve
-from serve_llm_hooks import hook
-from serve_llm_hooks.ray import LLMConfig, build_openai_app
 
-ray.init(address="local", num_cpus=8, num_gpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-
-
-@hook("on_before_init")
-def other_environment(ctx):
-    ctx.runtime_env["env_vars"]["OTHER"] = "1"
-
-
-def config_task(name, hooks, **variables):
-    says = Path(sys.argv[1]) / name
-    env = {"RAYLLM_VLLM_ENGINE_CLS": sys.argv[2], "STUB_ENGINE_SAYS": str(says), "STUB_ENGINE_CONFIG_TASK": "1"}
-    config = LLMConfig(
-        model_id=name, hooks=hooks, model_loading_config={"model_source": "/nowhere"}, log_engine_metrics=False,
-        placement_group_config={"bundles": [{"CPU": 1, "GPU": 1}]}, runtime_env={"env_vars": {**env, **variables}},
-        deployment_config={"max_constructor_retry_count": 1},
+def python(*arguments: str, timeout_s: float = 900) -> str:
+    """Run Python in a process of its own; return what it prints."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
     )
-    serve.run(build_openai_app({"llm_configs": [config]}), name="app")
-    serve.delete("app")
-    [started] = [json.loads(line) for line in says.read_text().splitlines()]
-    return {"is the replica": started["pid"] == started["config_task"]["pid"], **started["config_task"]}
+    assert done.returncode == 0, f"{done.stdout[-1000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
 
 
-try:
-    told = {
-        "as it is": config_task("a", []),
-        "switched off": config_task("b", [], SERVE_LLM_HOOKS_PREWARM="0"),
-        "a hook changes the environment": config_task("c", [other_environment]),
-    }
-    print("told", json.dumps(told))
-finally:
-    serve.shutdown()
-    ray.shutdown()
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What was seen on a Ray with made-up GPUs."""
+    require_engine()
+    said = python("-m", "tests.integration.on_gpus", str(tmp_path_factory.mktemp("says")))
+    (line,) = [line for line in said.splitlines() if line.startswith("told ")]
+    found: dict[str, Any] = json.loads(line.removeprefix("told "))
+    return found
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["as it is", "half a GPU", "two nodes", "HooksCallback", "a server of one's own", "code that is shipped"],
+)
+def test_rays_config_task_gets_the_process_that_has_imported_vllm(told: dict[str, Any], how: str) -> None:
+    (started,) = told["served"][how]
+    assert started["is warm"] is True
+    assert started["is the replica"] is False
+
+
+def test_so_does_that_of_each_data_parallel_rank(told: dict[str, Any]) -> None:
+    assert [rank["is warm"] for rank in told["served"]["data parallel"]] == [True, True]
+
+
+@pytest.mark.parametrize("why", ["switched off", "a hook changes the environment"])
+def test_otherwise_the_start_is_as_good_and_the_process_a_fresh_one(told: dict[str, Any], why: str) -> None:
+    (started,) = told["served"][why]
+    assert started["is warm"] is False
+
+
+def test_its_process_is_kept_for_the_config_task_where_ray_ends_idle_ones(told: dict[str, Any]) -> None:
+    seen = told["alone"]["it ends"]
+    assert seen["Ray ends idle processes here"]
+    assert seen["it is given the next task"]
+    assert seen["lines"] == []
+    assert seen["another start decides"] == {"env_vars": {}}  # in the same process: it is used up, and nothing is added
+
+
+def test_rays_telemetry_actor_is_asked_for_and_not_waited_for(told: dict[str, Any]) -> None:
+    assert told["telemetry"]
+
+
+@pytest.mark.parametrize(
+    ("given", "fits"),
+    [
+        (None, True),
+        ({"env_vars": {"A": "1"}}, True),
+        ({"env_vars": {"A": "2"}}, False),
+        ({"env_vars": {"B": "1"}}, False),
+        ({"pip": ["some"], "env_vars": {}}, True),
+        ({"pip": ["some", "other"]}, False),
+        ({"working_dir": "s3://bucket/code.zip"}, True),
+        ({"working_dir": "s3://bucket/other.zip"}, False),
+        ({"py_modules": ["s3://bucket/more.zip"]}, False),
+    ],
+)
+def test_a_process_is_given_on_only_where_the_engine_s_environment_adds_nothing_to_the_replica_s(
+    given: dict[str, Any] | None, fits: bool
+) -> None:
+    require_engine()
+    from ray.runtime_env import RuntimeEnv
+
+    begun = prewarm.Prewarm.__new__(prewarm.Prewarm)
+    own = RuntimeEnv(pip=["some"], working_dir="s3://bucket/code.zip", env_vars={"A": "1"})
+    begun._env_vars = own.pop("env_vars")
+    begun._replicas_own = dict(own)
+    assert begun._fits(given) is fits
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ("it hangs", "model 'm': a prewarm takes too long, and is ended"),
+        ("it fails", "model 'm': the prewarm failed: "),
+        ("its process dies", "model 'm': the prewarm failed: "),
+    ],
+)
+def test_a_prewarm_that_goes_wrong_costs_little_time_and_a_line(told: dict[str, Any], what: str, line: str) -> None:
+    seen = told["alone"][what]
+    assert [said.startswith(line) for said in seen["lines"]] == [True]
+    assert seen["seconds"] < LIMIT_S + prewarm._OTHERS_S + 10
+    assert seen["it is gone"] or what == "it fails"  # then its process is as good as any
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ("a hook changes the environment while it works", "a hook changed runtime_env or the group"),
+        ("a hook changes the environment after it", "a hook changed runtime_env or the group"),
+        ("the replica has another environment", "the engine's runtime_env is not the replica's"),
+    ],
+)
+def test_a_prewarm_of_no_use_is_thrown_away_with_its_process(told: dict[str, Any], what: str, line: str) -> None:
+    seen = told["alone"][what]
+    assert seen["lines"] == [f"model 'm': {line}; the prewarm is not used"]
+    assert seen["decided"] == {"env_vars": {"OTHER": "1"}}  # as it was given
+    assert seen["seconds"] < 5
+    assert seen["it is gone"]
+
+
+def test_it_is_not_kept_for_ever_where_no_start_asks_for_it(told: dict[str, Any]) -> None:
+    seen = told["alone"]["no start asks for it"]
+    assert seen["it is gone"]
+    assert seen["lines"] == ["no start has asked for it; the prewarm is not used"]
+
+
+def test_there_is_one_for_each_node_where_the_config_task_may_land(told: dict[str, Any]) -> None:
+    assert told["places"] == {"two nodes": [0, 1], "begins here": True, "shared": [True], "no GPU": []}
+
+
+SERVERS = {
+    "ours": "serve_llm_hooks.ray:LLMServer",
+    "a subclass of Ray's": "tests.integration.servers:Greeting",
+    "Ray's for data-parallel ranks": "ray.llm._internal.serve.serving_patterns.data_parallel.dp_server:DPServer",
+    "SGLang's": "ray.llm._internal.serve.engines.sglang:SGLangServer",
+}
+SEND = """
+import json, sys
+import ray.cloudpickle
+from pydoc import locate
+from serve_llm_hooks.ray import LLMConfig
+
+for name, path in json.loads(sys.argv[2]).items():
+    config = LLMConfig(model_id="m", hooks=[], server_cls=locate(path.replace(":", ".")))
+    with open(f"{sys.argv[1]}/{name}", "wb") as file:
+        file.write(ray.cloudpickle.dumps(config.server_cls) + ray.cloudpickle.dumps(config))
+"""
+RECEIVE = """
+import os, pickle, sys
+from serve_llm_hooks.ray import prewarm
+
+def begin():
+    print("it begins", "too late" if "ray.serve.llm" in sys.modules else "early", flush=True)
+    os._exit(0)
+
+prewarm.begin = begin
+with open(sys.argv[1], "rb") as file:
+    for _ in ("the class", "the config"):
+        pickle.load(file)
+print("it does not begin")
 """
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
-    """Return what Ray's config task said of its process, in each deployment."""
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path_factory.mktemp("says")), stub_engine.PATH],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("told ")]
-    assert lines, done.stderr[-3000:]
-    found: dict[str, dict[str, object]] = json.loads(lines[0].removeprefix("told "))
-    return found
+def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Server classes and their configs, pickled as Serve sends them."""
+    require_engine()
+    folder = tmp_path_factory.mktemp("sent")
+    python("-c", SEND, str(folder), json.dumps(SERVERS))
+    return folder
 
 
-def test_rays_config_task_gets_the_process_that_has_imported_vllm(told: dict[str, dict[str, object]]) -> None:
-    assert told["as it is"]["is warm"] is True
-    assert told["as it is"]["is the replica"] is False
+@pytest.mark.parametrize("server", [name for name in SERVERS if name != "SGLang's"])
+def test_it_begins_where_serve_unpickles_the_server_before_ray_serve_llm_is_imported(sent: Path, server: str) -> None:
+    assert python("-c", RECEIVE, str(sent / server)).splitlines()[-1] == "it begins early"
 
 
-@pytest.mark.parametrize("why", ["switched off", "a hook changes the environment"])
-def test_otherwise_the_start_is_as_good_and_the_process_a_fresh_one(
-    told: dict[str, dict[str, object]], why: str
-) -> None:
-    assert told[why]["is warm"] is False
+def test_it_does_not_begin_for_sglang_although_the_config_is_ours_too(sent: Path) -> None:
+    assert python("-c", RECEIVE, str(sent / "SGLang's")).splitlines()[-1] == "it does not begin"
+
+
+def test_a_server_that_starts_its_engine_itself_has_no_use_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_engine()
+    from serve_llm_hooks.ray import hooked_server
+
+    class Server:
+        def __init__(self, llm_config: Any) -> None: ...
+        def start(self) -> None: ...
+
+    thrown: list[str] = []
+    monkeypatch.setattr(prewarm, "throw_away", thrown.append)
+    monkeypatch.setattr(telemetry, "ask_for_actor", lambda: pytest.fail("Ray makes no such actor for it"))
+    server: Any = hooked_server(Server)
+    with pytest.raises(AttributeError):
+        next(server.__new__(server).__init__(None).__await__())  # it begins with that
+    assert len(thrown) == 1
+
+
+def test_a_start_goes_on_without_a_thread_for_the_telemetry_actor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(self: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", no_thread)
+    telemetry.ask_for_actor()

@@ -6,6 +6,7 @@ Not the harness: the core's own tests must be able to tell the core's faults fro
 from __future__ import annotations
 
 import asyncio
+import logging
 import pickle
 import selectors
 import time
@@ -347,3 +348,17 @@ def cancel(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await asyncio.sleep(0)
 
     run(main())
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the warnings of the log so far, and clear it."""
+    found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    caplog.clear()
+    return found
+
+
+def cancel_this_task() -> None:
+    """Cancel the task that the caller runs in."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()

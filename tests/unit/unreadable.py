@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Unreadable:
@@ -23,6 +27,41 @@ class UnreadableError(ValueError):
 
     def __bool__(self) -> bool:
         return False
+
+
+class HostileError(Exception):
+    """An exception of which nothing at all can be read, its class included."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise LookupError(f"no {name}")
+
+
+def _get(self: object) -> Any:
+    raise LookupError("no value")
+
+
+def _set(self: object, value: object) -> None:  # Python assigns tracebacks
+    ...
+
+
+READ_BY_PYTHON = ("__cause__", "__class__", "__context__", "__notes__", "__suppress_context__", "__traceback__", "args")
+"""What Python reads of an exception that it shows."""
+
+
+def without(name: str, base: type[BaseException] = ValueError) -> type[BaseException]:
+    """Return a class of exceptions whose property of this name cannot be read."""
+    return type("PartlyHostileError", (base,), {name: property(_get, _set)})
+
+
+HOSTILE: dict[str, Callable[[], BaseException]] = {
+    "everything": partial(HostileError, "the text"),
+    **{name: partial(without(name), "the text") for name in READ_BY_PYTHON},
+    "exceptions": partial(without("exceptions", ExceptionGroup), "the text", [ValueError("inner")]),
+    "code": partial(without("code", SystemExit), "the text"),
+    "name": partial(without("name", ImportError), "the text"),
+    "filename": partial(without("filename", SyntaxError), "the text"),
+}
+"""Make exceptions of which something raises when it is read, by what that is."""
 
 
 class NoStringError(ValueError):

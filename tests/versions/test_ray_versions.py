@@ -29,7 +29,7 @@ pytestmark = pytest.mark.wheels
 RELIED_ON = {
     # -- the config ---------------------------------------------------------------------------------------------------
     "ray.llm._internal.serve.core.configs.llm_config": """
-class LLMConfig:  # ray/config.py: ours is a subclass; ray/hand_over.py, ray/cluster.py, ray/server.py use it
+class LLMConfig:  # ray/config.py: ours is a subclass; ray/hand_over.py, ray/cluster.py, ray/hooked.py use it
     runtime_env: ...
     model_loading_config: ...
     engine_kwargs: ...
@@ -115,8 +115,15 @@ class VLLMEngine:
 
     def _prepare_engine_config(self, callback_ctx):
         engine_config: ... = self.llm_config.get_engine_config()
-        # for GPU engines the config is pickled, with our callback on it
-        ray.remote(_get_vllm_engine_config).options(**remote_options).remote(self.llm_config)
+        # for GPU engines the config is pickled, with our callback on it; ray/prewarm.py has a task with these options
+        if engine_config.accelerator.requires_remote_initialization:
+            remote_options = {
+                "num_cpus": 0,
+                "runtime_env": callback_ctx.runtime_env,
+                "scheduling_strategy": PlacementGroupSchedulingStrategy(placement_group=callback_ctx.placement_group),
+                **accelerator.get_remote_options(accelerator_type),
+            }
+            ray.remote(_get_vllm_engine_config).options(**remote_options).remote(self.llm_config)
         FrontendArgs(**engine_config.frontend_kwargs)
 
 def _get_vllm_engine_config(llm_config):
@@ -142,12 +149,25 @@ class VLLMEngineConfig:  # ray/cluster.py: defaults() reads it, configure_engine
         engine_kwargs = self.engine_kwargs.copy()
         engine_kwargs["model"] = self.actual_hf_model_id
 
-    def get_runtime_env_with_local_env_vars(self): ...
+    def get_runtime_env_with_local_env_vars(self):  # ray/prewarm.py adds the same variables
+        for env_var in ENV_VARS_TO_PROPAGATE:
+            env_vars[env_var] = os.getenv(env_var)
+        if "VLLM_RAY_PER_WORKER_GPUS" not in env_vars:
+            env_vars["VLLM_RAY_PER_WORKER_GPUS"] = str(fractional_gpu)
 
     def get_or_create_pg(self):
         pg = get_current_placement_group()
         if pg: ...
         return pg
+""",
+    "ray.llm._internal.serve.core.configs.accelerators": """
+class GPUAccelerator:  # ray/prewarm.py
+    @property
+    def requires_remote_initialization(self):
+        return True
+
+    def get_remote_options(self, accelerator_type_str=None):
+        options = {"num_gpus": 0.001}
 """,
     # -- downloads: ray/download.py -----------------------------------------------------------------------------------
     "ray.llm._internal.common.utils.cloud_utils": """
@@ -187,7 +207,7 @@ def get_logger(name=None):
     logger_name = f"ray.llm.{name}"
     return logging.getLogger(logger_name)
 """,
-    # -- servers: ray/server.py, hooked_server() ----------------------------------------------------------------------
+    # -- servers: ray/hooked.py, hooked_server() ----------------------------------------------------------------------
     "ray.llm._internal.serve.core.server.llm_server": """
 class LLMServer:
     async def __init__(self, llm_config, *, engine_cls=None, model_downloader=None):
@@ -355,7 +375,17 @@ class DeploymentConfig:
 class GangSchedulingConfig:
     gang_size: ...
 """,
+    "ray.serve._private.deployment_scheduler": """
+class DeploymentScheduler:  # ray/prewarm.py: a group with the name of its replica is that replica's alone
+    def _schedule_replica(self, scheduling_request, *_):
+        CreatePlacementGroupRequest(..., name=scheduling_request.actor_options["name"])
+""",
     "ray.serve._private.replica": """
+class ReplicaActor:  # ray/prewarmed.py: the server's class comes first, and Ray is connected by then
+    async def __init__(self, *_):
+        deployment_def = cloudpickle.loads(serialized_deployment_def)
+        create_replica_impl(..., init_args=cloudpickle.loads(serialized_init_args))
+
 class UserCallableWrapper:
     async def initialize_callable(self):  # an async constructor is awaited, whatever its class's was
         self._callable = self._deployment_def.__new__(self._deployment_def)
@@ -372,6 +402,7 @@ class GlobalState:
     def _gen_placement_group_info(self, placement_group_info):
         return {
             "placement_group_id": ...,
+            "name": ...,  # ray/prewarm.py
             "bundles": ...,
             "bundles_to_node_id": ...,
             "strategy": ...,
@@ -431,9 +462,9 @@ OVERRIDDEN: list[tuple[tuple[str, str], list[str], set[str]]] = [
         ["ray.llm._internal.common.callbacks.base.CallbackBase"],
         {"__init__", "on_before_node_init"},
     ),
-    (("ray/server.py", "Traced"), [*SERVERS, SGLANG], set()),
-    (("ray/server.py", "StartedByStart"), SERVERS, {"__init__", "start"}),
-    (("ray/server.py", "StartedByConstructor"), [SGLANG], {"__init__"}),
+    (("ray/hooked.py", "Traced"), [*SERVERS, SGLANG], set()),
+    (("ray/hooked.py", "StartedByStart"), SERVERS, {"__init__", "start"}),
+    (("ray/hooked.py", "StartedByConstructor"), [SGLANG], {"__init__"}),
 ]
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from serve_llm_hooks import DownloadError, Hook, HookRegistry, NodeInitializationError, skip
+from serve_llm_hooks._observe.announce import LEFT_OUT_BY
+from serve_llm_hooks._sources.select import UNMATCHED
 
 from ..faults import Fault, engine_fails, failing_download, replica_dies
 
@@ -54,9 +56,8 @@ def without_own_warnings() -> Iterator[None]:
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
-    if record.funcName == "warn_of_left_out":
-        return not any(reason in record.getMessage() for reason in _REASONS)
-    return record.funcName != "_tell_unmatched"
+    left_out_by = str(getattr(record, LEFT_OUT_BY, ""))
+    return not hasattr(record, UNMATCHED) and not left_out_by.endswith(_REASONS)
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from serve_llm_hooks import DownloadMode
 from serve_llm_hooks._replica.cluster import ReplicaDefaults
-
-if TYPE_CHECKING:
-    from serve_llm_hooks._core.options import OnError
+from serve_llm_hooks._sources.plan import error_policy
 
 # With these load formats vLLM streams the weights from the bucket, and Ray downloads none.
 _STREAMING = ("runai_streamer", "runai_streamer_sharded", "tensorizer")
@@ -32,10 +30,6 @@ def defaults_of(config: Any) -> ReplicaDefaults:
         mirror.update(source if isinstance(source, Mapping) else source.model_dump())
     engine_kwargs = config.engine_kwargs
     streams = engine_kwargs.get("load_format") in _STREAMING
-    callback = getattr(config, "callback_config", None)
-    on_error: OnError = getattr(config, "on_error", "raise")
-    if callback is not None and not callback.raise_error_on_callback:
-        on_error = "warn"
     runtime_env = config.runtime_env or {}
     return ReplicaDefaults(
         source_id=source_id,
@@ -43,5 +37,5 @@ def defaults_of(config: Any) -> ReplicaDefaults:
         download_model=DownloadMode.NONE if streams else DownloadMode.MODEL_AND_TOKENIZER,
         runtime_env={**runtime_env, "env_vars": dict(runtime_env.get("env_vars") or {})},
         engine_workers=engine_kwargs.get("tensor_parallel_size", 1) * engine_kwargs.get("pipeline_parallel_size", 1),
-        on_error=on_error,
+        on_error=error_policy(config),
     )

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HookPickleError, HookRegistry
-from serve_llm_hooks._core.messages import one_line
+from serve_llm_hooks._core.messages import one_line, readable
 from serve_llm_hooks._node.packing import check_parameters_travel, pack_hooks
 from serve_llm_hooks._sources.entries import hooks_of_entries
 from serve_llm_hooks._sources.select import hooks_of_config
@@ -128,4 +128,4 @@ def check_config_pickles(config: Any) -> None:
     except Exception as error:
         raise HookPickleError(
             f"the config of model {getattr(config, 'model_id', '?')!r} cannot be sent to a replica: {one_line(error)}"
-        ) from error
+        ) from readable(error)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+import traceback
 from typing import Any
 
 import pytest
 
 from serve_llm_hooks import Hook, HookRegistry, HookSignatureError, NodeLostError, hook
-from serve_llm_hooks._core.messages import counted, describe, is_small, one_line, traceback_of
+from serve_llm_hooks._core.messages import counted, describe, is_small, one_line, readable, traceback_of
 from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.snapshot import unchanging
-from tests.unit.unreadable import NoStringError, Unreadable, UnreadableError, deep, shared
+from tests.unit.unreadable import HOSTILE, NoStringError, Unreadable, UnreadableError, deep, shared
 
 
 @pytest.mark.parametrize("error", [UnreadableError("x"), NoStringError("x"), KeyError(Unreadable())])
@@ -22,6 +23,26 @@ def test_an_error_that_cannot_be_read(error: Exception) -> None:
         f"ExceptionGroup: two (2 sub-exceptions): {stands_for}; ValueError: plain"
     )
     assert type(error).__name__ in traceback_of(error)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_an_error_of_which_an_attribute_cannot_be_read(name: str) -> None:
+    error = HOSTILE[name]()
+    assert "the text" in one_line(error)
+    assert "the text" in one_line(BaseExceptionGroup("one", [error]))
+    assert "the text" in traceback_of(error)
+    for shown, text in ((error, "the text"), (chained(error), "behind it")):
+        can_be_shown = readable(shown)
+        assert text in "".join(traceback.format_exception(can_be_shown))
+        assert is_small(can_be_shown)
+        if is_small(shown):
+            assert can_be_shown is shown
+
+
+def chained(cause: BaseException) -> BaseException:
+    error = ValueError("behind it")
+    error.__cause__ = cause
+    return error
 
 
 def test_a_value_that_cannot_be_read() -> None:

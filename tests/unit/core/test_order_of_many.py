@@ -66,6 +66,35 @@ def test_hooks_for_a_model_each_are_looked_at_once(
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("own_name", ["f{}", "own"])
+def test_hooks_for_all_models_are_not_looked_at_again_for_each(looked_at: list[str], side: str, own_name: str) -> None:
+    count = 400
+    hooks = many(count, lambda index: {side: f"f{index - 1}"} if index else {})
+    for index in range(count):
+        own = a_function(own_name.format(count + index), f"module{index}")
+        options: dict[str, Any] = {"model_id": f"org/m{index}", side: "f0"}
+        hooks.hook("on_before_init", **options)(own)
+    looked_at.clear()
+    load_hooks(hooks)
+    assert len(looked_at) <= 10 * count
+
+
+def test_what_each_model_calls_alike_is_found_for_each(looked_at: list[str]) -> None:
+    count = 400
+    hooks = many(count, lambda index: {"after": "own"})
+    for index in range(count):
+        hooks.hook("on_before_init", model_id=f"org/m{index}")(a_function("own", f"module{index}"))
+    looked_at.clear()
+    load_hooks(hooks)
+    assert len(looked_at) <= 10 * count
+    hooks.hook("on_before_init", model_id="org/m7")(a_function("own", "another"))
+    with pytest.raises(
+        HookOrderError, match=r"after='own' of \S+ at on_before_init is ambiguous: another:own, module7"
+    ):
+        load_hooks(hooks)
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
 def test_a_chain_looks_each_name_up_once(monkeypatch: pytest.MonkeyPatch, side: str) -> None:
     count = 400
     hooks = many(count, lambda index: {side: f"f{index - 1}"} if index else {})
@@ -113,7 +142,7 @@ def test_a_chain_compares_no_name_with_all() -> None:
             st.lists(st.sampled_from(NAMES), max_size=2),
             st.lists(st.sampled_from(NAMES), max_size=2),
         ),
-        max_size=6,
+        max_size=8,
     )
 )
 def test_the_check_finds_what_sorting_for_each_model_finds(rows: list[tuple[Any, ...]]) -> None:

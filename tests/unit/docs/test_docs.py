@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import serve_llm_hooks
+import serve_llm_hooks.ray
 from scripts.docs_tables import faults
 from serve_llm_hooks import HOOK_POINTS, CallbackCtx, NodeCtx, NodeResult, ServeLLMHooksError
+from serve_llm_hooks._core.options import OptionKeywords
 from tests.docs_blocks import PAGES, ROOT, blocks_of, run_page
 from tests.unit.stub import public_names
 
@@ -136,6 +138,26 @@ def test_every_error_is_described() -> None:
     ]
     assert len(errors) > 10
     assert [name for name in errors if f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize("package", [serve_llm_hooks, serve_llm_hooks.ray], ids=lambda package: package.__name__)
+def test_every_public_name_is_in_the_docs(package: Any) -> None:
+    words = {word for page in PAGES for word in re.findall(r"\w+", page.read_text())}
+    assert [name for name in public_names(package) if name not in words] == []
+
+
+def test_every_option_of_a_hook_is_described() -> None:
+    page = (ROOT / "docs" / "hooks.md").read_text()
+    assert [name for name in OptionKeywords.__annotations__ if not re.search(rf"`{name}[=`]", page)] == []
+
+
+def test_every_variable_of_the_environment_is_in_the_docs_and_no_other() -> None:
+    sources = [*(ROOT / "serve_llm_hooks").rglob("*.py"), *(ROOT / "testing").rglob("*.py")]
+    read, shown = (
+        {name for file in files for name in re.findall(r"SERVE_LLM_HOOKS_[A-Z]\w+", file.read_text())}
+        for files in (sources, [page for page in PAGES if page.name != "CONTRIBUTING.md"])
+    )
+    assert shown == read
 
 
 def test_every_older_name_is_mapped() -> None:

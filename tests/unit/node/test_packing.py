@@ -190,20 +190,27 @@ class NotThere:
         return (vanish, (self.error,))
 
 
-def test_custom_data_that_cannot_be_unpacked_on_a_node() -> None:
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (None, "ImportError: no module named 'theirs'"),
+        (SystemExit(3), "its module called sys.exit(3)"),
+    ],
+)
+def test_custom_data_that_cannot_be_unpacked_on_a_node(error: BaseException | None, why: str) -> None:
     @hook("on_before_init")
     def prepare(ctx: CallbackCtx) -> None:
-        ctx.custom_data["theirs"] = NotThere()
+        ctx.custom_data["theirs"] = NotThere(error)
 
     @hook("on_before_node_download")
     def work(ctx: NodeCtx) -> None: ...
 
     with pytest.raises(NodeInitializationError) as caught:
         start(prepare, work, cluster=StubCluster(("n1",)))
-    (error,) = caught.value.exceptions
-    assert isinstance(error, HookPickleError)
-    assert str(error) == (
-        "ctx.custom_data['theirs'] cannot be unpacked on node n1: ImportError: no module named 'theirs'. "
+    (told,) = caught.value.exceptions
+    assert isinstance(told, HookPickleError)
+    assert str(told) == (
+        f"ctx.custom_data['theirs'] cannot be unpacked on node n1: {why}. "
         "Is the same version of its module on every node?"
     )
 
@@ -298,21 +305,6 @@ def test_a_module_of_another_version(there: str, why: str, write_module: Callabl
     assert isinstance(error, HookLoadError)
     assert str(error).startswith(f"hook older:work cannot be unpacked on node n1: {why}")
     assert str(error).endswith(". Is the same version of its module on every node?")
-
-
-def test_custom_data_whose_module_exits() -> None:
-    @hook("on_before_init")
-    def prepare(ctx: CallbackCtx) -> None:
-        ctx.custom_data["theirs"] = NotThere(SystemExit(3))
-
-    @hook("on_before_node_download")
-    def work(ctx: NodeCtx) -> None: ...
-
-    with pytest.raises(NodeInitializationError) as caught:
-        start(prepare, work, cluster=StubCluster(("n1",)))
-    (error,) = caught.value.exceptions
-    assert isinstance(error, HookPickleError)
-    assert "cannot be unpacked on node n1: its module called sys.exit(3). " in str(error)
 
 
 # -- what a thread that was left behind still does ---------------------------------------------------------------------

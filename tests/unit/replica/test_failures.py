@@ -29,8 +29,9 @@ from serve_llm_hooks import (
     hook,
     initialization,
 )
-from tests.unit.stub import Config, Failed, StubCluster, cancel, run, start
-from tests.unit.unreadable import UnreadableError, deep, shared
+from serve_llm_hooks._core.messages import one_line
+from tests.unit.stub import Config, Failed, StubCluster, cancel, cancel_this_task, run, start
+from tests.unit.unreadable import HOSTILE, UnreadableError, deep, shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -584,9 +585,7 @@ def test_a_download_that_closes_or_cancels_without_being_asked(kind: type[BaseEx
 def test_a_hook_that_cancels_the_task_it_runs_in_on_a_node(awaits: bool, timeout_s: float | None) -> None:
     @hook("on_before_node_download", timeout_s=timeout_s)
     async def cancels_itself(ctx: NodeCtx) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
+        cancel_this_task()
         if awaits:
             await asyncio.sleep(1)
 
@@ -594,11 +593,37 @@ def test_a_hook_that_cancels_the_task_it_runs_in_on_a_node(awaits: bool, timeout
     with pytest.raises(NodeInitializationError) as caught:
         start(cancels_itself, failed.hook(), cluster=StubCluster(("n0",)))
     (error,) = caught.value.exceptions
-    assert getattr(error, "node_id", None) == "n0"
-    if awaits:
-        assert isinstance(error, HookError)
-        assert "cancels_itself failed at on_before_node_download for model 'm' on node n0" in str(error)
+    assert isinstance(error, HookError)
+    assert error.node_id == "n0"
+    assert "cancels_itself failed at on_before_node_download for model 'm' on node n0" in str(error)
     assert failed.error is caught.value
+
+
+def test_with_warn_a_hook_that_cancels_the_task_it_runs_in_on_a_node_lets_the_work_go_on() -> None:
+    @hook("on_before_node_download", on_error="warn")
+    async def cancels_itself(ctx: NodeCtx) -> None:
+        cancel_this_task()
+        await asyncio.sleep(1)
+
+    started = start(cancels_itself, cluster=StubCluster(("n0",)))
+    assert [(event.name, event.outcome) for event in started.ctx.trace] == [("cancels_itself", "warned")]
+    assert "download n0 MODEL_AND_TOKENIZER" in started.cluster.calls
+
+
+@pytest.mark.parametrize("timeout_s", [None, 60.0])
+@pytest.mark.parametrize("awaits", [True, False])
+def test_a_hook_that_cancels_the_task_it_runs_in_in_the_replica(awaits: bool, timeout_s: float | None) -> None:
+    @hook("on_after_placement_group", timeout_s=timeout_s)
+    async def cancels_itself(ctx: CallbackCtx) -> None:
+        cancel_this_task()
+        if awaits:
+            await asyncio.sleep(1)
+
+    failed, cluster = Failed(), StubCluster()
+    with pytest.raises(HookError, match="cancels_itself failed at on_after_placement_group for model 'm'") as caught:
+        start(cancels_itself, failed.hook(), cluster=cluster)
+    assert failed.error is caught.value
+    assert cluster.calls[-1] == "remove"
 
 
 def test_a_cluster_whose_answer_is_cancelled_has_lost_the_node() -> None:
@@ -608,6 +633,42 @@ def test_a_cluster_whose_answer_is_cancelled_has_lost_the_node() -> None:
     with pytest.raises(NodeInitializationError, match="was cancelled by something else: CancelledError") as caught:
         start(cluster=StubCluster(("n0",), answers={"n0": cancelled}))
     assert caught.value.node_ids == ("n0",)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_an_engine_may_raise_what_cannot_be_asked(name: str) -> None:
+    def start_engine() -> None:
+        raise HOSTILE[name]()
+
+    failed, cluster = Failed(), StubCluster()
+
+    async def main() -> str:
+        try:
+            await start_with_engine(start_engine, failed.hook(), cluster=cluster)
+        except BaseException as error:  # out of a task, asyncio itself would not stand some of them
+            return one_line(error)
+        return ""
+
+    raised = run(main())
+    assert "the text" in raised
+    assert failed.error is not None
+    assert raised in one_line(failed.error)
+    assert cluster.calls[-1] == "remove"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hook_on_a_node_may_raise_what_cannot_be_asked(name: str) -> None:
+    @hook("on_before_node_download")
+    async def fails(ctx: NodeCtx) -> None:
+        from tests.unit.unreadable import HOSTILE  # classes that cannot be pickled
+
+        raise HOSTILE[name]()
+
+    with pytest.raises(NodeInitializationError, match="the text") as caught:
+        start(fails, cluster=StubCluster(("n0",)))
+    (told,) = caught.value.exceptions
+    assert isinstance(told, HookError)
+    assert "the text" in str(told.remote_traceback)
 
 
 @pytest.mark.parametrize("make", [UnreadableError, partial(shared, 40), partial(deep, 5000)])

@@ -42,13 +42,20 @@ class Config:
         }
     )  # fmt: skip
     model_source: Any = "s3://models/m"
+    runtime_env: dict[str, Any] | None = field(default_factory=lambda: {"env_vars": {"A": "1"}})
+    placement_group_config: dict[str, Any] | None = None
+    deployment_config: dict[str, Any] = field(default_factory=lambda: {"num_replicas": 1})
+    accelerator_type: str | None = None
+    hooks: list[Any] | None = field(default_factory=lambda: [Uncopied()])
+    callback: Any = field(default_factory=Plain)
+    callback_kwargs: dict[str, Any] = field(default_factory=lambda: {"object": Uncopied()})
 
 
 def replace(config: Config) -> None:
     config.engine_kwargs = {**config.engine_kwargs, "seed": 2}
 
 
-CHANGES: dict[str, tuple[Callable[[Config], object], str]] = {
+CHANGES: dict[str, tuple[Callable[[Any], object], str]] = {
     "another value": (lambda config: config.engine_kwargs.update(seed=2), r"\['seed'\].*Set ctx.extra_init_kwargs"),
     "a new key": (lambda config: config.engine_kwargs.update(new=2), r"extra_init_kwargs\['new'\] instead"),
     "a key less": (lambda config: config.engine_kwargs.pop("seed"), r"\['seed'\]"),
@@ -57,6 +64,15 @@ CHANGES: dict[str, tuple[Callable[[Config], object], str]] = {
     "another dict": (replace, r"\['seed'\]"),
     "a parallel size": (lambda config: config.engine_kwargs.update(tp_size=4), "made for a parallel size"),
     "the source": (lambda config: setattr(config, "model_source", "/m"), "Set ctx.model_path"),
+    "the id": (lambda config: setattr(config, "model_id", "other"), "the model_id of ctx.llm_config, by which its app"),
+    "an environment": (lambda config: setattr(config, "runtime_env", None), "runtime_env.*Set ctx.runtime_env"),
+    "a variable": (lambda config: config.runtime_env["env_vars"].update(B="2"), "runtime_env.*Set ctx.runtime_env"),
+    "its group": (lambda config: setattr(config, "placement_group_config", {}), "Set ctx.placement_group"),
+    "its deployment": (lambda config: config.deployment_config.update(num_replicas=2), "Write it into the config"),
+    "its accelerator": (lambda config: setattr(config, "accelerator_type", "H100"), "Write it into the config"),
+    "a hook": (lambda config: config.hooks.append(print), "the hooks of this start were chosen"),
+    "hooks": (lambda config: setattr(config, "hooks", None), "the hooks of this start were chosen"),
+    "an argument": (lambda config: config.callback_kwargs.update(a=1), "the hooks of this start were chosen"),
 }
 
 

@@ -12,6 +12,7 @@ from serve_llm_hooks import (
 )
 from serve_llm_hooks._sources.phase_data import PhaseData
 from serve_llm_hooks._sources.phase_style import hooks_of_phase_callbacks
+from tests.unit.phase_callbacks import Counts, phases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -20,27 +21,14 @@ if TYPE_CHECKING:
     WriteModule = Callable[[str, str], Path]
     Data = MutableMapping[str, Any]
 
-HERE = __name__
-
-
-async def by_path(phase: str, config: Any, data: Data) -> dict[str, Any]:
-    return {"phases": [*data.get("phases", []), phase]}
-
-
-class Counts:
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, phase: str, config: Any, data: Data) -> dict[str, Any]:
-        self.calls += 1
-        return {"calls": self.calls}
+HERE, THERE = __name__, Counts.__module__
 
 
 def test_the_runner() -> None:
     def at_b(phase: str, config: Any, data: Data) -> Any:
         return {"extra_init_kwargs": {"y": 2}} if phase == "b" else None
 
-    runner = CallbackRunner([by_path, Counts, f"{HERE}:Counts", at_b])
+    runner = CallbackRunner([phases, Counts, f"{THERE}:Counts", at_b])
     runner.set("extra_init_kwargs", {"x": 1})
 
     async def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
 import textwrap
 from types import ModuleType
@@ -13,7 +12,7 @@ import pytest
 
 from serve_llm_hooks import HookLoadError, HookRegistry, hook, load_hooks
 from serve_llm_hooks._sources.select import hooks_of_config
-from tests.unit.stub import LOGGED, Config, RayConfig, names
+from tests.unit.stub import LOGGED, Config, RayConfig, names, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,13 +34,6 @@ def plain(fn):
 def f(ctx):
     RAN.append("f")
 """
-
-
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return the warnings so far."""
-    found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    caplog.clear()
-    return found
 
 
 # -- what a module decorated, and the selection does not take -----------------------------------------------------

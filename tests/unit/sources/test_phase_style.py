@@ -20,6 +20,7 @@ from serve_llm_hooks import (
 )
 from serve_llm_hooks._core.messages import describe
 from serve_llm_hooks._core.points import PHASES
+from tests.unit.phase_callbacks import Counts, phases
 from tests.unit.stub import FullConfig, Started, StubCluster, start
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     WriteModule = Callable[[str, str], Path]
     Data = MutableMapping[str, Any]
 
-HERE = __name__
+HERE, THERE = __name__, Counts.__module__
 IN_A_GOOD_START = [phase for phase in PHASES if phase != "custom_initialization"]
 SKIPPED = ["pre_initialization", "custom_initialization", *PHASES[PHASES.index("pre_engine_init") :]]
 """Those of a start whose defaults are skipped."""
@@ -75,24 +76,11 @@ def test_the_phases() -> None:
     ]
 
 
-async def by_path(phase: str, config: Any, data: Data) -> dict[str, Any]:
-    return {"phases": [*data.get("phases", []), phase]}
-
-
-@pytest.mark.parametrize("callback", [by_path, f"{HERE}:by_path", f"{HERE}.by_path"])
+@pytest.mark.parametrize("callback", [phases, f"{THERE}:phases", f"{THERE}.phases"])
 def test_async_and_by_path(callback: Any) -> None:
     started = run(callback)
     assert started.ctx.custom_data["phases"] == IN_A_GOOD_START
-    assert started.ctx.trace.events[0].hook == f"{HERE}:by_path"
-
-
-class Counts:
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, phase: str, config: Any, data: Data) -> dict[str, Any]:
-        self.calls += 1
-        return {"calls": self.calls}
+    assert started.ctx.trace.events[0].hook == f"{THERE}:phases"
 
 
 def test_an_object_keeps_its_state_and_a_class_is_made_once_per_run() -> None:
@@ -101,12 +89,12 @@ def test_an_object_keeps_its_state_and_a_class_is_made_once_per_run() -> None:
     assert mine.calls == len(IN_A_GOOD_START)
     config = FullConfig(callbacks=[Counts])
     assert [start(config=config).ctx.custom_data["calls"] for _ in range(2)] == [len(IN_A_GOOD_START)] * 2
-    assert run(f"{HERE}:Counts").ctx.custom_data == {"calls": len(IN_A_GOOD_START)}
+    assert run(f"{THERE}:Counts").ctx.custom_data == {"calls": len(IN_A_GOOD_START)}
 
 
 def test_none_and_twice() -> None:
     assert start(config=FullConfig(callbacks=None)).names == []
-    assert run(by_path, by_path, f"{HERE}:by_path").names == ["by_path"] * len(IN_A_GOOD_START)
+    assert run(phases, phases, f"{THERE}:phases").names == ["phases"] * len(IN_A_GOOD_START)
 
 
 def test_partials_are_called_by_their_function_name() -> None:
@@ -313,7 +301,7 @@ def test_skip_default_of_one_that_then_fails_does_not_count(caplog: pytest.LogCa
         data["skip_default"] = True
         raise OSError("later")
 
-    started = run(at("pre_initialization", fails), by_path, cluster=StubCluster(on_error="warn"))
+    started = run(at("pre_initialization", fails), phases, cluster=StubCluster(on_error="warn"))
     assert "pre_download" in started.ctx.custom_data["phases"]
 
 

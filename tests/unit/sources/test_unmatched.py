@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from serve_llm_hooks import HookRegistry, hook, load_hooks
 from serve_llm_hooks._sources import select
 from serve_llm_hooks._sources.select import hooks_of_config, warn_of_unmatched
-from tests.unit.stub import Config
+from tests.unit.stub import Config, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,13 +19,6 @@ if TYPE_CHECKING:
     WriteModule = Callable[[str, str], Path]
 
 ADVICE = ". In @hook, write the model's id, a pattern for it, or no model_id"
-
-
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return the warnings so far."""
-    found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    caplog.clear()
-    return found
 
 
 @pytest.fixture(autouse=True)

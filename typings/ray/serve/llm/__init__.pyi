@@ -18,6 +18,9 @@ class LLMConfig(BaseModel):
     @classmethod
     def from_file(cls, path: str) -> Any: ...
 
+class ModelLoadingConfig(BaseModel):
+    def __init__(self, **fields: Any) -> None: ...
+
 class LLMServingArgs(BaseModel):
     def __init__(self, **fields: Any) -> None: ...
 

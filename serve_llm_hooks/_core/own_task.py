@@ -1,0 +1,85 @@
+"""``OwnTask``: await what a hook gives in a task of its own. One that cancels "its" task ends itself, not the start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import TYPE_CHECKING, Any
+
+from .errors import reraise_if_not_a_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+# An async hook with a timeout has this long to clean up when it is cancelled.
+_CANCEL_GRACE_S = 1.0
+
+_UNSET = object()
+
+
+class OwnTask:
+    """A call whose awaitable is awaited in a task of its own, with the caller's context variables.
+
+    Args:
+        call: returns what is to be awaited; called in the task too.
+
+    Attributes:
+        result: what the awaitable returned.
+        error: what it raised.
+    """
+
+    def __init__(self, call: Callable[[], Awaitable[Any]]) -> None:
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._variables: contextvars.Context | None = None
+        self._running = self._run(call)
+        self._task = asyncio.ensure_future(self._running)
+
+    async def ends_within(self, timeout_s: float | None) -> bool:
+        """Wait for its end, for at most so long; return False if it did not come, and was cancelled.
+
+        Unlike ``asyncio.timeout``, this does not wait for one that ignores its cancellation.
+
+        Raises:
+            CancelledError: the caller's task is cancelled, or this one has cancelled itself.
+        """
+        task = self._task
+        try:
+            if timeout_s is None:
+                await task  # hands on each cancellation of the caller's, and then waits for the end
+            else:
+                await asyncio.wait({task}, timeout=timeout_s)
+                if task.cancelled():
+                    await task
+        except asyncio.CancelledError:
+            if not task.done():
+                await self._end(None if timeout_s is None else _CANCEL_GRACE_S)
+            raise
+        except GeneratorExit:  # the caller is closed from outside, and perhaps no event loop is left to cancel this one
+            self._running.close()
+            raise
+        if not task.done():
+            await self._end(_CANCEL_GRACE_S)
+            return False
+        for variable, value in (self._variables or {}).items():  # the next hook sees what this one has set
+            if variable.get(_UNSET) is not value:
+                variable.set(value)
+        return True
+
+    @property
+    def cancelled_itself(self) -> bool:
+        """True if something has cancelled the task, unless that was the caller."""
+        return self._task.cancelling() > 0
+
+    async def _run(self, call: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            self.result = await call()
+        except BaseException as error:  # raised here, a sys.exit would end the event loop
+            reraise_if_not_a_failure(error)
+            self.error = error
+        finally:
+            self._variables = contextvars.copy_context()
+
+    async def _end(self, within_s: float | None) -> None:
+        self._task.cancel()
+        await asyncio.wait({self._task}, timeout=within_s)

@@ -1,0 +1,48 @@
+"""The commands, under one name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import serve_llm_hooks
+
+from . import check, dry_run, plan, trace
+
+EXIT_CODES = """\b
+Exit codes:
+  0  all is well
+  1  the answer is bad: a start that fails, a problem that is found
+  2  there is no answer: a wrong option, a file that cannot be read,
+     an application that is not there"""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: it is read in logs and pipes too
+    pretty_exceptions_enable=False,
+    help="See what hooks will run in a start of Ray Serve LLM, and what a start did.",
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(serve_llm_hooks.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+app.command("plan", help=plan.HELP, epilog=plan.EXAMPLES)(plan.plan)
+app.command("dry-run", help=dry_run.HELP, epilog=dry_run.EXAMPLES)(dry_run.dry_run)
+app.command("check", help=check.HELP, epilog=check.EXAMPLES)(check.check)
+app.command("trace", help=trace.HELP, epilog=trace.EXAMPLES)(trace.trace)

@@ -1,0 +1,85 @@
+"""``check``: what would fail in production, found on a fake cluster, for a step of CI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from serve_llm_hooks_testing import check_hooks
+
+from .model import Model
+from .options import AppDir, AsJson, ModelIds, Targets
+from .output import Screen, write_json
+from .refused import BAD_ANSWER, CONFIG_ERRORS, text_of, told
+from .targets import models_of
+
+HELP = """Run hooks through standard scenarios on a fake cluster (several nodes, vetoes, failures, a restart), and list
+what would fail in production. The hooks really run, here. Exit code 1: there are problems."""
+
+EXAMPLES = """\b
+Examples:
+  serve-llm-hooks check my_company.llm_hooks
+  serve-llm-hooks check config.yaml
+  serve-llm-hooks check hooks/disk.py --model llama-3-8b --json"""
+
+# What a config may name besides hooks, and `check_hooks` does not take.
+_NOT_TAKEN = ("callbacks", "initialization_class")
+
+
+def check(targets: Targets, model: ModelIds = None, app_dir: AppDir = ".", as_json: AsJson = False) -> None:
+    """Check the hooks of each model."""
+    with told():
+        models = models_of(targets, model or [], app_dir)
+    checked = [_checked(each) for each in models]
+    if as_json:
+        write_json({"version": 1, "models": checked})
+    else:
+        screen = Screen()
+        for each in checked:
+            _write(screen, each)
+    if any(each["problems"] for each in checked):
+        raise typer.Exit(BAD_ANSWER)
+
+
+def _checked(model: Model) -> dict[str, Any]:
+    problems: list[str] = []
+    not_checked: list[str] = []
+    runs = 0
+    with model.its_process() as warned:
+        try:
+            fields = model.hooks_fields()
+            not_checked = [
+                name for name in _NOT_TAKEN if fields.get(name) and (name != _NOT_TAKEN[-1] or model.needs_ray)
+            ]
+            refs = list(fields.get("hooks") or ())
+            if fields.get("callback"):
+                refs.append({"hook": fields["callback"], "kwargs": fields.get("callback_kwargs") or {}})
+            if refs:
+                found = check_hooks(*refs, model_id=model.model_id, check=False)
+                problems, runs = found.problems, len(found.runs)
+        except CONFIG_ERRORS as error:
+            problems = [text_of(error)]
+    return {
+        "model_id": model.model_id,
+        "application": model.application or None,
+        "config": model.where or None,
+        "runs": runs,
+        "problems": problems,
+        "not_checked": not_checked,
+        "warnings": warned,
+    }
+
+
+def _write(screen: Screen, checked: dict[str, Any]) -> None:
+    said = ", ".join(filter(None, [checked["application"], checked["config"]]))
+    screen.line((f"model {checked['model_id']}", "bold"), f" ({said})" if said else "")
+    if not checked["problems"]:
+        result = f"no problem found in {checked['runs']} runs" if checked["runs"] else "no hooks, so nothing is checked"
+        screen.line((result, "green"), indent=2)
+    for number, problem in enumerate(checked["problems"], 1):
+        screen.line((f"{number}. ", "bold red"), problem, indent=2)
+    for name in checked["not_checked"]:
+        screen.line(("not checked: ", "yellow"), f"{name} of the config, which only a dry-run takes", indent=2)
+    for text in checked["warnings"]:
+        screen.line(("warning: ", "yellow"), text, indent=2)

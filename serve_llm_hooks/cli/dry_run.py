@@ -1,0 +1,139 @@
+"""``dry-run``: a start of each model on a fake cluster, as a timeline."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from serve_llm_hooks import Trace, dump_traces
+from serve_llm_hooks_testing import FakeCluster, HarnessError
+
+from .faults import WRITTEN, fault_of
+from .options import AppDir, AsJson, ModelIds, Targets
+from .output import Screen, write_json
+from .refused import BAD_ANSWER, CONFIG_ERRORS, Refused, text_of, told
+from .targets import models_of
+from .timeline import seconds, write_timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from serve_llm_hooks_testing import FakeRun
+
+    from .model import Model
+
+HELP = """Start each model on a fake cluster, and show when which hook ran where. The hooks really run, here, in virtual
+time: a download, an engine, a sleep take none. Exit code 1: a start fails."""
+
+EXAMPLES = """\b
+Examples:
+  serve-llm-hooks dry-run config.yaml
+  serve-llm-hooks dry-run config.yaml --nodes 8 --fail download:node-2
+  serve-llm-hooks dry-run my_company.llm_hooks --model llama-3-8b --json"""
+
+Nodes = Annotated[int, typer.Option("--nodes", min=1, max=1000, metavar="N", help="How many nodes the cluster has.")]
+Fails = Annotated[
+    list[str] | None, typer.Option("--fail", metavar="WHAT", help=f"What breaks; may be repeated: {WRITTEN}.")
+]
+
+
+class Started(NamedTuple):
+    """How a start went.
+
+    Attributes:
+        model: the model.
+        run: the start; ``None`` where there was none.
+        problem: why it failed; ``None`` if it did not.
+        warnings: what was warned of.
+    """
+
+    model: Model
+    run: FakeRun | None
+    problem: str | None
+    warnings: list[str]
+
+
+def dry_run(
+    targets: Targets,
+    model: ModelIds = None,
+    nodes: Nodes = 4,
+    fail: Fails = None,
+    app_dir: AppDir = ".",
+    as_json: AsJson = False,
+) -> None:
+    """Start each model, and show how it went."""
+    with told():
+        faults = [fault_of(text) for text in fail or ()]
+        try:
+            cluster = FakeCluster(nodes=nodes, faults=faults)
+        except HarnessError as error:
+            raise Refused(str(error)) from None
+        starts = [_start(cluster, each) for each in models_of(targets, model or [], app_dir)]
+    if as_json:
+        write_json(_document(starts))
+    else:
+        screen = Screen()
+        for number, start in enumerate(starts):
+            if number:
+                screen.blank()
+            _write(screen, start, nodes)
+    if any(start.problem for start in starts):
+        raise typer.Exit(BAD_ANSWER)
+
+
+def _start(cluster: FakeCluster, model: Model) -> Started:
+    run: FakeRun | None = None
+    problem: str | None = None
+    with model.its_process() as warned:
+        try:
+            run = cluster.run(model.config(), check=False)
+        except CONFIG_ERRORS as error:
+            problem = text_of(error)
+    if run is not None and run.error is not None:
+        problem = f"{type(run.error).__name__}: {text_of(run.error)}"
+    return Started(model, run, problem, warned)
+
+
+def _document(starts: Iterable[Started]) -> dict[str, Any]:
+    """Return the starts as JSON has them: a document of traces, with more in it."""
+    traces: dict[str, Trace] = {}
+    told: list[dict[str, Any]] = []
+    for start in starts:
+        name = start.model.model_id
+        number = sum(other == name or other.startswith(f"{name} #") for other in traces) + 1
+        name = name if number == 1 else f"{name} #{number}"
+        traces[name] = Trace() if start.run is None else start.run.trace
+        told.append(
+            {
+                "trace": name,
+                "model_id": start.model.model_id,
+                "application": start.model.application or None,
+                "config": start.model.where or None,
+                "problem": start.problem,
+                "elapsed_s": None if start.run is None else start.run.elapsed_s,
+                "reached": None if start.run is None else start.run.reached,
+                "warnings": start.warnings,
+            }
+        )
+    document: dict[str, Any] = json.loads(dump_traces(traces))
+    return {**document, "starts": told}
+
+
+def _write(screen: Screen, start: Started, nodes: int) -> None:
+    model = start.model
+    said = ", ".join(filter(None, [model.application, model.where]))
+    screen.line((f"model {model.model_id}", "bold"), f" ({said})" if said else "")
+    if start.run is not None:
+        end = ("failed", "bold red") if start.problem else ("started", "bold green")
+        count = "1 node" if nodes == 1 else f"{nodes} nodes"
+        screen.line(end, f" after {seconds(start.run.elapsed_s)} on {count} of a fake cluster", indent=2)
+        for number, earlier in enumerate(start.run.earlier_starts, 1):
+            screen.line(f"start {number}, whose replica died", indent=2)
+            write_timeline(screen, earlier.trace, indent=4)
+        write_timeline(screen, start.run.trace)
+    if start.problem:
+        screen.line(("problem: ", "bold red"), start.problem, indent=2)
+    for text in start.warnings:
+        screen.line(("warning: ", "yellow"), text, indent=2)

@@ -1,0 +1,154 @@
+"""``Model``: one model that a command looks at, from a YAML file or from hooks that are named."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from typing import Any
+
+from serve_llm_hooks import HOOK_POINTS, HookLoadError
+from serve_llm_hooks_testing import FakeLLMConfig
+
+# What a config of Ray's may say for `callback_class`, so that our callback runs the hooks in it.
+_HOOKS_CALLBACK = ("serve_llm_hooks.ray:HooksCallback", "serve_llm_hooks.ray.HooksCallback")
+
+_ALLOW = "SERVE_LLM_HOOKS_ALLOW"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model, and what its config says.
+
+    Attributes:
+        model_id: the model.
+        fields: the fields of its config.
+        application: the application that it is part of; empty where there is none.
+        where: the file and line of its config; empty where there is none.
+        environ: the variables that its replicas have besides those of this process.
+        warned: what was warned of before.
+        is_ours: ``False`` for a config of Ray's own, whose hooks run up to the engine's start only.
+    """
+
+    model_id: str
+    fields: Mapping[str, Any]
+    application: str = ""
+    where: str = ""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    is_ours: bool = True
+    warned: tuple[str, ...] = ()
+
+    def config(self) -> Any:
+        """Return its config: one that needs no Ray, unless it names a callback class that was written for Ray.
+
+        Raises:
+            HookLoadError: hooks that cannot be loaded, or that would not run.
+            TypeError, ValueError, ImportError, AttributeError: as the config itself raises.
+        """
+        fields, callback = self.hooks_fields(), self._callback_config()
+        if self.needs_ray:
+            return self._rays_config()
+        loading = fields.get("model_loading_config") or {}
+        return FakeLLMConfig(
+            self.model_id,
+            model_source=fields.get("model_source", loading.get("model_source")),
+            on_error="raise" if callback.get("raise_error_on_callback", True) else "warn",
+            **{name: fields[name] for name in _PASSED_ON if fields.get(name) is not None},
+        )
+
+    def hooks_fields(self) -> dict[str, Any]:
+        """Return the fields of its config; the hooks that it names for ``HooksCallback`` are in ``hooks``.
+
+        Raises:
+            HookLoadError: it names none for it.
+        """
+        callback = self._callback_config()
+        if callback.get("callback_class") not in _HOOKS_CALLBACK:
+            return dict(self.fields)
+        hooks = (callback.get("callback_kwargs") or {}).get("hooks")
+        if hooks is None:
+            raise HookLoadError("HooksCallback is given no hooks: write callback_kwargs: {hooks: [...]}")
+        return {**self.fields, "hooks": hooks}
+
+    @property
+    def needs_ray(self) -> bool:
+        """Whether it names a callback class that was written for Ray."""
+        return self._callback_config().get("callback_class") not in (None, *_HOOKS_CALLBACK)
+
+    def _callback_config(self) -> Mapping[str, Any]:
+        callback = self.fields.get("callback_config") or {}
+        if not isinstance(callback, Mapping):
+            raise TypeError("callback_config is a mapping, with callback_class and callback_kwargs")
+        return callback
+
+    def _rays_config(self) -> Any:
+        from serve_llm_hooks.ray import LLMConfig  # a class that was written for Ray imports Ray anyway
+
+        return LLMConfig.model_validate(dict(self.fields))
+
+    def refused_points(self) -> frozenset[str]:
+        """Return the hook points that a config of Ray's own refuses hooks at."""
+        after = (name for name, point in HOOK_POINTS.items() if point.after_engine)
+        return frozenset() if self.is_ours else frozenset(after)
+
+    @contextmanager
+    def its_process(self) -> Iterator[list[str]]:
+        """Have the variables of its replicas; yield what is warned of. What hooks print goes to stderr."""
+        told = list(self.warned)
+        # What this process allows is not for a file to widen: looking at hooks imports them.
+        new = {name: value for name, value in self.environ.items() if name != _ALLOW or name not in os.environ}
+        before = dict(os.environ)
+        os.environ.update(new)
+        try:
+            with _warnings_in(told), redirect_stdout(sys.stderr):
+                yield told
+        finally:
+            for name in new:
+                if name in before:
+                    os.environ[name] = before[name]
+                else:
+                    os.environ.pop(name, None)
+
+
+_PASSED_ON = (
+    "hooks",
+    "callback",
+    "callback_kwargs",
+    "callbacks",
+    "initialization_class",
+    "initialization_kwargs",
+    "engine_kwargs",
+    "runtime_env",
+)
+
+
+@contextmanager
+def _warnings_in(told: list[str]) -> Iterator[None]:
+    """Collect the warnings of the library, by log and by Python, each once."""
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:  # errors are in the answer
+            if record.levelno == logging.WARNING and record.getMessage() not in told:
+                told.append(record.getMessage())
+
+    logger, handler = logging.getLogger("serve_llm_hooks"), Collect()
+    propagates = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates
+        told += [text for each in caught if _is_ours(each) and (text := str(each.message)) not in told]
+
+
+def _is_ours(warning: warnings.WarningMessage) -> bool:
+    module = warning.category.__module__.partition(".")[0]
+    return module == "serve_llm_hooks_testing" or "initialization_class" in str(warning.message)

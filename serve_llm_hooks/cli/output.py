@@ -1,0 +1,67 @@
+"""Write to the terminal, to a pipe, or as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NARROWEST = 20
+
+
+class Screen:
+    """Where a command writes: lines that are wrapped to the terminal's width, and not at all in a pipe.
+
+    Attributes:
+        width: the columns that there are; ``None`` in a pipe.
+    """
+
+    def __init__(self) -> None:
+        """Look at where the output goes."""
+        self._console = Console(highlight=False, markup=False, emoji=False)
+        is_piped = not (self._console.is_terminal or os.environ.get("COLUMNS"))
+        self.width: int | None = None if is_piped else max(NARROWEST, self._console.width)
+
+    def line(self, *parts: str | tuple[str, str], indent: int = 0) -> None:
+        """Write a line.
+
+        Args:
+            *parts: its texts; a pair is a text and its style.
+            indent: the columns before it, and before what does not fit into one line.
+        """
+        text = Text()
+        for part in parts:
+            words, style = part if isinstance(part, tuple) else (part, "")
+            text.append(plain(words), style)
+        for one in text.split("\n", allow_blank=True):
+            deeper = indent + len(one.plain) - len(one.plain.lstrip(" "))
+            one = one[deeper - indent :]
+            for row in [one] if self.width is None else one.wrap(self._console, max(10, self.width - deeper)):
+                row.rstrip()
+                self._console.print(Text(" " * deeper) + row, soft_wrap=True)
+
+    def blank(self) -> None:
+        """Write an empty line."""
+        self._console.print()
+
+
+def write_json(value: Mapping[str, Any]) -> None:
+    """Write a document for programs."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def plain(text: str) -> str:
+    r"""Return a text without what a terminal would obey: it may come out of a file, or from a hook.
+
+    Example:
+        >>> plain("red: \x1b[31m")
+        'red: \\x1b[31m'
+    """
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)

@@ -1,0 +1,150 @@
+"""``plan``: the hooks that would run, point by point, and those that would not and why."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from serve_llm_hooks import HOOK_POINTS, plan_hooks
+
+from .options import AppDir, AsJson, ModelIds, Targets
+from .output import Screen, write_json
+from .refused import BAD_ANSWER, CONFIG_ERRORS, text_of, told
+from .targets import models_of
+from .values import shown
+
+if TYPE_CHECKING:
+    from serve_llm_hooks import Hook, HookPlan
+
+    from .model import Model
+
+HELP = """Show which hooks would run, in their order, and which would not and why. Nothing runs; hooks' modules are
+imported. Exit code 1: a model would not start."""
+
+EXAMPLES = """\b
+Examples:
+  serve-llm-hooks plan config.yaml
+  serve-llm-hooks plan my_company.llm_hooks --model llama-3-8b
+  serve-llm-hooks plan hooks/disk.py:check_disk --json"""
+
+# Options that have a place of their own; others, of later versions, are shown by their names.
+_PLACED = ("point", "model_ids", "order", "before", "after", "timeout_s", "on_error")
+
+
+def plan(targets: Targets, model: ModelIds = None, app_dir: AppDir = ".", as_json: AsJson = False) -> None:
+    """Show the plan of each model."""
+    with told():
+        plans = [_planned(each) for each in models_of(targets, model or [], app_dir)]
+    if as_json:
+        write_json({"version": 1, "models": plans})
+    else:
+        screen = Screen()
+        for number, each in enumerate(plans):
+            if number:
+                screen.blank()
+            _write(screen, each)
+    if any(each["problem"] for each in plans):
+        raise typer.Exit(BAD_ANSWER)
+
+
+def _planned(model: Model) -> dict[str, Any]:
+    """Return the plan of a model as JSON has it."""
+    found: HookPlan | None = None
+    problem: str | None = None
+    with model.its_process() as warned:
+        try:
+            found = plan_hooks(model.config())
+        except CONFIG_ERRORS as error:
+            problem = text_of(error)
+    hooks = [] if found is None else [_described(hook, found.on_error) for hook in found.hooks]
+    refused = [each for each in hooks if each["point"] in model.refused_points()]
+    if refused:
+        names = ", ".join(f"{each['hook']} at {each['point']}" for each in refused)
+        problem = (
+            f"Ray's own builder reaches no point after the engine's start: {names}. Write import_path: "
+            "serve_llm_hooks.ray:build_openai_app"
+        )
+    return {
+        "model_id": model.model_id,
+        "application": model.application or None,
+        "config": model.where or None,
+        "problem": problem,
+        "hooks": hooks,
+        "not_run": []
+        if found is None
+        else [{**_described(hook, found.on_error), "why": why} for hook, why in found.not_run],
+        "warnings": warned,
+    }
+
+
+def _described(hook: Hook, on_error: str) -> dict[str, Any]:
+    options = hook.options
+    file, line = hook.location or (None, None)
+    others = {name: value for name, value in options._asdict().items() if name not in _PLACED and value}
+    return {
+        "point": hook.point,
+        "where": HOOK_POINTS[hook.point].where,
+        "hook": hook.path,
+        "phase": hook.phase or None,
+        "models": list(options.model_ids),
+        "order": options.order,
+        "before": list(options.before),
+        "after": list(options.after),
+        "timeout_s": options.timeout_s,
+        "on_error": options.on_error or on_error,
+        **{name: shown("", value) for name, value in others.items()},
+        "parameters": {name: shown(name, value) for name, value in hook.parameters.items()},
+        "file": file,
+        "line": line,
+    }
+
+
+def _write(screen: Screen, planned: dict[str, Any]) -> None:
+    said = ", ".join(filter(None, [planned["application"], planned["config"]]))
+    screen.line((f"model {planned['model_id']}", "bold"), f" ({said})" if said else "")
+    if planned["problem"]:
+        screen.line(("would not start: ", "bold red"), planned["problem"], indent=2)
+    elif not planned["hooks"]:
+        screen.line("no hook would run", indent=2)
+    point = ""
+    for number, hook in enumerate(planned["hooks"], 1):
+        if hook["point"] != point:
+            point = hook["point"]
+            screen.line((point, "bold cyan"), f", {HOOK_POINTS[point].runs}", indent=2)
+        _write_hook(screen, f"{number}. ", hook)
+    if planned["not_run"]:
+        screen.line(("will not run", "bold yellow"), indent=2)
+        for hook in planned["not_run"]:
+            screen.line((hook["hook"], "bold"), f" at {hook['point']}: {hook['why']}", indent=4)
+            screen.line((_place(hook), "dim"), indent=6)
+    for text in planned["warnings"]:
+        screen.line(("warning: ", "yellow"), text, indent=2)
+
+
+def _write_hook(screen: Screen, number: str, hook: dict[str, Any]) -> None:
+    screen.line(number, (hook["hook"], "bold"), indent=4)
+    screen.line((_place(hook), "dim"), indent=7)
+    said = [f"phase {hook['phase']}"] if hook["phase"] else []
+    said += [f"order {hook['order']}"] if hook["order"] else []
+    said += [f"{side} {', '.join(hook[side])}" for side in ("before", "after") if hook[side]]
+    said += [f"timeout {hook['timeout_s']:g} s"] if hook["timeout_s"] else ["no timeout"]
+    said += ["a failure is a warning" if hook["on_error"] == "warn" else "a failure ends the start"]
+    said += [f"{name} {value}" for name, value in hook.items() if name not in _WRITTEN and value]
+    screen.line("; ".join(said), indent=7)
+    for name, value in hook["parameters"].items():
+        screen.line(f"{name} = {value!r}" if isinstance(value, str) else f"{name} = {value}", indent=7)
+
+
+_WRITTEN = (*_PLACED, "where", "hook", "phase", "models", "parameters", "file", "line")
+
+
+def _place(hook: dict[str, Any]) -> str:
+    """Return the file and line of a hook, from this folder where it is in it."""
+    if hook["file"] is None:
+        return "(no file)"
+    file = Path(hook["file"])
+    inside = file.is_relative_to(Path.cwd())
+    return f"{os.path.relpath(file) if inside else file}:{hook['line']}"

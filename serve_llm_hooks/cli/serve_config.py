@@ -1,0 +1,188 @@
+"""Read what ``serve run config.yaml`` takes, and refuse what Ray would refuse, with the line of it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from .model import Model
+from .refused import Refused
+from .yaml_file import YamlFile
+
+# The fields of Ray's LLMConfig, and those of ours; a test compares them with the classes.
+RAYS_FIELDS = (
+    "accelerator_config",
+    "accelerator_type",
+    "callback_config",
+    "deployment_config",
+    "engine_kwargs",
+    "experimental_configs",
+    "llm_engine",
+    "log_engine_metrics",
+    "lora_config",
+    "model_loading_config",
+    "placement_group_config",
+    "runtime_env",
+    "server_cls",
+)
+OUR_FIELDS = (
+    "callback",
+    "callback_kwargs",
+    "callbacks",
+    "hooks",
+    "initialization_class",
+    "initialization_kwargs",
+    "model_id",
+)
+LOADING_FIELDS = ("model_id", "model_source", "tokenizer_source")
+
+OUR_ROOM, RAYS_ROOM = "serve_llm_hooks.ray", "ray.serve.llm"
+# The builders, and the keys of their args that hold configs.
+_BUILDERS = {
+    "build_openai_app": ("llm_configs",),
+    "build_dp_openai_app": ("llm_config",),
+    "build_pd_openai_app": ("prefill_config", "decode_config"),
+}
+
+
+def read_models(file: str) -> list[Model]:
+    """Return the models of a ``serve run`` YAML.
+
+    Raises:
+        Refused: Ray would refuse it, or it holds no model whose hooks could be known from it.
+    """
+    yaml = YamlFile(file)
+    found: list[Model] = []
+    others: list[str] = []
+    for index, application in enumerate(_applications(yaml)):
+        room, _, builder = application["import_path"].replace(":", ".").rpartition(".")
+        if room in (OUR_ROOM, RAYS_ROOM) and builder in _BUILDERS:
+            found += _models(yaml, index, application, room == OUR_ROOM, _BUILDERS[builder])
+        else:
+            others.append(f"application {application.get('name', 'default')!r} ({application['import_path']})")
+    if not found:
+        raise Refused(
+            f"{file} has no model whose hooks are in the file: {', '.join(others) or 'there are no applications'}. "
+            "What your own code builds is asked for by its hooks: serve-llm-hooks plan my_company.llm_hooks --model ID"
+        )
+    return found
+
+
+def _applications(yaml: YamlFile) -> list[dict[str, Any]]:
+    """Return the applications, checked as Ray's schema checks them."""
+    if not isinstance(yaml.value, dict) or "applications" not in yaml.value:
+        yaml.refuse("`serve run` takes a mapping with a list of `applications`, as docs/deploying.md shows")
+    applications = yaml.value["applications"]
+    if not isinstance(applications, list):
+        yaml.refuse("applications is a list", "applications")
+    names: dict[str, int] = {}
+    routes: dict[str, int] = {}
+    for index, application in enumerate(applications):
+        at = ("applications", index)
+        if not isinstance(application, dict):
+            yaml.refuse("an application is a mapping, with name, import_path and args", *at)
+        _check_import_path(yaml, index, application)
+        for key in ("args", "runtime_env"):
+            if not isinstance(application.get(key, {}), dict):
+                yaml.refuse(f"{key} of an application is a mapping", *at, key)
+        for key in ("host", "port"):
+            if key in application:
+                yaml.refuse(
+                    f"{key} stands at the top of the file, in http_options, and not in an application", *at, key
+                )
+        for key, default, seen in (("name", "default", names), ("route_prefix", "/", routes)):
+            value = application.get(key, default)
+            if key == "name" and (not isinstance(value, str) or not value):
+                yaml.refuse("the name of an application is a text", *at, key)
+            if value is not None and seen.setdefault(value, index) != index:
+                first = yaml.at("applications", seen[value], key)
+                yaml.refuse(f"{key} {value!r} is that of two applications; the other is at {first}", *at, key)
+    return applications
+
+
+def _check_import_path(yaml: YamlFile, index: int, application: Mapping[str, Any]) -> None:
+    path = application.get("import_path")
+    if path is None:
+        yaml.refuse(
+            "an application has an import_path, as in serve_llm_hooks.ray:build_openai_app", "applications", index
+        )
+    parts = path.split(":" if ":" in path else ".") if isinstance(path, str) else []
+    if len(parts) < 2 or not all(parts) or (":" in str(path) and len(parts) > 2):
+        yaml.refuse(f"import_path is 'module:name', not {path!r}", "applications", index, "import_path")
+
+
+def _models(
+    yaml: YamlFile, index: int, application: Mapping[str, Any], is_ours: bool, keys: Iterable[str]
+) -> Iterator[Model]:
+    args = application.get("args", {})
+    for key in keys:
+        at: tuple[str | int, ...] = ("applications", index, "args", key)
+        if args.get(key) is None:
+            yaml.refuse(f"{application['import_path']} needs {key} in args", *at)
+        if key == "llm_configs" and not isinstance(args[key], list):
+            yaml.refuse("llm_configs is a list, as in llm_configs: [model.yaml]", *at)
+        given = enumerate(args[key]) if key == "llm_configs" else [(None, args[key])]
+        for number, config in given:
+            place = at if number is None else (*at, number)
+            if isinstance(config, str):  # a file of its own, which Ray looks for in the folder it runs in
+                file = YamlFile(config)
+                yield _model(file, (), file.value, application, is_ours)
+            else:
+                yield _model(yaml, place, config, application, is_ours)
+
+
+def _model(
+    yaml: YamlFile, at: tuple[str | int, ...], config: object, application: Mapping[str, Any], is_ours: bool
+) -> Model:
+    if not isinstance(config, dict):
+        yaml.refuse("the config of a model is a mapping, or the path of a YAML file with one", *at)
+    _check_names(yaml, at, config, (*RAYS_FIELDS, *OUR_FIELDS) if is_ours else RAYS_FIELDS)
+    loading = config.get("model_loading_config") or {}
+    if not isinstance(loading, dict):
+        yaml.refuse("model_loading_config is a mapping, with model_id and model_source", *at, "model_loading_config")
+    _check_names(yaml, (*at, "model_loading_config"), loading, LOADING_FIELDS)
+    given = [value for value in (config.get("model_id"), loading.get("model_id")) if value is not None]
+    if not given:
+        yaml.refuse("a model has a model_id", *at)
+    if any(not isinstance(value, str) or value != given[0] for value in given):
+        yaml.refuse("model_id is one text, and the same here and in model_loading_config", *at, "model_id")
+    return Model(
+        model_id=given[0],
+        fields=config,
+        application=str(application.get("name", "default")),
+        where=yaml.at(*at),
+        environ=_environ(config, application),
+        is_ours=is_ours,
+    )
+
+
+def _check_names(yaml: YamlFile, at: tuple[str | int, ...], given: Mapping[Any, Any], known: Iterable[str]) -> None:
+    names = list(known)
+    for name in given:
+        if name in names:
+            continue
+        if name in OUR_FIELDS:
+            yaml.refuse(
+                f"Ray's own config has no field {name!r}: write import_path: serve_llm_hooks.ray:build_openai_app (or "
+                "the other of its builders)",
+                *at,
+                name,
+            )
+        near = difflib.get_close_matches(str(name), names, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else f". Its fields: {', '.join(names)}"
+        yaml.refuse(
+            f"{at[-1] if at and isinstance(at[-1], str) else 'a config'} has no field {name!r}{hint}", *at, name
+        )
+
+
+def _environ(config: Mapping[str, Any], application: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables that a replica would have besides: Ray takes the first that there are."""
+    deployment = config.get("deployment_config")
+    options = deployment.get("ray_actor_options") if isinstance(deployment, dict) else None
+    for owner in (config, options, application):
+        env = owner.get("runtime_env") if isinstance(owner, Mapping) else None
+        variables = env.get("env_vars") if isinstance(env, Mapping) else None
+        if isinstance(variables, Mapping):
+            return {str(name): str(value) for name, value in variables.items()}
+    return {}

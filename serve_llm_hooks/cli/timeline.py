@@ -1,0 +1,111 @@
+"""A trace as a timeline: each hook call is a bar on one axis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from serve_llm_hooks import HOOK_POINTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from serve_llm_hooks import HookEvent
+
+    from .output import Screen
+
+STYLES = {
+    "ok": "green",
+    "vetoed": "cyan",
+    "failed": "bold red",
+    "timed_out": "bold red",
+    "cancelled": "yellow",
+    "warned": "yellow",
+    "disabled": "dim",
+    "skipped": "dim",
+}
+PIPE_WIDTH = 110
+STACKED_BELOW = 72  # columns; a narrower screen has the bars on lines of their own
+_LONGEST_BAR = 40
+
+
+def write_timeline(screen: Screen, trace: Iterable[HookEvent], *, indent: int = 2) -> None:
+    """Write the hook calls of a start in the order in which they began."""
+    events = sorted(trace, key=lambda event: event.start_s)
+    if not events:
+        screen.line("no hook ran", indent=indent)
+        return
+    width = (screen.width or PIPE_WIDTH) - indent
+    if width < STACKED_BELOW:
+        _write_stacked(screen, events, width, indent)
+    else:
+        _write_in_columns(screen, events, width, indent)
+
+
+def place_of(event: HookEvent) -> str:
+    """Return where a hook ran, shortly: the replica, or the node."""
+    point = HOOK_POINTS.get(event.point)
+    return "replica" if point is not None and not point.on_node else event.node_id[:8] or "node"
+
+
+def seconds(value: float) -> str:
+    """Return a duration, as precise as it is interesting.
+
+    Example:
+        >>> seconds(0.0042), seconds(12.3456), seconds(1800)
+        ('0.004 s', '12.35 s', '1800 s')
+    """
+    digits = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0
+    return f"{value:.{digits}f} s"
+
+
+def _write_in_columns(screen: Screen, events: Sequence[HookEvent], width: int, indent: int) -> None:
+    begin_s, end_s = _axis(events)
+    rows = [(seconds(each.start_s - begin_s), seconds(each.duration_s), place_of(each)) for each in events]
+    starts, tooks, places = ([row[column] for row in rows] for column in range(3))
+    before = max(map(len, starts)) + max(map(len, tooks)) + max(map(len, places)) + 6
+    bar_width = max(10, min(_LONGEST_BAR, (width - before) // 3))
+    name_width = max(12, width - before - bar_width - 4)
+    for event, (start, took, place) in zip(events, rows, strict=True):
+        name = _shortened(f"{event.name} ({event.point})", name_width)
+        screen.line(
+            f"{start.rjust(max(map(len, starts)))}  {took.rjust(max(map(len, tooks)))}  ",
+            f"{place.ljust(max(map(len, places)))}  ",
+            (_bar(event, begin_s, end_s, bar_width), STYLES.get(event.outcome, "")),
+            f"  {name}",
+            indent=indent,
+        )
+        _write_outcome(screen, event, indent + 2)
+
+
+def _write_stacked(screen: Screen, events: Sequence[HookEvent], width: int, indent: int) -> None:
+    begin_s, end_s = _axis(events)
+    for event in events:
+        screen.line((event.name, "bold"), f" ({event.point})", indent=indent)
+        times = f"{place_of(event)}: at {seconds(event.start_s - begin_s)}, took {seconds(event.duration_s)}"
+        screen.line(times, indent=indent + 2)
+        bar = _bar(event, begin_s, end_s, max(10, width - 2))
+        screen.line((bar, STYLES.get(event.outcome, "")), indent=indent)
+        _write_outcome(screen, event, indent + 2)
+
+
+def _write_outcome(screen: Screen, event: HookEvent, indent: int) -> None:
+    if event.outcome != "ok":
+        detail = f": {event.detail}" if event.detail else ""
+        screen.line((event.outcome, STYLES.get(event.outcome, "")), detail, indent=indent)
+
+
+def _axis(events: Sequence[HookEvent]) -> tuple[float, float]:
+    return min(event.start_s for event in events), max(event.end_s for event in events)
+
+
+def _bar(event: HookEvent, begin_s: float, end_s: float, width: int) -> str:
+    """Return a line of dots, with blocks while the hook ran: at least one, so that each can be seen."""
+    scale = width / (end_s - begin_s) if end_s > begin_s else 0.0
+    first = min(width - 1, int((event.start_s - begin_s) * scale))
+    last = min(width, max(first + 1, round((event.end_s - begin_s) * scale)))
+    mark = "█" if event.ran else "×"
+    return "·" * first + mark * (last - first) + "·" * (width - last)
+
+
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"

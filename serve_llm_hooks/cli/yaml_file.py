@@ -1,0 +1,70 @@
+"""``YamlFile``: a YAML file, and the line of whatever is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from .refused import Refused
+
+
+class YamlFile:
+    """A YAML file that was read.
+
+    Attributes:
+        value: what it holds.
+
+    Raises:
+        Refused: it is not there, or is no YAML; the message names the line.
+    """
+
+    def __init__(self, file: str) -> None:
+        """Read it."""
+        self._file = file
+        try:
+            data = Path(file).read_bytes()
+        except OSError as error:
+            raise Refused(
+                f"{file} cannot be read: {error.strerror or type(error).__name__} (in {Path.cwd()})"
+            ) from None
+        try:
+            loader = yaml.SafeLoader(data)
+            self._root: Any = loader.get_single_node()
+            self.value: Any = None if self._root is None else loader.construct_document(self._root)
+        except yaml.MarkedYAMLError as error:  # without the mark's snippet, which may hold a secret
+            at = error.problem_mark or error.context_mark
+            line = f"{file}:{at.line + 1}" if at else file
+            raise Refused(f"{line}: this is no YAML: {error.problem or error.context}") from None
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise Refused(f"{file}: this is no YAML: {type(error).__name__}") from None
+
+    def at(self, *keys: str | int) -> str:
+        """Return ``file:line`` of what is at these keys and indices, or of the last of them that is there."""
+        node, line = self._root, 0 if self._root is None else self._root.start_mark.line
+        for key in keys:
+            found = _inside(node, key)
+            if found is None:
+                break
+            node, line = found
+        return f"{self._file}:{line + 1}"
+
+    def refuse(self, why: str, *keys: str | int) -> NoReturn:
+        """Refuse the file.
+
+        Raises:
+            Refused: with the line of what is at the keys.
+        """
+        raise Refused(f"{self.at(*keys)}: {why}")
+
+
+def _inside(node: Any, key: str | int) -> tuple[Any, int] | None:
+    """Return what is at a key or an index, and the line on which that begins."""
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            if isinstance(name, yaml.ScalarNode) and name.value == str(key):
+                return value, name.start_mark.line
+    elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+        return node.value[key], node.value[key].start_mark.line
+    return None

@@ -1,0 +1,140 @@
+"""``hooked_server``: server classes whose start runs hooks."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import AsyncExitStack
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._core.errors import HookLoadError
+from .._core.messages import describe
+from .._observe.progress import Progress
+from .._replica.initialize import initialize
+from . import internals, prewarm, telemetry
+from .cluster import RayCluster
+from .hand_over import hand_over
+from .log import log_if_root_is_silenced, show_log
+from .native_config import hooks_of_native_config
+from .sglang import SGLangCluster
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from .._core.trace import HookEvent
+    from .._replica.initialize import Initialization
+
+
+ServerT = TypeVar("ServerT")
+
+_HOOKED = "__serve_llm_hooks_server__"  # "start" or "constructor", which of them starts the engine; inherited
+
+
+def hooked_server(base: type[ServerT]) -> type[ServerT]:
+    """Return a server class whose start runs hooks; for your own server, or for Ray's ``SGLangServer``.
+
+    Args:
+        base: a class that starts its engine in ``async start()``, with ``_llm_config`` and ``engine``, as Ray's
+            ``LLMServer`` does; or one that starts it in a constructor that is not async, whose first argument is the
+            config, as Ray's ``SGLangServer`` does. A hooked class is returned unchanged.
+
+    Raises:
+        TypeError: it is neither.
+
+    Example:
+        >>> LLMConfig(..., server_cls=hooked_server(MyServer))  # doctest: +SKIP
+    """
+    if is_hooked(base):
+        return base
+    given: Any = base  # for a checker, a type variable cannot be hashed
+    hooked: type[ServerT] = _hooked(given)
+    return hooked
+
+
+@cache  # one subclass of Ray's own class is enough
+def _hooked(base: type[Any]) -> Any:
+    if not callable(getattr(base, "start", None)):
+        raise TypeError(
+            "hooked_server() takes a server class with `async start()`, as Ray's LLMServer and SGLangServer have it, "
+            f"not {describe(base)}"
+        )
+    # Not by the constructor alone: Ray 2.58 puts a plain one around that of its deprecated `ray.serve.llm.LLMServer`.
+    by_start = issubclass(base, internals.LLMServer) or inspect.iscoroutinefunction(base.__init__)
+    starts = getattr(base, _HOOKED, "start" if by_start else "constructor")
+
+    class Traced(*_bases(base, starts)):  # type: ignore[misc]  # bases that are computed: no checker follows them
+        async def hook_trace(self) -> tuple[HookEvent, ...]:
+            """Return the hook calls of this replica's start: ``await handle.hook_trace.remote()``."""
+            return tuple(self._hook_trace)
+
+    class StartedByStart(Traced):
+        async def __init__(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+            """Run the base's constructor, which calls ``start()``."""
+            made = super().__init__(*args, **kwargs)
+            if inspect.isawaitable(made):  # else it is Ray 2.58's plain one
+                await made
+            if not hasattr(self, "_hook_trace"):
+                raise HookLoadError(
+                    f"{describe(base)} starts its engine in its constructor and never calls start(), so no hook has "
+                    "run. Start it in `async def start(self)`, and let the constructor `await self.start()`, as Ray's "
+                    "LLMServer does."
+                )
+
+        async def start(self) -> None:
+            """Start the replica: hooks around placement group, downloads and engine."""
+            if hasattr(self, "_hook_trace"):  # a subclass's start runs the hooks already
+                await super().start()
+                return
+            config = self._llm_config
+            telemetry.ask_for_actor()
+            async with _initialize(config, RayCluster()) as run:
+                self._hook_trace = run.trace
+                runtime_env = await prewarm.finish(run.start.defaults, run.ctx)
+                hand_over(config, run.ctx, runtime_env)
+                await super().start()
+                run.engine = self.engine
+                log_if_root_is_silenced(run)
+
+    class StartedByConstructor(Traced):
+        async def __init__(self, llm_config: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # Serve awaits it
+            """Start the replica: hooks around placement group, downloads and engine."""
+            prewarm.throw_away("the server starts its engine itself, so Ray builds no config for it")
+            async with AsyncExitStack() as start:
+                run = None
+                if not hasattr(self, "_hook_trace"):  # else a subclass's constructor runs them already
+                    run = await start.enter_async_context(_initialize(llm_config, SGLangCluster()))
+                    self._hook_trace = run.trace
+                made = super().__init__(llm_config, *args, **kwargs)
+                if inspect.isawaitable(made):  # an async constructor inside a plain one
+                    await made
+                if run is not None:
+                    run.engine = self.engine
+                    log_if_root_is_silenced(run)
+
+    hooked: type[Any] = StartedByStart if starts == "start" else StartedByConstructor
+    hooked.__name__ = base.__name__  # Ray names deployments after it, as in `LLMServer:<model>`
+    hooked.__qualname__ = base.__qualname__
+    hooked.__doc__ = base.__doc__
+    setattr(hooked, _HOOKED, starts)
+    return hooked
+
+
+def _bases(base: type[Any], starts: str) -> tuple[Any, ...]:
+    """Return the bases of a hooked class; the first begins the prewarm, where Ray will build the engine's config."""
+    if starts != "start":
+        return (base,)
+    from .prewarmed import Prewarmed  # here, because importing it begins
+
+    return (base,) if issubclass(base, Prewarmed) else (Prewarmed, base)
+
+
+def is_hooked(server_cls: Any) -> bool:
+    """Return True if a server class's start runs hooks. A subclass of such a class may have a start of its own."""
+    return _HOOKED in getattr(server_cls, "__dict__", ())  # may be anything: fields can be assigned later
+
+
+def _initialize(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextManager[Initialization]:
+    show_log()
+    with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
+        hooks = hooks_of_native_config(llm_config)
+    return initialize(llm_config, cluster, hooks, log_if_root_is_silenced)

@@ -1,0 +1,122 @@
+"""The command line on a real Ray: ``trace`` of a running application, and what it knows of Ray's configs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from serve_llm_hooks import HookTraceError, load_traces
+from serve_llm_hooks.cli.app import app
+from serve_llm_hooks.cli.serve_config import LOADING_FIELDS, OUR_FIELDS, RAYS_FIELDS
+from tests import stub_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.ray
+
+HOOKS = "tests.integration.hooks.entrance"
+
+
+def cli(*arguments: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, list(arguments))
+    return done.exit_code, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def running(serve_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An application of two replicas of one model, whose engine is one without a model; its name."""
+    from ray import serve
+
+    from serve_llm_hooks.ray import LLMConfig, build_openai_app
+
+    says = str(tmp_path_factory.mktemp("engines") / "says")
+    config = LLMConfig(
+        model_id="m",
+        hooks=[HOOKS],
+        model_loading_config={"model_source": "/nowhere/only/a/hook/knows"},
+        accelerator_config={"kind": "cpu"},
+        log_engine_metrics=False,
+        runtime_env={"env_vars": {"RAYLLM_VLLM_ENGINE_CLS": stub_engine.PATH, "STUB_ENGINE_SAYS": says}},
+        deployment_config={"num_replicas": 2, "max_constructor_retry_count": 1},
+    )
+    serve.run(build_openai_app({"llm_configs": [config]}), name="traced", route_prefix="/traced")
+    try:
+        yield "traced"
+    finally:
+        serve.delete("traced")
+
+
+def test_the_trace_of_a_running_application(running: str, tmp_path: Path) -> None:
+    code, out, err = cli("trace", running)
+    assert code == 0, err
+    assert out.splitlines()[0].startswith("LLMServer:m, ")
+    assert "(on_after_init)" in out
+
+    code, out, err = cli("trace", running, "--json")
+    assert code == 0, err
+    traces = load_traces(out)
+    assert set(traces) <= {"LLMServer:m", "LLMServer:m #2"}
+    points = [event.point for event in traces["LLMServer:m"]]
+    assert points[0] == "on_before_init"
+    assert "on_after_init" in points
+
+    (tmp_path / "saved.json").write_text(out)
+    code, out, err = cli("trace", "--diff", str(tmp_path / "saved.json"), str(tmp_path / "saved.json"), "--json")
+    assert code == 0, err
+    assert all(row["difference_s"] == 0 for start in json.loads(out)["starts"] for row in start["rows"])
+
+
+def test_from_a_shell_of_ones_own(running: str, ray_cluster: Any) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "serve_llm_hooks.cli", "trace", running, "--json"],
+        env={**os.environ, "RAY_ADDRESS": ray_cluster.address},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "LLMServer:m" in load_traces(done.stdout)
+
+
+def test_an_application_that_is_not_there_and_one_without_hooks(running: str) -> None:
+    from ray import serve
+
+    from serve_llm_hooks.ray import hook_trace
+
+    code, out, err = cli("trace", "tracd")
+    assert (code, out) == (2, "")
+    assert "there is no application 'tracd' (did you mean 'traced'?); those that there are: 'traced'" in err
+
+    @serve.deployment
+    class Plain:
+        def __call__(self) -> str:
+            return "plain"
+
+    deployed: Any = Plain  # for a checker, a decorated class is still a class
+    serve.run(deployed.bind(), name="plain", route_prefix="/plain")
+    try:
+        with pytest.raises(HookTraceError, match="no deployment of application 'plain' says what its hooks did: Plain"):
+            hook_trace("plain")
+    finally:
+        serve.delete("plain")
+
+
+@pytest.mark.usefixtures("three_nodes")
+def test_the_fields_of_configs_are_those_of_rays_classes() -> None:
+    from ray.serve.llm import LLMConfig as RaysConfig, ModelLoadingConfig
+
+    from serve_llm_hooks.ray import LLMConfig
+
+    fields: dict[str, Any] = RaysConfig.model_fields
+    assert set(RAYS_FIELDS) == set(fields)
+    assert set(OUR_FIELDS) == {*LLMConfig.model_fields, "model_id"} - set(RAYS_FIELDS)
+    assert set(LOADING_FIELDS) == set(ModelLoadingConfig.model_fields)

@@ -1,0 +1,240 @@
+"""``serve-llm-hooks dry-run`` and ``check``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from serve_llm_hooks import load_traces
+from tests.docs_blocks import ROOT
+
+from .test_plan import CONFIG
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .conftest import Answer
+
+    Cli = Callable[..., Answer]
+    Write = Callable[..., Path]
+
+HOOKS = """
+import asyncio
+
+@hook("on_before_node_download")
+async def look(ctx):
+    print("looking")
+    await asyncio.sleep(3)
+
+@hook("on_after_download")
+def add_up(ctx): ...
+
+@hook("on_failure")
+def tell(ctx): ...
+"""
+
+
+@pytest.fixture
+def config(write_module: Write, write_yaml: Write) -> Path:
+    """A deployment of HOOKS that downloads from a bucket."""
+    write_module("acme_hooks", HOOKS)
+    return write_yaml(CONFIG + "          model_loading_config: {model_source: 's3://b/m'}\n")
+
+
+@pytest.mark.usefixtures("config")
+def test_the_timeline_of_a_start(cli: Cli) -> None:
+    answer = cli("dry-run", "config.yaml", "--nodes", 2)
+    assert answer.code == 0, answer.err
+    lines = answer.out.splitlines()
+    assert lines[:2] == ["model llama-2 (llm, config.yaml:6)", "  started after 53.00 s on 2 nodes of a fake cluster"]
+    assert [(line.split()[0], line.split()[4], line.split()[6]) for line in lines[2:]] == [
+        ("0.000", "node-0", "look"),
+        ("0.000", "node-1", "look"),
+        ("23.00", "replica", "add_up"),
+    ]
+    assert answer.err.count("looking") == 2
+
+
+@pytest.mark.usefixtures("config")
+def test_a_download_that_fails(cli: Cli) -> None:
+    answer = cli("dry-run", "config.yaml", "--fail", "download:node-2")
+    assert answer.code == 1
+    assert "failed after 23.00 s on 4 nodes of a fake cluster" in answer.out
+    assert "problem: NodeInitializationError: 1 node of model 'llama-2' could not be initialized" in answer.out
+    assert "tell (on_failure)" in answer.out
+    assert "warning" not in answer.out
+
+
+@pytest.mark.parametrize(
+    ("fault", "shows"),
+    [
+        ("slow-download:node-1:300", "started after 333.0 s"),
+        ("node:node-1", "NodeLostError"),
+        ("module:node-1:acme_hooks", "acme_hooks"),
+        ("placement-group", "PlacementGroupError"),
+        ("engine", "CUDA out of memory"),
+        ("replica:on_after_download", "start 1, whose replica died"),
+    ],
+)
+@pytest.mark.usefixtures("config")
+def test_all_that_can_fail(cli: Cli, fault: str, shows: str) -> None:
+    answer = cli("dry-run", "config.yaml", "--fail", fault)
+    assert shows in answer.out
+    assert answer.code == (0 if "started after" in answer.out else 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("disk", "it is one of download:NODE, slow-download:NODE:SECONDS"),
+        ("download", "it is one of"),
+        ("download:", "it is one of"),
+        ("engine:node-1", "it is one of"),
+        ("slow-download:node-1:long", "could not convert"),
+        ("slow-download:node-1:-1", "0 or more"),
+        ("replica:on_befor_init", "is not a hook point"),
+        ("node:node-0", "the replica itself lives on node-0"),
+        ("download:node-7", "no node of this cluster"),
+    ],
+)
+@pytest.mark.usefixtures("config")
+def test_faults_that_there_are_not(cli: Cli, fault: str, why: str) -> None:
+    answer = cli("dry-run", "config.yaml", "--fail", fault)
+    assert (answer.code, answer.out) == (2, "")
+    assert why in answer.err
+
+
+def test_a_hook_that_fails_shows_its_line(cli: Cli, write_module: Write) -> None:
+    write_module("acme_hooks", '@hook("on_before_init")\ndef parse(ctx):\n    return int("no number")')
+    answer = cli("dry-run", "acme_hooks")
+    assert answer.code == 1
+    frames = [line.strip() for line in answer.out.splitlines() if line.strip().startswith("File")]
+    assert [frame.partition('", ')[2] for frame in frames] == ["line 4, in parse"]
+    assert "ValueError: invalid literal" in answer.out
+
+
+def test_hooks_that_cannot_be_loaded_are_a_start_that_fails(cli: Cli, write_module: Write) -> None:
+    write_module("acme_hooks", "import acme_missing")
+    answer = cli("dry-run", "acme_hooks", "--json")
+    assert answer.code == 1
+    assert "No module named 'acme_missing'" in answer.json["starts"][0]["problem"]
+
+
+@pytest.mark.usefixtures("config")
+def test_the_json_is_a_file_of_traces(cli: Cli, tmp_path: Path) -> None:
+    answer = cli("dry-run", "config.yaml", "--json")
+    assert [event.name for event in load_traces(answer.out)["llama-2"]] == ["look"] * 4 + ["add_up"]
+    assert answer.json["starts"][0]["elapsed_s"] == 53
+    (tmp_path / "dry.json").write_text(answer.out)
+    assert "llama-2, 5 hook calls" in cli("trace", "dry.json").out
+
+
+def test_models_of_one_name_each_have_a_trace(cli: Cli, write_yaml: Write) -> None:
+    config = "{model_id: m, hooks: []}"
+    write_yaml(
+        "applications: [{import_path: 'serve_llm_hooks.ray:build_pd_openai_app', "
+        f"args: {{prefill_config: {config}, decode_config: {config}}}}}]"
+    )
+    answer = cli("dry-run", "config.yaml", "--json")
+    assert list(answer.json["traces"]) == ["m", "m #2"]
+    assert "no hook ran" in cli("dry-run", "config.yaml").out
+
+
+@pytest.mark.parametrize("width", [20, 40, 71, 72, 100, 200])
+@pytest.mark.usefixtures("config")
+def test_it_is_as_wide_as_the_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    answer = cli("dry-run", "config.yaml", "--fail", "download:node-2")
+    assert max(map(len, answer.out.splitlines())) <= width
+    assert "█" in answer.out
+
+
+def test_the_plan_of_the_demo_is_what_runs(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = types.ModuleType("ray.serve.llm.openai_api_models")  # a warm-up hook asks for it, and Ray takes seconds
+    requests.ChatCompletionRequest = SimpleNamespace  # type: ignore[attr-defined]  # a module made here
+    for name in ("ray", "ray.serve", "ray.serve.llm"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, requests.__name__, requests)
+    demo = (ROOT / "examples/demo.yaml", "--app-dir", ROOT / "examples", "--json")
+    planned = [(hook["point"], hook["hook"]) for hook in cli("plan", *demo).json["models"][0]["hooks"]]
+    ran = [(event["point"], event["hook"]) for event in cli("dry-run", *demo, "--nodes", 1).json["traces"]["smollm2"]]
+    assert planned == [(point, hook.partition("(")[0]) for point, hook in ran]
+
+
+def test_a_check_that_finds_nothing(cli: Cli, write_module: Write, write_yaml: Write) -> None:
+    write_module("acme_hooks", HOOKS)
+    write_yaml(CONFIG)
+    for target in ("acme_hooks", "config.yaml"):
+        answer = cli("check", target)
+        assert answer.code == 0, answer.out
+        assert "no problem found in 7 runs" in answer.out
+        assert "warning" not in answer.out
+
+
+def test_a_check_that_finds_something(cli: Cli, write_module: Write, write_yaml: Write) -> None:
+    write_module(
+        "acme_hooks",
+        """
+        SEEN = []
+
+        @hook("on_before_node_download", model_id=["llama-*", "qwen"])
+        def look(ctx):
+            SEEN.append(ctx.node_id)
+
+        @hook("on_after_download")
+        def add_up(ctx):
+            if not SEEN: raise ValueError("nothing seen")
+
+        class Setup:
+            def __init__(self, size): ...
+
+            def on_before_init(self, ctx):
+                raise OSError("no room")
+
+        def phases(phase, config, data): ...
+        """,
+    )
+    answer = cli("check", "acme_hooks", "--json")
+    assert answer.code == 1
+    assert [model["model_id"] for model in answer.json["models"]] == ["llama-*", "qwen"]
+    assert "acme_hooks.SEEN changes during a start" in "".join(answer.json["models"][0]["problems"])
+
+    write_yaml(
+        CONFIG.replace("[acme_hooks]", "[]")
+        + "          callback: acme_hooks:Setup\n          callback_kwargs: {size: 1}\n"
+        + "          callbacks: [acme_hooks:phases]\n"
+    )
+    answer = cli("check", "config.yaml")
+    assert answer.code == 1
+    assert "OSError: no room" in answer.out
+    assert "not checked: callbacks of the config, which only a dry-run takes" in answer.out
+
+
+def test_a_check_of_nothing(cli: Cli, write_yaml: Write) -> None:
+    write_yaml(CONFIG.replace("[acme_hooks]", "[]"))
+    answer = cli("check", "config.yaml")
+    assert answer.code == 0
+    assert "no hooks, so nothing is checked" in answer.out
+
+
+def test_a_check_of_what_cannot_be_loaded(cli: Cli, write_module: Write) -> None:
+    write_module("acme_hooks", "x = 1")
+    answer = cli("check", "acme_hooks")
+    assert answer.code == 1
+    assert "has no hooks" in answer.out
+
+
+def test_a_dry_run_leaves_the_environment_alone(cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACME", "before")
+    monkeypatch.delenv("ACME_NEW", raising=False)
+    text = config.read_text() + "          runtime_env: {env_vars: {ACME: inside, ACME_NEW: inside}}\n"
+    config.write_text(text)
+    assert cli("dry-run", "config.yaml").code == 0
+    assert os.environ["ACME"] == "before"
+    assert "ACME_NEW" not in os.environ

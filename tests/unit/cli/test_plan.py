@@ -1,0 +1,313 @@
+"""``serve-llm-hooks plan``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, strategies as st
+
+from serve_llm_hooks.cli.values import MASKED, shown
+from tests.docs_blocks import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .conftest import Answer
+
+    Cli = Callable[..., Answer]
+    Write = Callable[..., Path]
+
+HOOKS = """
+@hook("on_before_download", model_id="llama-*", order=3)
+def second(ctx): ...
+
+@hook("on_before_download", before="second", timeout_s=60, on_error="warn")
+def first(ctx, *, folder="/scratch", api_key=""): ...
+
+@hook("on_after_node_download")
+async def unpack(ctx): ...
+"""
+
+CONFIG = """\
+applications:
+  - name: llm
+    import_path: serve_llm_hooks.ray:build_openai_app
+    args:
+      llm_configs:
+        - model_id: llama-2
+          hooks: [acme_hooks]
+"""
+
+
+def test_the_demos_hooks_in_their_order(cli: Cli) -> None:
+    answer = cli("plan", ROOT / "examples/demo.yaml", "--app-dir", ROOT / "examples", "--json")
+    assert answer.code == 0, answer.err
+    [model] = answer.json["models"]
+    assert model["model_id"] == "smollm2"
+    assert model["config"].endswith("examples/demo.yaml:8")
+    assert [(hook["point"], hook["hook"], hook["where"]) for hook in model["hooks"]] == [
+        ("on_before_node_download", "demo_hooks:check_disk", "node"),
+        ("on_before_engine_init", "demo_hooks:short_context", "replica"),
+        ("on_after_engine_init", "demo_hooks:warm_up", "replica"),
+        ("on_after_init", "demo_hooks:timings", "replica"),
+    ]
+    assert model["hooks"][0]["parameters"] == {"min_free_gib": 0.5}
+    assert [(hook["hook"], hook["why"]) for hook in model["not_run"]] == [
+        ("demo_hooks:never", "it is for other models: model_id='another-model'")
+    ]
+
+
+def test_a_hook_with_all_that_it_says(cli: Cli, write_module: Write, write_yaml: Write) -> None:
+    write_module("acme_hooks", HOOKS)
+    write_yaml(CONFIG.replace("[acme_hooks]", "[acme_hooks, {hook: 'acme_hooks:first', kwargs: {api_key: hunter2}}]"))
+    answer = cli("plan", "config.yaml")
+    assert answer.code == 0, answer.err
+    assert answer.out.splitlines() == [
+        "model llama-2 (llm, config.yaml:6)",
+        "  on_before_download, once, in the replica",
+        "    1. acme_hooks:first",
+        "       acme_hooks.py:6",
+        "       before second; timeout 60 s; a failure is a warning",
+        f"       api_key = {MASKED!r}",
+        "    2. acme_hooks:second",
+        "       acme_hooks.py:3",
+        "       order 3; no timeout; a failure ends the start",
+        "  on_after_node_download, on every node of the placement group",
+        "    3. acme_hooks:unpack",
+        "       acme_hooks.py:9",
+        "       no timeout; a failure ends the start",
+    ]
+
+
+def test_references_and_models(cli: Cli, write_module: Write) -> None:
+    write_module("acme_hooks", HOOKS)
+    assert [model["model_id"] for model in cli("plan", "acme_hooks", "--json").json["models"]] == ["llama-*"]
+    answer = cli("plan", "acme_hooks", "--model", "qwen", "--model", "llama-3", "--json")
+    qwen, llama = answer.json["models"]
+    assert [hook["hook"] for hook in qwen["hooks"]] == ["acme_hooks:first", "acme_hooks:unpack"]
+    assert len(llama["hooks"]) == 3
+    assert [hook["hook"] for hook in cli("plan", "acme_hooks:unpack", "--json").json["models"][0]["hooks"]] == [
+        "acme_hooks:unpack"
+    ]
+
+
+def test_nothing_is_wider_than_the_terminal(cli: Cli, write_module: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_module(
+        "acme_hooks", HOOKS + "\n@hook('on_failure')\ndef a_name_that_is_longer_than_forty_columns_by_far(ctx): ..."
+    )
+    monkeypatch.setenv("COLUMNS", "40")
+    answer = cli("plan", "acme_hooks")
+    assert max(map(len, answer.out.splitlines())) <= 40
+    assert "a_name_that_is_longer_than_forty_columns_by_far" in "".join(answer.out.split())
+
+
+def test_classes_phase_functions_and_what_replaces_everything(cli: Cli, write_module: Write, write_yaml: Write) -> None:
+    write_module(
+        "acme_hooks",
+        """
+        class Setup:
+            def __init__(self, password="", size=1): ...
+
+            def on_before_init(self, ctx): ...
+
+        def phases(phase, config, data): ...
+
+        class Replace:
+            async def initialize(self, llm_config): ...
+
+        @hook("on_before_download")
+        def choose(ctx): ...
+        """,
+    )
+    write_yaml(
+        CONFIG
+        + "          callback: acme_hooks:Setup\n          callback_kwargs: {password: hunter2, size: 7}\n"
+        + "          callbacks: [acme_hooks:phases]\n"
+    )
+    answer = cli("plan", "config.yaml")
+    assert answer.code == 0, answer.err
+    assert "hunter2" not in answer.out
+    lines = [line.strip() for line in answer.out.splitlines()]
+    assert "1. acme_hooks:Setup.on_before_init" in lines
+    assert "acme_hooks.py:6" in lines
+    assert "size = 7" in lines
+    assert "phase pre_download; no timeout; a failure ends the start" in lines
+
+    write_yaml(CONFIG + "          initialization_class: acme_hooks:Replace\n")
+    [model] = cli("plan", "config.yaml", "--json").json["models"]
+    assert [hook["point"] for hook in model["hooks"]] == ["on_before_init", "on_custom_init"]
+    [choose] = model["not_run"]
+    assert choose["why"] == ("initialization_class=acme_hooks:Replace skips the defaults, and this point with them")
+
+
+def test_a_take_over_that_nothing_leads_to(cli: Cli, write_module: Write) -> None:
+    write_module("acme_hooks", '@hook("on_custom_init")\ndef take_over(ctx): ...')
+    answer = cli("plan", "acme_hooks")
+    assert "no hook would run" in answer.out
+    assert "take_over at on_custom_init: its point is reached only when the defaults are skipped" in answer.out
+
+
+def test_hooks_that_are_turned_off(
+    cli: Cli, write_module: Write, write_yaml: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module("acme_hooks", HOOKS)
+    monkeypatch.setenv("SERVE_LLM_HOOKS_DISABLE", "first")
+    assert "acme_hooks:first at on_before_download: turned off by 'first' in SERVE_LLM_HOOKS_DISABLE" in (
+        cli("plan", "acme_hooks").out
+    )
+    # A config's variables are those of its replicas.
+    write_yaml(CONFIG + "          runtime_env: {env_vars: {SERVE_LLM_HOOKS_DISABLE: unpack}}\n")
+    [model] = cli("plan", "config.yaml", "--json").json["models"]
+    assert [hook["hook"] for hook in model["not_run"]] == ["acme_hooks:unpack"]
+    assert os.environ["SERVE_LLM_HOOKS_DISABLE"] == "first"
+
+
+def test_hooks_that_are_not_allowed(cli: Cli, write_module: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_module("acme_hooks", "raise SystemExit('imported')")
+    monkeypatch.setenv("SERVE_LLM_HOOKS_ALLOW", "other.*")
+    answer = cli("plan", "acme_hooks")
+    assert answer.code == 1
+    assert (
+        "would not start: 'acme_hooks' in hooks=[...] may not run in this process: SERVE_LLM_HOOKS_ALLOW=" in answer.out
+    )
+
+
+def test_a_file_cannot_allow_what_the_shell_does_not(
+    cli: Cli, write_module: Write, write_yaml: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module("acme_hooks", "raise SystemExit('imported')")
+    write_yaml(CONFIG + "          runtime_env: {env_vars: {SERVE_LLM_HOOKS_ALLOW: 'acme_*'}}\n")
+    monkeypatch.setenv("SERVE_LLM_HOOKS_ALLOW", "other.*")
+    answer = cli("plan", "config.yaml")
+    assert answer.code == 1
+    assert "may not run in this process" in answer.out
+    assert os.environ["SERVE_LLM_HOOKS_ALLOW"] == "other.*"
+
+
+def test_a_function_without_a_point(cli: Cli, write_module: Write) -> None:
+    write_module("acme_hooks", "def look(ctx): ...")
+    answer = cli("plan", "acme_hooks:look")
+    assert answer.code == 1
+    assert "hook 'acme_hooks:look' is not decorated: put @hook" in answer.out
+
+
+def test_hooks_that_no_name_holds(cli: Cli, write_module: Write) -> None:
+    write_module(
+        "acme_hooks",
+        HOOKS
+        + """
+def make():
+    @hook("on_failure")
+    def inside(ctx): ...
+make()
+""",
+    )
+    assert "warning: hook acme_hooks:make.<locals>.inside at on_failure" in cli("plan", "acme_hooks").out
+
+
+def test_a_module_that_does_not_import_shows_its_own_frames(cli: Cli, write_module: Write) -> None:
+    write_module("acme_hooks", "from acme_lib import size")
+    write_module("acme_lib", "def count():\n    return 1 / 0\n\nsize = count()")
+    answer = cli("plan", "acme_hooks", "--model", "m")
+    assert answer.code == 1
+    assert "fails while it is imported: ZeroDivisionError: division by zero" in answer.out
+    frames = [line.strip() for line in answer.out.splitlines() if line.strip().startswith("File")]
+    assert [frame.partition('", ')[2] for frame in frames] == [
+        "line 2, in <module>",
+        "line 5, in <module>",
+        "line 3, in count",
+    ]
+    assert "importlib" not in answer.out
+    assert "serve_llm_hooks/" not in answer.out
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("x = 1", "has no hooks: nothing in its namespace is decorated"),
+        ("def f(:", "SyntaxError"),
+        ("import acme_missing", "ModuleNotFoundError: No module named 'acme_missing'"),
+        ('@hook("on_befor_download")\ndef f(ctx): ...', "did you mean 'on_before_download'?"),
+        ('@hook("on_failure", after="g")\ndef f(ctx): ...\n@hook("on_failure", after="f")\ndef g(ctx): ...', "circle"),
+    ],
+)
+def test_hooks_that_cannot_be_loaded(cli: Cli, write_module: Write, source: str, why: str) -> None:
+    write_module("acme_hooks", source)
+    answer = cli("plan", "acme_hooks")
+    assert answer.code == 1
+    assert why in answer.out
+    assert "Traceback" not in answer.out + answer.err
+
+
+def test_what_a_module_prints_is_not_in_the_answer(cli: Cli, write_module: Write) -> None:
+    write_module("acme_hooks", f"print('loading')\n{HOOKS}")
+    answer = cli("plan", "acme_hooks", "--json")
+    assert answer.json["version"] == 1
+    assert "loading" in answer.err
+
+
+def test_what_a_terminal_would_obey_is_written_out(cli: Cli, write_module: Write) -> None:
+    write_module("acme_hooks", "raise ValueError('\\x1b[2J')")
+    answer = cli("plan", "acme_hooks")
+    assert "\\x1b[2J" in answer.out
+    assert "\x1b" not in answer.out
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hf_token", "abc"),
+        ("AWS_SECRET_ACCESS_KEY", "abc"),
+        ("password", "abc"),
+        ("auth", {"user": "a"}),
+        ("value", "hf_abcdefghijklmnop"),
+        ("url", "postgres://user:pw@host/db"),
+        ("url", "https://host/file?sig=abc"),
+        ("header", "Bearer abc"),
+        ("value", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822c"),
+        ("pem", "-----BEGIN PRIVATE KEY-----"),
+        ("pin", 1234),
+    ],
+)
+def test_what_looks_like_a_secret(name: str, value: object) -> None:
+    assert shown(name, value) == MASKED
+    assert shown("inside", {name: [value]}) in ({name: MASKED}, {name: [MASKED]})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_tokens", 128),
+        ("max_num_batched_tokens", 8192),
+        ("tokenizer", "/models/llama"),
+        ("folder", "/mnt/models/meta-llama/Llama-3.1-8B-Instruct"),
+        ("bucket", "s3://my-company-models-eu-central-1/llama-3-8b"),
+        ("author", "me"),
+        ("use_auth", True),
+        ("ratio", 0.5),
+    ],
+)
+def test_what_does_not(name: str, value: object) -> None:
+    assert shown(name, value) == value
+
+
+SHAPES = st.recursive(
+    st.text(min_size=1) | st.integers(),
+    lambda each: st.lists(each, max_size=2) | st.dictionaries(st.text(max_size=3), each, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(SHAPES)
+def test_a_value_of_any_shape_under_a_secret_name(value: object) -> None:
+    assert shown("client_secret", value) == MASKED
+
+
+def test_a_value_that_holds_itself_and_one_that_is_foreign() -> None:
+    circle: list[object] = []
+    circle.append(circle)
+    assert "<list>" in str(shown("x", circle))
+    assert shown("x", object()) == "<object>"

@@ -1,0 +1,194 @@
+"""The YAML that ``serve run`` takes: what is read of it, and what is refused with its line."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serve_llm_hooks.cli.refused import Refused
+from serve_llm_hooks.cli.serve_config import OUR_FIELDS, RAYS_FIELDS, read_models
+from serve_llm_hooks_testing import FakeLLMConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .conftest import Answer
+
+    Cli = Callable[..., Answer]
+    Write = Callable[..., Path]
+
+GOOD = """\
+applications:
+- name: llm
+  import_path: serve_llm_hooks.ray:build_openai_app
+  args:
+    llm_configs:
+    - model_loading_config: {model_id: m, model_source: s3://b/m}
+      hooks: []
+"""
+
+
+def test_all_builders_and_files_of_their_own(cli: Cli, write_yaml: Write) -> None:
+    write_yaml("model_id: own\nhooks: []\n", name="model.yaml")
+    file = write_yaml(
+        """\
+        applications:
+        - {name: one, route_prefix: /1, import_path: serve_llm_hooks.ray.build_openai_app,
+           args: {llm_configs: [model.yaml, {model_id: a}]}}
+        - {name: two, route_prefix: /2, import_path: "serve_llm_hooks.ray:build_dp_openai_app",
+           args: {llm_config: {model_id: b}}}
+        - {name: three, route_prefix: /3, import_path: "serve_llm_hooks.ray:build_pd_openai_app",
+           args: {prefill_config: {model_id: c}, decode_config: {model_id: c}}}
+        - {name: other, route_prefix: /4, import_path: "my_company:app"}
+        """
+    )
+    models = [(model.application, model.model_id, model.where.rpartition("/")[2]) for model in read_models(str(file))]
+    assert models == [
+        ("one", "own", "model.yaml:1"),
+        ("one", "a", "config.yaml:3"),
+        ("two", "b", "config.yaml:5"),
+        ("three", "c", "config.yaml:7"),
+        ("three", "c", "config.yaml:7"),
+    ]
+    assert cli("plan", file, "--model", "b", "--json").json["models"][0]["application"] == "two"
+    wrong = cli("plan", file, "--model", "d")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "has no model 'd'; it has: own, a, b, c" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "line", "why"),
+    [
+        ("applications:", "applications: {", 2, "this is no YAML"),
+        ("applications:", "apps:", 1, "takes a mapping with a list of `applications`"),
+        ("  args:", "  host: 0.0.0.0\n  args:", 4, "host stands at the top of the file"),
+        ("  name: llm", "  name: ''", 2, "the name of an application is a text"),
+        ("serve_llm_hooks.ray:build_openai_app", "build_openai_app", 3, "import_path is 'module:name'"),
+        ("serve_llm_hooks.ray:build_openai_app", "a:b:c", 3, "import_path is 'module:name'"),
+        ("import_path:", "importpath:", 2, "an application has an import_path"),
+        ("    llm_configs:", "    llm_config:", 4, "needs llm_configs in args"),
+        ("    llm_configs:\n    -", "    llm_configs:\n     ", 5, "llm_configs is a list"),
+        ("hooks: []", "hook: []", 7, "a config has no field 'hook' (did you mean 'hooks'?)"),
+        ("model_id: m,", "model_di: m,", 6, "model_loading_config has no field 'model_di' (did you mean 'model_id'?)"),
+        ("model_id: m,", "", 6, "a model has a model_id"),
+        ("hooks: []", "model_id: n", 7, "model_id is one text, and the same here and in model_loading_config"),
+        ("serve_llm_hooks.ray:", "ray.serve.llm:", 7, "Ray's own config has no field 'hooks'"),
+    ],
+)
+def test_what_ray_would_refuse(cli: Cli, write_yaml: Write, good: str, bad: str, line: int, why: str) -> None:
+    text = GOOD.replace("- name", "-\n  name") if good == "  name: llm" else GOOD
+    assert good in text
+    write_yaml(text.replace(good, bad))
+    answer = cli("plan", "config.yaml")
+    assert answer.code == 2
+    assert answer.out == ""
+    where, _, told = answer.err.removeprefix("serve-llm-hooks: ").partition(": ")
+    assert told.startswith(why) or why in told
+    assert where == f"config.yaml:{line + (good == '  name: llm')}"
+
+
+def test_two_applications_that_clash(write_yaml: Write) -> None:
+    second = GOOD.replace("applications:\n", "").replace("name: llm", "name: NAME\n  route_prefix: ROUTE")
+    for name, route, why in (
+        ("llm", "/2", "name 'llm' is that of two"),
+        ("two", "/", "route_prefix '/' is that of two"),
+    ):
+        with pytest.raises(Refused, match=why):
+            read_models(str(write_yaml(GOOD + second.replace("NAME", name).replace("ROUTE", route))))
+    assert len(read_models(str(write_yaml(GOOD + second.replace("NAME", "two").replace("ROUTE", "/2"))))) == 2
+
+
+def test_files_that_cannot_be_read(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "empty.yaml").touch()
+    (tmp_path / "secret.yaml").write_text("a: [\ntoken: hf_hunter2\n")
+    for name, why in (
+        ("none.yaml", "No such file"),
+        ("folder.yaml", "Is a directory"),
+        ("bytes.yaml", "no YAML"),
+        ("empty.yaml", "takes a mapping"),
+        ("secret.yaml", "no YAML"),
+    ):
+        answer = cli("plan", name)
+        assert answer.code == 2
+        assert why in answer.err
+        assert "hunter2" not in answer.err
+
+
+def test_code_of_ones_own_is_asked_for_by_its_hooks(cli: Cli, write_yaml: Write) -> None:
+    write_yaml("applications: [{import_path: 'my_company.app:app'}]")
+    answer = cli("plan", "config.yaml")
+    assert answer.code == 2
+    assert "application 'default' (my_company.app:app)" in answer.err
+    assert "plan my_company.llm_hooks --model ID" in answer.err
+
+
+def test_a_file_and_references_together(cli: Cli, write_yaml: Write) -> None:
+    write_yaml(GOOD)
+    assert "and not both" in cli("plan", "config.yaml", "acme_hooks").err
+
+
+@pytest.mark.parametrize("builder", ["ray.serve.llm", "serve_llm_hooks.ray"])
+def test_the_callback_for_configs_of_rays_own(cli: Cli, write_module: Write, write_yaml: Write, builder: str) -> None:
+    write_module("acme_hooks", '@hook("on_before_init")\ndef a(ctx): ...\n@hook("on_after_init")\ndef b(ctx): ...')
+    hooks = "callback_config: {callback_class: serve_llm_hooks.ray.HooksCallback, callback_kwargs: {hooks: [%s]}}"
+    text = GOOD.replace("serve_llm_hooks.ray", builder)
+    write_yaml(text.replace("hooks: []", hooks % "acme_hooks"))
+    answer = cli("plan", "config.yaml")
+    assert answer.code == (1 if builder == "ray.serve.llm" else 0)
+    refused = "Ray's own builder reaches no point after the engine's start: acme_hooks:b at on_after_init"
+    assert (refused in answer.out) == (builder == "ray.serve.llm")
+
+    write_yaml(text.replace("hooks: []", (hooks % "").replace("hooks: []", "")))
+    assert "HooksCallback is given no hooks" in cli("plan", "config.yaml").out
+
+
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        ("engine_kwargs: 3", "engine_kwargs= is a mapping"),
+        ("hooks: acme_hooks", "hooks= is a list"),
+        ("callback: nothing", "no path of a callback"),
+        ("callback_config: 3", "callback_config is a mapping"),
+        ("runtime_env: {env_vars: {A: 1}}", "is a string"),
+    ],
+)
+def test_a_config_with_a_wrong_value_would_not_start(cli: Cli, write_yaml: Write, field: str, why: str) -> None:
+    write_yaml(GOOD.replace("hooks: []", field))
+    answer = cli("plan", "config.yaml")
+    assert answer.code == 1
+    assert why in answer.out
+
+
+def test_a_policy_of_the_config(cli: Cli, write_module: Write, write_yaml: Write) -> None:
+    write_module("acme_hooks", '@hook("on_before_init")\ndef a(ctx): ...')
+    config = "hooks: [acme_hooks]\n      callback_config: {raise_error_on_callback: false}"
+    write_yaml(GOOD.replace("hooks: []", config))
+    assert "a failure is a warning" in cli("plan", "config.yaml").out
+
+
+def test_the_variables_that_reach_a_replica(write_yaml: Write) -> None:
+    def environ(*places: str) -> Any:
+        text = GOOD
+        if "application" in places:
+            text = text.replace("  args:", "  runtime_env: {env_vars: {A: application}}\n  args:")
+        if "options" in places:
+            options = "{ray_actor_options: {runtime_env: {env_vars: {A: options}}}}"
+            text += f"      deployment_config: {options}\n"
+        if "config" in places:
+            text += "      runtime_env: {env_vars: {A: config}}\n"
+        return read_models(str(write_yaml(text)))[0].environ
+
+    assert environ() == {}
+    assert environ("application") == {"A": "application"}
+    assert environ("application", "options") == {"A": "options"}
+    assert environ("application", "options", "config") == {"A": "config"}
+
+
+def test_our_fields_are_those_of_the_config() -> None:
+    fake = set(inspect.signature(FakeLLMConfig).parameters) - {"model_source", "on_error"}
+    assert set(OUR_FIELDS) == fake - set(RAYS_FIELDS)

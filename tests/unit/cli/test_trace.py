@@ -1,0 +1,226 @@
+"""``serve-llm-hooks trace``, of files; of a running application: tests/integration."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+import serve_llm_hooks
+from serve_llm_hooks import HookEvent, Trace, dump_traces
+from serve_llm_hooks.cli.compared import compared
+from tests.unit.core.test_saved_trace import EVENTS, trace_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from serve_llm_hooks import HookName
+    from serve_llm_hooks._core.trace import HookOutcome
+
+    from .conftest import Answer
+
+    Cli = Callable[..., Answer]
+    Save = Callable[..., Path]
+
+
+def _is_of_ray(name: str) -> bool:
+    return name.partition(".")[0] == "ray" or name.startswith("serve_llm_hooks.ray")
+
+
+@pytest.fixture
+def no_ray_yet() -> Iterator[None]:
+    """Ray, and what adapts it here, as if not imported; whatever a test puts in their places goes again."""
+    found = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_of_ray(name)}
+    yield
+    for name in [name for name in sys.modules if _is_of_ray(name)]:
+        del sys.modules[name]
+    vars(serve_llm_hooks).pop("ray", None)
+    sys.modules.update(found)
+    if "serve_llm_hooks.ray" in found:
+        vars(serve_llm_hooks)["ray"] = found["serve_llm_hooks.ray"]
+
+
+def event(
+    point: HookName, hook: str, node: str, start_s: float, took_s: float, outcome: HookOutcome = "ok", detail: str = ""
+) -> HookEvent:
+    return HookEvent(point, f"acme:{hook}", node, 7, 1e9 + start_s, 1e9 + start_s + took_s, outcome, detail)
+
+
+GOOD = trace_of(
+    event("on_before_node_download", "look", "a1b2c3d4e5f6", 0, 2),
+    event("on_before_node_download", "look", "b1b2c3d4e5f6", 1, 4),
+    event("on_after_init", "tell", "a1b2c3d4e5f6", 9, 1),
+)
+SLOW = trace_of(
+    event("on_before_node_download", "look(size=…)", "a1b2c3d4e5f6", 0, 12.5),
+    event("on_before_engine_init", "tune", "a1b2c3d4e5f6", 15, 0, outcome="skipped", detail="vetoed"),
+    event("on_after_init", "tell", "a1b2c3d4e5f6", 20, 0.5, outcome="warned", detail="OSError: full"),
+)
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """Save traces."""
+
+    def save(name: str, **traces: Trace) -> Path:
+        file = tmp_path / name
+        file.write_text(dump_traces(traces))
+        return file
+
+    return save
+
+
+def test_a_timeline(cli: Cli, save: Save) -> None:
+    save("good.json", llama=GOOD)
+    lines = cli("trace", "good.json").out.splitlines()
+    assert lines[0] == "llama, 3 hook calls"
+    assert [line.split()[:5] for line in lines[1:]] == [
+        ["0.000", "s", "2.000", "s", "a1b2c3d4"],
+        ["1.000", "s", "4.000", "s", "b1b2c3d4"],
+        ["9.000", "s", "1.000", "s", "replica"],
+    ]
+    bars = [line.split()[5] for line in lines[1:]]
+    for bar, begins, lasts in zip(bars, (0, 0.1, 0.9), (0.2, 0.4, 0.1), strict=True):
+        assert abs(bar.index("█") - len(bar) * begins) < 1
+        assert abs(bar.count("█") - len(bar) * lasts) <= 1
+
+
+def test_how_a_hook_ended(cli: Cli, save: Save) -> None:
+    save("slow.json", llama=SLOW)
+    lines = [line.strip() for line in cli("trace", "slow.json").out.splitlines()]
+    assert "skipped: vetoed" in lines
+    assert "warned: OSError: full" in lines
+
+
+def test_json_is_what_was_saved(cli: Cli, save: Save) -> None:
+    file = save("good.json", llama=GOOD, other=SLOW)
+    assert cli("trace", file, "--json").out.strip() == file.read_text()
+
+
+def test_two_starts_side_by_side(cli: Cli, save: Save) -> None:
+    save("good.json", llama=GOOD)
+    save("slow.json", llama=SLOW)
+    answer = cli("trace", "--diff", "good.json", "slow.json")
+    assert answer.code == 0
+    assert [" ".join(line.split()) for line in answer.out.splitlines()] == [
+        "A is good.json, B is slow.json",
+        "llama",
+        "A at took B at took B - A hook",
+        "0.000 s 4.000 s 0.000 s 12.50 s +8.500 s look (on_before_node_download)",
+        "A, the longest of 2 calls",
+        "not there 15.00 s 0.000 s tune (on_before_engine_init)",
+        "B, skipped",
+        "9.000 s 1.000 s 20.00 s 0.500 s -0.500 s tell (on_after_init)",
+        "B, warned",
+    ]
+    rows = cli("trace", "--diff", "good.json", "slow.json", "--json").json["starts"][0]["rows"]
+    assert [(row["hook"], row["difference_s"]) for row in rows] == [
+        ("acme:look", 8.5),
+        ("acme:tune", None),
+        ("acme:tell", -0.5),
+    ]
+    assert rows[1]["a"] is None
+    assert rows[0]["a"] == {"calls": 2, "start_s": 0.0, "took_s": 4.0, "outcomes": ["ok"]}
+
+
+def test_several_starts_side_by_side_by_their_names(cli: Cli, save: Save) -> None:
+    save("a.json", llama=GOOD, qwen=GOOD, only=GOOD)
+    save("b.json", llama=SLOW, qwen=SLOW)
+    out = cli("trace", "--diff", "a.json", "b.json").out
+    assert out.count("A at") == 2
+    assert "only in a.json: only" in out
+    save("c.json", other=GOOD)
+    answer = cli("trace", "--diff", "a.json", "c.json")
+    assert answer.code == 2
+    assert "no name is in both: a.json has llama, qwen, only; c.json has other" in answer.err
+    save("d.json", llama=SLOW)
+    assert cli("trace", "--diff", "c.json", "d.json").out.splitlines()[1] == "other and llama"
+
+
+@pytest.mark.parametrize("width", [20, 40, 71, 72, 120])
+@pytest.mark.parametrize("options", [["slow.json"], ["--diff", "good.json", "slow.json"]])
+def test_it_is_as_wide_as_the_terminal(
+    cli: Cli, save: Save, monkeypatch: pytest.MonkeyPatch, width: int, options: list[str]
+) -> None:
+    save("good.json", llama=GOOD)
+    save("slow.json", llama=SLOW)
+    monkeypatch.setenv("COLUMNS", str(width))
+    answer = cli("trace", *options)
+    assert answer.code == 0
+    assert max(map(len, answer.out.splitlines())) <= width
+
+
+@given(trace=st.lists(EVENTS), other=st.lists(EVENTS))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+def test_any_trace_can_be_shown(cli: Cli, save: Save, trace: list[HookEvent], other: list[HookEvent]) -> None:
+    save("a.json", m=trace_of(*trace))
+    save("b.json", m=trace_of(*other))
+    for options in (["a.json"], ["--diff", "a.json", "b.json"]):
+        answer = cli("trace", *options)
+        assert answer.code == 0
+        assert "\x1b" not in answer.out
+
+
+@given(trace=st.lists(EVENTS))
+def test_a_start_beside_itself_has_no_difference(trace: list[HookEvent]) -> None:
+    assert all(row.difference_s == 0 for row in compared(trace, trace))
+
+
+def test_files_that_cannot_be_read(cli: Cli, save: Save, tmp_path: Path) -> None:
+    good = save("good.json", llama=GOOD)
+    (tmp_path / "cut.json").write_text(good.read_text()[:300])
+    (tmp_path / "later.json").write_text(good.read_text().replace('"version": 1', '"version": 9'))
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "none.json").write_text(dump_traces({}))
+    (tmp_path / "folder.json").mkdir()
+    for name, why in (
+        ("cut.json", "cut.json: it was cut off: its end is missing"),
+        ("later.json", "later.json: it is of version 9, and this serve-llm-hooks reads up to 1"),
+        ("bytes.json", "bytes.json: it is no text"),
+        ("none.json", "none.json: there is no trace in it"),
+        ("folder.json", "Is a directory"),
+        ("missing.json", "No such file"),
+    ):
+        answer = cli("trace", name)
+        assert (answer.code, answer.out) == (2, "")
+        assert why in answer.err
+
+
+def test_one_file_or_two(cli: Cli, save: Save) -> None:
+    save("good.json", llama=GOOD)
+    assert "give one file or application" in cli("trace", "good.json", "good.json").err
+    assert "give two files or applications after --diff" in cli("trace", "--diff", "good.json").err
+
+
+def test_a_folder_of_the_name_of_an_application(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "llm").mkdir()
+    fake = types.ModuleType("serve_llm_hooks.ray")
+    fake.hook_trace = {"llm": {"LLMServer:llama": GOOD}}.__getitem__  # type: ignore[attr-defined]  # made here
+    monkeypatch.setitem(sys.modules, "serve_llm_hooks.ray", fake)
+    assert "LLMServer:llama, 3 hook calls" in cli("trace", "llm").out
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+def test_an_application_where_no_cluster_can_be_reached(cli: Cli) -> None:
+    def init(**_: object) -> None:
+        raise ConnectionError("Could not find any running Ray instance")
+
+    sys.modules["ray"] = ray = types.ModuleType("ray")
+    vars(ray).update(init=init, is_initialized=lambda: False, serve=types.ModuleType("ray.serve"))
+    answer = cli("trace", "llm")
+    assert (answer.code, answer.out) == (2, "")
+    assert "no Ray cluster can be reached (ConnectionError: Could not find any running Ray instance)" in answer.err
+    assert "set RAY_ADDRESS" in answer.err
+
+
+@pytest.mark.usefixtures("no_ray_yet")
+def test_an_application_where_there_is_no_ray(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    answer = cli("trace", "llm")
+    assert answer.code == 2
+    assert "there is no file 'llm', and to ask an application of that name, Ray is needed" in answer.err
+    assert "Traceback" not in answer.err

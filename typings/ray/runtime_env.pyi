@@ -1,0 +1,4 @@
+from typing import Any
+
+class RuntimeEnv(dict[str, Any]):
+    def __init__(self, **fields: Any) -> None: ...
