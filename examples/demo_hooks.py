@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 
-from serve_llm_hooks import CallbackCtx, NodeCtx, Skip, hook, skip
+from serve_llm_hooks import CallbackCtx, NodeCtx, Skip, ask, hook, skip
 
 logger = logging.getLogger("serve_llm_hooks.demo")
 
@@ -29,11 +29,7 @@ def short_context(ctx: CallbackCtx) -> None:
 @hook("on_after_engine_init", timeout_s=120, on_error="warn")
 async def warm_up(ctx: CallbackCtx) -> None:
     """In the replica: the first request pays for what is still lazy; better ours than a user's."""
-    from ray.serve.llm.openai_api_models import ChatCompletionRequest
-
-    request = ChatCompletionRequest(model=ctx.model_id, messages=[{"role": "user", "content": "Hello!"}], max_tokens=1)
-    async for _ in ctx.engine.chat(request):
-        pass
+    await ask(ctx, "Hello!", max_tokens=1)
 
 
 @hook("on_after_init")

@@ -24,13 +24,22 @@ FILE = Path(__file__).resolve().parent.parent / "testing" / "serve_llm_hooks_tes
 
 def names() -> dict[str, Any]:
     """Return the names as Ray sees them, and whose they are."""
+    from ray.llm._internal.serve.engines.vllm.vllm_engine import _get_vllm_config_type
+
     from serve_llm_hooks.ray.internals import AsyncEngineArgs, FrontendArgs
 
+    configs = {field.name: _get_vllm_config_type(field.type) for field in fields(AsyncEngineArgs)}
     return {
         "ray": version("ray"),
         "vllm": _vllm(),
         "engine": sorted(field.name for field in fields(AsyncEngineArgs)),
         "frontend": sorted(field.name for field in fields(FrontendArgs)),
+        # What is given as a dict becomes one of vLLM's config classes, which take no other names.
+        "configs": {
+            name: [config.__name__, sorted(field.name for field in fields(config) if field.init)]
+            for name, config in sorted(configs.items())
+            if config is not None
+        },
     }
 
 

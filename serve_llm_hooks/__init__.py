@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._core.download_mode import DownloadMode as DownloadMode
     from ._core.errors import (
         DownloadError as DownloadError,
+        EngineAnswerError as EngineAnswerError,
         EngineArgumentError as EngineArgumentError,
         HookError as HookError,
         HookImportError as HookImportError,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from ._core.saved_trace import dump_traces as dump_traces, load_traces as load_traces
     from ._core.trace import HookEvent as HookEvent, Trace as Trace
     from ._core.veto import Skip as Skip, skip as skip
+    from ._replica.ask import ask as ask
     from ._replica.cluster import Cluster as Cluster
     from ._sources.callback_runner import CallbackRunner as CallbackRunner
     from ._sources.class_style import RayServeLLMCallback as RayServeLLMCallback

@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 IN_CI = os.environ.get("CI") == "true"
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 # A folder of modules that are installed on the first and the third node, and not on the second.
 PARTLY_INSTALLED = Path(__file__).parent / "contract" / "partly"

@@ -12,6 +12,7 @@ makes the config.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
@@ -81,6 +82,7 @@ class StubEngine:
                 "placement_group": there.placement_group.id.hex(),
                 "bundles": os.environ.get("VLLM_RAY_BUNDLE_INDICES"),
                 "run_init_node": there.run_init_node,
+                "collector": [gc.get_threshold(), gc.get_freeze_count() > 0],
             }
             with Path(says).open("a") as file:
                 file.write(json.dumps(started) + "\n")

@@ -54,6 +54,17 @@ class EngineArgumentError(ServeLLMHooksError):
     """An argument that the engine cannot be given, or that a hook wrote where the engine does not look for it."""
 
 
+class EngineAnswerError(ServeLLMHooksError):
+    """The engine answered with an error; ``code`` is its HTTP status, as 400 for a prompt that is too long."""
+
+    def __init__(self, message: str, *, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code: int | None = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild_answer_error, (str(self), self.code))
+
+
 class PlacementGroupError(ServeLLMHooksError):
     """A placement group that the cluster cannot hold. The message says what was asked for and what there is."""
 
@@ -180,6 +191,10 @@ class NodeInitializationError(ExceptionGroup[Exception], ServeLLMHooksError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (NodeInitializationError, (self.message, list(self.exceptions), self.node_ids))
+
+
+def _rebuild_answer_error(message: str, code: int | None) -> EngineAnswerError:
+    return EngineAnswerError(message, code=code)
 
 
 def _rebuild_hook_error(cls: type[HookError], message: str, fields: dict[str, Any]) -> HookError:

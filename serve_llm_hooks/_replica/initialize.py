@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import close, set_read_only
-from .._core.errors import HookLoadError, PlacementGroupError, ServeLLMHooksError, is_a, reraise_if_not_a_failure
+from .._core.errors import HookLoadError, ServeLLMHooksError, is_a, reraise_if_not_a_failure
 from .._core.messages import exit_of, is_small, one_line, readable
 from .._core.registry import HookRegistry, registry
 from .._core.results import InitializeNodeOutput
@@ -17,7 +17,7 @@ from .._observe.announce import announce
 from .._observe.progress import Progress
 from .._sources.select import hooks_of_config, select
 from .nodes import Nodes
-from .placement import Placement, is_same_group
+from .placement import Placement, is_same_group, replaced_too_late
 from .start import Start
 
 if TYPE_CHECKING:
@@ -132,10 +132,7 @@ class Initialization:
         """
         start, ctx = self.start, self.ctx
         if not is_same_group(ctx.placement_group, group):
-            raise PlacementGroupError(
-                f"model {start.model_id!r}: ctx.placement_group was replaced at on_before_engine_init, too late for "
-                "its nodes to be initialized; replace it at on_after_placement_group or before"
-            )
+            raise replaced_too_late(start.model_id)
         self.nodes.warn_of_files()
         path_by_hook = ctx.model_path is not None and ctx.model_path != self.nodes.downloaded_path
         start.cluster.configure_engine(start.llm_config, ctx, path_by_hook=path_by_hook)

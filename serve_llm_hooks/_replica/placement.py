@@ -78,3 +78,11 @@ class Placement:
 def is_same_group(one: Any, other: Any) -> bool:
     """Return True for handles of one group: Ray returns another handle each time."""
     return one is other or (hasattr(one, "id") and one == other)
+
+
+def replaced_too_late(model_id: str) -> PlacementGroupError:
+    """Return the error for a group that a hook replaced when its nodes could not be initialized any more."""
+    return PlacementGroupError(
+        f"model {model_id!r}: ctx.placement_group was replaced at on_before_engine_init, too late for "
+        "its nodes to be initialized; replace it at on_after_placement_group or before"
+    )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from .cluster import RayCluster as RayCluster
     from .config import LLMConfig as LLMConfig
+    from .engine_check import check_engine_args as check_engine_args
     from .hooked import hooked_server as hooked_server
     from .hooks_callback import HooksCallback as HooksCallback
     from .running import hook_trace as hook_trace

@@ -11,7 +11,7 @@ from .._core.errors import HookLoadError
 from .._core.messages import describe
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
-from . import internals, prewarm, telemetry
+from . import internals, prewarm, quick_imports, telemetry
 from .cluster import RayCluster
 from .hand_over import hand_over
 from .log import log_if_root_is_silenced, show_log
@@ -86,6 +86,7 @@ def _hooked(base: type[Any]) -> Any:
                 await super().start()
                 return
             config = self._llm_config
+            quick_imports.end()
             telemetry.ask_for_actor()
             async with _initialize(config, RayCluster()) as run:
                 self._hook_trace = run.trace

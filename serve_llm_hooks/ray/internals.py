@@ -33,6 +33,9 @@ if TYPE_CHECKING:
         ENV_VARS_TO_PROPAGATE as ENV_VARS_TO_PROPAGATE,
     )
     from ray.llm._internal.serve.core.server.llm_server import LLMServer as LLMServer
+    from ray.llm._internal.serve.engines.vllm.vllm_engine import (
+        _normalize_vllm_engine_kwargs as _normalize_vllm_engine_kwargs,
+    )
     from ray.llm._internal.serve.engines.vllm.vllm_models import (
         AsyncEngineArgs as AsyncEngineArgs,
         FrontendArgs as FrontendArgs,

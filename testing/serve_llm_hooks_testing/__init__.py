@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from .faults import (
         Fault as Fault,
         different_path as different_path,
+        engine_answers_error as engine_answers_error,
         engine_fails as engine_fails,
         failing_download as failing_download,
+        hook_fails as hook_fails,
         lost_node as lost_node,
         missing_module as missing_module,
         replica_dies as replica_dies,

@@ -163,7 +163,7 @@ class _Named:
         self.name = name
         self._run = run
         known = [*run.hooks, *run.known_hooks()]
-        self._path = "" if name in HOOK_POINTS else _resolve(name, known)
+        self._path = "" if name in HOOK_POINTS else resolve_hook(name, known)
         self._points: list[str] = [hook.point for hook in known if hook.path == self._path] or [name]
         self._is_for_model = not self._path or any(hook.path == self._path for hook in run.hooks)
 
@@ -200,7 +200,7 @@ class _Named:
         return "" if self._is_for_model else f" (it is not for model {run.model_id!r})"
 
 
-def _resolve(name: str, hooks: Sequence[Hook]) -> str:
+def resolve_hook(name: str, hooks: Sequence[Hook]) -> str:
     """Return the path of the hook that a name stands for.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HOOK_POINTS, CallbackCtx, DownloadMode, Hook, NodeCtx, NodeResult
@@ -14,9 +15,11 @@ from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.points import hook_point
 
 from ._monitor.session import monitored_loop
+from ._simulation.lone_hook import as_in_a_run, forget_path, settings_of
 from ._simulation.simulated_cluster import made_up_node
 from ._virtual_time.loop import is_loop_running
 from .config import FakeLLMConfig
+from .engine import EngineForHooks, FakeEngine
 from .errors import HarnessError, warn_and_raise
 
 if TYPE_CHECKING:
@@ -36,11 +39,14 @@ def callback_ctx(
 ) -> CallbackCtx:
     """Make the context of a hook in the replica, with any field set, read-only ones included.
 
+    What is not set is as in a run: ``runtime_env`` and ``placement_group`` of the config, and behind the download, the
+    ``model_path`` that it gives.
+
     Args:
         model_id: the model.
         llm_config: the config. Default: a :class:`FakeLLMConfig` for the model.
         nodes: ``ctx.nodes``, as after the downloads.
-        engine: ``ctx.engine``, as from ``on_after_engine_init`` on.
+        engine: ``ctx.engine``, as from ``on_after_engine_init`` on: a :class:`FakeEngine`.
         error: ``ctx.error``, as in ``on_failure``.
         fields: all other fields of ``CallbackCtx``.
 
@@ -50,8 +56,11 @@ def callback_ctx(
         ('llama-2-7b', 's3://b')
     """
     config = FakeLLMConfig(model_id, hooks=[]) if llm_config is None else llm_config
-    ctx = CallbackCtx(llm_config=config, **fields)
-    set_read_only(ctx, nodes=dict(nodes or {}), engine=engine, error=error)
+    ctx = CallbackCtx(llm_config=config, **{**settings_of(config, nodes or {}), **fields})
+    seen = EngineForHooks(engine) if isinstance(engine, FakeEngine) else engine
+    set_read_only(ctx, nodes=MappingProxyType(dict(nodes or {})), engine=seen, error=error)
+    if "model_path" not in fields:
+        forget_path(ctx)
     return ctx
 
 
@@ -62,7 +71,7 @@ def node_ctx(
     is_local: bool = True,
     download_model: DownloadMode | str = DownloadMode.MODEL_AND_TOKENIZER,
     custom_data: dict[str, Any] | None = None,
-    model_path: str | None = None,
+    model_path: str | EllipsisType | None = ...,
     llm_config: Any = None,
 ) -> NodeCtx:
     """Make the context of a hook on a node.
@@ -73,28 +82,34 @@ def node_ctx(
         is_local: whether it is the replica's own.
         download_model: what is downloaded there.
         custom_data: ``ctx.custom_data``, as it arrives on the node.
-        model_path: ``ctx.model_path``, as after the download.
+        model_path: ``ctx.model_path``. Default: behind the download, the path that it gives.
         llm_config: what ``ctx.load_llm_config()`` returns. Default: a :class:`FakeLLMConfig` for the model.
 
     Example:
         >>> node_ctx("llama-2-7b", node_id="node-1", is_local=False).is_local
         False
     """
-    return NodeCtx(
+    ctx = NodeCtx(
         model_id=model_id,
         **made_up_node(node_id)._asdict(),
         is_local=is_local,
         download_model=DownloadMode.of(download_model),
         custom_data={} if custom_data is None else custom_data,
-        model_path=model_path,
+        model_path=None if isinstance(model_path, EllipsisType) else model_path,
         load_llm_config=lambda: FakeLLMConfig(model_id, hooks=[]) if llm_config is None else llm_config,
     )
+    if isinstance(model_path, EllipsisType):
+        forget_path(ctx)
+    return ctx
 
 
 def call_hook(
     fn: Callable[..., Any], ctx: CallbackCtx | NodeCtx, *, point: HookName | None = None, **kwargs: Any
 ) -> Skip | None:
     """Call one hook as a run does: sync or async, with its timeout, in virtual time.
+
+    It refuses what a run refuses: an assignment that comes too late, a changed config, and in the ``custom_data`` of a
+    node, what cannot be pickled.
 
     Args:
         fn: a decorated function.
@@ -107,6 +122,7 @@ def call_hook(
 
     Raises:
         HookError: the hook failed; what it raised is the ``__cause__``. Subclasses: a timeout, an invalid result.
+        HookPickleError, EngineArgumentError, PlacementGroupError: the hook did what a run refuses.
         HarnessError: the function is no hook, or none for this kind of ``ctx``.
         UnknownHookError: ``point`` is no hook point.
 
@@ -148,17 +164,19 @@ def _call(hook: Hook, ctx: CallbackCtx | NodeCtx) -> Skip | None:
 
     async def call() -> Skip | None:
         async with Dispatcher(ctx.model_id, trace=None, node=node) as dispatcher:
-            return await dispatcher.run_point([hook], ctx)
+            with as_in_a_run(hook.point, ctx, notes):
+                return await dispatcher.run_point([hook], ctx)
 
     error: Exception | None = None
     veto: Skip | None = None
+    notes: list[str] = []
     with monitored_loop(1.0) as monitor:
         try:
             veto = monitor.loop.run_until_complete(call())
         except Exception as failure:
             error = failure
-            monitor.note_skipped_waits()
-    warn_and_raise(monitor.notes, error)
+    monitor.note_skipped_waits()
+    warn_and_raise([*monitor.notes, *notes], error)
     return veto
 
 

@@ -19,9 +19,11 @@ class FakeCluster(ClusterSettings):
     """A cluster for tests, without Ray, GPUs, downloads or waiting. It can run several replicas, also at once.
 
     Args:
-        nodes: the number of nodes. They are called ``"node-0"`` (the replica's own), ``"node-1"``, …,
-            and have the addresses ``"10.0.0.1"``, ``"10.0.0.2"``, …
+        nodes: the number of nodes, or what each has: ``[{"CPU": 8, "GPU": 1}, ...]``. They are called ``"node-0"``
+            (the replica's own), ``"node-1"``, …, and have the addresses ``"10.0.0.1"``, ``"10.0.0.2"``, …
         group_nodes: the number of nodes that the default placement group spans, from ``"node-0"`` on. Default: all.
+            Where the config has a ``placement_group_config``, or the nodes' resources are given, its bundles are placed
+            as Ray places them.
         in_group: whether the replica is in its placement group from the beginning, as Serve starts it. If not, the
             group is acquired after ``on_before_init``, as where you call ``initialize_node`` yourself.
         own_bundles: the replica's own bundles, one on each of its nodes, where it is one of several data-parallel
@@ -34,11 +36,16 @@ class FakeCluster(ClusterSettings):
         faults: what fails (``failing_download("node-1")``, …).
         more_engine_args: engine arguments that your vLLM knows and this harness does not (``engine_args.json`` beside
             this file names the version it knows). Others are refused, as in production.
-        real_sleep_limit_s: seconds of real time after which a hook that blocks is reported.
         processes: ``True``: the replica, each restart of it and each node's work is a real process. ``"nodes"``: only
             each node's work is. Linux only.
         setup: a function that is called in each process before its work, where ``monkeypatch.setattr`` does not reach.
         hang_s: seconds of real time after which a process that hangs is killed.
+        engine_check: builds the engine's arguments with Ray's and vLLM's own code, where they are installed:
+            ``serve_llm_hooks.ray.check_engine_args``. Default: names are checked, and values are not.
+        real_sleep_limit_s: seconds of real time after which a hook that blocks is reported. What is really at work is
+            waited for ten times as long, before the clock goes on.
+        time_limit_s: virtual seconds after which a start ends with a ``DeadlockError``, because something goes on for
+            ever, such as a heartbeat.
 
     Raises:
         HarnessError: no nodes, a negative time, or a fault on a node that does not exist.
@@ -61,7 +68,7 @@ class FakeCluster(ClusterSettings):
 
         Raises:
             HarnessError: called inside a running event loop; use :meth:`arun` there.
-            Exception: what production would raise.
+            Exception: what production would raise, unless ``check=False``.
 
         Example:
             >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, engine_fails
@@ -105,5 +112,5 @@ def _report(run: FakeRun, check: bool) -> FakeRun:
     """Keep a run for the pytest plugin, and emit its warnings and its error in the test's own thread."""
     recent.append(run)
     unstruck = (f"{fault} never struck: the run did not come to it" for fault in run.unstruck)
-    warn_and_raise((*run.notes, *unstruck), run.error if check else None)
+    warn_and_raise((*run.notes, *unstruck), run.error, check=check)
     return run

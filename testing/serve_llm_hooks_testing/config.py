@@ -12,11 +12,17 @@ from serve_llm_hooks._sources.phase_style import checked_hooks, checked_list
 from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
 from serve_llm_hooks._sources.select import check_together, hooks_of_fields, warn_of_unmatched
 
+from ._simulation.accelerators import FakeAccelerator, accelerator_of, checked_group
+from ._simulation.model_source import FakeModelLoadingConfig, loading_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from serve_llm_hooks import Callback, Hook
     from serve_llm_hooks._core.options import OnError
+
+
+DEFAULT_SOURCE = "s3://fake-models"
 
 
 @dataclass
@@ -35,36 +41,43 @@ class FakeLLMConfig:
         model_source: as in Ray's ``model_loading_config``: a Hugging Face id, a folder, a bucket (``"s3://..."``), a
             mapping with ``bucket_uri`` and ``extra_files``, or ``None`` if ``model_id`` is the Hugging Face id. The
             default is a bucket, unlike Ray's, so that there is something to download.
+        model_loading_config: the same as Ray's config takes it: ``{"model_id": ..., "model_source": ...}``.
         engine_kwargs: the engine's arguments.
         runtime_env: the runtime environment of node tasks and engine workers.
+        accelerator_type, accelerator_config: what the engine runs on; a GPU, unless they or the bundles say otherwise.
+        placement_group_config: the bundles and the strategy of the placement group.
+        log_engine_metrics: as in Ray's config.
         on_error: what happens when a hook fails that does not say so itself.
 
     Raises:
         HookLoadError: a hook cannot be loaded, as raised by ``LLMConfig``.
         HookOrderError: an order of hooks is impossible or ambiguous.
-        TypeError, ValueError: a field has a value of the wrong kind.
+        TypeError, ValueError: a field has a value of the wrong kind, or one that Ray's config refuses.
 
     Example:
         >>> config = FakeLLMConfig("llama-2-7b", hooks=[], engine_kwargs={"max_model_len": 4096})
-        >>> config.model_source
+        >>> config.model_loading_config.model_source
         's3://fake-models'
     """
 
-    model_id: str
+    model_loading_config: FakeModelLoadingConfig
     hooks: list[Any] | None = None
     callback: Any = None
     callback_kwargs: dict[str, Any] = field(default_factory=dict)
     callbacks: list[Any] | None = None
     initialization_class: Any = None
     initialization_kwargs: dict[str, Any] = field(default_factory=dict)
-    model_source: str | Mapping[str, Any] | None = "s3://fake-models"
     engine_kwargs: dict[str, Any] = field(default_factory=dict)
     runtime_env: dict[str, Any] | None = None
+    accelerator_type: str | None = None
+    accelerator_config: FakeAccelerator = field(default_factory=lambda: FakeAccelerator("gpu"))
+    placement_group_config: dict[str, Any] | None = None
+    log_engine_metrics: bool | None = True
     on_error: OnError = "raise"
 
     def __init__(
         self,
-        model_id: str,
+        model_id: str | None = None,
         hooks: Sequence[Any] | None = None,
         *,
         callback: str | type | object | None = None,
@@ -72,24 +85,28 @@ class FakeLLMConfig:
         callbacks: Sequence[str | Callback | type] | None = None,
         initialization_class: str | type | None = None,
         initialization_kwargs: Mapping[str, Any] | None = None,
-        model_source: str | Mapping[str, Any] | None = "s3://fake-models",
+        model_source: str | Mapping[str, Any] | None = DEFAULT_SOURCE,
+        model_loading_config: Mapping[str, Any] | None = None,
         engine_kwargs: Mapping[str, Any] | None = None,
         runtime_env: Mapping[str, Any] | None = None,
+        accelerator_type: str | None = None,
+        accelerator_config: Mapping[str, Any] | None = None,
+        placement_group_config: Mapping[str, Any] | None = None,
+        log_engine_metrics: bool | None = True,
         on_error: OnError = "raise",
     ) -> None:
         """Check the fields, and load the hooks to see that they can be."""
-        if not _is_text(model_id):
-            raise ValueError(f"model_id is the model's name, not {describe(model_id)}")
         if on_error not in ("raise", "warn"):
             raise ValueError(f"on_error= is 'raise' or 'warn', not {describe(on_error)}")
-        self.model_id = model_id
+        self.model_loading_config = loading_of(
+            model_id, model_source, model_loading_config, has_source=model_source != DEFAULT_SOURCE
+        )
         self.hooks = checked_hooks(hooks)
         self.callback = callback
         self.callback_kwargs = _named("callback_kwargs", callback_kwargs)
         self.callbacks = checked_list(callbacks)
         self.initialization_class = initialization_class
         self.initialization_kwargs = _named("initialization_kwargs", initialization_kwargs)
-        self.model_source = _source(model_source)
         self.engine_kwargs = _named("engine_kwargs", engine_kwargs)
         for name in ("tensor_parallel_size", "pipeline_parallel_size"):
             size = self.engine_kwargs.get(name, 1)
@@ -100,11 +117,25 @@ class FakeLLMConfig:
         for name, value in variables.items():
             if not isinstance(value, str):
                 raise TypeError(f"runtime_env['env_vars'][{name!r}] is a string, not {kind_of(value)}")
+        self.log_engine_metrics = log_engine_metrics
+        if log_engine_metrics and self.engine_kwargs.get("disable_log_stats"):
+            raise ValueError(
+                "disable_log_stats cannot be set to True when log_engine_metrics is enabled. Engine metrics require "
+                "log stats to be enabled."
+            )
+        self.accelerator_type = accelerator_type
+        self.placement_group_config = checked_group(placement_group_config)
+        self.accelerator_config = accelerator_of(accelerator_config, accelerator_type, self.placement_group_config)
         self.on_error = on_error
         loaded = load_hooks(*(self.hooks or ()))
-        check_together([*self.callback_hooks(), *loaded], model_id)
-        warn_of_unmatched(self.hooks or (), model_id)
+        check_together([*self.callback_hooks(), *loaded], self.model_id)
+        warn_of_unmatched(self.hooks or (), self.model_id)
         warn_of_initialization_class(self, stacklevel=2)
+
+    @property
+    def model_id(self) -> str:
+        """The model's id, as clients use it."""
+        return self.model_loading_config.model_id
 
     def callback_hooks(self) -> list[Hook]:
         """Return the hooks of ``initialization_class``, ``callback`` and ``callbacks``."""
@@ -119,17 +150,3 @@ def _named(field_name: str, value: object) -> dict[str, Any]:
         if not isinstance(name, str):
             raise TypeError(f"{field_name}= is a mapping whose keys are names, as strings, and not {describe(name)}")
     return dict(value or {})
-
-
-def _source(value: Any) -> Any:
-    """Return a model's source, checked as Ray's config checks it."""
-    if value is None or isinstance(value, str | Mapping) or hasattr(type(value), "model_dump"):
-        return value
-    raise TypeError(
-        "model_source= is a Hugging Face id, a folder, a bucket ('s3://...'), a mapping with bucket_uri, or None, not "
-        f"{describe(value)}"
-    )
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != ""

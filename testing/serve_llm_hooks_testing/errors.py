@@ -16,7 +16,7 @@ class HarnessError(ServeLLMHooksError):
 
 
 class DeadlockError(HarnessError):
-    """The run is not over, but nothing is scheduled and nothing is at work: in production it would hang forever."""
+    """The run never ends: nothing is scheduled and nothing is at work, or only something that goes on for ever."""
 
 
 class RayInFakeRunError(HarnessError):
@@ -30,8 +30,13 @@ class HarnessWarning(UserWarning):
     """
 
 
-def warn_and_raise(notes: Iterable[str], error: Exception | None) -> None:
+def warn_and_raise(notes: Iterable[str], error: Exception | None, *, check: bool = True) -> None:
     """Emit a warning for each note, at the line of the test that called the caller's caller, and raise the error.
+
+    Args:
+        notes: the texts of the warnings.
+        error: the error.
+        check: raise the error; otherwise it only becomes the cause of a warning that a filter makes an error of.
 
     Raises:
         Exception: ``error``, even where a filter makes an error of a warning.
@@ -39,6 +44,10 @@ def warn_and_raise(notes: Iterable[str], error: Exception | None) -> None:
     try:
         for note in notes:
             warnings.warn(note, HarnessWarning, stacklevel=4)
+    except HarnessWarning as warning:
+        if error is None or check:
+            raise
+        raise warning from error
     finally:
-        if error is not None:
+        if error is not None and check:
             raise error

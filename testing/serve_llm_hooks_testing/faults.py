@@ -8,81 +8,43 @@ A fault that happens at a hook point (``at=``) happens right after that point's 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from serve_llm_hooks._core.errors import is_a
-from serve_llm_hooks._core.messages import describe, did_you_mean
+from serve_llm_hooks._core.messages import describe
 from serve_llm_hooks._core.points import HOOK_POINTS, hook_point
 
-from ._simulation.arguments import check_count, check_seconds
+from ._simulation.arguments import (
+    check_count,
+    check_error,
+    check_flag,
+    check_node_id,
+    check_optional_seconds,
+    check_path,
+    check_seconds,
+    check_text,
+)
+from ._simulation.fault_kinds import (
+    DownloadFault as DownloadFault,
+    EngineAnswersErrorFault as EngineAnswersErrorFault,
+    EngineFailsFault as EngineFailsFault,
+    Fault as Fault,
+    HookFailsFault as HookFailsFault,
+    LostNodeFault as LostNodeFault,
+    MissingModuleFault as MissingModuleFault,
+    ReplicaDiesFault as ReplicaDiesFault,
+    UnschedulableFault as UnschedulableFault,
+)
 from .errors import HarnessError
 
 if TYPE_CHECKING:
+    import os
+
     from serve_llm_hooks import HookName
-
-
-@dataclass(frozen=True)
-class DownloadFault:
-    """A :func:`failing_download`, a :func:`slow_download` or a :func:`different_path`."""
-
-    node_id: str
-    seconds: float | None = None
-    error: str | None = None
-    quietly: bool = False
-    path: str | None = None
-
-
-@dataclass(frozen=True)
-class LostNodeFault:
-    """A :func:`lost_node`."""
-
-    node_id: str
-    at: HookName | None
-    noticed_after_s: float | None
-
-
-@dataclass(frozen=True)
-class MissingModuleFault:
-    """A :func:`missing_module`."""
-
-    node_id: str
-    module: str
-
-
-@dataclass(frozen=True)
-class UnschedulableFault:
-    """An :func:`unschedulable` placement group."""
-
-    after_s: float
-
-
-@dataclass(frozen=True)
-class EngineFailsFault:
-    """An engine that fails: :func:`engine_fails`."""
-
-    error: Exception
-    after_s: float | None
-
-
-@dataclass(frozen=True)
-class ReplicaDiesFault:
-    """A replica that dies: :func:`replica_dies`."""
-
-    at: HookName
-    times: int
-    restart_s: float
-
-
-Fault: TypeAlias = (
-    DownloadFault | LostNodeFault | MissingModuleFault | UnschedulableFault | EngineFailsFault | ReplicaDiesFault
-)
-"""An element of ``FakeCluster(faults=[...])``; the functions of this module return one."""
 
 
 def failing_download(
     node_id: str,
-    error: str = "An error occurred (403): Forbidden",
+    error: Exception | str | None = "An error occurred (403): Forbidden",
     *,
     after_s: float | None = None,
     quietly: bool = False,
@@ -91,9 +53,12 @@ def failing_download(
 
     Args:
         node_id: the node; ``"node-0"`` is the replica's own.
-        error: the downloader's message.
+        error: the downloader's exception, or its message; an empty one, and ``None``, is one that says nothing.
         after_s: seconds after which it fails. Default: when the download would have ended.
         quietly: nothing is downloaded and nothing is raised, as by Ray's downloader.
+
+    Raises:
+        HarnessError: an argument of the wrong kind.
 
     Example:
         >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
@@ -101,22 +66,35 @@ def failing_download(
         >>> list(run.error.node_ids)
         ['node-1']
     """
-    return DownloadFault(node_id, _optional_seconds("after_s", after_s), error, quietly)
+    if error is not None and not isinstance(error, str):
+        error = check_error("failing_download", error)
+    return DownloadFault(
+        check_node_id("failing_download", node_id),
+        check_optional_seconds("after_s", after_s),
+        error or "",
+        check_flag("quietly", quietly),
+    )
 
 
 def slow_download(node_id: str, seconds: float) -> Fault:
     """Make the download on a node take this long instead of the cluster's ``download_s``.
+
+    Raises:
+        HarnessError: an argument of the wrong kind.
 
     Example:
         >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
         >>> FakeCluster(engine_start_s=0, faults=[slow_download("node-2", 300)]).run(FakeLLMConfig("m")).elapsed_s
         300.0
     """
-    return DownloadFault(node_id, check_seconds("slow_download", seconds))
+    return DownloadFault(check_node_id("slow_download", node_id), check_seconds("slow_download", seconds))
 
 
-def different_path(node_id: str, path: str) -> Fault:
+def different_path(node_id: str, path: str | os.PathLike[str]) -> Fault:
     """Make the download on a node go to another path than elsewhere.
+
+    Raises:
+        HarnessError: an argument of the wrong kind, or an empty path.
 
     Example:
         >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
@@ -124,7 +102,7 @@ def different_path(node_id: str, path: str) -> Fault:
         >>> run.nodes["node-2"].path
         '/scratch/m'
     """
-    return DownloadFault(node_id, path=path)
+    return DownloadFault(check_node_id("different_path", node_id), path=check_path("different_path", path))
 
 
 def lost_node(node_id: str, at: HookName | None = None, *, noticed_after_s: float | None = 5.0) -> Fault:
@@ -145,12 +123,12 @@ def lost_node(node_id: str, at: HookName | None = None, *, noticed_after_s: floa
         >>> run.error.exceptions[0].node_id
         'node-2'
     """
-    if node_id == "node-0":
+    if check_node_id("lost_node", node_id) == "node-0":
         raise HarnessError("the replica itself lives on node-0: replica_dies(at=...) is the fault for its end")
     if at is not None and not hook_point(at).on_node:
         points = ", ".join(name for name, point in HOOK_POINTS.items() if point.on_node)
         raise HarnessError(f"lost_node(at={at!r}): that point runs in the replica. On a node run {points}.")
-    return LostNodeFault(node_id, at, _optional_seconds("noticed_after_s", noticed_after_s))
+    return LostNodeFault(node_id, at, check_optional_seconds("noticed_after_s", noticed_after_s))
 
 
 def missing_module(node_id: str, module: str) -> Fault:
@@ -163,9 +141,39 @@ def missing_module(node_id: str, module: str) -> Fault:
         >>> missing_module("node-2", "my_company.llm_hooks").module
         'my_company.llm_hooks'
     """
-    if ":" in module:
+    if not all(part.isidentifier() for part in check_text("missing_module", "a module's name", module).split(".")):
         raise HarnessError(f"missing_module takes a module's name ('my_company.llm_hooks'), not {describe(module)}")
-    return MissingModuleFault(node_id, module)
+    return MissingModuleFault(check_node_id("missing_module", node_id), module)
+
+
+def hook_fails(hook: str, error: Exception | str = "it fails (hook_fails)", *, node: str | None = None) -> Fault:
+    """Make a hook fail instead of doing its work.
+
+    Args:
+        hook: the hook's name, or ``"module:qualname"``, as in the assertions.
+        error: the exception that it raises; a text stands for a ``RuntimeError``.
+        node: the node on which a per-node hook fails. Default: wherever it runs.
+
+    Raises:
+        HarnessError: an argument of the wrong kind. A run raises it for a hook that it does not know.
+
+    Example:
+        >>> from serve_llm_hooks import HookRegistry
+        >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
+        >>> hooks = HookRegistry()
+        >>> @hooks.hook("on_before_node_download")
+        ... def check_gpu(ctx): ...
+        >>> cluster = FakeCluster(faults=[hook_fails("check_gpu", "no GPU found", node="node-1")])
+        >>> list(cluster.run(FakeLLMConfig("m", hooks=[hooks]), check=False).error.node_ids)
+        ['node-1']
+    """
+    if check_text("hook_fails", "a hook's name", hook) in HOOK_POINTS:
+        raise HarnessError(
+            f"hook_fails takes a hook by its name ('check_gpu') or path ('my_company.llm_hooks:check_gpu'), not "
+            f"{describe(hook)}"
+        )
+    node_id = None if node is None else check_node_id("hook_fails", node)
+    return HookFailsFault(hook, node_id, check_error("hook_fails", error))
 
 
 def unschedulable(after_s: float = 1800.0) -> Fault:
@@ -197,10 +205,33 @@ def engine_fails(error: Exception | str = "CUDA out of memory", *, after_s: floa
         >>> FakeCluster(faults=[engine_fails()]).run(FakeLLMConfig("m"), check=False).error
         RuntimeError('CUDA out of memory')
     """
-    failure: object = RuntimeError(error) if is_a(error, str) else error
-    if not is_a(failure, Exception):
-        raise HarnessError(f"engine_fails takes an exception or its text, not {describe(error)}")
-    return EngineFailsFault(failure, _optional_seconds("after_s", after_s))
+    return EngineFailsFault(check_error("engine_fails", error), check_optional_seconds("after_s", after_s))
+
+
+def engine_answers_error(message: str = "the prompt is longer than the model's context", *, code: int = 400) -> Fault:
+    """Make the engine start, and answer everything with an error: as Ray's, it yields it, and raises nothing.
+
+    Args:
+        message: what the error says.
+        code: its HTTP status.
+
+    Raises:
+        HarnessError: an argument of the wrong kind.
+
+    Example:
+        >>> from serve_llm_hooks import HookRegistry, ask
+        >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
+        >>> hooks = HookRegistry()
+        >>> @hooks.hook("on_after_engine_init")
+        ... async def warm_up(ctx):
+        ...     await ask(ctx, "Hello!")
+        >>> cluster = FakeCluster(faults=[engine_answers_error()])
+        >>> cluster.run(FakeLLMConfig("m", hooks=[hooks]), check=False).error.__cause__.code
+        400
+    """
+    if not 400 <= check_count("code", code) <= 599:
+        raise HarnessError(f"code= is the HTTP status of an error, 400 to 599, not {code}")
+    return EngineAnswersErrorFault(check_text("engine_answers_error", "the error's message", message), code)
 
 
 def replica_dies(at: HookName, *, times: int = 1, restart_s: float = 0.0) -> Fault:
@@ -223,29 +254,3 @@ def replica_dies(at: HookName, *, times: int = 1, restart_s: float = 0.0) -> Fau
     if hook_point(at).on_node:
         raise HarnessError(f"replica_dies(at={at!r}): that point runs on nodes; lost_node() is the fault for them")
     return ReplicaDiesFault(at, check_count("times", times), check_seconds("restart_s", restart_s))
-
-
-def check_faults(faults: object, node_ids: tuple[str, ...]) -> tuple[Fault, ...]:
-    """Return faults as a tuple.
-
-    Raises:
-        HarnessError: they are not a list of faults, or one is on a node that does not exist.
-    """
-    if not isinstance(faults, list | tuple):
-        raise HarnessError(f"faults= is a list, as in faults=[failing_download('node-1')], not {describe(faults)}")
-    for fault in faults:
-        if not isinstance(fault, Fault):
-            raise HarnessError(
-                f"faults=[...] takes what failing_download(), lost_node() and their like give, not {describe(fault)}"
-            )
-        node_id = getattr(fault, "node_id", None)
-        if node_id is not None and node_id not in node_ids:
-            raise HarnessError(
-                f"a fault is on {node_id!r}, which is no node of this cluster{did_you_mean(node_id, node_ids)}: "
-                f"it has {node_ids[0]} to {node_ids[-1]}"
-            )
-    return tuple(faults)
-
-
-def _optional_seconds(name: str, value: float | None) -> float | None:
-    return None if value is None else check_seconds(name, value)

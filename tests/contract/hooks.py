@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import sys
 import threading
 import time
 from dataclasses import dataclass
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import HookRegistry, skip
+from serve_llm_hooks import HookRegistry, ask, skip
 
 from . import wing
 
@@ -170,8 +172,7 @@ def parallel_in_both_places(ctx: CallbackCtx) -> None:
 
 @hook("on_before_download")
 def changes_the_source(ctx: CallbackCtx) -> None:
-    config = getattr(ctx.llm_config, "model_loading_config", ctx.llm_config)
-    config.model_source = "/elsewhere/model"
+    ctx.llm_config.model_loading_config.model_source = "/elsewhere/model"
 
 
 @hook("on_before_download")
@@ -565,6 +566,164 @@ async def never_ends_on_second(ctx: NodeCtx) -> None:
         await asyncio.sleep(1000)
 
 
+@hook("on_before_init")
+def backs_off(ctx: CallbackCtx) -> None:
+    clocks = (time.monotonic, time.perf_counter, time.time)
+    begun = [clock() for clock in clocks]
+    for attempt in range(4):
+        time.sleep(0.05 * 2**attempt)
+    took = [clock() - begun_s for clock, begun_s in zip(clocks, begun, strict=True)]
+    note(ctx, "as long as it slept", [took_s > 0.749 for took_s in took])
+    note(ctx, "clocks agree", max(took) - min(took) < 0.2)
+
+
+@hook("on_after_node_download")
+def polls_until_a_deadline(ctx: NodeCtx) -> None:
+    deadline_s = monotonic() + 0.3
+    looks = 0
+    while monotonic() < deadline_s:
+        looks += 1
+        sleep(0.04)
+    note(ctx, "looked more than once", looks > 1)
+    note(ctx, "came to the deadline", monotonic() >= deadline_s)
+
+
+@hook("on_before_download")
+async def sleeps_until_a_deadline(ctx: CallbackCtx) -> None:
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + 0.1 + 0.2
+    while loop.time() < deadline_s:
+        await asyncio.sleep(deadline_s - loop.time())
+    note(ctx, "came to the deadline", loop.time() >= deadline_s)
+
+
+@hook("on_before_download")
+async def makes_timers(ctx: CallbackCtx) -> None:
+    loop = asyncio.get_running_loop()
+    fired: list[int] = []
+    for number in range(20):
+        loop.call_later(0.2, fired.append, number)
+    await asyncio.sleep(0.5)
+    note(ctx, "fired", fired)
+
+
+@hook("on_before_download")
+async def wakes_tasks_together(ctx: CallbackCtx) -> None:
+    woken: list[int] = []
+
+    async def nap(number: int) -> None:
+        await asyncio.sleep(0.2)
+        woken.append(number)
+
+    await asyncio.gather(*(nap(number) for number in range(20)))
+    note(ctx, "woken", woken)
+
+
+@hook("on_before_download")
+async def sleeps_in_its_loop(ctx: CallbackCtx) -> None:
+    seen: list[str] = []
+    asyncio.get_running_loop().call_later(0.1, seen.append, "the timer, late")
+    time.sleep(0.4)
+    seen.append("slept")
+    await asyncio.sleep(0.01)
+    note(ctx, "seen", seen)
+
+
+@hook("on_after_node_download")
+def starts_threads_that_sleep(ctx: NodeCtx) -> None:
+    ended: list[float] = []
+
+    def nap(seconds: float) -> None:
+        time.sleep(seconds)
+        ended.append(seconds)
+
+    threads = [threading.Thread(target=nap, args=(seconds,)) for seconds in (0.6, 0.2, 0.4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    note(ctx, "ended", ended)
+
+
+@hook("on_before_download")
+def reads_a_queue(ctx: CallbackCtx) -> None:
+    filled: queue.Queue[str] = queue.Queue()
+    stop = threading.Event()
+    beats: list[str] = []
+
+    def fill() -> None:
+        while not stop.wait(0.5):
+            beats.append("a beat")
+            filled.put("full")
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    try:
+        note(ctx, "too early", filled.get(timeout=0.1))
+    except queue.Empty:
+        note(ctx, "too early", "empty")
+    note(ctx, "in time", filled.get(timeout=30))
+    stop.set()
+    thread.join()
+    note(ctx, "beats", beats)
+
+
+@hook("on_before_download", timeout_s=0.3)
+def polls_for_too_long(ctx: CallbackCtx) -> None:
+    for _ in range(40):
+        time.sleep(0.05)
+
+
+@hook("on_before_download")
+async def runs_a_subprocess(ctx: CallbackCtx) -> None:
+    try:
+        async with asyncio.timeout(60):
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", "raise SystemExit(3)")
+            note(ctx, "exit status", await process.wait())
+    except TimeoutError:
+        note(ctx, "exit status", "none in time")
+
+
+@hook("on_before_download")
+async def hands_work_to_threads(ctx: CallbackCtx) -> None:
+    """They are idle afterwards, and a sleep of the hook is over all the same."""
+    unread: queue.Queue[int] = queue.Queue()
+    threading.Thread(target=unread.get, daemon=True).start()
+    note(ctx, "sum", await asyncio.to_thread(sum, (1, 2)))
+    await asyncio.sleep(0.1)
+    note(ctx, "went on")
+
+
+_left: dict[str, Any] = {}
+
+
+@hook("on_before_engine_init")
+async def ticks_in_task_and_thread(ctx: CallbackCtx) -> None:
+    stop = threading.Event()
+    ticks: dict[str, list[str]] = {"task": [], "thread": []}
+
+    async def tick() -> None:
+        while not stop.is_set():
+            await asyncio.sleep(0.2)
+            ticks["task"].append("a tick")
+
+    def tick_in_thread() -> None:
+        while not stop.is_set():
+            time.sleep(0.2)
+            ticks["thread"].append("a tick")
+
+    _left.update(stop=stop, ticks=ticks, task=asyncio.create_task(tick()))
+    threading.Thread(target=tick_in_thread).start()
+
+
+@hook("on_after_engine_init")
+async def counts_ticks(ctx: CallbackCtx) -> None:
+    """At once, before the loop comes to the timers that are late."""
+    _left["stop"].set()
+    note(ctx, "ticks in the loop", len(_left["ticks"]["task"]))
+    note(ctx, "ticks in the thread", len(_left["ticks"]["thread"]) > 1)
+
+
 # -- the engine -------------------------------------------------------------------------------------------------------
 
 
@@ -683,6 +842,79 @@ async def cancel_this_task() -> None:
     assert task is not None
     task.cancel()
     await asyncio.sleep(60)
+
+
+# -- the engine and groups --------------------------------------------------------------------------------------------
+
+
+@hook("on_after_engine_init")
+async def asks(ctx: CallbackCtx) -> None:
+    answer = await ask(ctx, "Where is the Eiffel tower?")
+    choice = answer.choices[0]
+    note(ctx, "answer", [choice.message.content, choice.finish_reason, answer.usage.completion_tokens, answer.model])
+
+
+@hook("on_after_engine_init")
+async def asks_for_another_model(ctx: CallbackCtx) -> None:
+    await ask(ctx, "Hello!", model="another")
+
+
+@hook("on_after_engine_init")
+async def asks_with_a_dict(ctx: CallbackCtx) -> None:
+    try:
+        async for _ in ctx.engine.chat({"model": ctx.model_id, "messages": [{"role": "user", "content": "Hello!"}]}):
+            note(ctx, "an answer")
+    except AttributeError:
+        note(ctx, "a dict is no request")
+
+
+@hook("on_after_engine_init")
+def looks_for_what_the_fake_records(ctx: CallbackCtx) -> None:
+    note(ctx, "found", [name for name in ("requests", "kwargs", "model_path", "generate") if hasattr(ctx.engine, name)])
+
+
+@hook("on_after_engine_init")
+def changes_the_config_behind_the_engine(ctx: CallbackCtx) -> None:
+    ctx.llm_config.engine_kwargs["seed"] = 7
+    ctx.llm_config.engine_kwargs["compilation_config"]["mode"] = 3
+
+
+@hook("on_after_engine_init")
+async def looks_at_answers(ctx: CallbackCtx) -> None:
+    embedding = [answer async for answer in ctx.engine.embeddings(None)]
+    note(ctx, "embedding", [len(embedding), embedding[0].error.code, embedding[0].error.message])
+    await ctx.engine.check_health()
+    await ctx.engine.reset_prefix_cache()
+
+
+@hook("on_after_placement_group")
+async def looks_at_its_group(ctx: CallbackCtx) -> None:
+    group = ctx.placement_group
+    bundles = [{name: amount for name, amount in each.items() if name == "CPU"} for each in group.bundle_specs]
+    note(ctx, "group", [group.bundle_count, bundles, group.is_empty, len(group.id.hex()) > 0, group.wait(30)])
+    await group.ready()
+    note(ctx, "ready")
+
+
+@hook("on_after_placement_group")
+def takes_a_group_like_its_own(ctx: CallbackCtx) -> None:
+    mine, other = wing.make_group([0]), wing.make_group([0])
+    note(ctx, "equal", [mine == mine, mine == other, len({mine, other})])
+
+
+@hook("on_before_engine_init")
+def streams(ctx: CallbackCtx) -> None:
+    ctx.extra_init_kwargs["load_format"] = "runai_streamer"
+
+
+@hook("on_before_node_download")
+def checks_its_gpu(ctx: NodeCtx) -> None:
+    note(ctx, "gpu", True)
+
+
+@hook("on_before_engine_init")
+def changes_an_argument_in_place(ctx: CallbackCtx) -> None:
+    ctx.llm_config.engine_kwargs["compilation_config"]["mode"] = 3
 
 
 @hook("on_after_placement_group")

@@ -23,17 +23,24 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import serve_llm_hooks_testing._simulation.defaults as defaults_module
+import serve_llm_hooks_testing._simulation.default_group as group_module
 import serve_llm_hooks_testing._simulation.replica as simulation_module
 import serve_llm_hooks_testing._simulation.simulated_cluster as cluster_module
+import serve_llm_hooks_testing._virtual_time.belongings as belongings_module
+import serve_llm_hooks_testing._virtual_time.patience as patience_module
+import serve_llm_hooks_testing._virtual_time.system_clocks as system_clocks_module
+import serve_llm_hooks_testing.config as config_module
+import serve_llm_hooks_testing.engine as engine_module
 from scripts.docs_tables import renew
 from serve_llm_hooks import DownloadMode
 from serve_llm_hooks._node import work as node_module
 from serve_llm_hooks._node.task import PackedHook
 from serve_llm_hooks._replica import nodes as replica_module
+from serve_llm_hooks._replica.ask import PlainRequest
 from serve_llm_hooks_testing import FakeCluster, FakePlacementGroup, VirtualLoop
 from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
-from serve_llm_hooks_testing._virtual_time.waiting import RealWork
+from serve_llm_hooks_testing._virtual_time.sleeper import Sleeper
+from serve_llm_hooks_testing._virtual_time.timer import Timer
 
 from .recorded import read_recorded
 from .scenarios import SCENARIOS
@@ -287,24 +294,65 @@ def nodes_sorted() -> None:
 @lie("every_point_runs_where_and_when_the_table_says")
 def clock_stands_still() -> None:
     """the clock does not advance"""
-
-    def make(wait: Any) -> Any:
-        def still(self: Any, timeout_s: float | None) -> Any:
-            now_s = self.now_s
-            try:
-                return wait(self, timeout_s)
-            finally:
-                self.now_s = now_s
-
-        return still
-
-    patch(VirtualLoop, "wait", make)
+    put(VirtualLoop, "_set_time", lambda self, when_s: None)
 
 
 @lie("a_blocking_hook_is_left_behind_at_its_timeout")
 def blocking_hooks_are_waited_for() -> None:
     """the clock waits for blocking hooks, however long"""
-    put(RealWork, "_wait_for_jobs", lambda self, *, may_jump: not self._wait_for_wakeup(60))
+    put(Sleeper, "is_before", lambda self, when_s, order: True)
+
+
+@lie("timers_fire_in_the_order_in_which_they_were_made")
+def timers_last_in_first_out() -> None:
+    """timers that are due together fire in any order"""
+    put(Timer, "__lt__", lambda self, other: (self.when(), -self.order) < (other.when(), -other.order))
+
+
+@lie("idle_threads_hold_nothing_up")
+def idle_threads_hold_the_clock() -> None:
+    """an idle thread holds the clock"""
+
+    def all_that_live(self: Any, asleep: Any) -> Any:
+        for each in self.threads:
+            sleeper = asleep.get(each.what.ident)
+            if each.what.is_alive() and (sleeper is None or sleeper.until_s is None):
+                yield each
+
+    put(belongings_module.Belongings, "others_at_work", all_that_live)
+    put(patience_module, "MAX_LIMITS", 1e9)
+
+
+@lie("a_subprocess_is_waited_for_within_a_timeout")
+def subprocesses_take_no_time() -> None:
+    """the clock goes on while a subprocess is at work"""
+    put(belongings_module, "_is_running", lambda process: False)
+
+
+@lie("a_hook_that_backs_off_takes_as_long_on_every_clock")
+def clocks_of_the_system() -> None:
+    """`time.monotonic` and its kin go on as if nobody slept"""
+    put(system_clocks_module, "note_reading", lambda clock, frame: None)
+    put(system_clocks_module, "_clock_of_caller", _only_to_sleep)
+
+
+def _only_to_sleep() -> Any:
+    asks = sys._getframe(1).f_code.co_name
+    return system_clocks_module.current_clock() if asks == "sleep" else None
+
+
+@lie("a_starting_engine_blocks_the_loop_and_no_thread")
+def engine_does_not_block() -> None:
+    """the replica's loop goes on while its engine starts"""
+
+    def make(start: Any) -> Any:
+        async def waiting(self: Any) -> Any:
+            await asyncio.sleep(self.settings.engine_start_s)
+            return await start(self)
+
+        return waiting
+
+    patch(SimulatedCluster, "start_engine", make)
 
 
 def _with_settings(**settings: float) -> None:
@@ -443,7 +491,7 @@ def arguments_not_checked() -> None:
 @lie("an_unknown_argument_of_the_config_is_refused")
 def config_not_checked() -> None:
     """any engine argument of the config will do"""
-    put(SimulatedCluster, "defaults", lambda self, llm_config: defaults_module.defaults_of(llm_config))
+    put(cluster_module, "check_config_kwargs", lambda kwargs, more: None)
 
 
 def _other_defaults(**fields: Any) -> None:
@@ -472,6 +520,123 @@ def streaming_downloads() -> None:
 def replica_has_a_group() -> None:
     """the replica runs in a placement group from the start"""
     _other_defaults(placement_group=FakePlacementGroup(["node-0", "node-1", "node-2"]))
+
+
+@lie("a_config_that_is_changed_behind_the_engine")
+def live_arguments() -> None:
+    """the config's own dict reaches the engine"""
+
+    def make(configure: Any) -> Any:
+        def live(self: Any, llm_config: Any, ctx: Any, *, path_by_hook: bool) -> None:
+            configure(self, llm_config, ctx, path_by_hook=path_by_hook)
+            self.start.engine.kwargs = llm_config.engine_kwargs
+
+        return live
+
+    patch(SimulatedCluster, "configure_engine", make)
+
+
+@lie("a_streaming_engine_downloads_nothing")
+def bucket_forgotten() -> None:
+    """an engine that streams its weights is given no bucket"""
+    put(cluster_module, "model_path", lambda kwargs, mirror, path, source_id, path_by_hook: path or source_id)
+
+
+@lie("the_model_is_no_argument_of_the_config")
+def ray_takes_all() -> None:
+    """Ray starts its engine with any argument"""
+    put(cluster_module, "check_engine_kwargs", lambda kwargs, on_cpu: None)
+
+
+@lie("on_a_cpu_ray_chooses_the_backend_itself")
+def every_engine_is_a_gpus() -> None:
+    """an engine for CPUs is one for GPUs"""
+    put(cluster_module, "runs_on_cpu", lambda config: False)
+
+
+@lie("a_misspelt_bucket_is_refused_with_the_config")
+def any_source_will_do() -> None:
+    """any `model_source` will do"""
+
+    def make(loading: Any) -> Any:
+        def lenient(model_id: Any, source: Any, given: Any, *, has_source: bool) -> Any:
+            try:
+                return loading(model_id, source, given, has_source=has_source)
+            except ValueError:
+                return loading(model_id, "s3://models/m", given, has_source=has_source)
+
+        return lenient
+
+    patch(config_module, "loading_of", make)
+
+
+@lie("an_engine_takes_requests_and_shows_nothing_else")
+def engine_takes_a_dict() -> None:
+    """the engine takes a dict for a request"""
+    patch(
+        engine_module,
+        "read_request",
+        lambda read: (
+            lambda request, method: read(PlainRequest(**request) if isinstance(request, dict) else request, method)
+        ),
+    )
+
+
+@lie("an_engine_takes_requests_and_shows_nothing_else")
+def engine_shows_its_records() -> None:
+    """hooks see what the fake engine records"""
+    put(simulation_module, "EngineForHooks", lambda engine: engine)
+
+
+@lie("an_engine_that_answers_with_an_error")
+def engine_always_answers() -> None:
+    """an engine that answers with errors answers well"""
+    put(cluster_module, "ErrorInfo", lambda message, code: None)
+
+
+@lie("an_engine_does_not_know_another_model")
+def engine_knows_every_model() -> None:
+    """the engine answers for any model"""
+    put(engine_module, "error_of", lambda asked, model_id, kwargs: None)
+
+
+def _place_otherwise(strategy: str | None, **nodes: Any) -> None:
+    patch(
+        group_module,
+        "place",
+        lambda place: lambda bundles, given, resources: place(bundles, strategy or given, {**resources, **nodes}),
+    )
+
+
+@lie("a_strict_pack_is_on_one_node")
+def everything_is_spread() -> None:
+    """all bundles are spread, whatever the strategy"""
+    _place_otherwise("SPREAD")
+
+
+@lie("a_strict_spread_over_more_nodes_than_there_are")
+def strict_is_not_strict() -> None:
+    """`STRICT_SPREAD` shares a node where it must"""
+    _place_otherwise("SPREAD")
+
+
+@lie("a_strict_pack_that_fits_on_no_node")
+def nodes_have_enough() -> None:
+    """a node has enough of everything"""
+    _place_otherwise(None, **{"node-0": None})
+
+
+@lie("a_group_tells_hooks_about_itself")
+def groups_are_their_nodes() -> None:
+    """two groups on the same nodes are one group"""
+    put(FakePlacementGroup, "__eq__", lambda self, other: self.node_ids == getattr(other, "node_ids", None))
+    put(FakePlacementGroup, "__hash__", lambda self: hash(self.node_ids))
+
+
+@lie("a_fault_makes_a_hook_fail_on_one_node")
+def hooks_do_not_fail_on_nodes() -> None:
+    """a hook that a fault makes fail on a node does its work"""
+    put(cluster_module, "with_failing_packed", lambda hook, paths, node_id: hook)
 
 
 # -- running them -----------------------------------------------------------------------------------------------------

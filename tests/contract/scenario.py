@@ -59,11 +59,13 @@ class Scenario:
         holds: asserts about what each model's start told, by model id. That both wings tell the same is asserted of
             every scenario; this is what keeps them from being wrong alike.
         group: how many of the three nodes the default placement group spans.
+        placement: the config's ``placement_group_config`` instead, for nodes of 4 CPUs and a ``slot-i`` of their own.
         own_bundles: the start is a data-parallel rank's, and these of the group's bundles are its own.
         environ: environment variables of every process, the nodes' included.
         faults: what goes wrong, as on a fake cluster. The real wing makes it happen.
         how: by which means a lost node is lost on the real wing: its worker process, or its raylet. A node that loses
             its raylet, or has it stopped, is a fresh one.
+        engine_s: real seconds for which the real engine blocks the replica's loop while it starts, as vLLM's does.
         node_timeout_s, node_grace_s: as both clusters have it. The grace is long, since worker processes start slowly.
     """
 
@@ -71,9 +73,11 @@ class Scenario:
     models: Sequence[Model]
     holds: Callable[[dict[str, Told]], None]
     group: int = 3
+    placement: Mapping[str, Any] | None = None
     own_bundles: Sequence[int] | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     faults: Sequence[Fault] = ()
     how: Literal["worker", "raylet"] = "worker"
+    engine_s: float = 0.0
     node_timeout_s: float = 300.0
     node_grace_s: float = 60.0

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks_testing import (
     different_path,
+    engine_answers_error,
     engine_fails,
     failing_download,
+    hook_fails,
     lost_node,
     missing_module,
     unschedulable,
@@ -261,6 +263,21 @@ def a_streaming_engine_downloads_nothing(told: Told) -> None:
     went_well(told)
     assert told["ctx"]["modes"] == ["NONE", None]
     assert not told["nodes"]["node-0"]["downloaded"]
+    assert told["engine"]["model path"] == BUCKET
+    assert told["ctx"]["model path"] == "m"
+
+
+@scenario(Model([h.after_node, h.streams], source=BUCKET), group=1)
+def a_hook_that_lets_the_engine_stream_after_a_download(told: Told) -> None:
+    went_well(told)
+    assert told["nodes"]["node-0"]["downloaded"]
+    assert told["engine"]["model path"] == BUCKET
+
+
+@scenario(Model([h.path_of_its_own, h.streams], source=BUCKET), group=1)
+def a_streaming_engine_is_given_a_hooks_own_path(told: Told) -> None:
+    went_well(told)
+    assert told["engine"]["model path"] == "/own/path"
 
 
 @scenario(Model([h.local_only, h.after_node], source=EXTRA_FILES), group=2)
@@ -729,6 +746,68 @@ def a_blocking_hook_on_a_node_is_left_behind_at_its_timeout(told: Told) -> None:
     assert "still running after timeout_s=0.3" in error["message"]
 
 
+@scenario(Model([h.polls_for_too_long, h.go_on, h.failure]), group=1)
+def a_hook_that_sleeps_again_and_again_is_left_behind_at_its_timeout(told: Told) -> None:
+    failed(told, "HookTimeoutError", hook="tests.contract.hooks:polls_for_too_long")
+    assert ran(told) == ["polls_for_too_long", "failure"]
+
+
+@scenario(Model([h.backs_off, h.no_download]), group=1)
+def a_hook_that_backs_off_takes_as_long_on_every_clock(told: Told) -> None:
+    assert notes(told) == {"as long as it slept": [True] * 3, "clocks agree": True}
+
+
+@scenario(Model([h.polls_until_a_deadline]), group=2)
+def a_hook_on_a_node_comes_to_its_deadline(told: Told) -> None:
+    for node in ("node-0", "node-1"):
+        assert notes(told, node) == {"looked more than once": True, "came to the deadline": True}
+
+
+@scenario(Model([h.sleeps_until_a_deadline, h.no_download]), group=1)
+def an_async_hook_comes_to_its_deadline(told: Told) -> None:
+    assert notes(told) == {"came to the deadline": True}
+
+
+@scenario(Model([h.makes_timers, h.no_download]), group=1)
+def timers_fire_in_the_order_in_which_they_were_made(told: Told) -> None:
+    assert notes(told) == {"fired": list(range(20))}
+
+
+@scenario(Model([h.wakes_tasks_together, h.no_download]), group=1)
+def tasks_that_sleep_as_long_wake_up_in_their_order(told: Told) -> None:
+    assert notes(told) == {"woken": list(range(20))}
+
+
+@scenario(Model([h.sleeps_in_its_loop, h.no_download]), group=1)
+def an_async_hook_that_sleeps_in_its_loop_makes_timers_late(told: Told) -> None:
+    assert notes(told) == {"seen": ["slept", "the timer, late"]}
+
+
+@scenario(Model([h.starts_threads_that_sleep]), group=2)
+def threads_on_a_node_sleep_at_the_same_time(told: Told) -> None:
+    assert notes(told, "node-0") == notes(told, "node-1") == {"ended": [0.2, 0.4, 0.6]}
+
+
+@scenario(Model([h.reads_a_queue, h.no_download]), group=1)
+def waiting_for_a_thread_takes_as_long_as_the_thread(told: Told) -> None:
+    assert notes(told) == {"too early": "empty", "in time": "full", "beats": ["a beat"]}
+
+
+@scenario(Model([h.runs_a_subprocess, h.no_download]), group=1)
+def a_subprocess_is_waited_for_within_a_timeout(told: Told) -> None:
+    assert notes(told) == {"exit status": 3}
+
+
+@scenario(Model([h.hands_work_to_threads, h.no_download]), group=1)
+def idle_threads_hold_nothing_up(told: Told) -> None:
+    assert notes(told) == {"sum": 3, "went on": True}
+
+
+@scenario(Model([h.ticks_in_task_and_thread, h.counts_ticks, h.no_download]), group=1, engine_s=1.0)
+def a_starting_engine_blocks_the_loop_and_no_thread(told: Told) -> None:
+    assert notes(told) == {"ticks in the loop": 0, "ticks in the thread": True}
+
+
 @scenario(Model([h.never_ends_but_on_second, h.failure]), node_grace_s=1.0)
 def when_a_node_fails_the_others_get_a_grace_and_no_more(told: Told) -> None:
     node_errors(told, "HookError", "node-1")
@@ -968,6 +1047,205 @@ def a_hook_that_changes_the_models_source(told: Told) -> None:
     error = failed(told, "EngineArgumentError")
     assert "a hook at on_before_download changed the model_source" in error["message"]
     assert "Set ctx.model_path" in error["message"]
+
+
+@scenario(Model([h.changes_an_argument_in_place], engine_kwargs={"compilation_config": {"mode": 0}}), group=1)
+def a_hook_that_changes_an_argument_in_place(told: Told) -> None:
+    error = failed(told, "EngineArgumentError")
+    assert "ctx.llm_config.engine_kwargs['compilation_config']" in error["message"]
+
+
+# -- a config that is refused -----------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.before_init], source={"bucket_url": "s3://models/m"}))
+def a_misspelt_bucket_is_refused_with_the_config(told: Told) -> None:
+    failed(told, "ValueError")
+    assert "replica" not in told
+
+
+@scenario(Model([h.before_init], source={"bucket_uri": "file:///models/m"}))
+def a_bucket_that_is_none_is_refused_with_the_config(told: Told) -> None:
+    failed(told, "ValueError")
+    assert "replica" not in told
+
+
+@scenario(Model([h.before_init], source={"bucket_uri": ""}))
+def an_empty_bucket_is_refused_with_the_config(told: Told) -> None:
+    failed(told, "ValueError")
+    assert "replica" not in told
+
+
+@scenario(Model([h.before_init], source={"bucket_uri": BUCKET, "extra_files": [{"bucket_uri": "s3://models/extra"}]}))
+def extra_files_without_a_destination_are_refused_with_the_config(told: Told) -> None:
+    failed(told, "ValueError")
+    assert "replica" not in told
+
+
+@scenario(Model([h.after_node], source=""), group=1)
+def an_empty_source_is_the_models_id(told: Told) -> None:
+    went_well(told)
+    assert told["engine"]["model path"] == "m"
+
+
+def _started_with(**kwargs: Any) -> Model:
+    return Model([h.no_download, h.before_engine_init, h.failure], engine_kwargs=kwargs)
+
+
+@scenario(_started_with(model="/m"), group=1)
+def the_model_is_no_argument_of_the_config(told: Told) -> None:
+    error = failed(told, "RuntimeError")
+    assert "model or served_model_name is not allowed in engine_kwargs" in error["message"]
+    assert ran(told) == ["no_download", "before_engine_init", "failure"]
+
+
+@scenario(_started_with(served_model_name=["m"]), group=1)
+def the_served_name_is_no_argument_of_the_config(told: Told) -> None:
+    assert "Please use `model_loading_config`" in failed(told, "RuntimeError")["message"]
+
+
+@scenario(_started_with(compilation_config={"levle": 3}), group=1)
+def a_name_that_a_compilation_config_does_not_have_is_refused(told: Told) -> None:
+    message = failed(told, "RuntimeError")["message"]
+    assert "Invalid vLLM config for 'compilation_config': 1 validation error for CompilationConfig" in message
+    assert "levle" in message
+
+
+@scenario(
+    Model(
+        [h.no_download, h.failure],
+        engine_kwargs={"distributed_executor_backend": "mp"},
+        fields={"accelerator_config": {"kind": "gpu"}},
+    ),
+    group=1,
+)
+def another_backend_than_ray_is_refused_on_a_gpu(told: Told) -> None:
+    assert "distributed_executor_backend != 'ray' is not allowed" in failed(told, "RuntimeError")["message"]
+
+
+@scenario(_started_with(distributed_executor_backend="ray"), group=1)
+def on_a_cpu_ray_chooses_the_backend_itself(told: Told) -> None:
+    went_well(told)
+    assert told["engine"]["kwargs"] == {"distributed_executor_backend": "mp"}
+
+
+# -- the engine that answers ------------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.no_download, h.asks]), group=1)
+def a_hook_asks_the_engine(told: Told) -> None:
+    went_well(told)
+    assert notes(told) == {"answer": ["Paris.", "stop", 2, "m"]}
+
+
+@scenario(Model([h.no_download, h.asks, h.failure]), group=1, faults=[engine_answers_error("no room", code=503)])
+def an_engine_that_answers_with_an_error(told: Told) -> None:
+    error = failed(told, "HookError", hook="tests.contract.hooks:asks", cause="EngineAnswerError")
+    assert "the engine of model 'm' answered with an error (503): no room" in error["message"]
+    assert notes(told)["failure"] == ["HookError", True]
+
+
+@scenario(Model([h.no_download, h.asks_for_another_model]), group=1)
+def an_engine_does_not_know_another_model(told: Told) -> None:
+    error = failed(told, "HookError", cause="EngineAnswerError")
+    assert "(404): The model `another` does not exist." in error["message"]
+
+
+@scenario(Model([h.no_download, h.asks_with_a_dict, h.looks_for_what_the_fake_records]), group=1)
+def an_engine_takes_requests_and_shows_nothing_else(told: Told) -> None:
+    went_well(told)
+    assert notes(told) == {"a dict is no request": True, "found": []}
+
+
+@scenario(
+    Model([h.no_download, h.changes_the_config_behind_the_engine], engine_kwargs={"compilation_config": {"mode": 0}}),
+    group=1,
+)
+def a_config_that_is_changed_behind_the_engine(told: Told) -> None:
+    went_well(told)
+    assert told["engine"]["kwargs"] == {"compilation_config": {"mode": 0}}
+
+
+@scenario(Model([h.no_download, h.looks_at_answers]), group=1)
+def a_model_that_makes_no_embeddings_answers_with_an_error(told: Told) -> None:
+    went_well(told)
+    assert notes(told)["embedding"][:2] == [1, 400]
+
+
+# -- bundles and strategies -------------------------------------------------------------------------------------------
+
+
+def _bundles(strategy: str, *bundles: dict[str, float]) -> dict[str, Any]:
+    return {"bundles": list(bundles), "strategy": strategy}
+
+
+@scenario(Model([h.before_node_second]), placement=_bundles("STRICT_PACK", {"CPU": 1}, {"CPU": 1, "slot-2": 1}))
+def a_strict_pack_is_on_one_node(told: Told) -> None:
+    went_well(told)
+    assert told["output"]["group"] == ["node-2", "node-2"]
+    assert list(told["nodes"]) == ["node-2"]
+
+
+@scenario(Model([h.before_node_second]), placement=_bundles("STRICT_PACK", {"CPU": 3}, {"CPU": 3}))
+def a_strict_pack_that_fits_on_no_node(told: Told) -> None:
+    failed(told, "PlacementGroupError")
+
+
+@scenario(
+    Model([h.before_node_second]),
+    placement=_bundles("STRICT_SPREAD", {"CPU": 1, "slot-1": 1}, {"CPU": 1, "slot-0": 1}),
+)
+def a_strict_spread_is_on_as_many_nodes_as_bundles(told: Told) -> None:
+    went_well(told)
+    assert told["output"]["group"] == list(told["nodes"]) == ["node-1", "node-0"]
+
+
+@scenario(Model([h.failure]), placement=_bundles("STRICT_SPREAD", {"CPU": 1}, {"CPU": 1}, {"CPU": 1}, {"CPU": 1}))
+def a_strict_spread_over_more_nodes_than_there_are(told: Told) -> None:
+    failed(told, "PlacementGroupError")
+    assert ran(told) == ["failure"]
+
+
+@scenario(Model([h.before_node_second]), placement=_bundles("SPREAD", {"CPU": 1, "slot-1": 1}, {"CPU": 1, "slot-1": 1}))
+def a_spread_shares_a_node_where_it_must(told: Told) -> None:
+    went_well(told)
+    assert told["output"]["group"] == ["node-1", "node-1"]
+
+
+@scenario(Model([h.before_node_second]), placement=_bundles("PACK", {"CPU": 1}, {"CPU": 3, "slot-1": 1}))
+def a_pack_is_on_few_nodes(told: Told) -> None:
+    went_well(told)
+    assert told["output"]["group"] == ["node-1", "node-1"]
+
+
+@scenario(Model([h.looks_at_its_group, h.takes_a_group_like_its_own]), group=2)
+def a_group_tells_hooks_about_itself(told: Told) -> None:
+    went_well(told)
+    assert notes(told)["group"] == [2, [{"CPU": 1}, {"CPU": 1}], False, True, True]
+    assert notes(told)["ready"]
+    assert notes(told)["equal"] == [True, False, 2]
+
+
+# -- hooks that a fault makes fail ------------------------------------------------------------------------------------
+
+
+@scenario(
+    Model([h.checks_its_gpu, h.after_node, h.failure]),
+    group=2,
+    faults=[hook_fails("checks_its_gpu", OSError("no GPU found"), node="node-1")],
+)
+def a_fault_makes_a_hook_fail_on_one_node(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-1")
+    assert error["hook"] == "tests.contract.hooks:checks_its_gpu"
+    assert error["message"].endswith("on node node-1: OSError: no GPU found")
+    assert notes(told, "node-0")["gpu"]
+    assert ran(told, "node-1") == ["checks_its_gpu"]
+
+
+@scenario(Model([h.before_init, h.before_download, h.failure]), group=1, faults=[hook_fails("before_download", "no")])
+def a_fault_makes_a_hook_of_the_replica_fail(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:before_download", cause="RuntimeError")
+    assert ran(told) == ["before_init", "before_download", "failure"]
 
 
 @scenario(Model([h.changes_the_environment]), group=1)

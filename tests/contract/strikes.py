@@ -5,9 +5,10 @@ They get ``custom_data["slots"]``, the numbers of the nodes by id, as scenarios'
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HookRegistry
 
@@ -42,6 +43,18 @@ def die_before_download(ctx: NodeCtx, *, slot: int, what: str) -> None:
 def die_after_download(ctx: NodeCtx, *, slot: int, what: str) -> None:
     """The same, later."""
     _die(ctx, slot, what)
+
+
+def failing(hook: Any, slot: int | None, error: Exception) -> Any:
+    """The same hook, by its name, that fails instead of doing its work, on one node or everywhere."""
+
+    @functools.wraps(hook)  # its marks too: it is a hook
+    def fails(ctx: Any, **parameters: Any) -> Any:
+        if slot is None or ctx.custom_data["slots"][ctx.node_id] == slot:
+            raise error
+        return hook(ctx, **parameters)
+
+    return fails
 
 
 def _die(ctx: NodeCtx, slot: int, what: str) -> None:

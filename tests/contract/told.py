@@ -20,6 +20,7 @@ Told: TypeAlias = dict[str, Any]
 
 # Errors whose text is the library's own, and not Ray's or a downloader's: it must be the same too.
 _OUR_WORDS = (EngineArgumentError, HookError, HookLoadError, HookOrderError, HookPickleError)
+_RAYS_WORDS = "Failed to create vLLM engine config: "
 # What a scenario did not ask for.
 _HARNESS = ("tests.contract.strikes:", "serve_llm_hooks_testing.")
 
@@ -67,7 +68,8 @@ def told_error(error: BaseException | None, names: Names) -> Told | None:
     """An error: its type, what it is about, and those in it."""
     if error is None:
         return None
-    told: Told = {"type": type(error).__name__}
+    # Ray's config raises pydantic's, which is a ValueError.
+    told: Told = {"type": "ValueError" if type(error).__name__ == "ValidationError" else type(error).__name__}
     if isinstance(error, NodeInitializationError):
         told["nodes"] = [names.node(node_id) for node_id in error.node_ids]
         told["lines"] = len(str(error).splitlines())
@@ -75,6 +77,8 @@ def told_error(error: BaseException | None, names: Names) -> Told | None:
         return told
     if isinstance(error, _OUR_WORDS):
         told["message"] = names.text(str(error))
+    elif str(error).startswith(_RAYS_WORDS):
+        told["message"] = str(error).partition(" [type=")[0]  # what follows is pydantic's, with the value
     if isinstance(error, HookError):
         told |= {"hook": error.hook, "point": error.point, "model": error.model_id}
     if hasattr(error, "node_id"):
@@ -129,7 +133,7 @@ def told_start(
         group = output.placement_group  # type: ignore[attr-defined]  # typed as object: both wings' outputs
         told["output"] = {
             "group": [names.node(node_id) for node_id in group_nodes(group)],
-            "the default group": group is default_group,
+            "the default group": group == default_group,
             "runtime env": _told_env(output.runtime_env),  # type: ignore[attr-defined]  # as above
             "extra init kwargs": names.plain(output.extra_init_kwargs),  # type: ignore[attr-defined]  # as above
         }

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import importlib
 import itertools
 import os
 import signal
 import sys
+import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -28,7 +32,6 @@ from .told import Names, told_start
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from serve_llm_hooks import CallbackCtx
     from serve_llm_hooks._replica.initialize import Initialization
 
     from .scenario import Model, Scenario
@@ -78,17 +81,27 @@ def _numbered(hooks: Any, node_ids: Sequence[str]) -> Any:
 
 
 class _OrderedCluster(SimulatedCluster):
-    """A fake cluster on which no two moments are the same, so that what came before what can be told."""
+    """A fake cluster on which no two moments are the same, so that what came before what can be told.
 
+    Its default group is remembered, by the thread that runs it.
+    """
+
+    made = threading.local()
     _ticks: itertools.count[int]
+
+    def defaults(self, llm_config: Any) -> Any:
+        defaults = super().defaults(llm_config)
+        self.made.group = self.default_group
+        return defaults
 
     def clock(self) -> float:
         self._ticks = self.__dict__.get("_ticks") or itertools.count(1)
         return super().clock() + next(self._ticks) * 1e-7
 
 
-def fake_config(model: Model, hooks: Any) -> Any:
+def fake_config(model: Model, hooks: Any, placement: Any = None) -> Any:
     """A model as a config that needs no Ray."""
+    fields = {"accelerator_config": {"kind": "cpu"}, **model.fields}
     return FakeLLMConfig(
         model.model_id,
         hooks,
@@ -96,18 +109,19 @@ def fake_config(model: Model, hooks: Any) -> Any:
         engine_kwargs=model.engine_kwargs,
         runtime_env=model.runtime_env,
         on_error=model.on_error,
-        **model.fields,
+        placement_group_config=placement,
+        **fields,
     )
 
 
 def run_fake(
-    scenario: Scenario, make_config: Callable[[Model, Any], Any] = fake_config, *, processes: bool = False
+    scenario: Scenario, make_config: Callable[..., Any] = fake_config, *, processes: bool = False
 ) -> dict[str, Told]:
     """Run a scenario on a fake cluster, in this process or in others; what each model's start told."""
     names = FakeCluster(3).node_names
     cluster = FakeCluster(
-        3,
-        group_nodes=scenario.group,
+        3 if scenario.placement is None else [{"CPU": 4, f"slot-{slot}": 1000} for slot in range(3)],
+        group_nodes=scenario.group if scenario.placement is None else None,
         in_group=False,  # the real wing starts outside of Serve
         own_bundles=scenario.own_bundles,
         faults=list(scenario.faults),
@@ -125,25 +139,28 @@ def run_fake(
     ):
         warnings.simplefilter("ignore")
         patch.setattr(replica, "SimulatedCluster", _OrderedCluster)
-        told = threads.map(partial(_start_fake, cluster, make_config), _models(scenario))
+        make = partial(make_config, placement=scenario.placement)
+        told = threads.map(partial(_start_fake, cluster, make), _models(scenario))
         return {model.model_id: each for model, each in zip(scenario.models, told, strict=True)}
 
 
-def _start_fake(cluster: FakeCluster, make_config: Callable[[Model, Any], Any], model: Model) -> Told:
+def _start_fake(cluster: FakeCluster, make_config: Callable[..., Any], model: Model) -> Told:
     names = Names([made_up_node(name) for name in cluster.node_names], _fake_path)
-    fields: dict[str, Any] = {"default_group": cluster.default_group, "group_nodes": _fake_group_nodes, "names": names}
+    fields: dict[str, Any] = {"group_nodes": _fake_group_nodes, "names": names}
     try:
         config = make_config(model, _numbered(model.hooks, cluster.node_names))
         run = cluster.run(config, check=False)
     except Exception as error:  # before there is a start: the config is refused, or cannot be shipped
-        return told_start(error=error, ctx=None, output=None, engine=None, **fields)
+        return told_start(error=error, ctx=None, output=None, engine=None, default_group=None, **fields)
+    default_group = getattr(_OrderedCluster.made, "group", None)
     if run.output is not None and is_default(run.output.placement_group, cluster.default_group):
-        fields["default_group"] = run.output.placement_group
+        default_group = run.output.placement_group
     engine = run.engine
     return told_start(
         error=run.error,
         ctx=run.ctx,
         output=run.output,
+        default_group=default_group,
         engine=None
         if engine is None
         else {"kwargs": engine.kwargs, "frontend kwargs": engine.frontend_kwargs, "model path": engine.model_path},
@@ -171,19 +188,19 @@ def _place(text: str, *, downloads: tuple[str, ...]) -> str:
 # -- the real one -----------------------------------------------------------------------------------------------------
 
 
-def real_config(model: Model, hooks: Any, bundles: Any = None) -> Any:
+def real_config(model: Model, hooks: Any, placement: Any = None) -> Any:
     """A model as our ``LLMConfig``."""
     from serve_llm_hooks.ray import LLMConfig
 
+    fields = {"accelerator_config": {"kind": "cpu"}, **model.fields}
     return LLMConfig(
         model_loading_config={"model_id": model.model_id, "model_source": model.source},
         hooks=hooks,
-        engine_kwargs=dict(model.engine_kwargs),
+        engine_kwargs=copy.deepcopy(dict(model.engine_kwargs)),  # hooks may change what is in them
         runtime_env=model.runtime_env and {**model.runtime_env},
-        accelerator_config={"kind": "cpu"},
-        placement_group_config=bundles and {"bundles": bundles, "strategy": "PACK"},
+        placement_group_config=placement,
         callback_config={"raise_error_on_callback": model.on_error == "raise"},
-        **model.fields,
+        **fields,
     )
 
 
@@ -239,19 +256,22 @@ class RealWing:
         error: Exception | None = None
         begun: list[Initialization] = []
         engine: list[dict[str, Any]] = []
-        cluster = _watched(RayCluster)(node_timeout_s=scenario.node_timeout_s, node_grace_s=scenario.node_grace_s)
+        cluster = _watched(RayCluster)(
+            node_timeout_s=scenario.node_timeout_s, node_grace_s=scenario.node_grace_s, placement_group_timeout_s=60
+        )
         bundles = [{"CPU": 1, f"slot-{slot}": 1} for slot in groups.slots[: scenario.group]]
         for fault in scenario.faults:
             if isinstance(fault, f.UnschedulableFault):
                 bundles[0]["CPU"] = 1000
+        placement = scenario.placement or {"bundles": bundles, "strategy": "PACK"}
         try:
             hooks = _numbered(model.hooks, node_ids)
             if isinstance(hooks, list):
-                hooks = [*hooks, *self._strikes(scenario, raylet_pid)]
-            config = real_config(model, hooks, bundles)
+                hooks = [*_failing(hooks, scenario), *self._strikes(scenario, raylet_pid)]
+            config = real_config(model, hooks, placement)
             cloudpickle.dumps(config)  # as Serve does, to send it to its replica
             async with initialization(config, cluster=cluster, on_begin=begun.append) as run:
-                run.engine = _start_engine(scenario, run.ctx, config, engine)
+                run.engine = _start_engine(scenario, config, engine)
         except Exception as failure:
             error = failure
         return told_start(
@@ -320,20 +340,87 @@ class RealWing:
         return _place(text, downloads=(os.environ["HF_HOME"], str(self._folder)))
 
 
-def _start_engine(scenario: Scenario, ctx: CallbackCtx, config: Any, started: list[dict[str, Any]]) -> object:
-    """The stand-in for Ray's engine: it is started with what Ray's would be started with."""
+def _failing(hooks: Sequence[Any], scenario: Scenario) -> list[Any]:
+    """A scenario's hooks, with those failing that a fault says fail."""
+    faults = {fault.hook: fault for fault in scenario.faults if isinstance(fault, f.HookFailsFault)}
+
+    def with_fault(hook: Any) -> Any:
+        fault = faults.get(getattr(hook, "__name__", ""))
+        if fault is None:
+            return hook
+        slot = None if fault.node_id is None else int(fault.node_id.removeprefix("node-"))
+        return strikes.failing(hook, slot, fault.error)
+
+    return [with_fault(hook) for hook in hooks]
+
+
+def _start_engine(scenario: Scenario, config: Any, started: list[dict[str, Any]]) -> Any:
+    """Ray's own engine, with what Ray itself would start vLLM with, around a model that gives one answer."""
+    from ray.llm._internal.serve.engines.vllm import vllm_engine
+
+    from serve_llm_hooks.ray.internals import AsyncEngineArgs
+
+    with pytest.MonkeyPatch.context() as patch:  # the model is nowhere, so vLLM cannot look at it
+        patch.setattr(AsyncEngineArgs, "create_engine_config", lambda self, **about: None)
+        args: Any = vllm_engine._get_vllm_engine_config(config)[0]
     for fault in scenario.faults:
         if isinstance(fault, f.EngineFailsFault):
             raise fault.error
+    time.sleep(scenario.engine_s)
     engine = config.get_engine_config()
+    given = engine.get_initialization_kwargs()
+    added = {name for name in given if name not in engine.engine_kwargs}
+    assert added <= {"model", "served_model_name", "distributed_executor_backend", "enable_log_requests"}, added
+    assert given["served_model_name"] == [config.model_id]
     started.append(
         {
-            "kwargs": dict(engine.engine_kwargs),
+            "kwargs": copy.deepcopy({name: given[name] for name in engine.engine_kwargs}),
             "frontend kwargs": dict(engine.frontend_kwargs),
-            "model path": engine.actual_hf_model_id,
+            "model path": args.model,
         }
     )
-    return "the engine"
+    return answering_engine(scenario, config.model_id)
+
+
+def answering_engine(scenario: Scenario, model_id: str) -> Any:
+    """Ray's engine class, which gives on what a stand-in for vLLM's frontend says."""
+    from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
+
+    engine: Any = VLLMEngine.__new__(VLLMEngine)
+    engine._oai_serving_chat = _Serving(scenario, model_id)
+    engine._oai_serving_embedding = None
+    engine._engine_client = _Serving(scenario, model_id)
+    return engine
+
+
+class _Serving:
+    """A stand-in for what vLLM's frontend does with a chat request."""
+
+    def __init__(self, scenario: Scenario, model_id: str) -> None:
+        self._faults = [fault for fault in scenario.faults if isinstance(fault, f.EngineAnswersErrorFault)]
+        self._model_id = model_id
+
+    async def create_chat_completion(self, request: Any, raw_request: Any = None) -> Any:
+        """Answer, or refuse."""
+        protocol: Any = importlib.import_module("vllm.entrypoints.openai.chat_completion.protocol")
+        errors: Any = importlib.import_module("vllm.entrypoints.serve.engine.protocol")
+        if request.model != self._model_id:
+            message = f"The model `{request.model}` does not exist."
+            return errors.ErrorResponse(error=errors.ErrorInfo(message=message, type="NotFoundError", code=404))
+        for fault in self._faults:
+            info = errors.ErrorInfo(message=fault.message, type="BadRequestError", code=fault.code)
+            return errors.ErrorResponse(error=info)
+        return protocol.ChatCompletionResponse(
+            model=request.model,
+            choices=[{"index": 0, "message": {"role": "assistant", "content": "Paris."}, "finish_reason": "stop"}],
+            usage={"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+        )
+
+    async def check_health(self) -> None:
+        """All is well."""
+
+    async def reset_prefix_cache(self) -> None:
+        """There is none."""
 
 
 def _watched(ray_cluster: Any) -> Any:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
 
 from serve_llm_hooks import (
     CallbackCtx,
+    EngineArgumentError,
     HookError,
+    HookPickleError,
     HookRegistry,
     HookResultError,
     HookTimeoutError,
     NodeCtx,
+    NodeResult,
+    PlacementGroupError,
     UnknownHookError,
     skip,
 )
 from serve_llm_hooks_testing import (
     FakeCluster,
+    FakeEngine,
     FakeLLMConfig,
+    FakePlacementGroup,
     HarnessError,
+    HarnessWarning,
     acall_hook,
     call_hook,
     callback_ctx,
@@ -119,3 +127,112 @@ def test_a_node_has_the_address_that_it_has_on_a_fake_cluster(hooks: HookRegistr
     call_hook(look, ctx)
     assert ctx.custom_data["place"] == run.ctx.nodes["node-256"].custom_data["place"]
     assert node_ctx("m", node_id="elsewhere").address == ""
+
+
+def test_it_refuses_an_assignment_that_comes_too_late(hooks: HookRegistry) -> None:
+    @hooks.hook("on_after_engine_init")
+    def too_late(ctx: CallbackCtx) -> None:
+        ctx.model_path = "/elsewhere"
+
+    @hooks.hook("on_after_engine_init")
+    def argument_too_late(ctx: CallbackCtx) -> None:
+        ctx.extra_init_kwargs["seed"] = 7
+
+    ctx = callback_ctx()
+    with pytest.raises(HookError, match="cannot be changed any more"):
+        call_hook(too_late, ctx)
+    with pytest.raises(HookError, match="mappingproxy"):
+        call_hook(argument_too_late, ctx)
+    ctx.extra_init_kwargs["seed"] = 7  # the test's own, for the next call
+    ctx.model_path = "/elsewhere"
+
+
+def test_a_failure_behind_the_engine_closes_the_context(hooks: HookRegistry) -> None:
+    @hooks.hook("on_failure")
+    def writes(ctx: CallbackCtx) -> None:
+        ctx.model_path = "/elsewhere"
+
+    call_hook(writes, callback_ctx(error=OSError()))
+    with pytest.raises(HookError, match="cannot be changed any more"):
+        call_hook(writes, callback_ctx(error=OSError(), engine=FakeEngine()))
+
+
+def test_it_refuses_what_cannot_leave_a_node(hooks: HookRegistry) -> None:
+    @hooks.hook("on_after_node_download")
+    def keeps_a_lock(ctx: NodeCtx) -> None:
+        ctx.custom_data["lock"] = threading.Lock()
+
+    with pytest.raises(HookPickleError, match=r"ctx\.custom_data\['lock'\].*cannot leave node node-1"):
+        call_hook(keeps_a_lock, node_ctx(node_id="node-1"))
+
+
+def test_what_cannot_leave_the_replica_is_told(hooks: HookRegistry) -> None:
+    def keeps_a_lock(ctx: CallbackCtx) -> None:
+        ctx.custom_data["lock"] = threading.Lock()
+
+    with pytest.warns(HarnessWarning, match=r"'lock'.*a run refuses this if a hook runs on nodes"):
+        call_hook(keeps_a_lock, callback_ctx(), point="on_before_init")
+    call_hook(keeps_a_lock, callback_ctx(), point="on_after_init")  # where nothing is sent any more
+
+
+def test_the_nodes_cannot_be_written(hooks: HookRegistry) -> None:
+    @hooks.hook("on_after_download")
+    def writes(ctx: CallbackCtx) -> None:
+        nodes: Any = ctx.nodes
+        nodes["node-0"] = None
+
+    with pytest.raises(HookError, match="TypeError"):
+        call_hook(writes, callback_ctx(nodes={"node-0": NodeResult("node-0")}))
+
+
+def test_it_refuses_a_changed_config_and_a_late_group(hooks: HookRegistry) -> None:
+    def changes_the_config(ctx: CallbackCtx) -> None:
+        ctx.llm_config.engine_kwargs["seed"] = 7
+
+    def replaces_the_group(ctx: CallbackCtx) -> None:
+        ctx.placement_group = FakePlacementGroup(["node-0"])
+
+    def names_the_model(ctx: CallbackCtx) -> None:
+        ctx.extra_init_kwargs["model"] = "/m"
+
+    with pytest.raises(EngineArgumentError, match=r"Set ctx\.extra_init_kwargs\['seed'\] instead"):
+        call_hook(changes_the_config, callback_ctx(), point="on_before_init")
+    with pytest.raises(PlacementGroupError, match="too late for its nodes"):
+        call_hook(replaces_the_group, callback_ctx(), point="on_before_engine_init")
+    call_hook(replaces_the_group, callback_ctx(), point="on_after_placement_group")
+    with pytest.raises(EngineArgumentError, match=r"set ctx\.model_path"):
+        call_hook(names_the_model, callback_ctx(), point="on_before_engine_init")
+
+
+SEEN = {
+    "on_before_download": None,
+    "on_after_download": "/models/m",
+    "on_before_engine_init": "/models/m",
+    "on_after_init": "/models/m",
+    "on_failure": None,
+}
+
+
+@pytest.mark.parametrize("point", SEEN)
+def test_a_hook_finds_what_it_finds_in_a_run(point: Any) -> None:
+    seen: list[Any] = []
+
+    def look(ctx: CallbackCtx) -> None:
+        seen.append((ctx.model_path, ctx.runtime_env, ctx.placement_group.node_ids))
+
+    config = FakeLLMConfig("m", [], runtime_env={"env_vars": {"A": "1"}})
+    call_hook(look, callback_ctx("m", llm_config=config), point=point)
+    assert seen == [(SEEN[point], {"env_vars": {"A": "1"}}, ("node-0",))]
+
+
+def test_a_path_that_is_given_stays(hooks: HookRegistry) -> None:
+    seen: list[Any] = []
+
+    def look(ctx: NodeCtx) -> None:
+        seen.append(ctx.model_path)
+
+    for ctx in (node_ctx("m"), node_ctx("m", model_path=None), node_ctx("m", model_path="/x"), node_ctx("m")):
+        call_hook(look, ctx, point="on_after_node_download")
+    call_hook(look, node_ctx("m"), point="on_before_node_download")
+    call_hook(look, node_ctx("m", download_model="NONE"), point="on_after_node_download")
+    assert seen == ["/models/m", None, "/x", "/models/m", None, "m"]

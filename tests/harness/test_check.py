@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks_testing import check_hooks
+from serve_llm_hooks_testing import FakeLLMConfig, HarnessError, check_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,10 +73,10 @@ BAD = {
             if len(made) == 7: raise FileExistsError("/cache")
             made.append(1)
         """,
-        "after a restart of the replica: .*FileExistsError",
+        "after a restart of the replica.*FileExistsError",
     ),
     "blocks its thread": (
-        '@hook("on_before_init")\ndef one(ctx):\n    import time; time.sleep(0.3)',
+        '@hook("on_before_init")\ndef one(ctx):\n    import select; select.select([], [], [], 0.5)',
         "one .*really blocks",
     ),
     "blocks the loop": (
@@ -128,6 +128,74 @@ BAD = {
     "for models of a glob": (
         '@hook("on_before_init", model_id="llama-[!x78]b")\ndef one(ctx): 1 / 0',
         "one failed",
+    ),
+    "needs nodes where there may be none": (
+        '@hook("on_failure")\ndef one(ctx): next(iter(ctx.nodes))',
+        "with a group that cannot be scheduled.*: hook .*:one fails at on_failure",
+    ),
+    "a veto that is thrown away": (
+        """
+        @hook("on_before_download")
+        def one(ctx):
+            if ctx.model_id:
+                skip("baked into the image")
+        """,
+        r"one at on_before_download calls skip\(\.\.\.\) in line \d+ of .* and throws the result away",
+    ),
+    "a veto that a helper throws away": (
+        """
+        import serve_llm_hooks
+        def veto(): serve_llm_hooks.skip("baked into the image")
+        @hook("on_before_download")
+        async def one(ctx): veto()
+        """,
+        "throws the result away",
+    ),
+    "an error that is not imported": (
+        """
+        @hook("on_before_node_download")
+        def one(ctx):
+            try:
+                ctx.custom_data["x"] = 1
+            except TimeoutError:
+                logging.warning("the store does not answer")
+        """,
+        r"one at on_before_node_download uses 'logging' in line 8 of .*, which has no such name: a NameError",
+    ),
+    "stumbles over what it is told": (
+        '@hook("on_failure")\ndef one(ctx): getattr(ctx.error, "node_ids")[0]',
+        "fails at on_failure, so it cleans nothing up: AttributeError",
+    ),
+    "does not know a lost node": (
+        """
+        from serve_llm_hooks import NodeInitializationError
+        @hook("on_failure")
+        def one(ctx):
+            if isinstance(ctx.error, NodeInitializationError) and "was lost" in str(ctx.error):
+                raise KeyError("no reason for that")
+        """,
+        "with a lost node.*fails at on_failure",
+    ),
+    "does not take an error of the engine": (
+        """
+        @hook("on_after_engine_init")
+        async def one(ctx):
+            from serve_llm_hooks import ask
+            try:
+                await ask(ctx, "Hello!")
+            except RuntimeError:
+                from no_such_company import WarmUpError
+        """,
+        "with an engine that answers with errors: .*one failed.*ModuleNotFoundError",
+    ),
+    "needs what a hook that warns has left": (
+        """
+        @hook("on_before_init", on_error="warn")
+        def one(ctx): ctx.custom_data["token"] = "t"
+        @hook("on_before_engine_init")
+        def two(ctx): ctx.custom_data["token"]
+        """,
+        "when one fails: hook .*:two failed at on_before_engine_init.*KeyError: 'token'",
     ),
     "passed on in a class": (
         """
@@ -294,6 +362,191 @@ def test_its_own_vetoes_and_models_are_not_warned_of(
     assert any("mine" in message for message in caplog.messages)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert not any("check_hooks" in message for message in warnings)
+
+
+def test_names_that_are_there_in_time_are_no_problem(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "timely_names",
+        """
+        @hook("on_before_init")
+        def begin(ctx):
+            global client
+            client = object()
+        @hook("on_after_init")
+        def end(ctx):
+            try:
+                client
+            except NameError:
+                print(never_there)
+            [print(x) for x in (__name__, __file__, later())]
+            return
+        def later(): return skip("kept")
+        """,
+    )
+    assert check_hooks(name, check=False).problems == []
+
+
+def test_one_function_with_two_sets_of_parameters_is_no_problem(module: Callable[[str, str], str]) -> None:
+    name = module("twice_given", '@hook("on_before_init")\ndef one(ctx, *, bucket): pass')
+    entries = [{"hook": f"{name}:one", "kwargs": {"bucket": bucket}} for bucket in ("s3://a", "s3://b")]
+    found = check_hooks(*entries, check=False)
+    assert [problem for problem in found.problems if "lets it fail" in problem] == []
+
+
+def test_a_warm_up_may_fail_in_its_own_words(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "warming_hooks",
+        """
+        from serve_llm_hooks import EngineAnswerError, NodeInitializationError, ask
+        @hook("on_before_init", on_error="warn")
+        def tell(ctx): ctx.custom_data["told"] = True
+        @hook("on_after_init", on_error="warn")
+        def tell_again(ctx): ctx.custom_data["told"]
+        @hook("on_after_engine_init", on_error="warn")
+        async def warm_up(ctx):
+            try:
+                await ask(ctx, "Hello!")
+            except EngineAnswerError as error:
+                raise RuntimeError("the warm-up has failed") from error
+        @hook("on_after_download")
+        def compare(ctx):
+            if len({node.path for node in ctx.nodes.values()}) > 1:
+                raise ValueError("nodes differ")
+        @hook("on_failure")
+        def page(ctx):
+            if isinstance(ctx.error, NodeInitializationError):
+                print(*ctx.error.node_ids)
+        """,
+    )
+    assert check_hooks(name, check=False).problems == []
+
+
+def test_what_an_earlier_failure_hides(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "hidden_hooks",
+        """
+        @hook("on_before_init")
+        def first(ctx):
+            ctx.custom_data["found"] = 1 / 0
+        @hook("on_before_download")
+        def second(ctx): raise OSError("disk full")
+        @hook("on_after_init")
+        def third(ctx): ctx.custom_data["found"]
+        """,
+    )
+    problems = check_hooks(name, check=False).problems
+    assert [text.partition(": ")[2].partition(" failed")[0] for text in problems] == [
+        "hook hidden_hooks:first", "hook hidden_hooks:second"
+    ]  # fmt: skip
+    assert problems[1].endswith("disk full (found with hidden_hooks:first left out, which may be why)")
+
+
+def test_each_entry_is_loaded_whatever_the_others_are(module: Callable[[str, str], str]) -> None:
+    name = module("loadable_hooks", '@hook("on_before_init")\ndef one(ctx): 1 / 0')
+    problems = check_hooks("no_such_hooks", name, "nor_such_hooks", check=False).problems
+    assert len(problems) == 3
+    assert ["no_such" in problems[0], "nor_such" in problems[1], "ZeroDivisionError" in problems[2]] == [True] * 3
+
+
+def test_hooks_beside_one_that_cannot_travel_are_run(module: Callable[[str, str], str], hooks: HookRegistry) -> None:
+    lock = threading.Lock()
+
+    @hooks.hook("on_before_node_download")
+    def locked(ctx: NodeCtx) -> None:
+        lock.acquire()
+
+    name = module("beside_hooks", '@hook("on_before_init")\ndef one(ctx): 1 / 0')
+    problems = check_hooks(hooks, name, check=False).problems
+    assert any("'lock'" in problem for problem in problems)
+
+
+# -- configs ----------------------------------------------------------------------------------------------------------
+
+WITH_PARAMETERS = """
+@hook("on_before_node_download", model_id="llama-*")
+def fetch(ctx, *, bucket): ctx.custom_data["bucket"] = bucket.removeprefix("s3://")
+
+class Callback:
+    def __init__(self, limit): self.limit = limit
+    def on_before_engine_init(self, ctx): ctx.extra_init_kwargs["max_model_len"] = self.limit
+"""
+
+
+def test_a_config_is_checked_with_what_it_names(module: Callable[[str, str], str]) -> None:
+    name = module("configured_hooks", WITH_PARAMETERS)
+
+    def config(bucket: object, limit: object = 128, **fields: Any) -> FakeLLMConfig:
+        entry = {"hook": f"{name}:fetch", "kwargs": {"bucket": bucket}}
+        arguments = {"limit": limit}
+        return FakeLLMConfig("llama-7b", [entry], callback=f"{name}:Callback", callback_kwargs=arguments, **fields)
+
+    spread = {"bundle_per_worker": {"GPU": 1}, "strategy": "STRICT_SPREAD"}
+    good = config("s3://b", engine_kwargs={"tensor_parallel_size": 4}, placement_group_config=spread)
+    found = check_hooks(good)
+    assert {run.rpartition(" ")[2] for run in found.runs} == {"llama-7b"}
+    assert all(run.engine is None or run.engine.kwargs["max_model_len"] == 128 for run in found.runs.values())
+    with pytest.raises(AssertionError, match="AttributeError: 'int' object"):
+        check_hooks(config(7))
+    with pytest.raises(HarnessError, match="leave model_id= out"):
+        check_hooks(good, model_id="llama-7b")
+    with pytest.raises(AssertionError, match="the config of model 'qwen' has no hooks for it"):
+        check_hooks(FakeLLMConfig("qwen", []))
+
+
+YAML = """
+applications:
+  - name: llms
+    import_path: serve_llm_hooks.ray:build_openai_app
+    args:
+      llm_configs:
+        - model_loading_config: { model_id: llama-7b, model_source: s3://models/llama }
+          hooks:
+            - hook: yaml_hooks:fetch
+              kwargs: { bucket: BUCKET }
+          callback: yaml_hooks:Callback
+          callback_kwargs: { limit: 128 }
+          engine_kwargs: { tensor_parallel_size: 2 }
+          deployment_config: { num_replicas: 2 }
+        - qwen.yaml
+"""
+QWEN = """
+model_id: qwen
+callback_config:
+  callback_class: serve_llm_hooks.ray.HooksCallback
+  callback_kwargs: { hooks: ["yaml_hooks:tell"] }
+"""
+
+
+def test_a_yaml_of_serve_run_is_checked_model_by_model(module: Callable[[str, str], str], tmp_path: Path) -> None:
+    module("yaml_hooks", WITH_PARAMETERS + '@hook("on_failure")\ndef tell(ctx): print(ctx.error)\n')
+    file = tmp_path / "serve.yaml"
+    (tmp_path / "qwen.yaml").write_text(QWEN)
+    file.write_text(YAML.replace("BUCKET", "s3://b"))
+    found = check_hooks(file)
+    assert {run.rpartition(" ")[2] for run in found.runs} == {"llama-7b", "qwen"}
+    file.write_text(YAML.replace("BUCKET", "7"))
+    (tmp_path / "qwen.yaml").write_text(QWEN.replace("tell", "nobody"))
+    problems = check_hooks(str(file), check=False).problems
+    assert any("nobody" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("applications: []", "names no LLM config"),
+        ("{", "cannot be read"),
+        ("model_id: m\nhooks: [no_such_hooks]", "no_such_hooks"),
+        ("model_id: m\nmodel_loading_config: 5", "model_loading_config= is a mapping"),
+        ("model_loading_config: { model_id: m, model_source: { bucket_url: s3://b } }", "did you mean 'bucket_uri'"),
+    ],
+)
+def test_a_yaml_that_is_no_good(text: str, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "serve.yml"
+    file.write_text(text)
+    with pytest.raises(AssertionError, match=says):
+        check_hooks(file)
+    with pytest.raises(AssertionError, match="cannot be read: FileNotFoundError"):
+        check_hooks(tmp_path / "no.yaml")
 
 
 def test_what_hooks_warn_of_is_shown_whatever_they_are_called(

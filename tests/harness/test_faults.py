@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from serve_llm_hooks import (
     CallbackCtx,
     DownloadError,
+    HookError,
     HookLoadError,
+    HookPickleError,
     HookRegistry,
     NodeCtx,
     NodeInitializationError,
@@ -21,12 +24,15 @@ from serve_llm_hooks import (
 from serve_llm_hooks_testing import (
     FakeCluster,
     FakeLLMConfig,
+    FakePlacementGroup,
     FakeRun,
     HarnessError,
     HarnessWarning,
     different_path,
+    engine_answers_error,
     engine_fails,
     failing_download,
+    hook_fails,
     lost_node,
     missing_module,
     replica_dies,
@@ -36,6 +42,15 @@ from serve_llm_hooks_testing import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+ON_NODES: list[Any] = [
+    failing_download,
+    lambda node: slow_download(node, 1),
+    lambda node: different_path(node, "/x"),
+    lost_node,
+    lambda node: missing_module(node, "a"),
+]
 
 
 def failed(run: FakeRun, kind: type[Exception]) -> list[str]:
@@ -50,6 +65,97 @@ def test_a_failing_download() -> None:
     assert failed(run, DownloadError) == ["node-1"]
     assert "403" in str(run.error)
     assert "s3://fake-models" in str(run.error)
+
+
+@pytest.mark.parametrize("error", ["", None, OSError("disk full")])
+def test_a_download_fails_whatever_it_says(error: Any) -> None:
+    run = FakeCluster(faults=[failing_download("node-1", error)]).run(FakeLLMConfig("m"), check=False)
+    assert failed(run, DownloadError) == ["node-1"]
+    assert ("disk full" in str(run.error)) is isinstance(error, OSError)
+
+
+def test_a_hook_that_fails_on_one_node(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_node_download")
+    async def check_gpu(ctx: NodeCtx, *, least: int = 1) -> None:
+        ctx.custom_data["checked"] = True
+
+    fault = hook_fails("check_gpu", OSError("no GPU found"), node="node-1")
+    run = FakeCluster(download_s=0, faults=[fault]).run(FakeLLMConfig("m", hooks=[hooks]), check=False)
+    assert failed(run, HookError) == ["node-1"]
+    assert "OSError: no GPU found" in str(run.error)
+    assert {event.node_id: event.outcome for event in run.trace} == {
+        "node-0": "ok",
+        "node-1": "failed",
+        "node-2": "ok",
+    }
+    assert run.unstruck == ()
+
+
+class Callback:
+    """A class of hooks, of which one fails."""
+
+    def on_before_init(self, ctx: CallbackCtx) -> None:
+        ctx.custom_data["began"] = True
+
+    def on_before_node_download(self, ctx: NodeCtx) -> None:
+        ctx.custom_data["checked"] = True
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes"),
+    [("on_before_init", None), (f"{__name__}:Callback.on_before_node_download", ["node-0", "node-1", "node-2"])],
+)
+def test_a_method_that_fails_everywhere(name: str, nodes: list[str] | None) -> None:
+    name = f"{__name__}:Callback.{name}" if ":" not in name else name
+    run = FakeCluster(faults=[hook_fails(name)]).run(FakeLLMConfig("m", callback=Callback), check=False)
+    if nodes is None:
+        assert isinstance(run.error, HookError)
+        assert run.ctx is not None
+        assert "began" not in run.ctx.custom_data
+    else:
+        assert failed(run, HookError) == nodes
+
+
+def test_a_hook_that_warns_when_it_fails(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init", on_error="warn")
+    def tell(ctx: CallbackCtx) -> None: ...
+
+    run = FakeCluster(faults=[hook_fails("tell")]).run(FakeLLMConfig("m", hooks=[hooks]))
+    assert [event.outcome for event in run.trace] == ["warned"]
+    assert run.unstruck == ()
+
+
+@pytest.mark.filterwarnings("ignore:.*never struck")  # the first run does not come to it
+def test_a_hook_that_nobody_knows_cannot_fail(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init", model_id="another")
+    def begin(ctx: CallbackCtx) -> None: ...
+
+    with pytest.raises(HarnessError, match="did you mean 'begin'"):
+        FakeCluster(faults=[hook_fails("begn")]).run(FakeLLMConfig("another", hooks=[hooks]))
+    with pytest.warns(HarnessWarning, match="never struck"):
+        FakeCluster(faults=[hook_fails("begin")]).run(FakeLLMConfig("m", hooks=[hooks]))
+
+
+def test_every_error_of_a_run_is_kept(hooks: HookRegistry) -> None:
+    lock = threading.Lock()
+
+    @hooks.hook("on_before_init")
+    def locked(ctx: CallbackCtx) -> None:
+        lock.acquire()
+
+    run = FakeCluster().run(FakeLLMConfig("m", hooks=[hooks]), check=False)
+    assert isinstance(run.error, HookPickleError)
+    assert "failed with HookPickleError" in repr(run)
+    with pytest.raises(HookPickleError, match="'lock'"):
+        FakeCluster().run(FakeLLMConfig("m", hooks=[hooks]))
+
+
+@pytest.mark.filterwarnings("error::serve_llm_hooks_testing.HarnessWarning")
+def test_a_warning_that_is_an_error_keeps_the_runs() -> None:
+    cluster = FakeCluster(faults=[engine_fails("no"), lost_node("node-1", at="on_before_node_download")])
+    with pytest.raises(HarnessWarning, match="never struck") as caught:
+        cluster.run(FakeLLMConfig("m", model_source="/m"), check=False)
+    assert str(caught.value.__cause__) == "no"
 
 
 def test_a_download_that_fails_early_and_the_grace_of_the_others() -> None:
@@ -280,6 +386,41 @@ def test_faults_in_an_async_test() -> None:
         (lambda: replica_dies(at="on_after_init", times=0), HarnessError, "times="),
         (lambda: missing_module("node-1", "a:b"), HarnessError, "module's name"),
         (lambda: engine_fails(3), HarnessError, "exception or its text"),  # type: ignore[arg-type]  # likewise
+        *((lambda fault=fault: fault(None), HarnessError, "a node by its id") for fault in ON_NODES),
+        *((lambda fault=fault: fault(""), HarnessError, "a node by its id") for fault in ON_NODES),
+        (lambda: failing_download("node-1", 403), HarnessError, "exception or its text"),  # type: ignore[arg-type]  # likewise
+        (lambda: failing_download("node-1", quietly="no"), HarnessError, "quietly="),  # type: ignore[arg-type]  # likewise
+        (lambda: different_path("node-1", ""), HarnessError, "a path"),
+        (lambda: different_path("node-1", None), HarnessError, "a path"),  # type: ignore[arg-type]  # likewise
+        (lambda: lost_node("node-1", noticed_after_s="5"), HarnessError, "noticed_after_s="),  # type: ignore[arg-type]  # likewise
+        (lambda: missing_module("node-1", ""), HarnessError, "module's name"),
+        (lambda: missing_module("node-1", "my company"), HarnessError, "module's name"),
+        (lambda: unschedulable(after_s=float("nan")), HarnessError, "after_s="),
+        (lambda: engine_fails(ValueError), HarnessError, "exception or its text"),  # type: ignore[arg-type]  # likewise
+        (lambda: engine_answers_error(""), HarnessError, "the error's message"),
+        (lambda: engine_answers_error("no", code=200), HarnessError, "code="),
+        (lambda: hook_fails("on_before_init"), HarnessError, "a hook by its name"),
+        (lambda: hook_fails(""), HarnessError, "a hook's name"),
+        (lambda: hook_fails("check", 3), HarnessError, "exception or its text"),  # type: ignore[arg-type]  # likewise
+        (lambda: hook_fails("check", node=""), HarnessError, "a node by its id"),
+        (lambda: replica_dies(at="on_after_init", times=True), HarnessError, "times="),
+        (lambda: replica_dies(at=None), UnknownHookError, "not a hook point"),  # type: ignore[arg-type]  # likewise
+        (lambda: FakeCluster(faults=[hook_fails("check", node="node-9")]), HarnessError, "node-0 to node-2"),
+        (lambda: FakeCluster(own_bundles=[]), HarnessError, "own_bundles="),
+        (lambda: FakeCluster(own_bundles=[0, 0]), HarnessError, "each once"),
+        (lambda: FakeCluster(own_bundles=["0"]), HarnessError, "own_bundles="),  # type: ignore[list-item]  # likewise
+        (lambda: FakeCluster(more_engine_args="abc"), HarnessError, r"as in more_engine_args=\['abc'\]"),
+        (lambda: FakeCluster(more_engine_args=[1]), HarnessError, "list of names"),  # type: ignore[list-item]  # likewise
+        (lambda: FakeCluster(in_group="no"), HarnessError, "in_group= is True or False"),  # type: ignore[arg-type]  # likewise
+        (lambda: FakeCluster(real_sleep_limit_s=1e-9), HarnessError, "would report every hook"),
+        (lambda: FakeCluster(engine_check=True), HarnessError, "engine_check="),  # type: ignore[arg-type]  # likewise
+        (lambda: FakeCluster(nodes=[]), HarnessError, "no cluster"),
+        (lambda: FakeCluster(nodes=[{"CPU": -1}]), HarnessError, r"nodes\[0\]: 'CPU' is a number, 0 or more"),
+        (lambda: FakeCluster(nodes=[8, 8]), HarnessError, "a mapping of resources"),  # type: ignore[list-item]  # likewise
+        (lambda: FakeCluster(nodes=[{"CPU": 8}], group_nodes=1), HarnessError, "group_nodes="),
+        (lambda: FakePlacementGroup("node-0"), HarnessError, "a list of nodes"),
+        (lambda: FakePlacementGroup([0]), HarnessError, "a list of nodes"),  # type: ignore[list-item]  # likewise
+        (lambda: FakePlacementGroup(["node-0"], bundles=[]), HarnessError, "a bundle for each node"),
     ],
 )
 def test_faults_that_make_no_sense(make: Callable[[], object], error: type[Exception], says: str) -> None:

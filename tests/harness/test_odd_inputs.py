@@ -12,6 +12,7 @@ import pytest
 
 from serve_llm_hooks import HookLoadError, InitializeNodeOutput, hook
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, assert_order, engine_fails
+from serve_llm_hooks_testing._simulation.model_source import FakeMirrorConfig
 from tests.unit.unreadable import HostileError, UnreadableError
 
 if TYPE_CHECKING:
@@ -93,6 +94,87 @@ def refuse(make: Callable[..., Any], fields: dict[str, Any], message: str) -> No
 @pytest.mark.parametrize(("fields", "message"), ODD.values(), ids=ODD)
 def test_an_odd_field(fields: dict[str, Any], message: str) -> None:
     refuse(lambda **given: FakeLLMConfig("m", **given), fields, message)
+
+
+SOURCES: dict[str, tuple[Any, str]] = {
+    "a misspelt key": ({"bucket_url": "s3://b"}, "takes no 'bucket_url' .did you mean 'bucket_uri'"),
+    "a folder's URL": ({"bucket_uri": "file:///m"}, 'Got invalid value "file:///m" for bucket_uri'),
+    "no bucket": ({"bucket_uri": ""}, "for bucket_uri"),
+    "a number as bucket": ({"bucket_uri": 5}, "is a bucket"),
+    "files that are no list": ({"bucket_uri": "s3://b", "extra_files": None}, "is a list, not None"),
+    "a file that is none": ({"extra_files": ["s3://b"]}, "a mapping with bucket_uri and destination_path"),
+    "a file without a place": ({"extra_files": [{"bucket_uri": "s3://b"}]}, "'destination_path' of an entry is a text"),
+    "a file with more": (
+        {"extra_files": [{"bucket_uri": "s3://b", "destination_path": "/x", "mode": 1}]}, "takes no 'mode'"),
+}  # fmt: skip
+
+LOADING: dict[str, tuple[dict[str, Any], str]] = {
+    "a text": ({"model_loading_config": "m"}, "is a mapping, as in"),
+    "another key": ({"model_loading_config": {"model_id": "m", "source": "x"}}, "takes no 'source'"),
+    "without a name": ({"model_loading_config": {"model_source": "/m"}}, "model_id is the model's name, not None"),
+    "two names": ({"model_id": "a", "model_loading_config": {"model_id": "b"}}, "differ; give one"),
+    "two sources": ({"model_source": "/m", "model_loading_config": {"model_id": "m"}}, "give one"),
+    "a tokenizer that is none": ({"model_loading_config": {"model_id": "m", "tokenizer_source": 5}}, "Hugging Face id"),
+    "no name at all": ({}, "model_id is the model's name, not None"),
+}
+
+
+@pytest.mark.parametrize(("source", "message"), SOURCES.values(), ids=SOURCES)
+def test_a_source_that_ray_refuses(source: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FakeLLMConfig("m", model_source=source)
+    with pytest.raises(ValueError, match=message):
+        FakeLLMConfig(model_loading_config={"model_id": "m", "model_source": source})
+
+
+@pytest.mark.parametrize(("fields", "message"), LOADING.values(), ids=LOADING)
+def test_a_model_loading_config_that_ray_refuses(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FakeLLMConfig(**fields)
+
+
+def test_a_model_loading_config() -> None:
+    config = FakeLLMConfig(model_loading_config={"model_id": "m", "model_source": {"bucket_uri": "s3://b/m"}})
+    assert config.model_id == "m"
+    assert isinstance(config.model_loading_config.model_source, FakeMirrorConfig)
+    assert config.model_loading_config.model_source.bucket_uri == "s3://b/m"
+    assert FakeLLMConfig("m", model_loading_config={}).model_loading_config.model_source is None
+    assert FakeLLMConfig(model_loading_config=config.model_loading_config).model_id == "m"  # type: ignore[arg-type]  # one made already
+
+
+GROUPS: dict[str, tuple[Any, str]] = {
+    "a list": ([{"CPU": 1}], "is a mapping with bundles"),
+    "neither": ({"strategy": "PACK"}, "must specify either"),
+    "both": ({"bundles": [{}], "bundle_per_worker": {}}, "must specify either"),
+    "another key": ({"bundles": [{}], "strategie": "PACK"}, "did you mean 'strategy'"),
+    "another strategy": ({"bundles": [{}], "strategy": "TIGHT"}, "is one of PACK, SPREAD"),
+    "bundles in a mapping": ({"bundles": {"CPU": 1}}, "is a list of bundles"),
+    "a bundle of text": ({"bundles": ["CPU"]}, "a mapping of resources"),
+    "less than nothing": ({"bundles": [{"CPU": -1}]}, "0 or more, not -1"),
+    "a number in words": ({"bundle_per_worker": {"CPU": "1"}}, "0 or more, not '1'"),
+}
+
+
+@pytest.mark.parametrize(("group", "message"), GROUPS.values(), ids=GROUPS)
+def test_a_group_that_ray_refuses(group: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FakeLLMConfig("m", placement_group_config=group)
+
+
+def test_what_an_engine_runs_on() -> None:
+    cpu = {"bundles": [{"CPU": 1}]}
+    assert FakeLLMConfig("m").accelerator_config.kind == "gpu"
+    assert FakeLLMConfig("m", placement_group_config=cpu).accelerator_config.kind == "cpu"
+    assert FakeLLMConfig("m", placement_group_config={"bundles": [{"TPU": 4}]}).accelerator_config.kind == "tpu"
+    with pytest.raises(ValueError, match="cannot be used with CPU-only"):
+        FakeLLMConfig("m", accelerator_type="L4", accelerator_config={"kind": "cpu"})
+    with pytest.raises(ValueError, match="accelerator_config="):
+        FakeLLMConfig("m", accelerator_config={"kind": "npu"})
+    with pytest.raises(ValueError, match="accelerator_type="):
+        FakeLLMConfig("m", accelerator_type="")
+    with pytest.raises(ValueError, match="disable_log_stats cannot be set to True"):
+        FakeLLMConfig("m", engine_kwargs={"disable_log_stats": True})
+    FakeLLMConfig("m", engine_kwargs={"disable_log_stats": True}, log_engine_metrics=False)
 
 
 OF_THE_FAKE: dict[str, tuple[dict[str, Any], str]] = {

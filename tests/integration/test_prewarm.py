@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -65,6 +66,12 @@ def test_so_does_that_of_each_data_parallel_rank(told: dict[str, Any]) -> None:
 def test_otherwise_the_start_is_as_good_and_the_process_a_fresh_one(told: dict[str, Any], why: str) -> None:
     (started,) = told["served"][why]
     assert started["is warm"] is False
+
+
+@pytest.mark.parametrize("how", ["as it is", "a server of one's own", "switched off"])
+def test_the_collector_runs_as_before_and_not_over_what_was_imported(told: dict[str, Any], how: str) -> None:
+    (started,) = told["served"][how]
+    assert started["collector"] == [list(gc.get_threshold()), True]
 
 
 def test_its_process_is_kept_for_the_config_task_where_ray_ends_idle_ones(told: dict[str, Any]) -> None:

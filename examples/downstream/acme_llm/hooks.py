@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from acme_llm import store
-from serve_llm_hooks import DownloadMode, hook, skip
+from serve_llm_hooks import DownloadMode, ask, hook, skip
 
 if TYPE_CHECKING:
     from serve_llm_hooks import CallbackCtx, NodeCtx, Skip
@@ -70,8 +70,7 @@ def chat_defaults(ctx: CallbackCtx) -> None:
 
 @hook("on_after_engine_init", on_error="warn", timeout_s=30)
 async def warm_up(ctx: CallbackCtx) -> None:
-    async for _ in ctx.engine.chat({"messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}):
-        pass
+    await ask(ctx, "hello", max_tokens=1)
 
 
 @hook("on_failure")

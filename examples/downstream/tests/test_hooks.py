@@ -28,8 +28,10 @@ from serve_llm_hooks_testing import (
     callback_ctx,
     check_hooks,
     different_path,
+    engine_answers_error,
     engine_fails,
     failing_download,
+    hook_fails,
     lost_node,
     missing_module,
     node_ctx,
@@ -105,6 +107,13 @@ def test_a_broken_node_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "broken disk" in str(run.error)
 
 
+def test_a_store_that_breaks_on_one_node_is_told() -> None:
+    run = start(cluster=FakeCluster(faults=[hook_fails("fetch_from_store", OSError("disk full"), node="node-1")]))
+    assert isinstance(run.error, NodeInitializationError)
+    assert run.error.node_ids == ("node-1",)
+    assert "disk full" in str(run.error)
+
+
 def test_nodes_that_hold_different_models() -> None:
     cluster = FakeCluster(faults=[different_path("node-1", "/elsewhere/and/longer")])
     run = start("meta-llama/Llama-3-8B", cluster)
@@ -138,11 +147,8 @@ def test_the_engine_is_warmed_up_once() -> None:
     assert len(run.engine.requests) == 1
 
 
-def test_a_failing_warm_up_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    from serve_llm_hooks_testing import FakeEngine
-
-    monkeypatch.setattr(FakeEngine, "chat", None)
-    run = start()
+def test_a_failing_warm_up_stops_nobody() -> None:
+    run = start(cluster=FakeCluster(faults=[engine_answers_error("no room", code=503)]))
     assert run.error is None
     assert [event.outcome for event in run.trace if event.name == "warm_up"] == ["warned"]
 

@@ -24,7 +24,7 @@ _MISSING = object()
 
 def globals_of(hook: Hook) -> set[GlobalName]:
     """Return the module globals that a hook uses, directly or in functions of its own module or class."""
-    fn, cls = _function_and_class(hook)
+    fn, cls = function_and_class(hook)
     fn = getattr(fn, "__wrapped__", fn)
     found: set[GlobalName] = set()
     if isinstance(fn, FunctionType):
@@ -37,7 +37,7 @@ def fingerprints(names: Iterable[GlobalName]) -> dict[GlobalName, object]:
     return {name: _fingerprint(_value(name)) for name in names}
 
 
-def _function_and_class(hook: Hook) -> tuple[Callable[..., Any] | None, type | None]:
+def function_and_class(hook: Hook) -> tuple[Callable[..., Any] | None, type | None]:
     if hook.instance is None:
         return hook.fn, None
     owner = hook.instance.owner

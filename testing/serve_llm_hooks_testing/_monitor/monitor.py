@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-import time
+from time import perf_counter
 from typing import TYPE_CHECKING
 
+from .._virtual_time.idle import is_idle
 from .._virtual_time.locations import locate_thread
+from .._virtual_time.locks import waits_for_lock
 from .._virtual_time.loop import VirtualLoop
 
 if TYPE_CHECKING:
@@ -17,22 +20,32 @@ if TYPE_CHECKING:
 
     MakeLoop: TypeAlias = Callable[..., VirtualLoop]
 
+TIME_LIMIT_S = 36_000.0
+"""Virtual seconds after which a run is taken for one that never ends, unless its cluster says otherwise."""
+
 
 class Monitor:
     """The event loop of one run, and notes about it for the author of the test.
 
     Args:
         limit_s: seconds of real time for which a hook may block.
+        time_limit_s: virtual seconds after which the run is taken for one that never ends.
         make_loop: makes the loop.
     """
 
-    def __init__(self, limit_s: float, make_loop: MakeLoop = VirtualLoop) -> None:
-        self.loop = make_loop(real_sleep_limit_s=limit_s, on_block=self._note_blocked_thread)
+    def __init__(self, limit_s: float, time_limit_s: float = TIME_LIMIT_S, make_loop: MakeLoop = VirtualLoop) -> None:
+        self.loop = make_loop(
+            real_sleep_limit_s=limit_s,
+            time_limit_s=time_limit_s,
+            on_block=self._note_blocked_thread,
+            on_sleep=self._note_sleep_in_loop,
+        )
         self.loop_thread_id = threading.get_ident()
         self.sample_every_s = max(limit_s / 4, 0.005)
         self.notes: list[str] = []
         self._limit_s = limit_s
-        self._started: list[tuple[threading.Thread, HookLocation | None]] = []
+        self._sleeping: HookLocation | None = None  # the hook that last slept in the event loop's thread
+        self._slept_s = 0.0
         self._frame: object = None  # of the async hook in the last sample
         self._blocked_s = 0.0
         self._sampled_s = 0.0
@@ -40,7 +53,7 @@ class Monitor:
 
     def sample(self) -> None:
         """Note the async hook that holds up the event loop, if one does. Called from the watchdog's thread."""
-        now_s = time.perf_counter()
+        now_s = perf_counter()
         # A late sample means that the machine is busy, which holds up the loop too: the hook is charged for less.
         elapsed_s = min(now_s - self._sampled_s, 1.5 * self.sample_every_s)
         self._sampled_s = now_s
@@ -59,38 +72,56 @@ class Monitor:
                 "timeout fires and the replica answers nobody. Make it a plain def, or await what it waits for"
             )
 
-    def add_thread(self, thread: threading.Thread, location: HookLocation | None) -> None:
-        """Record a thread that was started during the run; the clock waits for it."""
-        self._started.append((thread, location))
-        self.loop.threads.append(thread)
-
     def note_skipped_waits(self) -> None:
-        """Note where the clock went on although an answer may only have been slow: perhaps why the run failed."""
+        """Note where the clock went on although an answer may only have been slow, so that the run may be a lie."""
         for waiting in self.loop.given_up:
             self._note(
                 f"{waiting}: the clock went on without an answer from a socket, a subprocess or a thread that took "
                 f"more than {self._limit_s:g} s of real time, so a timeout may have fired that would not have in "
-                "production. In a test, put something quick in its place (real_sleep_limit_s= of FakeCluster is the "
-                "limit)"
+                "production. In a test, put something quick in its place (real_sleep_limit_s= of FakeCluster: what is "
+                "at work is waited for ten times as long)"
             )
 
     def note_remaining_threads(self) -> None:
-        """Note the threads that are still alive after the run."""
-        self._frame = None
-        for thread, location in self._started:
-            if thread.name.startswith("asyncio_"):  # the loop's default executor's
+        """Note the threads that are still at work after the run. Idle ones, such as a pool's, are no problem."""
+        self._frame = self._sleeping = None
+        clock = self.loop.clock
+        for started in clock.belongings.threads:
+            thread = started.what
+            if thread.ident in clock.asleep_at_end or not _is_at_work(thread):
                 continue
-            thread.join(0.05)  # it may be about to end
-            if thread.is_alive():
-                self._note(f"{location or 'the run'} left a thread behind: {thread.name!r} is still running")
+            thread.join(0.05)  # it may be about to end, or to be idle
+            if _is_at_work(thread):
+                where = started.by or "the run"
+                self._note(f"{where} left a thread behind: {thread.name!r} is still at work")
 
     def _note_blocked_thread(self, location: HookLocation | None, seconds: float) -> None:
         self._note(
             f"{location or 'a sync hook'} really blocks, for more than {self._limit_s:g} s of real time. In a test, "
-            "let it work on something small; if it must wait, make it async and await asyncio.sleep(), which takes no "
-            "time here (real_sleep_limit_s= of FakeCluster is the limit)"
+            "let it work on something small; if it must wait, time.sleep() takes no time here, and in async hooks "
+            "asyncio.sleep() (real_sleep_limit_s= of FakeCluster is the limit)"
         )
+
+    def _note_sleep_in_loop(self, location: HookLocation | None, seconds: float) -> None:
+        if location is None:
+            return
+        if self._sleeping is None or self._sleeping.frame is not location.frame:
+            self._slept_s = 0.0
+        self._sleeping = location
+        self._slept_s += seconds
+        if self._slept_s > self._limit_s and location.hook not in self._reported:
+            self._reported.add(location.hook)
+            self._note(
+                f"{location} blocks the event loop, for more than {self._limit_s:g} s: time.sleep() and waiting for "
+                "threads do so in an async hook, and no timeout fires and the replica answers nobody meanwhile. Make "
+                "it a plain def, or await asyncio.sleep()"
+            )
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+def _is_at_work(thread: threading.Thread) -> bool:
+    frame = sys._current_frames().get(thread.ident or 0)
+    return thread.is_alive() and not is_idle(frame) and not waits_for_lock(thread.native_id)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import gc
-import sys
 import threading
-import time
 from contextlib import ExitStack, contextmanager
+from time import sleep
 from typing import TYPE_CHECKING
 
-from .._virtual_time.locations import is_own_frame, locate_frame
 from .._virtual_time.loop import VirtualLoop
-from .monitor import Monitor
+from .._virtual_time.started import install_notes_of_started
+from .._virtual_time.system_clocks import in_run, install_clocks
+from .._virtual_time.thread_loops import install_thread_loops
+from .._virtual_time.waits import install_waits
+from .monitor import TIME_LIMIT_S, Monitor
 from .ray_guard import RayGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
 
     from .monitor import MakeLoop
 
@@ -28,29 +29,33 @@ _instruments = ExitStack()
 
 
 @contextmanager
-def monitored_loop(limit_s: float, make_loop: MakeLoop = VirtualLoop) -> Iterator[Monitor]:
+def monitored_loop(
+    limit_s: float, time_limit_s: float = TIME_LIMIT_S, make_loop: MakeLoop = VirtualLoop
+) -> Iterator[Monitor]:
     """Make a virtual event loop for the ``with`` block, observed. Several at once, in several threads, are fine.
 
     Args:
         limit_s: seconds of real time for which a hook may block.
-        make_loop: makes the loop, from the arguments ``real_sleep_limit_s`` and ``on_block``.
+        time_limit_s: virtual seconds after which a run is taken for one that never ends.
+        make_loop: makes the loop, from the arguments of :class:`VirtualLoop`.
     """
-    monitor = Monitor(limit_s, make_loop)
+    monitor = Monitor(limit_s, time_limit_s, make_loop)
     with _lock:
         _monitors.append(monitor)
         if len(_monitors) == 1:
             _instrument()
     try:
-        yield monitor
+        with in_run(monitor.loop.clock):
+            try:
+                yield monitor
+            finally:
+                monitor.loop.finish()
     finally:
-        try:
-            monitor.loop.finish()
-        finally:
-            with _lock:
-                _monitors.remove(monitor)
-                if not _monitors:
-                    _instruments.close()
-            monitor.note_remaining_threads()
+        with _lock:
+            _monitors.remove(monitor)
+            if not _monitors:
+                _instruments.close()
+        monitor.note_remaining_threads()
 
 
 def _instrument() -> None:
@@ -60,31 +65,14 @@ def _instrument() -> None:
     gc.set_threshold(*thresholds[:2], max(thresholds[2], _MIN_GC_THRESHOLD))
     _instruments.callback(gc.set_threshold, *thresholds)
 
-    start = threading.Thread.start
-
-    def start_and_record(self: threading.Thread) -> None:
-        start(self)
-        caller = sys._getframe(1)
-        if not is_own_frame(caller):  # our own threads end by themselves
-            _record_thread(self, caller)
-
-    threading.Thread.start = start_and_record  # type: ignore[method-assign]  # undone in the next line's callback
-    _instruments.callback(setattr, threading.Thread, "start", start)
-
+    install_clocks(_instruments)
+    install_waits(_instruments)
+    install_thread_loops(_instruments)
+    install_notes_of_started(_instruments)
     ray_guard = RayGuard()
     ray_guard.install()
     _instruments.callback(ray_guard.remove)
     _watchdog.wake()
-
-
-def _record_thread(thread: threading.Thread, caller: FrameType) -> None:
-    thread_id = threading.get_ident()
-    location = locate_frame(caller)
-    for monitor in _monitors:
-        # A thread that neither a hook nor the run's own thread has started is somebody else's, such as a test
-        # runner's. During several runs at once, a thread that a sync hook has started may belong to any of them.
-        if monitor.loop_thread_id == thread_id or (location is not None and len(_monitors) == 1):
-            monitor.add_thread(thread, location)
 
 
 class _Watchdog:
@@ -110,7 +98,7 @@ class _Watchdog:
                     continue
             for monitor in monitors:
                 monitor.sample()
-            time.sleep(min(monitor.sample_every_s for monitor in monitors))
+            sleep(min(monitor.sample_every_s for monitor in monitors))
 
 
 _watchdog = _Watchdog()

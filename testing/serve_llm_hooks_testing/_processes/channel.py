@@ -30,26 +30,22 @@ class Idle(NamedTuple):
         next_s: when it has something to do; ``None``: only when somebody sends it something.
         posts: what it has for others.
         waiting: what it waits for, in words.
-        is_at_work: whether a thread or a socket may still wake it, although its clock may go on.
     """
 
     next_s: float | None
     posts: tuple[Any, ...]
     waiting: str
-    is_at_work: bool
 
 
 class Go(NamedTuple):
     """The process goes on, at this virtual time, with what others sent it.
 
     Attributes:
-        is_stuck: nobody has anything to do: it waits for its threads and sockets, however slow.
         deadlock: nobody ever will; the message.
     """
 
     now_s: float
     inbox: tuple[Any, ...] = ()
-    is_stuck: bool = False
     deadlock: str = ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
@@ -32,7 +33,6 @@ def run_with_node_processes(settings: ClusterSettings, config: Any) -> FakeRun:
 
     Raises:
         HarnessError: this system has no such processes, or none can be started.
-        HookPickleError: the config cannot be sent to a replica.
     """
     check_platform()
     clusters: list[ProcessCluster] = []
@@ -49,7 +49,7 @@ def run_with_node_processes(settings: ClusterSettings, config: Any) -> FakeRun:
         run = run_replica(settings, config, make_loop=partial(_ReplicaLoop, timeline), make_cluster=make_cluster)
     notes = [*run.notes]
     for cluster in clusters:
-        notes += [*cluster.notes, *(cluster.skipped_waits if run.error is not None else ())]
+        notes += cluster.notes
     run.notes = tuple(dict.fromkeys([*notes, *rounds.notes]))
     return run
 
@@ -77,7 +77,7 @@ def rounds_in_folder(settings: ClusterSettings) -> Iterator[tuple[Rounds, Path]]
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="fake-cluster-", ignore_cleanup_errors=True))
         )
-        rounds = Rounds(settings.hang_s, folder)
+        rounds = Rounds(settings.hang_s, folder, settings.time_limit_s)
         stack.callback(rounds.close)
         yield rounds, folder
 
@@ -107,20 +107,19 @@ class LocalTimeline:
             self.deliver()
             if rounds.settle():
                 continue
-            due, is_stuck = rounds.next_turn(), False
-            if not due:
-                due, is_stuck = rounds.stuck(), True
+            due = rounds.next_turn()
             if not due:
                 return Go(rounds.now_s, deadlock=rounds.deadlock_message())
-            rounds.go([each for each in due if each is not member], is_stuck=is_stuck)
+            rounds.go([each for each in due if each is not member])
             if member in due:
                 inbox, member.inbox = tuple(member.inbox), []
                 member.state = "running"
-                return Go(rounds.now_s, inbox, is_stuck)
+                return Go(rounds.now_s, inbox)
 
     def leave_alone(self) -> None:
-        """End the other processes."""
+        """End the other processes, and the limit of time."""
         self._rounds.kill_all()
+        self._rounds.time_limit_s = math.inf
         self.member.inbox.clear()
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from serve_llm_hooks import NodeLostError
 
 from .._simulation.simulated_cluster import SimulatedCluster
+from .._virtual_time.loop import VirtualLoop
 from ..errors import HarnessError
 from .channel import Broken
 from .child import Job
@@ -63,13 +64,11 @@ class ProcessCluster(SimulatedCluster):
 
     Attributes:
         notes: problems that nodes have told.
-        skipped_waits: problems that matter if the run fails.
     """
 
     def __init__(self, timeline: Timeline, settings: ClusterSettings, time: Callable[[], float]) -> None:
         super().__init__(settings, time)
         self.notes: list[str] = []
-        self.skipped_waits: list[str] = []
         self._timeline = timeline
         timeline.take = self._take
         self._answers: list[asyncio.Future[NodeOutcome | Broken | str]] = []
@@ -81,11 +80,13 @@ class ProcessCluster(SimulatedCluster):
 
     async def _work_on_node(self, task: NodeTask, runtime_env: dict[str, Any] | None) -> NodeReport | HookName:
         """Do it in a process of its own. When cancelled, cancel it there, politely and then by force."""
-        future: asyncio.Future[NodeOutcome | Broken | str] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        future: asyncio.Future[NodeOutcome | Broken | str] = loop.create_future()
         number = len(self._answers)
         self._answers.append(future)
         faults = faults_on_node(self.settings, task.node_id)
-        work = NodeWork(task, settings_for_node(self.settings, faults), self._time())
+        work = NodeWork(task, settings_for_node(self.settings, faults), loop.now_s, loop.clock.beginning)
         env_vars = copy.deepcopy((runtime_env or {}).get("env_vars") or {})
         self._timeline.posts.append(StartNode(number, work, {key: str(value) for key, value in env_vars.items()}))
         try:
@@ -108,7 +109,6 @@ class ProcessCluster(SimulatedCluster):
             faults = faults_on_node(self.settings, task.node_id)
             self.triggered += [faults[index] for index in outcome.struck]
             self.notes += outcome.notes
-            self.skipped_waits += outcome.skipped_waits
 
     def _answer_of(self, task: NodeTask, outcome: NodeOutcome | Broken | str) -> NodeReport | HookName:
         self._note(task, outcome)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from serve_llm_hooks import DownloadMode, HookName
     from serve_llm_hooks._node.task import NodeReport, NodeTask
 
+    from .._virtual_time.clock import Beginning
     from ..faults import Fault
     from .channel import Channel
 
@@ -50,7 +51,6 @@ class NodeOutcome:
         downloaded, path: as in :class:`FakeNode`.
         struck: the indexes of the faults that have happened, among those that it was sent.
         notes: problems that did not make it fail.
-        skipped_waits: problems that matter if the run fails.
     """
 
     report: bytes | None
@@ -59,7 +59,6 @@ class NodeOutcome:
     path: str | None
     struck: tuple[int, ...]
     notes: tuple[str, ...]
-    skipped_waits: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -70,24 +69,27 @@ class NodeWork:
         task: what production sends to a node, with the faults that happen in its hooks.
         settings: the cluster's, as far as they matter there, pickled.
         now_s: the virtual time at which it begins.
+        beginning: the system's clocks when the run began.
     """
 
     task: NodeTask
     settings: bytes
     now_s: float
+    beginning: Beginning
 
     def run(self, channel: Channel) -> None:
         """Do it in this process, in its main thread, as a worker of Ray's does."""
         expect_no_interrupt()
         settings: ClusterSettings = pickle.loads(self.settings)
         timeline = RemoteTimeline(channel)
-        with monitored_loop(settings.real_sleep_limit_s, partial(ProcessLoop, timeline, self.now_s)) as monitor:
+        make_loop = partial(ProcessLoop, timeline, self.now_s, self.beginning)
+        with monitored_loop(settings.real_sleep_limit_s, make_loop=make_loop) as monitor:
             cluster = SimulatedCluster(settings, monitor.loop.time)
             cluster.start = ReplicaStart(self.task.model_id, [self.task.node_id])
             report, died_at = monitor.loop.run_until_complete(_work(cluster, self.task, timeline))
-            monitor.note_remaining_threads()
-            notes = tuple(monitor.notes)
+            monitor.loop.finish()
             monitor.note_skipped_waits()
+            monitor.note_remaining_threads()
             node = cluster.start.run.nodes[self.task.node_id]
             outcome = NodeOutcome(
                 report=None if report is None else pickle.dumps(report),
@@ -99,8 +101,7 @@ class NodeWork:
                     for index, fault in enumerate(settings.faults)
                     if any(fault is each for each in cluster.triggered)
                 ),
-                notes=notes,
-                skipped_waits=tuple(monitor.notes[len(notes) :]),
+                notes=tuple(monitor.notes),
             )
             channel.send(Done(outcome))
             if died_at is not None:
@@ -111,7 +112,8 @@ class ProcessLoop(SharedTimeLoop):
     """The loop of a process that ends with its work, and with it whatever hooks have left in it."""
 
     def finish(self) -> None:
-        """Do nothing: nobody waits for what is left."""
+        """End the clock. Nobody waits for what is left."""
+        self.clock.end()
 
 
 async def _work(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import Trace
+from serve_llm_hooks import HookPickleError, HookRegistry, ServeLLMHooksError, Trace
 from serve_llm_hooks._node.by_value import dumps
 from serve_llm_hooks._sources.select import hooks_of_config, hooks_of_script
 
 from .._simulation.replica import check_config_pickles
 from .._simulation.settings import ClusterSettings
-from .._simulation.start import set_hooks
+from .._simulation.start import ReplicaStart, set_hooks
+from .._virtual_time.clock import read_system_clocks
 from ..errors import HarnessError
 from ..faults import ReplicaDiesFault
 from ..run import FakeNode, FakeRun
@@ -40,10 +42,12 @@ def run_in_processes(settings: ClusterSettings, config: Any) -> FakeRun:
 
     Raises:
         HarnessError: this system has no such processes, or none can be started.
-        HookPickleError: the config cannot be sent to a replica.
     """
     check_platform()
-    check_config_pickles(config)
+    try:
+        check_config_pickles(config)
+    except HookPickleError as error:
+        return ReplicaStart(str(config.model_id), settings.node_names).end(error, 0.0)
     with rounds_in_folder(settings) as (rounds, folder), modules_by_value(config):
         run = _Starts(settings, config, rounds, folder).run_until_alive()
     run.notes = tuple(dict.fromkeys([*run.notes, *rounds.notes]))
@@ -61,6 +65,7 @@ class _Starts:
         self._surroundings: Surroundings = of_this_process(settings.setup)
         self._packed = (_packed_settings(settings), _packed_config(config))
         self._names = names_of_hooks(config)
+        self._beginning = read_system_clocks()
         self._notes: list[str] = []
         self._struck: set[int] = set()
 
@@ -92,7 +97,7 @@ class _Starts:
 
     def _start(self, deadly: tuple[HookName, ...]) -> tuple[FakeRun, HookName | None]:
         """Start the replica once. Return the run, and the point at which a fault has killed its process."""
-        work = ReplicaWork(*self._packed, deadly, self._rounds.now_s)
+        work = ReplicaWork(*self._packed, deadly, self._rounds.now_s, self._beginning)
 
         def job(dump_file: str) -> Job:
             return Job(self._surroundings.on_node(self._surroundings.folder, dump_file, {}), work, self._names)
@@ -108,7 +113,9 @@ class _Starts:
             self._take_turns(replica)
         self._rounds.kill_all()
         run, died_at = self._run_of(replica)
-        set_hooks(run, self._config, hooks_of_config(self._config))
+        with suppress(ServeLLMHooksError):  # else the run has failed with it
+            hooks = (hook for hook in hooks_of_config(self._config) if hook.ref not in self._settings.left_out)
+            set_hooks(run, self._config, HookRegistry(hooks))
         return run, died_at
 
     def _take_turns(self, replica: ProcessMember) -> None:
@@ -116,8 +123,6 @@ class _Starts:
         due = rounds.next_turn()
         if due:
             rounds.go(due)
-        elif stuck := rounds.stuck():
-            rounds.go(stuck, is_stuck=True)
         else:
             replica.go(Go(rounds.now_s, deadlock=rounds.deadlock_message()))
 
@@ -127,8 +132,6 @@ class _Starts:
             run = unpack_run(outcome.run, known_objects(self._settings), self._settings.node_names)
             self._struck.update(outcome.struck)
             self._notes += outcome.notes
-            if run.error is not None:
-                self._notes += outcome.skipped_waits
             return run, outcome.died_at
         failure = replica.failure
         if isinstance(failure, Broken):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from .._monitor.monitor import Monitor
     from .._simulation.settings import ClusterSettings
+    from .._virtual_time.clock import Beginning
     from ..run import FakeRun
     from .channel import Channel
     from .packed_run import PackedRun
@@ -41,14 +42,12 @@ class ReplicaOutcome:
         died_at: the hook point after which a fault kills the process.
         struck: the indexes of the cluster's faults that have happened.
         notes: problems that did not make it fail, its own and its nodes'.
-        skipped_waits: problems that matter if the run fails.
     """
 
     run: PackedRun
     died_at: HookName | None
     struck: tuple[int, ...]
     notes: tuple[str, ...]
-    skipped_waits: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,14 @@ class ReplicaWork:
         settings, config: the cluster's settings and the replica's config, pickled.
         deadly: the hook points after which the process dies.
         now_s: the virtual time at which it begins.
+        beginning: the system's clocks when the run began.
     """
 
     settings: bytes
     config: bytes
     deadly: tuple[HookName, ...]
     now_s: float
+    beginning: Beginning
 
     def run(self, channel: Channel) -> None:
         """Do it in a thread: Serve runs a replica's event loop in one that is not the main thread."""
@@ -86,7 +87,8 @@ class ReplicaWork:
         settings: ClusterSettings = pickle.loads(self.settings)
         config = pickle.loads(self.config)
         timeline = RemoteTimeline(channel)
-        with monitored_loop(settings.real_sleep_limit_s, partial(ProcessLoop, timeline, self.now_s)) as monitor:
+        make_loop = partial(ProcessLoop, timeline, self.now_s, self.beginning)
+        with monitored_loop(settings.real_sleep_limit_s, make_loop=make_loop) as monitor:
             cluster = ProcessCluster(timeline, settings, monitor.loop.time)
             cluster.start = ReplicaStart(str(config.model_id), settings.node_names)
             try:
@@ -106,16 +108,15 @@ async def _start(cluster: ProcessCluster, config: Any, deadly: tuple[HookName, .
 
 
 def _outcome(run: FakeRun, died_at: HookName | None, cluster: ProcessCluster, monitor: Monitor) -> ReplicaOutcome:
-    monitor.note_remaining_threads()
-    notes = tuple(monitor.notes)
+    monitor.loop.finish()
     monitor.note_skipped_waits()
+    monitor.note_remaining_threads()
     faults = cluster.settings.faults
     return ReplicaOutcome(
         run=pack_run(run, known_objects(cluster.settings)),
         died_at=died_at,
         struck=tuple(index for index, fault in enumerate(faults) if any(fault is each for each in cluster.triggered)),
-        notes=(*notes, *cluster.notes),
-        skipped_waits=(*monitor.notes[len(notes) :], *cluster.skipped_waits),
+        notes=(*monitor.notes, *cluster.notes),
     )
 
 

@@ -49,7 +49,7 @@ class Member:
         self.name = name
         self.order = order
         self.state: State = "running"
-        self.idle = Idle(None, (), "", False)
+        self.idle = Idle(None, (), "")
         self.inbox: list[Any] = []
         self.posts: list[Any] = []
         self.result: Any = None
@@ -127,13 +127,15 @@ class Rounds:
     Args:
         hang_s: seconds of real time after which a process that says nothing is killed.
         folder: for what processes write when they hang.
+        time_limit_s: virtual seconds after which the run is taken for one that never ends.
 
     Attributes:
         now_s: the virtual time.
         members: those that have not ended, in their order.
     """
 
-    def __init__(self, hang_s: float, folder: Path) -> None:
+    def __init__(self, hang_s: float, folder: Path, time_limit_s: float) -> None:
+        self.time_limit_s = time_limit_s
         self.now_s: float = 0.0
         self.members: list[Member] = []
         self._hang_s = hang_s
@@ -181,6 +183,8 @@ class Rounds:
         idle = [member for member in self.members if member.state == "idle"]
         times = [member.idle.next_s for member in idle if member.idle.next_s is not None]
         if times and not any(member.is_due for member in idle):
+            if min(times) > self.time_limit_s:
+                return []
             self.now_s = max(self.now_s, min(times))
         return [
             member
@@ -188,19 +192,22 @@ class Rounds:
             if member.is_due or (member.idle.next_s is not None and member.idle.next_s <= self.now_s + _RESOLUTION_S)
         ]
 
-    def go(self, members: list[Member], *, is_stuck: bool = False) -> None:
+    def go(self, members: list[Member]) -> None:
         """Let members go on, with their post."""
         for member in members:
             inbox, member.inbox = tuple(member.inbox), []
-            member.go(Go(self.now_s, inbox, is_stuck))
-
-    def stuck(self) -> list[Member]:
-        """Return those who may still be woken by what no clock tells."""
-        return [member for member in self.members if member.state == "idle" and member.idle.is_at_work]
+            member.go(Go(self.now_s, inbox))
 
     def deadlock_message(self) -> str:
         """Return why nothing will happen any more."""
         waiting = [f"{each.name}: {each.idle.waiting}" for each in self.members if each.idle.waiting]
+        if any(member.idle.next_s is not None for member in self.members):
+            goes_on = [member.name for member in self.members if member.idle.next_s is not None]
+            return (
+                f"the start has not ended within {self.time_limit_s:g} virtual seconds, although something goes on, "
+                "such as a heartbeat. If it may take longer, say FakeCluster(time_limit_s=...). Waiting for a time: "
+                f"{', '.join(goes_on)}; for something else: {'; '.join(waiting) or 'nobody'}"
+            )
         return (
             "nothing is scheduled and nothing is at work in any process, so in production this start would hang for "
             f"ever. Waiting: {'; '.join(waiting)}"

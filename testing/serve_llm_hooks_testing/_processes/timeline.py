@@ -12,7 +12,7 @@ from .channel import Go, Idle, end_if_alone
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._virtual_time.waiting import OnBlock
+    from .._virtual_time.clock import Beginning
     from .channel import Channel
 
 
@@ -57,20 +57,18 @@ class SharedTimeLoop(VirtualLoop):
     Args:
         timeline: its part in the time of the run.
         now_s: the virtual time at which it begins.
-        real_sleep_limit_s, on_block: as in :class:`VirtualLoop`.
+        beginning: the system's clocks when the run began, as its first process has read them; ``None`` in that one.
+        arguments: those of :class:`VirtualLoop`. The run's other limits are the test's process's affair.
     """
 
-    def __init__(
-        self, timeline: Timeline, now_s: float, *, real_sleep_limit_s: float = 1.0, on_block: OnBlock | None = None
-    ) -> None:
-        super().__init__(real_sleep_limit_s=real_sleep_limit_s, on_block=on_block)
-        self.now_s = now_s
-        self._timeline = timeline
-        self._has_given_up = False
+    never_s = math.inf  # others may have something to do, and then this process
 
-    def wait(self, timeout_s: float | None) -> Any:
-        """Wait for real work, or for this process's turn, where asyncio would sleep."""
-        return super().wait(math.inf if timeout_s is None else timeout_s)
+    def __init__(self, timeline: Timeline, now_s: float, beginning: Beginning | None = None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._timeline = timeline
+        if beginning is not None:
+            self.clock.beginning = beginning
+        VirtualLoop._set_time(self, now_s)
 
     def advance_to(self, when_s: float | None) -> None:
         """Wait until this process has something to do: at that time, or earlier if it gets post.
@@ -78,20 +76,18 @@ class SharedTimeLoop(VirtualLoop):
         Raises:
             DeadlockError: no process ever will.
         """
-        posts, self._timeline.posts = tuple(self._timeline.posts), []
         never = when_s is None or when_s == math.inf
+        posts, self._timeline.posts = tuple(self._timeline.posts), []
         turn = self._timeline.wait_for_turn(
-            Idle(
-                next_s=None if never else when_s,
-                posts=posts,
-                waiting=self._describe_waiting() if never else "",
-                is_at_work=never and not self._has_given_up and self._work.is_pending(),
-            )
+            Idle(None if never else when_s, posts, self._describe_waiting() if never else "")
         )
         if turn.deadlock:
             raise DeadlockError(turn.deadlock)
-        self.now_s = turn.now_s
+        super()._set_time(turn.now_s)
         for message in turn.inbox:
             self.call_soon(self._timeline.take, message)
-        # As where there is one process, slow work is waited for longer if nothing else can happen.
-        self._has_given_up = turn.is_stuck and self._work.wait(None) is None
+
+    def _set_time(self, when_s: float) -> None:
+        """Advance the clock where a hook blocks the loop: what the process gets meanwhile has to wait."""
+        while self.clock.now_s < when_s:
+            self.advance_to(when_s)

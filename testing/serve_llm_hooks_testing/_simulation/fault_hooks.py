@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import Hook
+from serve_llm_hooks import HOOK_POINTS, Hook, HookRegistry
 from serve_llm_hooks._core.options import HookOptions
+from serve_llm_hooks._node.by_value import dumps
 from serve_llm_hooks._node.packing import pack_hooks
 
+from ..asserts import resolve_hook
+from .fault_kinds import HookFailsFault
 from .process import die
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from serve_llm_hooks import HookName
     from serve_llm_hooks._node.task import PackedHook
+
+    from ..run import FakeRun
+    from .fault_kinds import Fault
 
 # After every hook of a point, whatever order= it has.
 _LAST = 2**63
@@ -51,3 +60,79 @@ class _MissingModule:
 
 def _raise_missing(module: str) -> None:
     raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
+def failing_paths(faults: Iterable[Fault], run: FakeRun) -> dict[str, list[HookFailsFault]]:
+    """Return the paths of the hooks that faults make fail, with these faults.
+
+    Raises:
+        HarnessError: a fault names a hook that the run does not know.
+    """
+    named = [fault for fault in faults if isinstance(fault, HookFailsFault)]
+    known = [*run.hooks, *run.known_hooks()] if named else []
+    paths: dict[str, list[HookFailsFault]] = {}
+    for fault in named:
+        paths.setdefault(resolve_hook(fault.hook, known), []).append(fault)
+    return paths
+
+
+def with_failing(hooks: HookRegistry, paths: dict[str, list[HookFailsFault]], node_id: str) -> HookRegistry:
+    """Return the hooks of a replica, with those of its own failing that faults name."""
+
+    def with_fault(hook: Hook) -> Hook:
+        fault = None if HOOK_POINTS[hook.point].on_node else _fault_of(hook.ref, paths, node_id)
+        return hook if fault is None else failing(hook, fault.error)
+
+    return HookRegistry(map(with_fault, hooks)) if paths else hooks
+
+
+def with_failing_packed(hook: PackedHook, paths: dict[str, list[HookFailsFault]], node_id: str) -> PackedHook:
+    """Return a packed hook; one that fails if a fault names it on this node."""
+    fault = _fault_of(hook.ref, paths, node_id)
+    return hook if fault is None else replace(hook, data=dumps(_FailingHook(hook.data, fault.error)))
+
+
+def have_failed(paths: dict[str, list[HookFailsFault]], run: FakeRun) -> Iterator[HookFailsFault]:
+    """Yield the faults whose hook has failed in a start."""
+    for event in run.trace if paths else ():
+        fault = _fault_of(event.hook, paths, event.node_id)
+        if fault is not None and event.outcome in ("failed", "warned"):
+            yield fault
+
+
+def _fault_of(ref: str, paths: dict[str, list[HookFailsFault]], node_id: str) -> HookFailsFault | None:
+    faults = paths.get(ref.partition("(")[0], ())  # without the names of its parameters
+    return next((fault for fault in faults if fault.node_id in (None, node_id)), None)
+
+
+def failing(hook: Hook, error: Exception) -> Hook:
+    """Return a hook that is known by the same names, and raises an error instead of doing its work."""
+    if hook.instance is not None:
+        about: dict[str, Any] = {"instance": hook.instance, "method": hook.method, "phase": hook.phase}
+        return Hook(partial(_fail, error), hook.options, hook.kwargs, **about)
+
+    def fails(ctx: object, **kwargs: object) -> None:
+        raise error
+
+    fails.__module__, _, fails.__qualname__ = hook.path.partition(":")
+    fails.__name__ = hook.name
+    fails.__dict__["__wrapped__"] = hook.fn
+    return Hook(fails, hook.options, hook.kwargs)
+
+
+def _fail(error: Exception, *called_with: object) -> None:
+    raise error
+
+
+class _FailingHook:
+    """A packed hook that fails once it is unpacked."""
+
+    def __init__(self, data: bytes, error: Exception) -> None:
+        self.packed = data, error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_load_failing, self.packed)
+
+
+def _load_failing(data: bytes, error: Exception) -> Hook:
+    return failing(pickle.loads(data), error)

@@ -17,9 +17,11 @@ from serve_llm_hooks.entry import initialization
 
 from .._monitor.session import monitored_loop
 from .._virtual_time.loop import VirtualLoop
+from ..engine import EngineForHooks
 from ..errors import DeadlockError
-from ..faults import ReplicaDiesFault
-from .fault_hooks import death_hook
+from .copies import copied
+from .fault_hooks import death_hook, failing_paths, with_failing
+from .fault_kinds import ReplicaDiesFault
 from .process import SimulatedProcess
 from .simulated_cluster import SimulatedCluster
 from .start import ReplicaStart, set_hooks
@@ -48,19 +50,18 @@ def run_replica(
         config: the replica's config.
         make_loop: makes the event loop.
         make_cluster: makes the cluster, from the settings and a clock.
-
-    Raises:
-        HookPickleError: the config cannot be sent to a replica.
     """
-    check_config_pickles(config)
-    with monitored_loop(settings.real_sleep_limit_s, make_loop) as monitor:
+    try:
+        check_config_pickles(config)
+    except HookPickleError as error:
+        return ReplicaStart(str(config.model_id), settings.node_names).end(error, 0.0)
+    with monitored_loop(settings.real_sleep_limit_s, settings.time_limit_s, make_loop) as monitor:
         cluster = (make_cluster or SimulatedCluster)(settings, monitor.loop.time)
         try:
             run = monitor.loop.run_until_complete(_start_until_alive(cluster, config))
         except DeadlockError as error:
             run = cluster.start.end(error, cluster.clock())
-    if run.error is not None:
-        monitor.note_skipped_waits()
+    monitor.note_skipped_waits()
     run.notes = tuple(monitor.notes)
     run.unstruck = tuple(fault for fault in settings.faults if fault not in cluster.triggered)
     return run
@@ -93,17 +94,23 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any) -> FakeRun:
 async def start_once(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookName]) -> FakeRun:
     """Run the production code once; the process dies at one of the deadly points, if any."""
     own = copy.copy(config)
-    own.engine_kwargs = dict(config.engine_kwargs)  # production writes hooks' arguments into it
+    # A replica's are its own, and production writes hooks' arguments into the first.
+    own.engine_kwargs = {name: copied(value) for name, value in config.engine_kwargs.items()}
+    own.model_loading_config = copied(config.model_loading_config)
     start = cluster.start
+    start.triggered = cluster.triggered
     failure: Exception | None = None
     try:
-        hooks = hooks_of_config(own)
+        hooks = HookRegistry(hook for hook in hooks_of_config(own) if hook.ref not in cluster.settings.left_out)
         set_hooks(start.run, own, hooks)
+        start.failing = failing_paths(cluster.settings.faults, start.run)
+        hooks = with_failing(hooks, start.failing, cluster.local_node_id)
         if deadly:
             hooks = HookRegistry((*hooks, *map(death_hook, deadly)))
         async with initialization(own, cluster=cluster, hooks=hooks, on_begin=start.begin) as run:
             start.reach("on_before_engine_init")
-            start.run.engine = run.engine = await cluster.start_engine()
+            start.run.engine = await cluster.start_engine()
+            run.engine = EngineForHooks(start.run.engine)
             start.reach("on_after_init")
     except Exception as error:
         failure = error

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from serve_llm_hooks._core.messages import describe
 
+from .._monitor.monitor import TIME_LIMIT_S
 from ..errors import HarnessError
-from ..faults import check_faults
 from ..placement_group import FakePlacementGroup
-from .arguments import check_count, check_limit, check_seconds
+from .accelerators import check_resources
+from .arguments import check_count, check_flag, check_limit, check_names, check_real_limit, check_seconds
+from .fault_kinds import check_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from ..faults import Fault
+    from .fault_kinds import Fault
 
 
 class ClusterSettings:
@@ -22,12 +24,15 @@ class ClusterSettings:
 
     Attributes:
         node_names: the ids of the nodes, the replica's own first.
-        default_group: the placement group that the replica is in, or acquires.
+        node_resources: what each node has; ``None`` where that is not declared.
+        default_group: the placement group that the replica is in, or acquires, unless the config says what it holds.
+        left_out: the hooks (by ``ref``) that do not run; ``check_hooks`` finds with it what others hide.
+        places_bundles: whether the default group is placed by its bundles, wherever the config has none of its own.
     """
 
     def __init__(
         self,
-        nodes: int = 3,
+        nodes: int | Sequence[Mapping[str, float]] = 3,
         *,
         group_nodes: int | None = None,
         in_group: bool = True,
@@ -38,31 +43,44 @@ class ClusterSettings:
         node_timeout_s: float = 3600.0,
         node_grace_s: float = 10.0,
         faults: Sequence[Fault] = (),
-        more_engine_args: Iterable[str] = (),
+        more_engine_args: Collection[str] = (),
+        engine_check: Callable[..., dict[str, Any]] | None = None,
         real_sleep_limit_s: float = 1.0,
+        time_limit_s: float = TIME_LIMIT_S,
         processes: bool | Literal["nodes"] = False,
         setup: Callable[[], object] | None = None,
         hang_s: float = 60.0,
     ) -> None:
-        self.node_names: tuple[str, ...] = tuple(f"node-{index}" for index in range(check_count("nodes", nodes)))
-        in_default_group = nodes if group_nodes is None else check_count("group_nodes", group_nodes)
-        if in_default_group > nodes:
-            raise HarnessError(f"group_nodes={group_nodes} does not fit on nodes={nodes}")
+        self.node_resources: dict[str, dict[str, float] | None] = _resources(nodes)
+        self.node_names: tuple[str, ...] = tuple(self.node_resources)
+        count = len(self.node_names)
+        in_default_group = count if group_nodes is None else check_count("group_nodes", group_nodes)
+        if in_default_group > count:
+            raise HarnessError(f"group_nodes={group_nodes} does not fit on nodes={count}")
+        self.places_bundles: bool = not isinstance(nodes, int)
+        if self.places_bundles and group_nodes is not None:
+            raise HarnessError("group_nodes= is for nodes=3; nodes with resources get the bundles that fit on them")
         self.default_group: FakePlacementGroup = FakePlacementGroup(self.node_names[:in_default_group])
-        self.in_group: bool = in_group
-        self.own_bundles: tuple[int, ...] | None = None if own_bundles is None else tuple(own_bundles)
-        if not set(self.own_bundles or ()) <= set(range(in_default_group)):
-            raise HarnessError(f"own_bundles={own_bundles!r}: the group has bundles 0 to {in_default_group - 1}")
+        self.in_group: bool = check_flag("in_group", in_group)
+        self.own_bundles: tuple[int, ...] | None = check_own_bundles(
+            own_bundles, None if self.places_bundles else in_default_group
+        )
         self.download_s: float = check_seconds("download_s", download_s)
         self.engine_start_s: float = check_seconds("engine_start_s", engine_start_s)
         self.placement_group_s: float = check_seconds("placement_group_s", placement_group_s)
         self.node_timeout_s: float = check_limit("node_timeout_s", node_timeout_s)
         self.node_grace_s: float = check_limit("node_grace_s", node_grace_s, zero=True)
-        self.real_sleep_limit_s: float = check_seconds("real_sleep_limit_s", real_sleep_limit_s)
-        if not self.real_sleep_limit_s:
-            raise HarnessError("real_sleep_limit_s=0 would report every hook: give a number of seconds above 0")
+        self.real_sleep_limit_s: float = check_real_limit("real_sleep_limit_s", real_sleep_limit_s)
+        self.time_limit_s: float = check_limit("time_limit_s", time_limit_s)
         self.faults: tuple[Fault, ...] = check_faults(faults, self.node_names)
-        self.more_engine_args: frozenset[str] = frozenset(more_engine_args)
+        if engine_check is not None and not callable(engine_check):
+            raise HarnessError(
+                "engine_check= is serve_llm_hooks.ray.check_engine_args, or a function like it, not "
+                f"{describe(engine_check)}"
+            )
+        self.left_out: frozenset[str] = frozenset()
+        self.engine_check: Callable[..., dict[str, Any]] | None = engine_check
+        self.more_engine_args: frozenset[str] = check_names("more_engine_args", more_engine_args)
         self.processes: bool | Literal["nodes"] = _processes(processes)
         self.setup: Callable[[], object] | None = setup
         if setup is not None and not callable(setup):
@@ -81,3 +99,42 @@ def _processes(value: object) -> bool | Literal["nodes"]:
     if value == "nodes":
         return "nodes"
     raise HarnessError(f"processes= is False, True or 'nodes', not {describe(value)}")
+
+
+def _resources(nodes: object) -> dict[str, dict[str, float] | None]:
+    """Return the nodes by their ids, with what each has.
+
+    Raises:
+        HarnessError: they are neither a number of nodes nor a list of what each has.
+    """
+    if not isinstance(nodes, list | tuple):
+        return {f"node-{index}": None for index in range(check_count("nodes", nodes))}
+    if not nodes:
+        raise HarnessError("nodes=[] is no cluster: give a number of nodes, or what each has, as in [{'GPU': 8}]")
+    try:
+        return {f"node-{index}": check_resources(f"nodes[{index}]", node) for index, node in enumerate(nodes)}
+    except ValueError as error:
+        raise HarnessError(str(error)) from None
+
+
+def check_own_bundles(value: object, bundles: int | None) -> tuple[int, ...] | None:
+    """Return the replica's own bundles.
+
+    Args:
+        value: what was given.
+        bundles: how many the group has; ``None`` if only the config tells.
+
+    Raises:
+        HarnessError: they are no list of different bundles of the group, or none.
+    """
+    if value is None:
+        return None
+    own = tuple(value) if isinstance(value, list | tuple | range) else ()
+    last = float("inf") if bundles is None else bundles - 1
+    if not own or len(set(own)) < len(own) or any(type(each) is not int or not 0 <= each <= last for each in own):
+        which = "" if bundles is None else f" out of the group's 0 to {last}"
+        raise HarnessError(
+            f"own_bundles= is a list of one bundle or more, each once{which}, as in own_bundles=[0], not "
+            f"{list(own) if own else describe(value)}"
+        )
+    return own

@@ -20,12 +20,25 @@ from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._replica.engine_args import split_engine_kwargs
 
-from ..engine import FakeEngine, argument_names
+from .._virtual_time.loop import VirtualLoop
+from ..engine import FakeEngine
 from ..errors import HarnessError
-from ..faults import DownloadFault, EngineFailsFault, LostNodeFault, MissingModuleFault, UnschedulableFault
 from ..placement_group import FakePlacementGroup
+from .accelerators import runs_on_cpu
+from .answers import ErrorInfo
+from .copies import copied
+from .default_group import default_group, describe_group, describe_nodes
 from .defaults import defaults_of
-from .fault_hooks import packed_death_hook, without_module
+from .engine_args import argument_names, check_config_kwargs, check_engine_kwargs, model_path
+from .fault_hooks import packed_death_hook, with_failing_packed, without_module
+from .fault_kinds import (
+    DownloadFault,
+    EngineAnswersErrorFault,
+    EngineFailsFault,
+    LostNodeFault,
+    MissingModuleFault,
+    UnschedulableFault,
+)
 from .process import SimulatedProcess
 from .start import ReplicaStart
 
@@ -36,7 +49,7 @@ if TYPE_CHECKING:
     from serve_llm_hooks._node.task import NodeReport, NodeTask
     from serve_llm_hooks._replica.cluster import ReplicaDefaults
 
-    from ..faults import Fault
+    from .fault_kinds import Fault
     from .settings import ClusterSettings
 
 FaultT = TypeVar("FaultT")
@@ -56,6 +69,7 @@ class SimulatedCluster:
 
     Attributes:
         start: the current start of the replica.
+        default_group: the group that the replica is in, or acquires.
         triggered: the faults that have happened.
     """
 
@@ -67,6 +81,7 @@ class SimulatedCluster:
         self.node_timeout_s: float = settings.node_timeout_s
         self.node_grace_s: float = settings.node_grace_s
         self.start = ReplicaStart("", ())
+        self.default_group: FakePlacementGroup = settings.default_group
         self.triggered: list[Fault] = []
         self._time = time
 
@@ -91,19 +106,17 @@ class SimulatedCluster:
             ValueError: an engine argument that vLLM does not know, in Ray's words.
         """
         settings = self.settings
-        if llm_config.engine_kwargs:
-            known = frozenset.union(*argument_names(), settings.more_engine_args)
-            for key in llm_config.engine_kwargs:
-                if key not in known:
-                    raise ValueError(f"Unknown engine argument: {key}")
+        check_config_kwargs(llm_config.engine_kwargs, settings.more_engine_args)
+        self.start.given_kwargs = dict(llm_config.engine_kwargs)  # as Ray, which does not look there again
         defaults = defaults_of(llm_config)
+        self.default_group = default_group(settings, llm_config, defaults.engine_workers)
         if not settings.in_group and settings.own_bundles is None:
             return defaults
-        return replace(defaults, placement_group=settings.default_group, own_bundles=settings.own_bundles)
+        return replace(defaults, placement_group=self.default_group, own_bundles=settings.own_bundles)
 
     async def acquire_placement_group(self, llm_config: Any) -> FakePlacementGroup:
         """Return the default group."""
-        return self.settings.default_group
+        return self.default_group
 
     async def remove_placement_group(self, placement_group: Any) -> None:
         """Do nothing: each start has a group of its own."""
@@ -118,20 +131,20 @@ class SimulatedCluster:
             )
         nodes = self.settings.node_names
         bundles = placement_group.node_ids
-        if placement_group is self.settings.default_group:
+        if placement_group == self.default_group:
             for fault in self.trigger(UnschedulableFault):
                 await asyncio.sleep(fault.after_s)
                 raise PlacementGroupError(
                     f"the placement group was not scheduled within {fault.after_s:g} s: asked for "
-                    f"{counted(len(bundles), 'bundle')}; the {len(nodes)} nodes are full"
+                    f"{counted(placement_group.bundle_count, 'bundle')}; the {len(nodes)} nodes are full"
                 )
             if not self.start.group_scheduled:  # production asks again after the hooks that may replace the group
                 await asyncio.sleep(self.settings.placement_group_s)
                 self.start.group_scheduled = True
         if not bundles or not set(bundles) <= set(nodes):
             raise PlacementGroupError(
-                f"the placement group can never be scheduled: asked for {list(bundles)}; there are "
-                f"{len(nodes)} nodes, {nodes[0]} to {nodes[-1]}"
+                f"the placement group can never be scheduled: asked for {describe_group(placement_group)}; "
+                f"{describe_nodes(self.settings.node_resources)}"
             )
         return tuple(dict.fromkeys(bundles if own_bundles is None else [bundles[index] for index in own_bundles]))
 
@@ -146,7 +159,7 @@ class SimulatedCluster:
         }
         if None in lost:
             return await self._lose_node(lost[None], task)
-        arrived = self._apply_missing_modules(pickle.loads(pickle.dumps(task)))
+        arrived = self._apply_hook_faults(pickle.loads(pickle.dumps(task)))
         arrived = replace(arrived, hooks=(*arrived.hooks, *(packed_death_hook(point) for point in lost if point)))
         answer = await self._work_on_node(arrived, runtime_env)
         return await self._lose_node(lost[answer], task) if isinstance(answer, str) else answer
@@ -175,27 +188,53 @@ class SimulatedCluster:
             frontend_names=frontend_names,
             current=llm_config.engine_kwargs,
         )
-        kwargs = llm_config.engine_kwargs
-        kwargs.update(engine | frontend)
+        llm_config.engine_kwargs.update(engine | frontend)
+        kwargs = {key: copied(value) for key, value in (self.start.given_kwargs | engine | frontend).items()}
+        if runs_on_cpu(llm_config) and "distributed_executor_backend" in kwargs:
+            kwargs["distributed_executor_backend"] = "mp"  # Ray's choice, whatever the config says
+        defaults = defaults_of(llm_config)
         self.start.engine = FakeEngine(
             kwargs={key: value for key, value in kwargs.items() if key not in frontend_names},
             frontend_kwargs={key: value for key, value in kwargs.items() if key in frontend_names},
-            model_path=ctx.model_path or defaults_of(llm_config).source_id,
+            model_path=model_path(
+                kwargs, defaults.mirror, ctx.model_path, defaults.source_id, path_by_hook=path_by_hook
+            ),
             placement_group=ctx.placement_group,
             runtime_env=ctx.runtime_env,
+            model_id=str(llm_config.model_id),
         )
+        self.start.llm_config = llm_config
 
     async def start_engine(self) -> FakeEngine:
-        """Start the engine that was configured, which production code leaves to Ray."""
+        """Start the engine that was configured, which production code leaves to Ray.
+
+        Raises:
+            RuntimeError: arguments that Ray or vLLM refuses, in their words.
+        """
+        engine = self.start.engine
+        assert engine is not None
+        config = self.start.llm_config
+        check_engine_kwargs(engine.kwargs, on_cpu=runs_on_cpu(config))
+        if self.settings.engine_check is not None:
+            engine.vllm_kwargs = self.settings.engine_check(
+                config,
+                engine_kwargs=engine.kwargs,
+                frontend_kwargs=engine.frontend_kwargs,
+                model_path=engine.model_path,
+            )
         after_s, error = self.settings.engine_start_s, None
         for fault in self.trigger(EngineFailsFault):
             after_s = after_s if fault.after_s is None else fault.after_s
             error = fault.error
-        await asyncio.sleep(after_s)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.block(after_s)  # as vLLM does
         if error is not None:
             raise error
-        assert self.start.engine is not None
-        return self.start.engine
+        self.start.answering = tuple(self._faults(EngineAnswersErrorFault))
+        for answers in self._faults(EngineAnswersErrorFault):
+            engine.error = ErrorInfo(answers.message, code=answers.code)
+        return engine
 
     # -- nodes ------------------------------------------------------------------------------------------------------
 
@@ -204,31 +243,33 @@ class SimulatedCluster:
             if isinstance(fault, kind) and node_id in (None, getattr(fault, "node_id", None)):
                 yield fault
 
-    def _apply_missing_modules(self, task: NodeTask) -> NodeTask:
-        """Return a task as its node can unpack it."""
+    def _apply_hook_faults(self, task: NodeTask) -> NodeTask:
+        """Return a task as its node can unpack it, with the hooks failing that faults name."""
         for fault in self._faults(MissingModuleFault, task.node_id):
             hooks = tuple(without_module(hook, fault.module) for hook in task.hooks)
             if hooks != task.hooks:
                 self.triggered.append(fault)
                 task = replace(task, hooks=hooks)
-        return task
+        failing = self.start.failing
+        return replace(task, hooks=tuple(with_failing_packed(hook, failing, task.node_id) for hook in task.hooks))
 
     async def _download(self, task: NodeTask, mode: DownloadMode) -> str | None:
         """Take the time of a download. Return the path of the model on the node."""
         node = self.start.run.nodes[task.node_id]
         node.downloaded.append(mode)
         seconds, path = self.settings.download_s, f"/models/{task.source_id}"
-        error, quietly = None, False
+        error: Exception | str | None = None
+        quietly = False
         for fault in self.trigger(DownloadFault, task.node_id):
             seconds = seconds if fault.seconds is None else fault.seconds
-            path = fault.path or path
-            error = fault.error or error
+            path = path if fault.path is None else fault.path
+            error = error if fault.error is None else fault.error
             quietly = quietly or fault.quietly
         await asyncio.sleep(seconds)
         if quietly:
             return task.source_id
         if error is not None:
-            raise RuntimeError(error)
+            raise RuntimeError(error) if isinstance(error, str) else error
         if not (mode and task.mirror and task.mirror.get("bucket_uri")):
             return task.source_id  # only extra files were downloaded, not the model
         node.path = path

@@ -12,6 +12,7 @@ from serve_llm_hooks._core.context import set_read_only
 from serve_llm_hooks._core.points import HOOK_NAMES
 
 from ..run import FakeNode, FakeRun
+from .fault_hooks import have_failed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from serve_llm_hooks._replica.initialize import Initialization
 
     from ..engine import FakeEngine
+    from .fault_kinds import Fault, HookFailsFault
 
 
 class ReplicaStart:
@@ -29,6 +31,11 @@ class ReplicaStart:
         run: the run, filled in as the start goes on.
         engine: the engine as it is configured, started or not.
         group_scheduled: whether the default placement group has been scheduled.
+        given_kwargs: the config's engine arguments when the start began, which is when Ray reads them.
+        llm_config: the replica's copy of the config, once the engine is configured.
+        failing: the paths of the hooks that faults make fail, with these faults.
+        answering: the faults that the engine answers with.
+        triggered: the cluster's faults that have happened; the start adds those that show at its end.
     """
 
     def __init__(self, model_id: str, node_ids: Iterable[str]) -> None:
@@ -36,6 +43,11 @@ class ReplicaStart:
         self.run = FakeRun(model_id, nodes, Trace(clock=float, epoch_s=0.0))
         self.engine: FakeEngine | None = None
         self.group_scheduled: bool = False
+        self.given_kwargs: dict[str, Any] = {}
+        self.llm_config: Any = None
+        self.failing: dict[str, list[HookFailsFault]] = {}
+        self.answering: tuple[Fault, ...] = ()
+        self.triggered: list[Fault] = []
         self._initialization: Initialization | None = None
 
     def reach(self, *points: str) -> None:
@@ -55,6 +67,9 @@ class ReplicaStart:
         """Return the run of a start that has succeeded or failed."""
         run = self.run
         run.error, run.elapsed_s = error, elapsed_s
+        self.triggered += have_failed(self.failing, run)
+        if run.engine is not None and run.engine.requests:
+            self.triggered += self.answering
         if self._initialization is not None:
             for node_id, result in self._initialization.ctx.nodes.items():
                 run.nodes[node_id].result = result

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from serve_llm_hooks import CallbackCtx, NodeCtx, Skip, hook, skip
+from serve_llm_hooks import CallbackCtx, EngineAnswerError, NodeCtx, Skip, ask, hook, skip
 
 
 @hook("on_before_init")
@@ -49,15 +49,44 @@ def before_engine_init(ctx: CallbackCtx) -> None:
 
 @hook("on_after_engine_init", timeout_s=120)
 async def after_engine_init(ctx: CallbackCtx) -> None:
-    from ray.serve.llm.openai_api_models import ChatCompletionRequest
-
     check_compilation(ctx.engine, os.environ["ACCELERATOR"])
+    modules = len(sys.modules)
     # Greedy, so that no luck ends the answer early.
-    request = ChatCompletionRequest(
-        model=ctx.model_id, messages=[{"role": "user", "content": "Hi"}], max_tokens=2, temperature=0
-    )
-    answers = [answer async for answer in ctx.engine.chat(request)]
-    ctx.custom_data["warm_up_tokens"] = answers[0].usage.completion_tokens
+    answer = await ask(ctx, "Hi", max_tokens=2, temperature=0)
+    ctx.custom_data["warm_up_tokens"] = answer.usage.completion_tokens
+    assert isinstance(answer.choices[0].message.content, str)
+    assert len(sys.modules) - modules < 100, "it imports nothing heavy"
+    await check_refusals(ctx)
+
+
+async def refusal(ctx: CallbackCtx, **fields: Any) -> EngineAnswerError | None:
+    """Ask; return the error that is answered, if it is one."""
+    try:
+        await ask(ctx, "Hi", **fields)
+    except EngineAnswerError as error:
+        return error
+    return None
+
+
+async def check_refusals(ctx: CallbackCtx) -> None:
+    """What the fake engine refuses, the real one refuses, and in the same way."""
+    too_long = await refusal(ctx, max_tokens=200)
+    assert too_long is not None
+    says = "max_tokens=200 cannot be greater than max_model_len=max_total_tokens=128."
+    assert (too_long.code, says in str(too_long)) == (400, True), str(too_long)
+    unknown = await refusal(ctx, model="another")
+    assert unknown is not None
+    assert (unknown.code, "The model `another` does not exist." in str(unknown)) == (404, True), str(unknown)
+    refused = False
+    try:
+        async for _ in ctx.engine.chat({"model": ctx.model_id, "messages": [{"role": "user", "content": "Hi"}]}):
+            pass
+    except AttributeError:
+        refused = True
+    assert refused, "a dict was taken for a request"
+    (embedding,) = [answer async for answer in ctx.engine.embeddings(None)]
+    assert "does not support the 'embed' task" in embedding.error.message
+    assert embedding.error.code == 400
 
 
 def check_compilation(engine: Any, accelerator: str) -> None:

@@ -7,7 +7,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from serve_llm_hooks import HookOrderError, HookRegistry
 
@@ -163,7 +163,6 @@ def by_hand(rows: list[Row], meant: set[tuple[int, int]]) -> list[int] | None:
     return result
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(rows_with_constraints())
 def test_the_order_is_that_of_the_rule_and_a_circle_is_always_told_and_only_then(
     case: tuple[list[Row], set[tuple[int, int]]],
@@ -177,7 +176,6 @@ def test_the_order_is_that_of_the_rule_and_a_circle_is_always_told_and_only_then
         assert ordered(*rows) == [rows[index].name for index in expected]
 
 
-@settings(deadline=None)
 @given(rows_with_constraints())
 def test_every_constraint_is_kept_and_nothing_else_turns_neighbours_round(
     case: tuple[list[Row], set[tuple[int, int]]],
@@ -196,7 +194,6 @@ def test_every_constraint_is_kept_and_nothing_else_turns_neighbours_round(
         assert not turned_round or (one, following) in meant
 
 
-@settings(deadline=None)
 @given(rows_with_constraints())
 def test_the_same_again(case: tuple[list[Row], set[tuple[int, int]]]) -> None:
     rows, _ = case
@@ -211,7 +208,6 @@ def test_the_same_again(case: tuple[list[Row], set[tuple[int, int]]]) -> None:
     assert outcome(registry) == outcome(registry) == outcome(registered(*rows))
 
 
-@settings(deadline=None)
 @given(rows_with_constraints())
 def test_a_circle_that_is_told_is_one(case: tuple[list[Row], set[tuple[int, int]]]) -> None:
     rows, meant = case
@@ -225,7 +221,6 @@ def test_a_circle_that_is_told_is_one(case: tuple[list[Row], set[tuple[int, int]
         assert all(pair in meant for pair in pairwise(circle))
 
 
-@settings(deadline=None)
 @given(rows_with_constraints(), st.integers(0, 8))
 def test_hooks_that_constrain_nothing_do_not_change_the_others(
     case: tuple[list[Row], set[tuple[int, int]]], where: int

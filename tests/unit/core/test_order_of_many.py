@@ -133,7 +133,7 @@ def test_a_chain_compares_no_name_with_all() -> None:
     assert Name.compared <= 3 * count
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     rows=st.lists(
         st.tuples(

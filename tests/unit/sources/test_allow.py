@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from serve_llm_hooks import (
     CallbackCtx,
@@ -85,7 +85,6 @@ SEPARATORS = st.text(", \n\t", min_size=1, max_size=3)
 EMPTY = st.text(", \n\t", max_size=5)
 
 
-@settings(deadline=None)
 @given(st.lists(NAMES, min_size=1, unique=True), SEPARATORS, NAMES)
 def test_names_allow_themselves_and_nothing_else(names: list[str], separator: str, other: str) -> None:
     value = separator.join(names)
@@ -93,7 +92,6 @@ def test_names_allow_themselves_and_nothing_else(names: list[str], separator: st
     assert allowed(other, value) == (other in names)
 
 
-@settings(deadline=None)
 @given(NAMES, NAMES)
 def test_a_package_is_allowed_with_what_is_in_it(package: str, name: str) -> None:
     assert allowed(package, f"{package}.*")
@@ -103,14 +101,12 @@ def test_a_package_is_allowed_with_what_is_in_it(package: str, name: str) -> Non
     assert not allowed(f"{package}.{name}", package)
 
 
-@settings(deadline=None)
 @given(NAMES, EMPTY)
 def test_unset_allows_everything_and_empty_nothing(name: str, empty: str) -> None:
     assert allowed(name, None)
     assert not allowed(name, empty)
 
 
-@settings(deadline=None)
 @given(st.text("*?[]!_main.", min_size=1))
 def test_what_the_script_decorated_is_allowed_by_its_name_only(pattern: str) -> None:
     assert allowed("__main__", pattern) == (pattern == "__main__")

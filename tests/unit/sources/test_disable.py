@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from serve_llm_hooks import (
     CallbackCtx,
@@ -145,7 +145,6 @@ def test_a_hook_of_a_file_that_is_given_as_an_object_is_known_by_its_file_in_the
     )
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["setup", "choose", "ours:choose_again", "mount", "ours:unp*", "add_up", "warm_up"])))
 def test_whatever_is_disabled_the_others_run_as_before(entries: list[str]) -> None:
     def names(value: str) -> list[str]:

@@ -1,0 +1,123 @@
+"""What can be seen in the code of hooks without running it: a veto that is thrown away, a name that nobody defines."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dis
+import inspect
+import sys
+import textwrap
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any
+
+from serve_llm_hooks import skip
+from serve_llm_hooks._core.hook import wrapped_chain
+
+from .hook_globals import function_and_class
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from serve_llm_hooks import Hook
+
+
+def problems_in_code(hook: Hook) -> Iterator[str]:
+    """Yield what is wrong with a hook's code, on whichever path it is."""
+    for fn in _functions(hook):
+        for line in _thrown_away(fn):
+            yield (
+                f"hook {hook.ref} at {hook.point} calls skip(...) in line {line} of {fn.__module__} and throws the "
+                "result away, so nothing is vetoed: write `return skip(...)`"
+            )
+        for name, number in _unknown_names(fn):
+            yield (
+                f"hook {hook.ref} at {hook.point} uses {name!r} in line {number} of {fn.__module__}, which has no such "
+                "name: a NameError when a start comes to that line. Import it."
+            )
+
+
+def constants_of(hook: Hook) -> set[str]:
+    """Return the texts that a hook's code holds, such as the keys that it writes into ``custom_data``."""
+    return {
+        constant
+        for fn in _functions(hook)
+        for code in _codes(fn.__code__)
+        for constant in code.co_consts
+        if isinstance(constant, str)
+    }
+
+
+def _functions(hook: Hook) -> list[FunctionType]:
+    """Return a hook's function, and those of its own module or class that it calls."""
+    fn, cls = function_and_class(hook)
+    first = wrapped_chain(fn)[-1]
+    found: list[FunctionType] = []
+    left: list[Any] = [first]
+    while left:
+        each = left.pop()
+        if not isinstance(each, FunctionType) or each in found or each.__module__ != getattr(first, "__module__", None):
+            continue
+        found.append(each)
+        for name in {name for code in _codes(each.__code__) for name in code.co_names}:
+            left += [getattr(cls, name, None), each.__globals__.get(name)]
+    return found
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _unknown_names(fn: FunctionType) -> Iterator[tuple[str, int]]:
+    """Yield the names that a function reads and nobody has, each once, with their lines."""
+    unknown: dict[str, int] = {}
+    for code in _codes(fn.__code__):
+        if "NameError" in code.co_names:  # it is prepared
+            continue
+        line = code.co_firstlineno
+        for instruction in dis.get_instructions(code):
+            line = getattr(instruction.positions, "lineno", None) or line
+            name = instruction.argval
+            if instruction.opname == "LOAD_GLOBAL" and name not in fn.__globals__ and not hasattr(builtins, name):
+                unknown.setdefault(name, line)
+    if unknown:
+        written = _written_globals(fn)
+        yield from ((name, line) for name, line in unknown.items() if name not in written)
+
+
+def _written_globals(fn: FunctionType) -> set[str]:
+    """Return the names that functions of the same module write with ``global``: they may be there by then."""
+    module = sys.modules.get(fn.__module__)
+    owners = [fn, *vars(module).values()] if module is not None else [fn]
+    functions = [each for each in owners if isinstance(each, FunctionType) and each.__globals__ is fn.__globals__]
+    return {
+        instruction.argval
+        for each in functions
+        for code in _codes(each.__code__)
+        for instruction in dis.get_instructions(code)
+        if instruction.opname == "STORE_GLOBAL"
+    }
+
+
+def _thrown_away(fn: FunctionType) -> Iterator[int]:
+    """Yield the lines in which a function calls ``skip`` as a statement of its own."""
+    try:
+        lines, first = inspect.getsourcelines(fn)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError):  # it has no source, or is a piece of a line
+        return
+    names = {**fn.__globals__, **inspect.getclosurevars(fn).nonlocals}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _is_skip(node.value.func, names):
+            yield first + node.lineno - 1
+
+
+def _is_skip(called: ast.expr, names: dict[str, Any]) -> bool:
+    if isinstance(called, ast.Name):
+        return names.get(called.id) is skip
+    if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+        return getattr(names.get(called.value.id), called.attr, None) is skip
+    return False

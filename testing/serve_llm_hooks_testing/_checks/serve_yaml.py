@@ -1,0 +1,81 @@
+"""Read the configs out of a ``serve run`` YAML, with what matters before the engine runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from serve_llm_hooks._core.messages import describe
+
+from ..config import FakeLLMConfig
+from ..errors import HarnessError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from serve_llm_hooks._core.options import OnError
+
+_OURS = (
+    "hooks", "callback", "callback_kwargs", "callbacks", "initialization_class", "initialization_kwargs",
+    "engine_kwargs", "runtime_env", "accelerator_type", "accelerator_config", "placement_group_config",
+    "log_engine_metrics",
+)  # fmt: skip
+
+
+def is_yaml(ref: object) -> bool:
+    """Return True for the path of a YAML file."""
+    return isinstance(ref, str | Path) and str(ref).endswith((".yaml", ".yml"))
+
+
+def configs_of_yaml(path: str | Path) -> list[FakeLLMConfig]:
+    """Return the configs that a file names, as configs for a fake cluster.
+
+    Raises:
+        HarnessError: it cannot be read, or names none.
+        ServeLLMHooksError, TypeError, ValueError: a config is refused.
+    """
+    file = Path(path)
+    found = [_config(fields) for fields in _fields(_read(file), file.parent)]
+    if not found:
+        raise HarnessError(f"{file} names no LLM config: an application has them in its args, in llm_configs")
+    return found
+
+
+def _read(file: Path) -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise HarnessError(f"{file} cannot be read without PyYAML, which Ray Serve needs too") from error
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise HarnessError(f"{file} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _fields(held: Any, folder: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the fields of each config: the application's, those of ``serve run``, or a config alone."""
+    if isinstance(held, str) and is_yaml(held):  # Ray takes the path of a config's own file
+        held = _read(folder / held)
+    if isinstance(held, list):
+        for each in held:
+            yield from _fields(each, folder)
+    elif isinstance(held, Mapping):
+        if "model_loading_config" in held or "model_id" in held:
+            yield held
+            return
+        for name in ("applications", "args", "llm_configs", "llm_config", "prefill_config", "decode_config"):
+            yield from _fields(held.get(name), folder)
+
+
+def _config(fields: Mapping[str, Any]) -> FakeLLMConfig:
+    given = {name: fields[name] for name in _OURS if name in fields}
+    loading = fields.get("model_loading_config") or {}
+    if not isinstance(loading, Mapping):
+        raise ValueError(f"model_loading_config= is a mapping, not {describe(loading)}")
+    chosen = fields.get("callback_config") or {}
+    if "hooks" not in given and str(chosen.get("callback_class", "")).endswith("HooksCallback"):
+        given["hooks"] = (chosen.get("callback_kwargs") or {}).get("hooks")
+    given.setdefault("hooks", None)
+    on_error: OnError = "raise" if chosen.get("raise_error_on_callback", True) else "warn"
+    return FakeLLMConfig(fields.get("model_id"), model_loading_config=loading, on_error=on_error, **given)

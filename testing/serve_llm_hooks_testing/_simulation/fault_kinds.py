@@ -1,0 +1,121 @@
+"""What a fault is: a record for each kind, and the checks of a cluster's list of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from serve_llm_hooks._core.messages import describe, did_you_mean
+
+from ..errors import HarnessError
+
+if TYPE_CHECKING:
+    from serve_llm_hooks import HookName
+
+
+@dataclass(frozen=True)
+class DownloadFault:
+    """A :func:`failing_download`, a :func:`slow_download` or a :func:`different_path`.
+
+    Attributes:
+        error: what the download fails with; a text stands for a ``RuntimeError``, and ``None`` for no failure.
+    """
+
+    node_id: str
+    seconds: float | None = None
+    error: Exception | str | None = None
+    quietly: bool = False
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class LostNodeFault:
+    """A :func:`lost_node`."""
+
+    node_id: str
+    at: HookName | None
+    noticed_after_s: float | None
+
+
+@dataclass(frozen=True)
+class MissingModuleFault:
+    """A :func:`missing_module`."""
+
+    node_id: str
+    module: str
+
+
+@dataclass(frozen=True)
+class HookFailsFault:
+    """A hook that fails: :func:`hook_fails`."""
+
+    hook: str
+    node_id: str | None
+    error: Exception
+
+
+@dataclass(frozen=True)
+class UnschedulableFault:
+    """An :func:`unschedulable` placement group."""
+
+    after_s: float
+
+
+@dataclass(frozen=True)
+class EngineFailsFault:
+    """An engine that fails: :func:`engine_fails`."""
+
+    error: Exception
+    after_s: float | None
+
+
+@dataclass(frozen=True)
+class EngineAnswersErrorFault:
+    """An engine that starts and answers with errors: :func:`engine_answers_error`."""
+
+    message: str
+    code: int
+
+
+@dataclass(frozen=True)
+class ReplicaDiesFault:
+    """A replica that dies: :func:`replica_dies`."""
+
+    at: HookName
+    times: int
+    restart_s: float
+
+
+Fault: TypeAlias = (
+    DownloadFault
+    | LostNodeFault
+    | MissingModuleFault
+    | HookFailsFault
+    | UnschedulableFault
+    | EngineFailsFault
+    | EngineAnswersErrorFault
+    | ReplicaDiesFault
+)
+"""An element of ``FakeCluster(faults=[...])``; ``serve_llm_hooks_testing.faults`` has the functions that return one."""
+
+
+def check_faults(faults: object, node_ids: tuple[str, ...]) -> tuple[Fault, ...]:
+    """Return faults as a tuple.
+
+    Raises:
+        HarnessError: they are not a list of faults, or one is on a node that does not exist.
+    """
+    if not isinstance(faults, list | tuple):
+        raise HarnessError(f"faults= is a list, as in faults=[failing_download('node-1')], not {describe(faults)}")
+    for fault in faults:
+        if not isinstance(fault, Fault):
+            raise HarnessError(
+                f"faults=[...] takes what failing_download(), lost_node() and their like give, not {describe(fault)}"
+            )
+        node_id = getattr(fault, "node_id", None)
+        if node_id is not None and node_id not in node_ids:
+            raise HarnessError(
+                f"a fault is on {node_id!r}, which is no node of this cluster{did_you_mean(node_id, node_ids)}: "
+                f"it has {node_ids[0]} to {node_ids[-1]}"
+            )
+    return tuple(faults)

@@ -1,0 +1,67 @@
+"""Tell which sockets of an event loop somebody may be waiting for."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+_WAIT = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]  # asyncio's own: what asyncio.wait() awaits
+
+
+def awaited_sockets(
+    loop: asyncio.AbstractEventLoop, sockets: Sequence[int], job_futures: Iterable[object]
+) -> Iterator[int]:
+    """Yield the descriptors of sockets for which a task may be waiting.
+
+    None, if all tasks wait for timers, worker threads or each other: nobody asks a connection that a client keeps open.
+    Sockets that listen are left out, too.
+
+    Args:
+        loop: the event loop.
+        sockets: the descriptors of those that it watches, without its own.
+        job_futures: the futures of calls in worker threads.
+    """
+    if _is_answer_awaited(loop, job_futures):
+        for descriptor in sockets:
+            if not _is_listening(descriptor):
+                yield descriptor
+
+
+def _is_answer_awaited(loop: asyncio.AbstractEventLoop, job_futures: Iterable[object]) -> bool:
+    """Return whether a task waits for something other than a timer, a worker thread or another task."""
+    timers: Iterable[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined]  # likewise
+    known = {id(each) for timer in timers for each in timer._args or ()}
+    known.update(map(id, job_futures))
+    for task in asyncio.all_tasks(loop):
+        future = getattr(task, "_fut_waiter", None)
+        if future is None or isinstance(future, asyncio.Task) or getattr(future, "_children", None):
+            continue
+        if id(future) not in known and not _is_waiting_for_tasks(task):
+            return True
+    return False
+
+
+def _is_waiting_for_tasks(task: asyncio.Task[Any]) -> bool:
+    """Return whether a task is in ``asyncio.wait``."""
+    awaitable: Any = task.get_coro()
+    while (inner := getattr(awaitable, "cr_await", None)) is not None and hasattr(inner, "cr_code"):
+        awaitable = inner
+    return getattr(awaitable, "cr_code", None) is _WAIT
+
+
+def _is_listening(descriptor: int) -> bool:
+    """Return whether a descriptor is that of a socket which waits for connections."""
+    try:
+        borrowed = socket.socket(fileno=descriptor)
+    except OSError:  # a pipe
+        return False
+    try:
+        return bool(borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False
+    finally:
+        borrowed.detach()

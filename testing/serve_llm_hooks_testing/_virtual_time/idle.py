@@ -1,0 +1,53 @@
+"""Tell whether a thread is at work, or waits for work: a pool's, a server's, one that reads a queue."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+# The modules in which threads of the standard library wait for something to do.
+_WAITING = frozenset(("asyncio", "concurrent", "logging", "multiprocessing", "queue", "selectors", "socketserver"))
+# What else may be on the stack of such a thread.
+_HARNESS = __name__.partition(".")[0]
+_LIBRARY = _WAITING | {"contextvars", "http", "socket", "threading", _HARNESS}
+_JOINS = ("join", "_wait_for_tstate_lock", "wait")
+# asyncio's thread that waits for a subprocess, and then tells the event loop.
+_WAITS_FOR_PROCESS = "_do_waitpid"
+_START = threading.Thread.start.__code__
+
+
+def is_idle(frame: FrameType | None) -> bool:
+    """Return whether a thread whose innermost frame this is waits for other threads, or for something to do."""
+    if frame is None:
+        return True
+    module = _module(frame)
+    if module == "threading":
+        return frame.f_code.co_name in _JOINS and not _is_starting(frame)
+    if module not in _WAITING:
+        return False
+    while frame is not None:
+        if _module(frame) not in _LIBRARY or frame.f_code.co_name == _WAITS_FOR_PROCESS:
+            return False
+        frame = frame.f_back
+    return True
+
+
+def is_of_harness(frame: FrameType) -> bool:
+    """Return whether a thread whose innermost frame this is waits in this package, or works for it."""
+    return _module(frame) == _HARNESS
+
+
+def _is_starting(frame: FrameType | None) -> bool:
+    """Return whether a thread waits for one that it has just started, and that will be there in a moment."""
+    while frame is not None and _module(frame) in _LIBRARY:
+        if frame.f_code is _START:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]

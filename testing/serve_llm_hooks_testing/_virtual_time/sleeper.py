@@ -1,0 +1,65 @@
+"""A thread that waits for the virtual clock, or for another thread."""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+
+
+class Sleeper:
+    """A thread that waits, until a virtual time or until another thread lets it go on. It goes on once.
+
+    Attributes:
+        until_s: the virtual time; ``None`` if it waits for another thread only.
+        order: its place among all that have asked for a time.
+        line: the line of code that waits for another thread; ``None`` if it only sleeps.
+        was_due: whether it was the clock that let it go on.
+    """
+
+    __slots__ = ("_awake", "_held", "line", "order", "until_s", "was_due")
+
+    def __init__(self, until_s: float | None, order: int, line: object = None) -> None:
+        self.until_s = until_s
+        self.order = order
+        self.line = line
+        self.was_due: bool = False
+        self._held = allocate_lock()  # until the thread may go on
+        self._held.acquire()
+        self._awake = allocate_lock()  # taken by whoever lets it go on: only one can
+
+    def __lt__(self, other: Sleeper) -> bool:
+        return self.is_before(other.until_s or 0.0, other.order)
+
+    def is_before(self, when_s: float, order: int) -> bool:
+        """Return whether it is due before a timer of this time and place."""
+        return (self.until_s or 0.0, self.order) < (when_s, order)
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether the thread may go on."""
+        return self._awake.locked()
+
+    def wake(self, *, by_clock: bool = False) -> bool:
+        """Let the thread go on. Return whether it was asleep."""
+        if not self._awake.acquire(blocking=False):
+            return False
+        self.was_due = by_clock
+        self._held.release()
+        return True
+
+    def release(self) -> None:
+        """Let the thread go on: to ``threading.Condition``, a sleeper is one of its waiting locks.
+
+        Raises:
+            RuntimeError: it goes on already.
+        """
+        if not self.wake():
+            raise RuntimeError("release unlocked lock")
+
+    def wait(self) -> None:
+        """Wait in the calling thread until it may go on."""
+        self._held.acquire()
+
+    def wait_really(self, seconds: float) -> None:
+        """Wait in the calling thread until it may go on, at most for real seconds."""
+        if self._held.acquire(timeout=seconds):
+            self._held.release()

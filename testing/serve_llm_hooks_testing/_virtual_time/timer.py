@@ -1,0 +1,24 @@
+"""A timer of the event loop that knows its place among those that are due at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+
+class Timer(asyncio.TimerHandle):
+    """A timer. asyncio keeps its timers in a heap, which does not keep the order of those that are due together.
+
+    Attributes:
+        order: its place: first made, first called.
+    """
+
+    __slots__ = ("order",)
+
+    def __init__(self, order: int, when_s: float, *args: Any) -> None:
+        super().__init__(when_s, *args)
+        self.order: int = order
+        self._scheduled = True
+
+    def __lt__(self, other: Any) -> bool:
+        return (self.when(), self.order) < (other.when(), other.order)
