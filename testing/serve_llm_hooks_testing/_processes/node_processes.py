@@ -159,7 +159,7 @@ class NodeProcesses:
         for number, member in sorted(self._running.items(), key=lambda item: item[1].order):
             if member.state == "ended":
                 del self._running[number]
-                self._rounds.members.remove(member)
+                self._rounds.remove(member)
                 outcome = member.failure if member.result is None else member.result
                 self._replica.inbox.append(NodeAnswer(number, outcome or "ended without a word"))
 

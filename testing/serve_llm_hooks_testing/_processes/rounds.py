@@ -156,6 +156,10 @@ class Rounds:
         self.members.append(member)
         self.members.sort(key=lambda each: each.order)
 
+    def remove(self, member: Member) -> None:
+        """Let a member take part no more."""
+        self.members = [each for each in self.members if each is not member]
+
     def start(self, name: str, order: int, job: Any) -> ProcessMember:
         """Start a process that does a job; ``job(dump_file)`` is what it is sent."""
         self._started += 1
