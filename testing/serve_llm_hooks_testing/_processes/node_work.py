@@ -147,7 +147,7 @@ async def _work(
 def settings_for_node(settings: ClusterSettings, faults: list[Fault]) -> bytes:
     """Return a cluster's settings as a node's process needs them, pickled, with these faults."""
     own = object.__new__(ClusterSettings)  # a test may have a subclass, which nodes need not know
-    vars(own).update({**vars(settings), "faults": tuple(faults), "setup": None})
+    vars(own).update({**vars(settings), "faults": tuple(faults), "setup": None, "engine_check": None})
     return cloudpickle.dumps(own)
 
 

@@ -77,7 +77,7 @@ class _Starts:
                 deaths[index] += fault.times
         died: list[FakeRun] = []
         while True:
-            deadly = {self._death(index).at: index for index, left in deaths.items() if left}
+            deadly: dict[HookName, int] = {self._death(index).at: index for index, left in deaths.items() if left}
             run, died_at = self._start(tuple(deadly))
             if died_at is None:
                 break

@@ -140,14 +140,14 @@ def spawn() -> tuple[Template, Channel]:
     Raises:
         HarnessError: it cannot be started.
     """
+    used = template()
     try:
-        used = template()
         return used, used.fork()
     except OSError:  # it was killed meanwhile: once more, with a new one
-        with _lock:
-            _templates.append(Template(sorted(used.modules)))
-            used = _templates[-1]
-        return used, used.fork()
+        used = Template(sorted(used.modules))
+    with _lock:
+        _templates.append(used)
+    return used, used.fork()
 
 
 def _environment() -> dict[str, str]:
