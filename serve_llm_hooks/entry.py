@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from ._core.errors import HookLoadError
 from ._replica.initialize import initialize
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ async def initialize_node(
         The settings that the engine was started with.
 
     Raises:
+        HookLoadError: a hook at ``on_shutdown``: nothing here is left to run it.
         HookError: a hook in the replica failed.
         NodeInitializationError: one or more nodes failed; an ``ExceptionGroup`` of their errors.
         PlacementGroupError: the cluster cannot hold the placement group.
@@ -44,9 +46,18 @@ async def initialize_node(
     Example:
         >>> output = await initialize_node(config, start_engine=start)  # doctest: +SKIP
     """
-    async with initialization(llm_config, cluster=cluster) as run:
+    async with initialization(llm_config, cluster=cluster, on_begin=_refuse_shutdown) as run:
         run.engine = None if start_engine is None else await start_engine(run.ctx)
     return run.output
+
+
+def _refuse_shutdown(run: Initialization) -> None:
+    for hook in run.start.selection.by_point["on_shutdown"]:
+        raise HookLoadError(
+            f"{hook.ref} at on_shutdown can never run: initialize_node() ends with the start, and gives nothing to "
+            "shut down. Write `async with initialization(config) as run:`, start the engine in it, and `await "
+            "run.shut_down(budget_s=...)` where your server stops."
+        )
 
 
 @asynccontextmanager
@@ -71,6 +82,7 @@ async def initialization(
     Example:
         >>> async with initialization(config) as run:  # doctest: +SKIP
         ...     run.engine = await my_engine(**run.output.extra_init_kwargs)
+        >>> await run.shut_down(budget_s=30)  # doctest: +SKIP
     """
     if cluster is None:
         from .ray import RayCluster  # from the package: without Ray, its error says what is missing

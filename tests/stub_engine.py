@@ -5,13 +5,14 @@ Ray's server and builders, and what Ray's vLLM engine asks of a config's callbac
 that need no model, or whose engine cannot run on a CPU.
 
 ``STUB_ENGINE_SAYS`` in the environment names a file that gets a line of JSON for each engine that starts;
-``STUB_ENGINE_FAILS`` makes it fail with that text. ``STUB_ENGINE_CONFIG_TASK`` lets Ray's own vLLM engine prepare its
-config, as it does for a GPU: in a task with Ray's options, which says in which process it runs, and with ``real``
-makes the config.
+``STUB_ENGINE_ENDS`` one that gets the process id of each that is shut down. ``STUB_ENGINE_FAILS`` makes it fail with
+that text. ``STUB_ENGINE_CONFIG_TASK`` lets Ray's own vLLM engine prepare its config, as it does for a GPU: in a task
+with Ray's options, which says in which process it runs, and with ``real`` makes the config.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
@@ -81,6 +82,7 @@ class StubEngine:
                 "placement_group": there.placement_group.id.hex(),
                 "bundles": os.environ.get("VLLM_RAY_BUNDLE_INDICES"),
                 "run_init_node": there.run_init_node,
+                "collector": [gc.get_threshold(), gc.get_freeze_count() > 0],
             }
             with Path(says).open("a") as file:
                 file.write(json.dumps(started) + "\n")
@@ -98,6 +100,12 @@ class StubEngine:
     def routing_stats(self) -> dict[str, Any]:
         """Nothing."""
         return {}
+
+    async def shutdown(self) -> None:
+        """Say that it has ended, by the id of its process."""
+        if ends := os.environ.get("STUB_ENGINE_ENDS"):
+            with Path(ends).open("a") as file:
+                file.write(f"{os.getpid()}\n")
 
     async def check_health(self) -> None:
         """Always well."""

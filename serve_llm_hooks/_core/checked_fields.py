@@ -74,10 +74,10 @@ def _assign(ctx: Any, name: str, value: object) -> None:
     kind = fields[name].metadata.get("kind")
     if kind == "read-only" and name in ctx.__dict__:
         raise AttributeError(f"ctx.{name} is read-only")
-    if "_closed" in ctx.__dict__ and name != "custom_data":
+    if "_closed_after" in ctx.__dict__ and name != "custom_data":
         raise AttributeError(
-            f"ctx.{name} cannot be changed any more: the engine has been given it. on_before_engine_init is the "
-            "last point at which it can"
+            f"ctx.{name} cannot be changed any more: the engine has been given it. {ctx.__dict__['_closed_after']} is "
+            "the last point at which it can"
         )
     check = _CHECKS.get(kind)
     object.__setattr__(ctx, name, check(name, value) if check else value)

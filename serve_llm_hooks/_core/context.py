@@ -21,7 +21,7 @@ def _no_nodes() -> Mapping[str, NodeResult]:
 
 @dataclass(eq=False, repr=False)
 class CallbackCtx(Checked):
-    """The context of hooks in the replica: one object from ``on_before_init`` to the end of a start.
+    """The context of hooks in the replica: one object from ``on_before_init`` to the end of a start, or of the replica.
 
     Hooks change what happens next by assigning to it; assignments are checked where they are written.
 
@@ -90,6 +90,7 @@ class NodeCtx(Checked):
         download_model: what this node is about to download; a hook before the download may change it.
         custom_data: a copy of the replica's; what a hook adds is in ``ctx.nodes[node_id].custom_data`` there.
         model_path: where this node has the model, after the download. A hook that fetched or moved it sets it.
+        error: in ``on_node_failure``, the exception that ended the work here (read-only).
 
     Example:
         >>> NodeCtx(model_id="m", node_id="n1").download_model
@@ -105,6 +106,7 @@ class NodeCtx(Checked):
     load_llm_config: Final[Callable[[], Any] | None] = field(default=None, metadata={"kind": "read-only"})
     address: Final[str] = checked_field("read-only", "")
     hostname: Final[str] = checked_field("read-only", "")
+    error: Final[Exception | None] = checked_field("read-only")
 
     def __repr__(self) -> str:
         """Name the model and the node; the fields hold secrets."""
@@ -127,7 +129,10 @@ def set_read_only(ctx: CallbackCtx | NodeCtx, **values: Any) -> None:
         object.__setattr__(ctx, name, value)
 
 
-def close(ctx: CallbackCtx) -> None:
+def close(ctx: CallbackCtx | NodeCtx) -> None:
     """Refuse further assignments but to ``custom_data``: the engine has been given everything."""
-    ctx.__dict__["extra_init_kwargs"] = MappingProxyType(dict(ctx.extra_init_kwargs))
-    ctx.__dict__["_closed"] = True
+    last_point = "on_after_node_download"
+    if isinstance(ctx, CallbackCtx):
+        last_point = "on_before_engine_init"
+        ctx.__dict__["extra_init_kwargs"] = MappingProxyType(dict(ctx.extra_init_kwargs))
+    ctx.__dict__["_closed_after"] = last_point

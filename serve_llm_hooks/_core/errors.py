@@ -148,7 +148,8 @@ class NodeLostError(ServeLLMHooksError):
             self.add_note(f"Traceback on {Node(node_id)}:\n{remote_traceback.rstrip()}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild_node_error, (type(self), str(self), self.node_id, self.remote_traceback))
+        arguments = (type(self), str(self), self.node_id, self.remote_traceback)
+        return (_rebuild_node_error, arguments, {"__notes__": list(getattr(self, "__notes__", ()))})
 
 
 class DownloadError(NodeLostError):

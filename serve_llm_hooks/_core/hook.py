@@ -142,6 +142,14 @@ class Hook:
         hook.check_kwargs()
         return hook
 
+    def limited_to(self, seconds: float) -> Hook:
+        """Return the same hook with at most these seconds."""
+        own_s = self.options.timeout_s
+        if own_s is not None and own_s <= seconds:
+            return self
+        options = self.options._replace(timeout_s=seconds)
+        return _rebuild(self.fn, options, self.kwargs, self.instance, self.method, self.phase)
+
     def check_kwargs(self) -> None:
         """Check that the parameters fit the function's signature.
 

@@ -17,10 +17,11 @@ ReplicaHookName: TypeAlias = Literal[
     "on_before_engine_init",
     "on_after_engine_init",
     "on_after_init",
+    "on_shutdown",
     "on_failure",
 ]
 NodeVetoHookName: TypeAlias = Literal["on_before_node_download"]
-NodeHookName: TypeAlias = Literal["on_after_node_download"]
+NodeHookName: TypeAlias = Literal["on_after_node_download", "on_after_node_engine_init", "on_node_failure"]
 HookName: TypeAlias = ReplicaVetoHookName | ReplicaHookName | NodeVetoHookName | NodeHookName
 
 
@@ -35,8 +36,10 @@ class HookPoint(NamedTuple):
         veto: what a veto skips, in words; ``None`` where a hook may not veto.
         within: the point whose veto leaves this one out, with all that is within this one; ``None`` where it runs
             whatever is vetoed.
-        when: under which condition a point in the replica runs, in words.
+        when: under which condition it runs, in words: when in the replica, or on which of the nodes.
         after_engine: ``True`` for points after the engine's start, which Ray's own callbacks never reach.
+        during: ``"start"`` for a step of a start; ``"shutdown"`` for the end of a replica that has started;
+            ``"failure"`` for what runs only when a start fails.
     """
 
     name: HookName
@@ -45,8 +48,9 @@ class HookPoint(NamedTuple):
     phase: str | None = None
     veto: str | None = None
     within: ReplicaVetoHookName | None = None
-    when: str = "once"
+    when: str = ""
     after_engine: bool = False
+    during: Literal["start", "shutdown", "failure"] = "start"
 
     @property
     def on_node(self) -> bool:
@@ -66,7 +70,9 @@ class HookPoint(NamedTuple):
     @property
     def runs(self) -> str:
         """Return where and when the hooks run, in words."""
-        return "on every node of the placement group" if self.on_node else f"{self.when}, in the replica"
+        if self.on_node:
+            return f"on every node of the placement group{self.when and f' {self.when}'}"
+        return f"once{self.when and f', {self.when}'}, in the replica"
 
 
 _ROWS = (
@@ -77,7 +83,7 @@ _ROWS = (
         "on_custom_init",
         "take over: own placement group, runtime env, files",
         phase="custom_initialization",
-        when="once, only when the defaults are skipped",
+        when="only when the defaults are skipped",
     ),
     HookPoint(
         "on_before_download",
@@ -118,15 +124,38 @@ _ROWS = (
         after_engine=True,
     ),
     HookPoint(
+        "on_after_node_engine_init",
+        "save the caches that the engine has written here, register the node",
+        where="node",
+        within="on_before_download",
+        when="once the engine is up",
+        after_engine=True,
+    ),
+    HookPoint(
         "on_after_init",
         "metrics, registration; the last of a good start",
         phase="post_initialization",
         after_engine=True,
     ),
     HookPoint(
+        "on_shutdown",
+        "`ctx.engine` still answers: drain, deregister, save; its failure is logged",
+        when="when Serve stops a replica that has started",
+        after_engine=True,
+        during="shutdown",
+    ),
+    HookPoint(
+        "on_node_failure",
+        "`ctx.error`: unmount, remove half a download; its own failure is logged, the first one is raised",
+        where="node",
+        when="whose own work has failed or was cancelled",
+        during="failure",
+    ),
+    HookPoint(
         "on_failure",
         "`ctx.error`: metrics, clean-up; its own failure is logged, the first one is raised",
-        when="once, when any of the above failed",
+        when="when any of the above failed",
+        during="failure",
     ),
 )
 
@@ -145,7 +174,7 @@ def left_out_by(veto: HookName) -> tuple[HookName, ...]:
 
     Example:
         >>> left_out_by("on_before_download")
-        ('on_before_node_download', 'on_after_node_download')
+        ('on_before_node_download', 'on_after_node_download', 'on_after_node_engine_init')
     """
     found: list[HookName] = []
     for row in _ROWS:  # a row comes after the one that it is within

@@ -20,7 +20,8 @@ class NodeResult:
         custom_data: the node's copy of ``custom_data``, with what its hooks added.
         download_model: the mode that was in force when the download was due.
         skipped: the reason of the veto when a hook skipped the download.
-        start_s, end_s: when its work started and ended: seconds since the epoch (virtual on a fake cluster).
+        start_s, end_s: when its work before the engine's start began and ended: seconds since the epoch (virtual on a
+            fake cluster).
         download_s: seconds spent in the download alone.
         error: the failure in one line, or ``None``.
         address: the node's IP address; empty where it is not known.

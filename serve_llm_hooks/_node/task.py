@@ -50,6 +50,8 @@ class NodeTask:
         on_error: the error policy of hooks that have none of their own.
         config_sources: the sources of all hooks in the config: unpickling it may import them.
         config_failure: why the config could not be pickled; raised to a hook that asks for it.
+        after_engine: ``True`` for the second task of a node, once the engine is up.
+        model_path: where the node has the model, in its second task.
         address, hostname: the node's, empty where they are not known.
     """
 
@@ -65,6 +67,8 @@ class NodeTask:
     on_error: OnError
     config_sources: tuple[str, ...] = ()
     config_failure: str = ""
+    after_engine: bool = False
+    model_path: str | None = None
     address: str = ""
     hostname: str = ""
 

@@ -6,41 +6,45 @@ This module is imported in a fresh process on every node, so it stays light: nei
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 import time
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._core.context import NodeCtx
+from .._core.context import NodeCtx, close, set_read_only
 from .._core.dispatch import Dispatcher
 from .._core.errors import (
-    DownloadError,
-    HookError,
     HookLoadError,
     HookPickleError,
     NodeLostError,
     ServeLLMHooksError,
+    is_a,
     reraise_if_not_a_failure,
 )
 from .._core.hook import with_fresh_instances
-from .._core.messages import one_line, own, readable, traceback_of
+from .._core.messages import one_line, own, readable
 from .._core.origin import file_module_name
 from .._core.trace import Trace
 from .._observe.announce import tell_files, warn_of_files
+from .._observe.clean_up import run_each
 from .._sources.allow import check_source
 from .._sources.shipped import how_to_ship
+from .failures import download_error, reported, why_ended
 from .packing import pack_custom_data, unpack_custom_data, unpickle_failure
 from .task import NodeReport, NodeTask, PackedHook, has_bucket, wants_download
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from .._core.download_mode import DownloadMode
     from .._core.hook import Hook
+    from .._core.points import HookName
     from .._core.veto import Skip
     from .._observe.progress import Progress
 
     Download = Callable[[NodeTask, DownloadMode], Awaitable[str | None]]
+
+ResultT = TypeVar("ResultT")
 
 
 async def run_task(
@@ -65,19 +69,13 @@ async def run_task(
     trace = Trace(**task.node._asdict(), clock=clock, epoch_s=epoch_s)
     work = _Work(task, download, trace, environ)
     start_s = clock()
-    with nullcontext() if progress is None else progress.waiting_for(work.waits_for):
+    with contextlib.nullcontext() if progress is None else progress.waiting_for(work.waits_for):
         failure = await work.failure()
-    packed: tuple[tuple[str, bytes], ...] = ()
-    try:
-        packed = pack_custom_data(work.ctx.custom_data, where=str(task.node))
-    except BaseException as error:
-        reraise_if_not_a_failure(error)
-        failure = failure or _reported(error, task.node_id)
     return NodeReport(
         node_id=task.node_id,
         is_local=task.is_local,
         events=trace.events,
-        custom_data=packed,
+        custom_data=work.custom_data,
         path=work.ctx.model_path,
         download_model=work.ctx.download_model,
         skipped=work.skipped,
@@ -96,6 +94,8 @@ class _Work:
         self.download = download
         self.trace = trace
         self.environ = environ
+        self.hooks: list[Hook] = []
+        self.custom_data: tuple[tuple[str, bytes], ...] = ()
         self.skipped: str | None = None
         self.downloading = False
         self.download_s = 0.0
@@ -106,6 +106,7 @@ class _Work:
             hostname=task.hostname,
             is_local=task.is_local,
             download_model=task.download_model,
+            model_path=task.model_path,
             load_llm_config=self._load_llm_config,
         )
 
@@ -118,52 +119,91 @@ class _Work:
     async def failure(self) -> Exception | None:
         """Run it all; return the error to report, if it failed.
 
-        In a task of its own, so that a module that cancels the task which imports it does not cancel the report.
+        Where it failed or was cancelled, ``on_node_failure`` runs before that is told.
         """
-        running = asyncio.ensure_future(self._run_and_catch())
-        cancelled: asyncio.CancelledError | None = None
-        while not running.done():
-            try:
-                await asyncio.wait({running})
-            except asyncio.CancelledError as error:
-                cancelled = error
-                running.cancel()
-        if not running.cancelled():
-            return running.result()
-        if cancelled is not None:
-            raise cancelled
-        lost = NodeLostError(
-            f"{self.task.node}: something that runs there cancelled its work", node_id=self.task.node_id
-        )
-        return _reported(lost, self.task.node_id)
+        running, cancelled = await _in_a_task_of_its_own(self._run_and_catch())
+        error = running.result() if not running.cancelled() else cancelled or self._cancelled_by_something()
+        if error is None:
+            return None
+        notes, cancelled_again = await self._clean_up(error)
+        if cancelled_again or error is cancelled:
+            raise cancelled_again or error
+        with contextlib.suppress(HookPickleError):  # which is this failure, or comes after it
+            self._pack_custom_data()
+        failure = reported(error, self.task.node_id)
+        for note in notes:
+            failure.add_note(note)
+        return failure
 
-    async def _run_and_catch(self) -> Exception | None:
+    async def _run_and_catch(self) -> BaseException | None:
         try:
             await self.run()
         except GeneratorExit:  # those of hooks and downloads are errors of ours by now
             raise
         except BaseException as error:  # raised, it would end the process, and the node would count as lost
             reraise_if_not_a_failure(error, asyncio.current_task())
-            return _reported(error, self.task.node_id)
+            return error
         return None
 
+    async def _clean_up(self, error: BaseException) -> tuple[list[str], asyncio.CancelledError | None]:
+        """Run ``on_node_failure``; return a note on each of its failures, and whether it was cancelled.
+
+        With a thread of its own for sync hooks: one that has timed out, or was cancelled, may still hold the other.
+        """
+        hooks = self._at("on_node_failure")
+        if not hooks:
+            return [], None
+        seen = error
+        if not is_a(error, Exception):
+            seen = ServeLLMHooksError(f"{self.task.node}: {why_ended(error)}")
+            seen.__cause__ = readable(error)
+        set_read_only(self.ctx, error=seen)
+
+        async def run() -> list[Exception]:
+            async with self._dispatcher() as dispatcher:
+                return await run_each(dispatcher, hooks, self.ctx, consequence="the first error is raised")
+
+        running, cancelled = await _in_a_task_of_its_own(run())
+        return [] if running.cancelled() else [str(failure) for failure in running.result()], cancelled
+
+    def _at(self, point: HookName) -> list[Hook]:
+        return [hook for hook in self.hooks if hook.point == point]
+
+    def _dispatcher(self) -> Dispatcher:
+        task = self.task
+        return Dispatcher(task.model_id, trace=self.trace, node=task.node, on_error=task.on_error)
+
+    def _pack_custom_data(self) -> None:
+        self.custom_data = pack_custom_data(self.ctx.custom_data, where=str(self.task.node))
+
+    def _cancelled_by_something(self) -> NodeLostError:
+        node = self.task.node
+        return NodeLostError(f"{node}: something that runs there cancelled its work", node_id=node.node_id)
+
     async def run(self) -> None:
-        """Run the hooks before the download, the download, and the hooks after it."""
+        """Run the hooks before the download, the download, and the hooks after it; or those after the engine."""
         ctx, task = self.ctx, self.task
         for packed in task.hooks:  # all of them, before anything is unpickled
             self._check(packed.source, f"hook {packed.ref}")
         ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on {task.node}")
-        hooks = with_fresh_instances(self._unpack_hooks())
-        before = [hook for hook in hooks if hook.point == "on_before_node_download"]
-        after = [hook for hook in hooks if hook.point == "on_after_node_download"]
-        async with Dispatcher(task.model_id, trace=self.trace, node=task.node, on_error=task.on_error) as dispatcher:
-            veto = await dispatcher.run_point(before, ctx)
-            chosen = veto is None and ctx.download_model is not task.download_model
-            told: tuple[str, str] = (task.model_id, ctx.download_model.name)
-            if chosen and has_bucket(task.mirror):
-                tell_files(*told, task.download_source, f"{task.node} downloads")
-            await self._download(veto)
-            await dispatcher.run_point(after, ctx)
+        self.hooks = with_fresh_instances(self._unpack_hooks())
+        async with self._dispatcher() as dispatcher:
+            if task.after_engine:
+                close(ctx)
+                await dispatcher.run_point(self._at("on_after_node_engine_init"), ctx)
+            else:
+                await self._run_around_the_download(dispatcher)
+        self._pack_custom_data()
+
+    async def _run_around_the_download(self, dispatcher: Dispatcher) -> None:
+        ctx, task = self.ctx, self.task
+        veto = await dispatcher.run_point(self._at("on_before_node_download"), ctx)
+        chosen = veto is None and ctx.download_model is not task.download_model
+        told: tuple[str, str] = (task.model_id, ctx.download_model.name)
+        if chosen and has_bucket(task.mirror):
+            tell_files(*told, task.download_source, f"{task.node} downloads")
+        await self._download(veto)
+        await dispatcher.run_point(self._at("on_after_node_download"), ctx)
         if chosen and not has_bucket(task.mirror) and ctx.model_path == task.source_id:
             warn_of_files(*told, task.source_id, f"{task.node} downloads")
 
@@ -181,12 +221,12 @@ class _Work:
                 path = await self.download(task, ctx.download_model)
             except BaseException as error:
                 reraise_if_not_a_failure(error, running_in)
-                raise _download_error(task, one_line(error)) from readable(error)
+                raise download_error(task, one_line(error)) from readable(error)
             finally:
                 self.downloading = False
                 self.download_s = self.trace.clock() - start_s
             if task.mirror and task.mirror.get("bucket_uri") and ctx.download_model and path == task.source_id:
-                raise _download_error(task, "nothing arrived, and the downloader did not say why; its log may")
+                raise download_error(task, "nothing arrived, and the downloader did not say why; its log may")
         if ctx.model_path is None:  # else a hook fetched the model itself, and has set it
             ctx.model_path = path
 
@@ -229,34 +269,20 @@ class _Work:
         check_source(source, what, where=f"on {self.task.node}", environ=self.environ)
 
 
-def _download_error(task: NodeTask, cause: str) -> DownloadError:
-    return DownloadError(
-        f"model {task.model_id!r} could not be downloaded to {task.node} from {task.download_source}: {cause}",
-        node_id=task.node_id,
-    )
+async def _in_a_task_of_its_own(
+    work: Coroutine[Any, Any, ResultT],
+) -> tuple[asyncio.Task[ResultT], asyncio.CancelledError | None]:
+    """Run to the end, so that a hook that cancels the task which it runs in does not cancel what reports it.
 
-
-def _reported(error: BaseException, node_id: str) -> Exception:
-    """Return an error that survives pickling: one of ours, with its traceback as text.
-
-    Exceptions lose their cause and traceback on the way to another process, or cannot be pickled at all.
+    Returns:
+        The ended task, and how this one was cancelled, which is passed on to it.
     """
-    # For a hook's failure, the hook's own traceback: the dispatcher's frames do not help its author.
-    cause = own(error, BaseException, "__cause__")
-    text = traceback_of(error if cause is None else cause)
-    if type(error).__module__ != ServeLLMHooksError.__module__ or not isinstance(error, ServeLLMHooksError):
-        return NodeLostError(one_line(error), node_id=node_id, remote_traceback=text)
-    if isinstance(error, HookError):
-        return type(error)(
-            str(error),
-            hook=error.hook,
-            point=error.point,
-            model_id=error.model_id,
-            node_id=error.node_id,
-            remote_traceback=text,
-        )
-    if isinstance(error, NodeLostError):
-        return type(error)(str(error), node_id=node_id, remote_traceback=text)
-    copy = type(error)(str(error))
-    copy.node_id = node_id  # type: ignore[attr-defined]  # as the other two have it
-    return copy
+    running = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait({running})
+        except asyncio.CancelledError as error:
+            cancelled = error
+            running.cancel()
+    return running, cancelled

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .cluster import Cluster
 
 
+POLITE_CANCEL_S = 3.0
+"""How long a node's task that is cancelled may take to stop by itself. Then its process is ended by force."""
+
 _CANCEL_S = 10.0  # how long a cluster may take to cancel a node's task
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import close, set_read_only
 from .._core.errors import HookLoadError, ServeLLMHooksError, is_a, reraise_if_not_a_failure
-from .._core.messages import exit_of, is_small, one_line, readable
+from .._core.messages import exit_of, one_line, readable
 from .._core.registry import HookRegistry, registry
 from .._core.results import InitializeNodeOutput
 from .._observe.announce import announce
+from .._observe.clean_up import log_error, run_each
 from .._observe.progress import Progress
 from .._sources.select import hooks_of_config, select
 from .nodes import Nodes
 from .placement import Placement, is_same_group, replaced_too_late
+from .shutdown import DEFAULT_BUDGET_S, run_shutdown_hooks
 from .start import Start
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from .._core.context import CallbackCtx
     from .._core.trace import Trace
     from .cluster import Cluster
-
-
-logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 
 @asynccontextmanager
@@ -73,7 +70,9 @@ async def initialize(
                 yield run
             set_read_only(ctx, engine=run.engine)
             await run.start.point("on_after_engine_init")
+            await run.nodes.after_engine()
             await run.start.point("on_after_init")
+            run.is_up = True
         except GeneratorExit:  # this start is closed from outside: a hook's is an error of ours by now
             raise
         except BaseException as error:
@@ -90,6 +89,7 @@ class Initialization:
     Attributes:
         ctx: the context of hooks in the replica.
         engine: the engine; set by the code that starts it.
+        is_up: ``True`` after a good start, until the replica is shut down; ``None`` while it starts.
         trace: the hook calls so far.
         start: the state that the parts of the story share.
         placement: its placement group.
@@ -101,6 +101,7 @@ class Initialization:
         self.ctx: CallbackCtx = start.ctx
         self.trace: Trace = start.trace
         self.engine: Any = None
+        self.is_up: bool | None = None
         self.placement: Placement = Placement(start)
         self.nodes: Nodes = Nodes(start, self.placement)
 
@@ -109,10 +110,17 @@ class Initialization:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        self.is_up = bool(self.is_up)
         await self.start.dispatcher.__aexit__(kind, *exc_info)
         self.start.progress.__exit__(kind, *exc_info)
         if kind is not None and not issubclass(kind, GeneratorExit):
             await self.placement.give_back()
+
+    @property
+    def has_hooks_at_shutdown(self) -> bool:
+        """``True`` if there is anything to run, or to record, when the replica is shut down."""
+        selection = self.start.selection
+        return bool(selection.by_point["on_shutdown"] or selection.disabled["on_shutdown"])
 
     @property
     def output(self) -> InitializeNodeOutput:
@@ -138,6 +146,31 @@ class Initialization:
         start.cluster.configure_engine(start.llm_config, ctx, path_by_hook=path_by_hook)
         close(ctx)
 
+    async def shut_down(self, budget_s: float = DEFAULT_BUDGET_S) -> tuple[Exception, ...]:
+        """Run ``on_shutdown``, once, and only after a good start. The engine must still answer.
+
+        Args:
+            budget_s: seconds that its hooks have, all of them together.
+
+        Returns:
+            The failures of its hooks. They are logged, and nothing else follows from them.
+
+        Raises:
+            ServeLLMHooksError: the start is not over yet.
+
+        Example:
+            >>> async with initialization(config) as run:  # doctest: +SKIP
+            ...     run.engine = await my_engine()
+            >>> await run.shut_down(budget_s=30)  # doctest: +SKIP
+        """
+        if self.is_up is None:
+            raise ServeLLMHooksError(
+                f"model {self.start.model_id!r}: shut_down() was called while the replica is starting; call it after "
+                "the `async with initialization(...)` block"
+            )
+        was_up, self.is_up = self.is_up, False
+        return tuple(await run_shutdown_hooks(self.start, budget_s)) if was_up else ()
+
     async def failed(self, error: BaseException) -> None:
         """Run ``on_failure``. An error in its hooks is logged; the first error is the one that is raised."""
         start = self.start
@@ -146,19 +179,11 @@ class Initialization:
             seen = ServeLLMHooksError(f"the start of model {start.model_id!r} was ended by {one_line(error)}")
             seen.__cause__ = readable(error)
         set_read_only(self.ctx, error=seen)
-        _log_error("model %r: the start failed: %s", start.model_id, one_line(error))
+        log_error("model %r: the start failed: %s", start.model_id, one_line(error))
         start.record_disabled("on_failure")
-        for hook in start.selection.by_point["on_failure"]:  # one by one: each has its clean-up to do
-            try:
-                with start.progress.waiting_for(f"{hook.ref} at on_failure"):
-                    await start.dispatcher.run_point([hook], self.ctx)
-            except Exception as other:
-                _log_error("%s (the first error is raised)", other, error=other)
-
-
-def _log_error(line: str, *args: object, error: BaseException | None = None) -> None:
-    with contextlib.suppress(Exception):  # a log handler that fails must not keep on_failure from running
-        logger.error(line, *args, exc_info=error if error is not None and is_small(error) else None)
+        with start.progress.waiting_for(lambda: f"{self.trace.running or 'hooks'} at on_failure"):
+            hooks = start.selection.by_point["on_failure"]
+            await run_each(start.dispatcher, hooks, self.ctx, consequence="the first error is raised")
 
 
 def _begin(llm_config: Any, cluster: Cluster, hooks: HookRegistry | None) -> Initialization:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from .._core.errors import HookPickleError, NodeInitializationError, ServeLLMHoo
 from .._core.messages import counted, one_line
 from .._core.points import HOOK_POINTS
 from .._core.results import NodeResult
+from .._core.values import same_value
 from .._node.packing import pack_custom_data, pack_hooks, unpack_custom_data
 from .._node.task import NodeTask, has_bucket, wants_download
 from .._observe import announce
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._core.download_mode import DownloadMode
+    from .._core.hook import Hook
     from .._core.points import HookName
     from .._node.task import NodeReport
     from .placement import Placement
@@ -28,7 +31,15 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
-_NODE_POINTS: tuple[HookName, ...] = tuple(point.name for point in HOOK_POINTS.values() if point.on_node)
+_STEPS: tuple[HookName, ...] = tuple(
+    point.name for point in HOOK_POINTS.values() if point.on_node and point.during == "start" and not point.after_engine
+)
+_AFTER_ENGINE: tuple[HookName, ...] = tuple(
+    point.name for point in HOOK_POINTS.values() if point.on_node and point.after_engine
+)
+_AFTER_FAILURE: tuple[HookName, ...] = tuple(
+    point.name for point in HOOK_POINTS.values() if point.on_node and point.during == "failure"
+)
 
 
 class Nodes:
@@ -42,6 +53,7 @@ class Nodes:
         self._start = start
         self._placement = placement
         self._results: dict[str, NodeResult] = {}
+        self._sent: dict[str, tuple[tuple[str, bytes], ...]] = {}  # the custom_data of each first task
         self._touch_nodes: bool | None = None
         self.downloaded_path: str | None = None
 
@@ -70,25 +82,55 @@ class Nodes:
         self._tell_files(new)
         tasks = self._tasks(new)
         for node_id in new:
-            start.record_disabled(_NODE_POINTS[0], start.cluster.node(node_id))
+            start.record_disabled(_STEPS[0], start.cluster.node(node_id))
         sent = [task for task in tasks.values() if task is not None]
         reports, failures = await run_on_nodes(start.cluster, sent, start.ctx.runtime_env, start.progress)
         for node_id in new:
             result = self._result(node_id, reports.get(node_id), failures, was_sent=tasks[node_id] is not None)
             self._results[node_id] = result
-            if result.error is None:
-                for point in _NODE_POINTS[1:]:
-                    start.record_disabled(point, start.cluster.node(node_id))
+            for point in _AFTER_FAILURE if result.error else _STEPS[1:]:
+                start.record_disabled(point, start.cluster.node(node_id))
         set_read_only(start.ctx, nodes=MappingProxyType(self._results))
-        failed = [node_id for node_id in new if node_id in failures]
-        if failed:
-            lines = [f"  {start.cluster.node(node_id)}: {one_line(failures[node_id])}" for node_id in failed]
-            message = (
-                f"{counted(len(failed), 'node')} of model {start.model_id!r} could not be initialized:\n"
-                + "\n".join(lines)
-            )
-            raise NodeInitializationError(message, [failures[node_id] for node_id in failed], failed)
+        self._raise(new, failures)
         self._choose_path(node_ids)
+
+    async def after_engine(self) -> None:
+        """Run the hooks for once the engine is up, on the nodes of its group: a second task on each.
+
+        Raises:
+            NodeInitializationError: a node failed.
+        """
+        start = self._start
+        by_point, disabled = start.selection.by_point, start.selection.disabled
+        if not self._touch_nodes or not any(by_point[point] or disabled[point] for point in _AFTER_ENGINE):
+            return
+        node_ids = await self._placement.node_ids()
+        for node_id in node_ids:
+            for point in _AFTER_ENGINE:
+                start.record_disabled(point, start.cluster.node(node_id))
+        if not any(by_point[point] for point in _AFTER_ENGINE):
+            return
+        tasks = tuple(self._second_tasks(node_ids).values())
+        reports, failures = await run_on_nodes(start.cluster, tasks, start.ctx.runtime_env, start.progress)
+        for node_id in node_ids:
+            result = self._result(node_id, reports.get(node_id), failures, was_sent=True)
+            known = self._results[node_id]
+            custom_data = result.custom_data or known.custom_data  # of a lost node, what is known
+            self._results[node_id] = replace(known, custom_data=custom_data, error=result.error)
+            if result.error is not None:
+                for point in _AFTER_FAILURE:
+                    start.record_disabled(point, start.cluster.node(node_id))
+        self._raise(node_ids, failures)
+
+    def _raise(self, node_ids: Sequence[str], failures: dict[str, Exception]) -> None:
+        """Raise one error for all nodes that have failed, if any."""
+        failed = [node_id for node_id in node_ids if node_id in failures]
+        if not failed:
+            return
+        cluster, model_id = self._start.cluster, self._start.model_id
+        lines = [f"  {cluster.node(node_id)}: {one_line(failures[node_id])}" for node_id in failed]
+        message = f"{counted(len(failed), 'node')} of model {model_id!r} could not be initialized:\n" + "\n".join(lines)
+        raise NodeInitializationError(message, [failures[node_id] for node_id in failed], failed)
 
     def _result(
         self, node_id: str, report: NodeReport | None, failures: dict[str, Exception], *, was_sent: bool
@@ -152,31 +194,64 @@ class Nodes:
     def _tasks(self, node_ids: Sequence[str]) -> dict[str, NodeTask | None]:
         """Return the task of each node; ``None`` where there is nothing to do."""
         start = self._start
-        hooks = start.selection.on_nodes
+        hooks = [hook for hook in start.selection.on_nodes if hook.point not in _AFTER_ENGINE]
         mirror = start.defaults.mirror
-        busy = [node_id for node_id in node_ids if hooks or wants_download(mirror, self._mode(node_id))]
-        if not busy:
-            return dict.fromkeys(node_ids)
-        packed_hooks = pack_hooks(hooks)
-        custom_data = pack_custom_data(start.ctx.custom_data, where="the replica") if hooks else ()
-        llm_config, config_failure = self._packed_config() if hooks else (None, "")
+        steps = any(hook.point in _STEPS for hook in hooks)  # without any, and a download, there is nothing to fail
+        busy = [node_id for node_id in node_ids if steps or wants_download(mirror, self._mode(node_id))]
         tasks: dict[str, NodeTask | None] = dict.fromkeys(node_ids)
-        for node_id in busy:
-            tasks[node_id] = NodeTask(
-                **start.cluster.node(node_id)._asdict(),
-                is_local=node_id == start.cluster.local_node_id,
-                model_id=start.model_id,
-                source_id=start.defaults.source_id,
-                mirror=mirror,
-                download_model=self._mode(node_id),
-                hooks=packed_hooks,
-                custom_data=custom_data,
-                llm_config=llm_config,
-                on_error=start.defaults.on_error,
-                config_sources=start.selection.sources if hooks else (),
-                config_failure=config_failure,
+        if busy:
+            shared = {**self._shared_fields(hooks), "mirror": mirror}
+            custom_data = pack_custom_data(start.ctx.custom_data, where="the replica") if hooks else ()
+            for node_id in busy:
+                self._sent[node_id] = custom_data
+                mode = self._mode(node_id)
+                tasks[node_id] = self._task(node_id, download_model=mode, custom_data=custom_data, **shared)
+        return tasks
+
+    def _second_tasks(self, node_ids: Sequence[str]) -> dict[str, NodeTask]:
+        """Return the task of each node for once the engine is up: it has its own data, and nothing to download."""
+        hooks = [hook for hook in self._start.selection.on_nodes if hook.point not in _STEPS]
+        shared = {**self._shared_fields(hooks), "mirror": None, "after_engine": True}
+        tasks: dict[str, NodeTask] = {}
+        for node_id in node_ids:
+            known = self._results[node_id]
+            tasks[node_id] = self._task(
+                node_id,
+                download_model=known.download_model,
+                model_path=known.path,
+                custom_data=pack_custom_data(self._custom_data_for(known), where="the replica"),
+                **shared,
             )
         return tasks
+
+    def _custom_data_for(self, known: NodeResult) -> dict[str, Any]:
+        """Return the replica's data as it is now, with what the node's own hooks have changed."""
+        sent = unpack_custom_data(self._sent.get(known.node_id, ()), where="in the replica")
+        own = {
+            key: value
+            for key, value in known.custom_data.items()
+            if key not in sent or not same_value(value, sent[key])
+        }
+        return {**self._start.ctx.custom_data, **own}
+
+    def _shared_fields(self, hooks: Sequence[Hook]) -> dict[str, Any]:
+        """Return what the tasks of all nodes have in common."""
+        start = self._start
+        packed_hooks = pack_hooks(hooks)  # first: its errors name the hook
+        llm_config, config_failure = self._packed_config() if hooks else (None, "")
+        return {
+            "model_id": start.model_id,
+            "source_id": start.defaults.source_id,
+            "hooks": packed_hooks,
+            "llm_config": llm_config,
+            "config_failure": config_failure,
+            "config_sources": start.selection.sources if hooks else (),
+            "on_error": start.defaults.on_error,
+        }
+
+    def _task(self, node_id: str, **fields: Any) -> NodeTask:
+        cluster = self._start.cluster
+        return NodeTask(**cluster.node(node_id)._asdict(), is_local=node_id == cluster.local_node_id, **fields)
 
     def _packed_config(self) -> tuple[bytes | None, str]:
         """Return the pickled config, or why it cannot be pickled: few hooks on nodes ask for it, so it is no error yet.

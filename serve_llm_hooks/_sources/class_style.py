@@ -79,8 +79,17 @@ class RayServeLLMCallback:
     def on_after_engine_init(self, ctx: CallbackCtx) -> Awaitable[None] | None:
         """`ctx.engine` answers: warm-up requests, save caches."""
 
+    def on_after_node_engine_init(self, ctx: NodeCtx) -> Awaitable[None] | None:
+        """Save the caches that the engine has written here, register the node."""
+
     def on_after_init(self, ctx: CallbackCtx) -> Awaitable[None] | None:
         """Metrics, registration; the last of a good start."""
+
+    def on_shutdown(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+        """`ctx.engine` still answers: drain, deregister, save; its failure is logged."""
+
+    def on_node_failure(self, ctx: NodeCtx) -> Awaitable[None] | None:
+        """`ctx.error`: unmount, remove half a download; its own failure is logged, the first one is raised."""
 
     def on_failure(self, ctx: CallbackCtx) -> Awaitable[None] | None:
         """`ctx.error`: metrics, clean-up; its own failure is logged, the first one is raised."""

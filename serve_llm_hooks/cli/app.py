@@ -17,7 +17,7 @@ Exit codes:
   2  there is no answer: a wrong option, a file that cannot be read,
      an application that is not there"""
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help: it is read in logs and pipes too
     pretty_exceptions_enable=False,

@@ -23,8 +23,8 @@ Examples:
   serve-llm-hooks check config.yaml
   serve-llm-hooks check hooks/disk.py --model llama-3-8b --json"""
 
-# What a config may name besides hooks, and `check_hooks` does not take.
-_NOT_TAKEN = ("callbacks", "initialization_class")
+# What a config names its hooks in.
+_NAMES_HOOKS = ("hooks", "callback", "callbacks", "initialization_class")
 
 
 def check(targets: Targets, model: ModelIds = None, app_dir: AppDir = ".", as_json: AsJson = False) -> None:
@@ -44,19 +44,16 @@ def check(targets: Targets, model: ModelIds = None, app_dir: AppDir = ".", as_js
 
 def _checked(model: Model) -> dict[str, Any]:
     problems: list[str] = []
-    not_checked: list[str] = []
     runs = 0
     with model.its_process() as warned:
         try:
             fields = model.hooks_fields()
-            not_checked = [
-                name for name in _NOT_TAKEN if fields.get(name) and (name != _NOT_TAKEN[-1] or model.needs_ray)
-            ]
-            refs = list(fields.get("hooks") or ())
-            if fields.get("callback"):
-                refs.append({"hook": fields["callback"], "kwargs": fields.get("callback_kwargs") or {}})
-            if refs:
-                found = check_hooks(*refs, model_id=model.model_id, check=False)
+            found = None
+            if not model.where:
+                found = check_hooks(*(fields.get("hooks") or ()), model_id=model.model_id, check=False)
+            elif model.needs_ray or any(fields.get(name) for name in _NAMES_HOOKS):
+                found = check_hooks(model.config(), check=False)
+            if found is not None:
                 problems, runs = found.problems, len(found.runs)
         except CONFIG_ERRORS as error:
             problems = [text_of(error)]
@@ -66,7 +63,6 @@ def _checked(model: Model) -> dict[str, Any]:
         "config": model.where or None,
         "runs": runs,
         "problems": problems,
-        "not_checked": not_checked,
         "warnings": warned,
     }
 
@@ -79,7 +75,5 @@ def _write(screen: Screen, checked: dict[str, Any]) -> None:
         screen.line((result, "green"), indent=2)
     for number, problem in enumerate(checked["problems"], 1):
         screen.line((f"{number}. ", "bold red"), problem, indent=2)
-    for name in checked["not_checked"]:
-        screen.line(("not checked: ", "yellow"), f"{name} of the config, which only a dry-run takes", indent=2)
     for text in checked["warnings"]:
         screen.line(("warning: ", "yellow"), text, indent=2)

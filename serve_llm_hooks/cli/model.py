@@ -139,14 +139,14 @@ def _warnings_in(told: list[str]) -> Iterator[None]:
     propagates = logger.propagate
     logger.addHandler(handler)
     logger.propagate = False
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
             yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagates
-        told += [text for each in caught if _is_ours(each) and (text := str(each.message)) not in told]
+        finally:
+            logger.removeHandler(handler)
+            logger.propagate = propagates
+            told += [text for each in caught if _is_ours(each) and (text := str(each.message)) not in told]
 
 
 def _is_ours(warning: warnings.WarningMessage) -> bool:

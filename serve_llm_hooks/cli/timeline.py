@@ -26,6 +26,7 @@ STYLES = {
 PIPE_WIDTH = 110
 STACKED_BELOW = 72  # columns; a narrower screen has the bars on lines of their own
 _LONGEST_BAR = 40
+_MANY_NODES = 8
 
 
 def write_timeline(screen: Screen, trace: Iterable[HookEvent], *, indent: int = 2) -> None:
@@ -35,16 +36,27 @@ def write_timeline(screen: Screen, trace: Iterable[HookEvent], *, indent: int = 
         screen.line("no hook ran", indent=indent)
         return
     width = (screen.width or PIPE_WIDTH) - indent
-    if width < STACKED_BELOW:
-        _write_stacked(screen, events, width, indent)
-    else:
-        _write_in_columns(screen, events, width, indent)
+    write = _write_stacked if width < STACKED_BELOW else _write_in_columns
+    write(screen, _placed(events), width, indent)
 
 
 def place_of(event: HookEvent) -> str:
     """Return where a hook ran, shortly: the replica, or the node."""
     point = HOOK_POINTS.get(event.point)
     return "replica" if point is not None and not point.on_node else event.node_id[:8] or "node"
+
+
+def _placed(events: Sequence[HookEvent]) -> list[tuple[HookEvent, str]]:
+    """Return events with where they ran; what many nodes did at once, as in virtual time, is one event."""
+    alike: dict[tuple[object, ...], list[HookEvent]] = {}
+    for event in events:
+        key = (event.point, event.hook, event.start_s, event.end_s, event.outcome, event.detail)
+        alike.setdefault(key, []).append(event)
+    placed: list[tuple[HookEvent, str]] = []
+    for same in alike.values():
+        count = len({event.node_id for event in same})
+        placed += [(same[0], f"{count} nodes")] if count > _MANY_NODES else [(each, place_of(each)) for each in same]
+    return placed
 
 
 def seconds(value: float) -> str:
@@ -58,30 +70,29 @@ def seconds(value: float) -> str:
     return f"{value:.{digits}f} s"
 
 
-def _write_in_columns(screen: Screen, events: Sequence[HookEvent], width: int, indent: int) -> None:
-    begin_s, end_s = _axis(events)
-    rows = [(seconds(each.start_s - begin_s), seconds(each.duration_s), place_of(each)) for each in events]
-    starts, tooks, places = ([row[column] for row in rows] for column in range(3))
-    before = max(map(len, starts)) + max(map(len, tooks)) + max(map(len, places)) + 6
+def _write_in_columns(screen: Screen, placed: Sequence[tuple[HookEvent, str]], width: int, indent: int) -> None:
+    begin_s, end_s = _axis(placed)
+    cells = [(seconds(event.start_s - begin_s), seconds(event.duration_s), place) for event, place in placed]
+    start_width, took_width, place_width = (max(map(len, column)) for column in zip(*cells, strict=True))
+    before = start_width + took_width + place_width + 6
     bar_width = max(10, min(_LONGEST_BAR, (width - before) // 3))
     name_width = max(12, width - before - bar_width - 4)
-    for event, (start, took, place) in zip(events, rows, strict=True):
-        name = _shortened(f"{event.name} ({event.point})", name_width)
+    for (event, place), (start, took, _) in zip(placed, cells, strict=True):
+        name = f"{event.name} ({event.point})"
         screen.line(
-            f"{start.rjust(max(map(len, starts)))}  {took.rjust(max(map(len, tooks)))}  ",
-            f"{place.ljust(max(map(len, places)))}  ",
+            f"{start.rjust(start_width)}  {took.rjust(took_width)}  {place.ljust(place_width)}  ",
             (_bar(event, begin_s, end_s, bar_width), STYLES.get(event.outcome, "")),
-            f"  {name}",
+            f"  {name if screen.width is None else _shortened(name, name_width)}",
             indent=indent,
         )
         _write_outcome(screen, event, indent + 2)
 
 
-def _write_stacked(screen: Screen, events: Sequence[HookEvent], width: int, indent: int) -> None:
-    begin_s, end_s = _axis(events)
-    for event in events:
+def _write_stacked(screen: Screen, placed: Sequence[tuple[HookEvent, str]], width: int, indent: int) -> None:
+    begin_s, end_s = _axis(placed)
+    for event, place in placed:
         screen.line((event.name, "bold"), f" ({event.point})", indent=indent)
-        times = f"{place_of(event)}: at {seconds(event.start_s - begin_s)}, took {seconds(event.duration_s)}"
+        times = f"{place}: at {seconds(event.start_s - begin_s)}, took {seconds(event.duration_s)}"
         screen.line(times, indent=indent + 2)
         bar = _bar(event, begin_s, end_s, max(10, width - 2))
         screen.line((bar, STYLES.get(event.outcome, "")), indent=indent)
@@ -94,8 +105,8 @@ def _write_outcome(screen: Screen, event: HookEvent, indent: int) -> None:
         screen.line((event.outcome, STYLES.get(event.outcome, "")), detail, indent=indent)
 
 
-def _axis(events: Sequence[HookEvent]) -> tuple[float, float]:
-    return min(event.start_s for event in events), max(event.end_s for event in events)
+def _axis(placed: Sequence[tuple[HookEvent, str]]) -> tuple[float, float]:
+    return min(event.start_s for event, _ in placed), max(event.end_s for event, _ in placed)
 
 
 def _bar(event: HookEvent, begin_s: float, end_s: float, width: int) -> str:

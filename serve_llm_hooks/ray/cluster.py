@@ -30,6 +30,7 @@ from .._core.node import Node
 from .._core.seconds import check_seconds
 from .._replica.cluster import ReplicaDefaults
 from .._replica.engine_args import split_engine_kwargs
+from .._replica.gather import POLITE_CANCEL_S
 from .capacity import autoscales, describe_nodes, node_of_ray
 from .node_entry import run_packed_task
 
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from .._node.task import NodeReport, NodeTask
 
 
-_POLITE_CANCEL_S = 3.0  # how long a cancelled node task may take to stop by itself
 _FORCED_END_S = 10.0  # how long after the timeout a node's process ends by itself, if cancelling did not reach it
 _INDICES = "VLLM_RAY_BUNDLE_INDICES"
 _POLL_S = 0.1  # how often a placement group's state is asked for; more often at first
@@ -232,7 +232,7 @@ async def _cancel(ref: Any) -> None:
     for force in (False, True):
         with contextlib.suppress(RayError):  # a raylet that is gone has nothing to cancel
             ray.cancel(ref, force=force)
-        done, _ = await asyncio.wait({asyncio.ensure_future(_settled(ref))}, timeout=_POLITE_CANCEL_S)
+        done, _ = await asyncio.wait({asyncio.ensure_future(_settled(ref))}, timeout=POLITE_CANCEL_S)
         if done:
             return
 

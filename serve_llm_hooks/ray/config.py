@@ -22,6 +22,7 @@ from .hooked import hooked_server
 from .internals import CallbackConfig
 from .native_config import named_hooks, no_hooks_named
 from .rays_callbacks import hooks_of_rays_callback
+from .shutdown import warn_of_slow_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -157,7 +158,9 @@ class LLMConfig(_RayLLMConfig):
 
     @model_validator(mode="after")
     def _check_hooks(self) -> LLMConfig:
-        warn_of_unmatched(self.check_hooks(), self.model_id)
+        here, loaded = self._checked_hooks()
+        warn_of_unmatched(here, self.model_id)
+        warn_of_slow_hooks(loaded, self.model_id, self.deployment_config)
         warn_of_initialization_class(self, stacklevel=3)
         return self
 
@@ -172,11 +175,16 @@ class LLMConfig(_RayLLMConfig):
             HookLoadError: they cannot be loaded.
             HookOrderError: an order that is impossible, or ambiguous.
         """
+        return self._checked_hooks()[0]
+
+    def _checked_hooks(self) -> tuple[list[HookRef], list[Hook]]:
+        """Return the entries of ``hooks`` that this process sees, and all hooks that it sees."""
         here = [ref for ref in self.hooks or () if self._can_load(hooks_of_entries, [ref])]
-        loaded = load_hooks(*here)  # together: a circle between modules, parameters given for another entry's hook
+        loaded = [*load_hooks(*here)]  # together: a circle between modules, parameters given for another entry's hook
         if self._can_load(self.callback_hooks):
-            check_together([*self.callback_hooks(), *loaded], self.model_id)
-        return here
+            loaded = [*self.callback_hooks(), *loaded]
+            check_together(loaded, self.model_id)
+        return here, loaded
 
     def _can_load(self, load: Callable[..., object], *args: Any) -> bool:
         """Return True if hooks can be loaded here; False if that is left to the replica, which may have more code."""

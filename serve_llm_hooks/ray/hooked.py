@@ -11,7 +11,7 @@ from .._core.errors import HookLoadError
 from .._core.messages import describe
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
-from . import internals, prewarm, telemetry
+from . import internals, prewarm, quick_imports, shutdown, telemetry
 from .cluster import RayCluster
 from .hand_over import hand_over
 from .log import log_if_root_is_silenced, show_log
@@ -67,6 +67,21 @@ def _hooked(base: type[Any]) -> Any:
             """Return the hook calls of this replica's start: ``await handle.hook_trace.remote()``."""
             return tuple(self._hook_trace)
 
+    def end(self: Any) -> Any:
+        """Run ``on_shutdown``, and the base's own end. Serve calls this when it stops the replica, and awaits it."""
+        return shutdown.stop(self.__dict__.pop("_hook_run", None), getattr(super(Traced, self), "__del__", None))
+
+    async def end_and_wait(self: Any) -> None:
+        """Run ``on_shutdown``, and the base's own end. Serve awaits it when it stops the replica."""
+        ended = end(self)
+        if inspect.isawaitable(ended):
+            await ended
+
+    # Async where the base's is: a wrapper of Serve's looks at that before it awaits it. Elsewhere a coroutine that
+    # nobody awaits would be complained of whenever an object is thrown away.
+    is_async = inspect.iscoroutinefunction(getattr(base, "__del__", None))
+    Traced.__del__ = end_and_wait if is_async else end
+
     class StartedByStart(Traced):
         async def __init__(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # Serve awaits it
             """Run the base's constructor, which calls ``start()``."""
@@ -94,6 +109,7 @@ def _hooked(base: type[Any]) -> Any:
                 await super().start()
                 run.engine = self.engine
                 log_if_root_is_silenced(run)
+            self._hook_run = run
 
     class StartedByConstructor(Traced):
         async def __init__(self, llm_config: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # Serve awaits it
@@ -110,6 +126,8 @@ def _hooked(base: type[Any]) -> Any:
                 if run is not None:
                     run.engine = self.engine
                     log_if_root_is_silenced(run)
+            if run is not None:
+                self._hook_run = run
 
     hooked: type[Any] = StartedByStart if starts == "start" else StartedByConstructor
     hooked.__name__ = base.__name__  # Ray names deployments after it, as in `LLMServer:<model>`
@@ -134,6 +152,7 @@ def is_hooked(server_cls: Any) -> bool:
 
 
 def _initialize(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextManager[Initialization]:
+    quick_imports.end()
     show_log()
     with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
         hooks = hooks_of_native_config(llm_config)

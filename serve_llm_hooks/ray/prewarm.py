@@ -158,10 +158,11 @@ is_warm: bool = False
 
 
 def _import_engine() -> Iterator[None]:
-    from . import internals
+    from . import internals, quick_imports
 
     global is_warm
-    internals.import_engine()
+    with quick_imports.quick_imports():
+        internals.import_engine()
     is_warm = True
     yield
 
@@ -182,20 +183,31 @@ _begun: Prewarm | None = None
 def begin() -> None:
     """Begin, if this is the process of a replica whose engine's config will be built on a GPU."""
     global _begun
-    if _begun is not None or os.environ.get(PREWARM) == "0" or "ray" not in sys.modules:
+    replica = replica_name()
+    if _begun is not None or os.environ.get(PREWARM) == "0" or not replica:
         return
-    import ray
     from ray.util.placement_group import get_current_placement_group
 
     try:
-        if not ray.is_initialized():
-            return
-        replica = ray.get_runtime_context().get_actor_name() or ""
-        group = get_current_placement_group() if replica.startswith("SERVE_REPLICA::") else None
+        group = get_current_placement_group()
         bundles = [] if group is None else _places(group, replica)
         _begun = Prewarm(group, bundles) if bundles else None
     except Exception as error:
         logger.debug("the prewarm cannot begin: %s", one_line(error))
+
+
+def replica_name() -> str:
+    """Return the name of the replica whose process this is, or an empty text."""
+    if "ray" not in sys.modules:
+        return ""
+    import ray
+
+    try:
+        name = ray.get_runtime_context().get_actor_name() if ray.is_initialized() else None
+    except Exception as error:  # as everywhere here, nothing fails with it
+        logger.debug("it cannot be told whether this is a replica: %s", one_line(error))
+        return ""
+    return name if name and name.startswith("SERVE_REPLICA::") else ""
 
 
 def _places(group: Any, replica: str) -> list[int]:

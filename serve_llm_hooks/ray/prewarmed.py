@@ -1,4 +1,4 @@
-"""Importing this begins the prewarm; ``Prewarmed`` makes that happen before Ray Serve LLM is imported.
+"""Importing this in a replica makes its start quicker; ``Prewarmed`` makes it the first thing that is imported.
 
 Serve sends a server class to its replicas. One that is sent by value names its bases, in order, and they are imported
 in that order; Ray's takes seconds.
@@ -6,9 +6,11 @@ in that order; Ray's takes seconds.
 
 from __future__ import annotations
 
-from . import prewarm
+from . import prewarm, quick_imports
 
 prewarm.begin()
+if prewarm.replica_name():
+    quick_imports.begin()  # until its start
 
 
 class Prewarmed:

@@ -184,7 +184,7 @@ class _Named:
             return False
         order = list(HOOK_POINTS)
         reached = order.index(self._run.reached) if self._run.reached else -1
-        points = [point for point in self._points if point != "on_failure"]
+        points = [point for point in self._points if HOOK_POINTS[point].during != "failure"]
         return bool(points) and all(order.index(point) >= reached for point in points)
 
     def why_not(self) -> str:
@@ -220,9 +220,11 @@ def resolve_hook(name: str, hooks: Sequence[Hook]) -> str:
 
 
 def _ordered(first: HookEvent, second: HookEvent) -> bool:
-    """Return whether two calls are ordered: in one process, or between the replica and a node."""
-    nodes = HOOK_POINTS[first.point].on_node, HOOK_POINTS[second.point].on_node
-    return nodes != (True, True) or first.node_id == second.node_id
+    """Return whether two calls are ordered: on one node, between the replica and a node, or by the engine's start."""
+    rows = HOOK_POINTS[first.point], HOOK_POINTS[second.point]
+    if not all(row.on_node for row in rows) or first.node_id == second.node_id:
+        return True
+    return all(row.during == "start" for row in rows) and rows[0].after_engine != rows[1].after_engine
 
 
 def _call(event: HookEvent) -> str:

@@ -73,6 +73,7 @@ def node_ctx(
     custom_data: dict[str, Any] | None = None,
     model_path: str | EllipsisType | None = ...,
     llm_config: Any = None,
+    error: Exception | None = None,
 ) -> NodeCtx:
     """Make the context of a hook on a node.
 
@@ -84,6 +85,7 @@ def node_ctx(
         custom_data: ``ctx.custom_data``, as it arrives on the node.
         model_path: ``ctx.model_path``. Default: behind the download, the path that it gives.
         llm_config: what ``ctx.load_llm_config()`` returns. Default: a :class:`FakeLLMConfig` for the model.
+        error: ``ctx.error``, as in ``on_node_failure``.
 
     Example:
         >>> node_ctx("llama-2-7b", node_id="node-1", is_local=False).is_local
@@ -97,6 +99,7 @@ def node_ctx(
         custom_data={} if custom_data is None else custom_data,
         model_path=None if isinstance(model_path, EllipsisType) else model_path,
         load_llm_config=lambda: FakeLLMConfig(model_id, hooks=[]) if llm_config is None else llm_config,
+        error=error,
     )
     if isinstance(model_path, EllipsisType):
         forget_path(ctx)

@@ -9,6 +9,7 @@ from serve_llm_hooks import HOOK_POINTS, HookError, HookPickleError, HookRegistr
 from serve_llm_hooks._core.messages import counted, one_line
 from serve_llm_hooks._core.points import HOOK_NAMES
 from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
+from serve_llm_hooks._replica.shutdown import DEFAULT_BUDGET_S
 
 from ._checks.code import constants_of, problems_in_code
 from ._checks.hook_globals import fingerprints, globals_of
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from ._checks.scenarios import Scenario
     from ._checks.targets import Target
     from .run import FakeRun
+
+
+# What it means that a hook fails where that is only logged.
+_ONLY_LOGGED = {"failure": "cleans nothing up", "shutdown": "does not end what it should"}
 
 
 class HookCheck:
@@ -83,9 +88,9 @@ def check_hooks(
     It checks how they load (by path, signatures, parameters, order) and whether they can be sent to a node. It runs
     them on one node, on three, with downloads vetoed, with the defaults skipped, with a failing download, with an
     engine that does not start, with a group that cannot be scheduled, after a restart, and with each other fault of
-    the harness, for each hook its own failure among them. It reports hooks that block, vetoes that are thrown away,
-    names that nobody defines, and module globals and environment variables that one process writes and another one
-    reads, since each process has its own.
+    the harness, for each hook its own failure among them; and it stops the replicas that have started. It reports
+    hooks that block, vetoes that are thrown away, names that nobody defines, and module globals and environment
+    variables that one process writes and another one reads, since each process has its own.
 
     Args:
         refs: the hooks, as in ``hooks=[...]``; or configs, and paths of YAML files as ``serve run`` takes them, each
@@ -221,6 +226,8 @@ def _run(target: Target, scenario: Scenario, left_out: frozenset[str], found: Ho
     if isinstance(run.error, HookPickleError) and run.ctx is None:  # the config could not be sent
         found.add(str(run.error))
         return set()
+    if run._stop is not None:
+        run.notes += run._stop(DEFAULT_BUDGET_S)[1]
     found.runs[f"{scenario.name}, model {target.model_id}"] = run
     failed = _add_failures(scenario, run, found)
     after = fingerprints(shared)
@@ -240,8 +247,9 @@ def _add_failures(scenario: Scenario, run: FakeRun, found: HookCheck) -> set[str
             if isinstance(error, HookError):
                 failed.add(error.hook)
     for event in run.trace:
-        if event.point == "on_failure" and event.ran and event.outcome not in ("ok", "cancelled"):
-            found.add(f"hook {event.hook} fails at on_failure, so it cleans nothing up: {event.detail}", scenario.name)
+        consequence = _ONLY_LOGGED.get(HOOK_POINTS[event.point].during)
+        if consequence and event.outcome not in ("ok", "cancelled", "disabled"):
+            found.add(f"hook {event.hook} fails at {event.point}, so it {consequence}: {event.detail}", scenario.name)
         elif event.outcome == "warned" and not scenario.excuses(event.detail):
             found.add(
                 f"hook {event.hook} fails at {event.point} (on_error='warn' hides it): {event.detail}", scenario.name

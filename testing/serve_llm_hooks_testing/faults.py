@@ -243,7 +243,7 @@ def replica_dies(at: HookName, *, times: int = 1, restart_s: float = 0.0) -> Fau
         restart_s: seconds that Serve takes to start it again.
 
     Raises:
-        HarnessError: the point runs on nodes.
+        HarnessError: the point runs on nodes, or after the start.
 
     Example:
         >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
@@ -253,4 +253,6 @@ def replica_dies(at: HookName, *, times: int = 1, restart_s: float = 0.0) -> Fau
     """
     if hook_point(at).on_node:
         raise HarnessError(f"replica_dies(at={at!r}): that point runs on nodes; lost_node() is the fault for them")
+    if hook_point(at).during == "shutdown":
+        raise HarnessError(f"replica_dies(at={at!r}): the start is over by then, and nothing starts it again")
     return ReplicaDiesFault(at, check_count("times", times), check_seconds("restart_s", restart_s))

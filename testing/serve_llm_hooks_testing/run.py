@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from serve_llm_hooks._core.messages import counted, text_of
+from serve_llm_hooks._replica.shutdown import DEFAULT_BUDGET_S
+
+from ._simulation.arguments import check_seconds
+from ._virtual_time.loop import is_loop_running
+from .errors import HarnessError, warn_and_raise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +29,10 @@ if TYPE_CHECKING:
 
     from .engine import FakeEngine
     from .faults import Fault
+
+
+Ended: TypeAlias = tuple[tuple[Exception, ...], tuple[str, ...]]
+"""The failures of a replica's ``on_shutdown`` hooks, and the notes of that moment."""
 
 
 @dataclass
@@ -87,6 +97,65 @@ class FakeRun:
     earlier_starts: tuple[FakeRun, ...] = ()
     notes: tuple[str, ...] = ()
     unstruck: tuple[Fault, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Nothing to stop yet."""
+        self._stop: Callable[[float], Ended] | None = None
+
+    def shut_down(self, *, budget_s: float = DEFAULT_BUDGET_S) -> tuple[Exception, ...]:
+        """Stop the replica as Serve does: run ``on_shutdown``, once, and only after a good start.
+
+        The clock goes on where the start ended, in an event loop of its own. The calls are added to ``trace``.
+
+        Args:
+            budget_s: seconds that the hooks have together. Default: what Serve's own settings leave them.
+
+        Returns:
+            The failures of the hooks, which production only logs.
+
+        Raises:
+            HarnessError: called inside a running event loop; use :meth:`ashut_down` there.
+
+        Example:
+            >>> from serve_llm_hooks import HookRegistry
+            >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
+            >>> hooks = HookRegistry()
+            >>> @hooks.hook("on_shutdown")
+            ... def deregister(ctx): ...
+            >>> run = FakeCluster().run(FakeLLMConfig("m", hooks=[hooks]))
+            >>> run.shut_down(budget_s=30)
+            ()
+            >>> run.trace.events[-1].name
+            'deregister'
+        """
+        if is_loop_running():
+            raise HarnessError(
+                "run.shut_down() was called inside a running event loop, which it would block: "
+                "write `await run.ashut_down()` there"
+            )
+        return self._ended(self._shut_down(budget_s))
+
+    async def ashut_down(self, *, budget_s: float = DEFAULT_BUDGET_S) -> tuple[Exception, ...]:
+        """Async form of :meth:`shut_down`. The replica stops in another thread.
+
+        Example:
+            >>> import asyncio
+            >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
+            >>> asyncio.run(FakeCluster().run(FakeLLMConfig("m")).ashut_down())
+            ()
+        """
+        return self._ended(await asyncio.to_thread(self._shut_down, budget_s))
+
+    def _shut_down(self, budget_s: float) -> Ended:
+        check_seconds("budget_s", budget_s)
+        return ((), ()) if self._stop is None else self._stop(budget_s)
+
+    def _ended(self, ended: Ended) -> tuple[Exception, ...]:
+        """Emit the warnings in the test's own thread."""
+        failures, notes = ended
+        self.notes += notes
+        warn_and_raise(notes, None)
+        return failures
 
     @property
     def not_idempotent(self) -> tuple[str, ...]:

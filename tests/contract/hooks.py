@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
+import shutil
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -104,9 +108,25 @@ async def after_engine_init(ctx: CallbackCtx) -> None:
     note(ctx, "an engine", ctx.engine is not None)
 
 
+@hook("on_after_node_engine_init")
+def after_node_engine(ctx: NodeCtx) -> None:
+    note(ctx, "behind the engine", [ctx.model_path, ctx.is_local, slot(ctx), ctx.download_model])
+
+
 @hook("on_after_init")
 def after_init(ctx: CallbackCtx) -> None:
     note(ctx, "points so far", list(dict.fromkeys(event.point for event in ctx.trace)))
+
+
+@hook("on_shutdown")
+async def shutdown(ctx: CallbackCtx) -> None:
+    note(ctx, "at the end", [ctx.engine is not None, ctx.error, len(ctx.nodes), ctx.model_path])
+
+
+@hook("on_node_failure")
+def node_failure(ctx: NodeCtx) -> None:
+    assert ctx.error is not None
+    note(ctx, "node failure", [type(ctx.error).__name__, ctx.error.__cause__ is not None, ctx.model_path])
 
 
 @hook("on_failure")
@@ -117,7 +137,8 @@ def failure(ctx: CallbackCtx) -> None:
 
 EVERY_POINT: list[Any] = [
     before_init, custom_init, before_download, before_node_second, before_node_first, after_node, after_download,
-    after_placement_group, before_engine_init, after_engine_init, after_init, failure,
+    after_placement_group, before_engine_init, after_engine_init, after_node_engine, after_init,
+    shutdown, node_failure, failure,
 ]  # fmt: skip
 
 # -- vetoes -----------------------------------------------------------------------------------------------------------
@@ -564,6 +585,126 @@ async def never_ends_but_on_second(ctx: NodeCtx) -> None:
 async def never_ends_on_second(ctx: NodeCtx) -> None:
     if slot(ctx) == 1:
         await asyncio.sleep(1000)
+
+
+# -- nodes, once the engine is up ------------------------------------------------------------------------------------
+
+
+@hook("on_after_engine_init")
+def the_replica_adds(ctx: CallbackCtx) -> None:
+    ctx.custom_data.update(status="warm", late=True)
+
+
+@hook("on_before_download")
+def the_replica_sends(ctx: CallbackCtx) -> None:
+    ctx.custom_data.update(status="cold", mine="the replica's")
+
+
+@hook("on_after_node_download")
+def the_node_changes(ctx: NodeCtx) -> None:
+    ctx.custom_data["mine"] = f"node {slot(ctx)}'s"
+
+
+@hook("on_after_node_engine_init")
+async def the_node_sees(ctx: NodeCtx) -> None:
+    ctx.custom_data["seen"] = [ctx.custom_data[key] for key in ("status", "late", "mine")]
+
+
+@hook("on_after_init")
+def the_replica_gets(ctx: CallbackCtx) -> None:
+    note(ctx, "what nodes saw", [node.custom_data["seen"] for node in ctx.nodes.values()])
+
+
+@hook("on_after_node_engine_init")
+def breaks_on_second_behind_the_engine(ctx: NodeCtx) -> None:
+    note(ctx, "tried")
+    if slot(ctx) == 1:
+        raise OSError(28, "No space left on device")
+
+
+@hook("on_after_node_engine_init")
+def changes_the_path_too_late(ctx: NodeCtx) -> None:
+    ctx.model_path = "/elsewhere"
+
+
+# -- clean-up on nodes ------------------------------------------------------------------------------------------------
+
+
+@hook("on_before_init")
+def make_a_folder(ctx: CallbackCtx) -> None:
+    ctx.custom_data["folder"] = tempfile.mkdtemp()
+
+
+@hook("on_before_node_download")
+async def works_until_second_fails(ctx: NodeCtx) -> None:
+    await asyncio.sleep(0.5)
+    if slot(ctx) == 1:
+        raise OSError("the first to fail")
+    Path(ctx.custom_data["folder"], f"{slot(ctx)} works").touch()
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        Path(ctx.custom_data["folder"], f"{slot(ctx)} is cancelled").touch()
+
+
+@hook("on_node_failure")
+async def cleans_up_but_third_is_too_slow(ctx: NodeCtx) -> None:
+    folder = Path(ctx.custom_data.pop("folder"))
+    (folder / f"{slot(ctx)} cleans up after {type(ctx.error).__name__}").touch()
+    await asyncio.sleep(6 if slot(ctx) == 2 else 0.1)
+    (folder / f"{slot(ctx)} is clean").touch()
+
+
+@hook("on_failure")
+def look_into_the_folder(ctx: CallbackCtx) -> None:
+    folder = ctx.custom_data.pop("folder")
+    note(ctx, "in the folder", sorted(os.listdir(folder)))
+    shutil.rmtree(folder)
+
+
+@hook("on_node_failure")
+def node_clean_up_that_fails(ctx: NodeCtx) -> None:
+    note(ctx, "tried")
+    raise RuntimeError("no clean-up today")
+
+
+@hook("on_node_failure")
+async def node_clean_up_after_that(ctx: NodeCtx) -> None:
+    note(ctx, "the error stays", type(ctx.error).__name__)
+
+
+@hook("on_before_node_download", timeout_s=0.3)
+def blocks_its_thread(ctx: NodeCtx) -> None:
+    time.sleep(20)
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+@hook("on_shutdown", order=-1)
+def shutdown_that_fails(ctx: CallbackCtx) -> None:
+    note(ctx, "tried to deregister")
+    raise ConnectionError("the registry does not answer")
+
+
+@hook("on_shutdown", order=-2, timeout_s=0.2)
+async def shutdown_that_takes_too_long(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(1000)
+
+
+@hook("on_shutdown")
+async def shutdown_without_an_end(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(1000)
+
+
+@hook("on_shutdown")
+def shutdown_that_blocks(ctx: CallbackCtx) -> None:
+    time.sleep(4)
+
+
+@hook("on_shutdown", order=1)
+def shutdown_after_that(ctx: CallbackCtx) -> None:
+    note(ctx, "there was time left")
 
 
 @hook("on_before_init")

@@ -24,6 +24,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import serve_llm_hooks_testing._simulation.default_group as group_module
+import serve_llm_hooks_testing._simulation.process as process_module
 import serve_llm_hooks_testing._simulation.replica as simulation_module
 import serve_llm_hooks_testing._simulation.simulated_cluster as cluster_module
 import serve_llm_hooks_testing._virtual_time.belongings as belongings_module
@@ -37,6 +38,7 @@ from serve_llm_hooks._node import work as node_module
 from serve_llm_hooks._node.task import PackedHook
 from serve_llm_hooks._replica import nodes as replica_module
 from serve_llm_hooks._replica.ask import PlainRequest
+from serve_llm_hooks._replica.initialize import Initialization
 from serve_llm_hooks_testing import FakeCluster, FakePlacementGroup, VirtualLoop
 from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
 from serve_llm_hooks_testing._virtual_time.locks import LockWatch
@@ -162,7 +164,7 @@ def _by_reference(packs: Any, unpacks: Any) -> None:
 @lie("every_point_runs_where_and_when_the_table_says")
 def one_process() -> None:
     """the replica and the nodes are one process"""
-    put(cluster_module, "node_process_id", lambda node_index: os.getpid())
+    put(cluster_module, "node_process_id", lambda node_index, *, second=False: os.getpid())
 
 
 # -- nodes ------------------------------------------------------------------------------------------------------------
@@ -378,6 +380,24 @@ def no_node_timeout() -> None:
 def no_grace() -> None:
     """when a node fails, the others get no grace"""
     _with_settings(node_grace_s=0.0)
+
+
+@lie("nodes_that_are_cancelled_clean_up_within_three_seconds")
+def no_end_by_force() -> None:
+    """a node that is cancelled may clean up for as long as it likes"""
+    put(process_module, "POLITE_CANCEL_S", 1e9)
+
+
+@lie("what_does_not_end_in_time_leaves_none_to_others")
+def no_end_of_the_end() -> None:
+    """a replica may stop for as long as it likes"""
+    patch(Initialization, "shut_down", lambda shut_down: lambda self, budget_s: shut_down(self, 1e9))
+
+
+@lie("a_node_finds_its_own_data_and_what_the_replica_has_now")
+def no_data_of_its_own() -> None:
+    """once the engine is up, a node has forgotten what its hooks had written"""
+    put(replica_module.Nodes, "_custom_data_for", lambda self, known: self._start.ctx.custom_data)
 
 
 @lie("a_node_refuses_what_its_environment_does_not_allow")

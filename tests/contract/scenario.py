@@ -65,6 +65,7 @@ class Scenario:
         faults: what goes wrong, as on a fake cluster. The real wing makes it happen.
         how: by which means a lost node is lost on the real wing: its worker process, or its raylet. A node that loses
             its raylet, or has it stopped, is a fresh one.
+        shut_down_s: the replica is stopped when it has started, or has failed to, and its hooks have so many seconds.
         engine_s: real seconds for which the real engine blocks the replica's loop while it starts, as vLLM's does.
         node_timeout_s, node_grace_s: as both clusters have it. The grace is long, since worker processes start slowly.
     """
@@ -78,6 +79,7 @@ class Scenario:
     environ: Mapping[str, str] = field(default_factory=dict)
     faults: Sequence[Fault] = ()
     how: Literal["worker", "raylet"] = "worker"
+    shut_down_s: float | None = None
     engine_s: float = 0.0
     node_timeout_s: float = 300.0
     node_grace_s: float = 60.0

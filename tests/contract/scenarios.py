@@ -41,9 +41,9 @@ def scenario(*models: Model, **settings: Any) -> Callable[[Callable[..., None]],
     return decorate
 
 
-def ran(told: Told, where: str = "replica") -> list[str]:
+def ran(told: Told, where: str = "replica", task: str = "on nodes") -> list[str]:
     """Return the names of the hooks that ran in the replica, or on a node, in order; disabled ones too."""
-    lines = told["replica"] if where == "replica" else told["on nodes"].get(where, {"hooks": []})["hooks"]
+    lines = told["replica"] if where == "replica" else told.get(task, {}).get(where, {"hooks": []})["hooks"]
     return [line.split()[1] for line in lines if line.split()[2] != "skipped:"]
 
 
@@ -99,6 +99,9 @@ def every_point_runs_where_and_when_the_table_says(told: Told) -> None:
         assert ran(told, node) == ["before_node_first", "before_node_second", "after_node"]
         assert told["on nodes"][node]["after"] == "before_download"
         assert told["on nodes"][node]["before"] == "after_download"
+        assert ran(told, node, "on nodes after the engine") == ["after_node_engine"]
+        assert told["on nodes after the engine"][node]["after"] == "after_engine_init"
+        assert told["on nodes after the engine"][node]["before"] == "after_init"
     assert told["each in a process of its own"]
     assert told["in order"]
     assert [told["nodes"][node]["is local"] for node in NODES] == [True, False, False]
@@ -138,6 +141,7 @@ def skipped_defaults_run_the_custom_point_and_the_engine_points(told: Told) -> N
         f"on_after_node_download after_node: {why}",
         f"on_after_download after_download: {why}",
         f"on_after_placement_group after_placement_group: {why}",
+        f"on_after_node_engine_init after_node_engine: {why}",
     ]
 
 
@@ -167,6 +171,7 @@ def a_vetoed_download_touches_no_node(told: Told) -> None:
         f"on_before_node_download before_node_first: {why}",
         f"on_before_node_download before_node_second: {why}",
         f"on_after_node_download after_node: {why}",
+        f"on_after_node_engine_init after_node_engine: {why}",
     ]
 
 
@@ -480,7 +485,7 @@ def disabled_hooks_leave_a_mark_and_the_others_run(told: Told) -> None:
             ["before_node_first", "ok"],
             ["after_node", "disabled:"],
         ]
-        assert list(notes(told, node)) == ["at the start", "mode at the start", "first"]
+        assert list(notes(told, node)) == ["at the start", "mode at the start", "first", "behind the engine"]
     assert told["in order"]
 
 
@@ -716,6 +721,227 @@ def a_config_that_warns_is_the_default_of_its_hooks(told: Told) -> None:
 @scenario(Model([h.breaks_and_raises], on_error="warn"), group=1)
 def a_hook_that_raises_does_so_whatever_the_config_says(told: Told) -> None:
     node_errors(told, "HookError", "node-0")
+
+
+# -- nodes, once the engine is up ------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.after_node_engine], source=BUCKET), group=2)
+def nodes_are_asked_again_once_the_engine_is_up(told: Told) -> None:
+    went_well(told)
+    assert [node["downloaded"] for node in told["nodes"].values()] == [True, True]
+    for node, local in (("node-0", True), ("node-1", False)):
+        behind = ["<downloaded>", local, int(node[-1]), "MODEL_AND_TOKENIZER"]
+        assert notes(told, node)["behind the engine"] == behind
+
+
+@scenario(Model([h.the_replica_sends, h.the_node_changes, h.the_replica_adds, h.the_node_sees, h.the_replica_gets]))
+def a_node_finds_its_own_data_and_what_the_replica_has_now(told: Told) -> None:
+    went_well(told)
+    assert notes(told)["what nodes saw"] == [["warm", True, f"node {number}'s"] for number in range(3)]
+
+
+@scenario(Model([h.after_node, h.breaks_on_second_behind_the_engine, h.node_failure, h.failure]))
+def a_node_that_fails_behind_the_engine_ends_the_start_and_cleans_up(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-1")
+    assert error["point"] == "on_after_node_engine_init"
+    assert told["ctx"]["engine"]  # it is up
+    assert ran(told, "node-1", "on nodes after the engine") == ["breaks_on_second_behind_the_engine", "node_failure"]
+    assert ran(told, "node-2", "on nodes after the engine") == ["breaks_on_second_behind_the_engine"]
+    assert notes(told, "node-1") == {
+        "after": ["/contract/model", "m"],
+        "tried": True,
+        "node failure": ["HookError", True, "/contract/model"],
+    }
+    assert notes(told)["failed nodes"] == ["node-1"]
+
+
+@scenario(Model([h.changes_the_path_too_late]), group=1)
+def a_path_that_a_node_changes_behind_the_engine_is_refused(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-0")
+    assert "on_after_node_download is the last point at which it can" in error["message"]
+
+
+@scenario(Model([h.no_download_with_a_reason, h.after_node_engine], source=BUCKET))
+def a_vetoed_download_leaves_the_nodes_alone_behind_the_engine_too(told: Told) -> None:
+    went_well(told)
+    assert left_out(told) == [
+        "on_after_node_engine_init after_node_engine: vetoed at on_before_download: baked into the image"
+    ]
+    assert "on nodes after the engine" not in told
+
+
+@scenario(Model([h.after_node_engine, h.failure]), group=1, faults=[engine_fails("CUDA out of memory")])
+def an_engine_that_does_not_start_leaves_the_nodes_alone(told: Told) -> None:
+    failed(told, "RuntimeError")
+    assert "on nodes after the engine" not in told
+
+
+@scenario(
+    Model([h.after_node, h.after_node_engine]), group=2, faults=[lost_node("node-1", at="on_after_node_engine_init")]
+)
+def a_worker_process_dies_behind_the_engine(told: Told) -> None:
+    node_errors(told, "NodeLostError", "node-1")
+    assert ran(told, "node-0", "on nodes after the engine") == ["after_node_engine"]
+    assert notes(told, "node-1") == {"after": ["/contract/model", "m"]}  # what is known of it
+
+
+@scenario(Model([h.after_node_engine, h.group_on_all]), group=1)
+def nodes_of_a_replaced_group_are_asked_behind_the_engine(told: Told) -> None:
+    went_well(told)
+    assert [ran(told, node, "on nodes after the engine") for node in NODES] == [["after_node_engine"]] * 3
+
+
+@scenario(Model([h.after_node, h.after_node_engine]), group=2, environ={DISABLE: "after_node_engine"})
+def hooks_behind_the_engine_that_are_disabled_leave_a_mark(told: Told) -> None:
+    went_well(told)
+    assert ran(told, "node-1") == ["after_node"]
+    assert told["on nodes after the engine"]["node-1"]["hooks"] == [
+        "on_after_node_engine_init after_node_engine disabled: 'after_node_engine' in SERVE_LLM_HOOKS_DISABLE"
+    ]
+
+
+# -- clean-up on nodes ------------------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.breaks_on_second, h.node_failure, h.failure]))
+def a_node_that_fails_cleans_up_and_the_others_do_not(told: Told) -> None:
+    node_errors(told, "HookError", "node-1")
+    assert [ran(told, node) for node in NODES] == [
+        ["breaks_on_second"],
+        ["breaks_on_second", "node_failure"],
+        ["breaks_on_second"],
+    ]
+    assert notes(told, "node-1") == {"node failure": ["HookError", True, "/contract/model"]}
+    assert told["each in a process of its own"]
+
+
+@scenario(Model([h.node_failure], source=BUCKET), group=2, faults=[failing_download("node-1")])
+def a_node_cleans_up_after_a_download_that_fails(told: Told) -> None:
+    node_errors(told, "DownloadError", "node-1")
+    assert notes(told, "node-1")["node failure"][0] == "DownloadError"
+    assert ran(told, "node-0") == []
+
+
+@scenario(Model([h.node_failure]), group=2)
+def where_a_node_has_nothing_to_do_it_has_nothing_to_clean_up(told: Told) -> None:
+    went_well(told)
+    assert {node["worked"] for node in told["nodes"].values()} == {False}
+
+
+@scenario(Model([h.blocks_its_thread, h.node_failure]), group=1)
+def a_node_cleans_up_beside_a_hook_that_blocks(told: Told) -> None:
+    node_errors(told, "HookTimeoutError", "node-0")
+    assert ran(told, "node-0") == ["blocks_its_thread", "node_failure"]
+
+
+@scenario(Model([h.answer_with_a_lock, h.node_failure]), group=1)
+def a_node_cleans_up_where_its_data_cannot_leave_it(told: Told) -> None:
+    node_errors(told, "HookPickleError", "node-0")
+    assert ran(told, "node-0") == ["answer_with_a_lock", "node_failure"]
+
+
+@scenario(Model([h.breaks_on_second, h.node_failure, h.node_clean_up_that_fails, h.node_clean_up_after_that]), group=2)
+def a_failing_clean_up_on_a_node_changes_nothing(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-1")
+    assert error["hook"] == "tests.contract.hooks:breaks_on_second"
+    assert ran(told, "node-1")[1:] == ["node_failure", "node_clean_up_that_fails", "node_clean_up_after_that"]
+    assert notes(told, "node-1")["the error stays"] == "HookError"
+
+
+@scenario(
+    Model([h.make_a_folder, h.works_until_second_fails, h.cleans_up_but_third_is_too_slow, h.look_into_the_folder]),
+    node_grace_s=1.0,
+)
+def nodes_that_are_cancelled_clean_up_within_three_seconds(told: Told) -> None:
+    node_errors(told, "HookError", "node-1")
+    assert notes(told)["in the folder"] == [
+        "0 cleans up after ServeLLMHooksError",
+        "0 is cancelled",
+        "0 is clean",
+        "0 works",
+        "1 cleans up after HookError",
+        "1 is clean",
+        "2 cleans up after ServeLLMHooksError",
+        "2 is cancelled",
+        "2 works",
+    ]
+
+
+@scenario(Model([h.breaks_on_second, h.node_failure]), group=2, environ={DISABLE: "node_failure"})
+def a_clean_up_that_is_disabled_leaves_a_mark_where_it_would_have_run(told: Told) -> None:
+    node_errors(told, "HookError", "node-1")
+    assert [line.split()[2] for line in told["on nodes"]["node-1"]["hooks"]] == ["failed:", "disabled:"]
+    assert ran(told, "node-0") == ["breaks_on_second"]
+
+
+@scenario(
+    Model(["only_on_some_nodes", h.node_failure]),
+    group=2,
+    faults=[missing_module("node-1", "only_on_some_nodes")],
+)
+def a_node_that_cannot_load_its_hooks_has_nothing_to_clean_up(told: Told) -> None:
+    node_errors(told, "HookLoadError", "node-1")
+    assert ran(told, "node-1") == []
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.after_node, h.after_init, h.shutdown, h.failure]), group=2, shut_down_s=30.0)
+def a_replica_that_stops_has_its_engine_and_its_context(told: Told) -> None:
+    went_well(told)
+    assert ran(told) == ["after_init", "shutdown"]
+    assert notes(told)["at the end"] == [True, None, 2, "/contract/model"]
+
+
+@scenario(Model([h.shutdown]), group=1)
+def a_replica_that_is_not_stopped_runs_no_hook_for_that(told: Told) -> None:
+    went_well(told)
+    assert ran(told) == []
+
+
+@scenario(Model([h.breaks_at_the_end, h.shutdown, h.failure]), group=1, shut_down_s=30.0)
+def a_start_that_fails_runs_no_hook_for_the_end(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:breaks_at_the_end")
+    assert ran(told) == ["breaks_at_the_end", "failure"]
+
+
+@scenario(
+    Model([h.shutdown_after_that, h.shutdown, h.shutdown_that_fails, h.shutdown_that_takes_too_long]),
+    group=1,
+    shut_down_s=30.0,
+)
+def at_the_end_each_hook_has_its_turn(told: Told) -> None:
+    went_well(told)
+    assert [line.split()[1:3] for line in told["replica"]] == [
+        ["shutdown_that_takes_too_long", "timed_out:"],
+        ["shutdown_that_fails", "failed:"],
+        ["shutdown", "ok"],
+        ["shutdown_after_that", "ok"],
+    ]
+    assert notes(told)["there was time left"]
+
+
+@scenario(Model([h.shutdown_without_an_end, h.shutdown_after_that]), group=1, shut_down_s=0.5)
+def what_does_not_end_in_time_leaves_none_to_others(told: Told) -> None:
+    went_well(told)
+    assert [line.split()[1:3] for line in told["replica"]] == [
+        ["shutdown_without_an_end", "timed_out:"],
+        ["shutdown_after_that", "skipped:"],
+    ]
+
+
+@scenario(Model([h.shutdown_that_blocks, h.shutdown_after_that]), group=1, shut_down_s=0.5)
+def what_blocks_at_the_end_is_left_behind(told: Told) -> None:
+    went_well(told)
+    assert [line.split()[2] for line in told["replica"]] == ["timed_out:", "skipped:"]
+
+
+@scenario(Model([h.shutdown]), group=1, shut_down_s=30.0, environ={DISABLE: "shutdown"})
+def a_hook_for_the_end_that_is_disabled_leaves_a_mark(told: Told) -> None:
+    went_well(told)
+    assert told["replica"] == ["on_shutdown shutdown disabled: 'shutdown' in SERVE_LLM_HOOKS_DISABLE"]
 
 
 # -- time -------------------------------------------------------------------------------------------------------------

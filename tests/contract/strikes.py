@@ -45,6 +45,12 @@ def die_after_download(ctx: NodeCtx, *, slot: int, what: str) -> None:
     _die(ctx, slot, what)
 
 
+@strikes.hook("on_after_node_engine_init", order=LAST)
+def die_after_engine(ctx: NodeCtx, *, slot: int, what: str) -> None:
+    """The same, once the engine is up."""
+    _die(ctx, slot, what)
+
+
 def failing(hook: Any, slot: int | None, error: Exception) -> Any:
     """The same hook, by its name, that fails instead of doing its work, on one node or everywhere."""
 

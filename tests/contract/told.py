@@ -143,35 +143,47 @@ def told_start(
 
 def _told_trace(events: Sequence[HookEvent], ctx: CallbackCtx, names: Names) -> Told:
     on_nodes: dict[str, list[HookEvent]] = {}
+    after_engine: dict[str, list[HookEvent]] = {}
     in_replica: list[HookEvent] = []
+    second = {event.process_id for event in events if _is_after_engine(event) and event.ran}
     replica = ctx.trace.process_id
     for event in events:
         nowhere = event.outcome == "skipped"  # no node was touched
         if event.process_id == replica and (nowhere or not HOOK_POINTS[event.point].on_node):
             in_replica.append(event)
         else:
-            on_nodes.setdefault(event.node_id, []).append(event)
-    ids = [{event.process_id for event in of_node if event.ran} for of_node in on_nodes.values()]
+            is_second = _is_after_engine(event) or (event.ran and event.process_id in second)
+            (after_engine if is_second else on_nodes).setdefault(event.node_id, []).append(event)
+    tasks = [*on_nodes.values(), *after_engine.values()]
+    ids = [{event.process_id for event in of_task if event.ran} for of_task in tasks]
     processes = [of_node for of_node in ids if of_node]  # a disabled hook has no process
-    return {
-        "replica": [_told_event(event, names) for event in in_replica],
-        "on nodes": {
+
+    def told_nodes(of_nodes: dict[str, list[HookEvent]]) -> Told:
+        return {
             names.node(node_id): {
                 "hooks": [_told_event(event, names) for event in of_node],
                 "after": _last_before(in_replica, of_node[0].start_s),
                 "before": _first_after(in_replica, of_node[-1].end_s),
             }
-            for node_id, of_node in sorted(on_nodes.items(), key=lambda item: names.node(item[0]))
-        },
+            for node_id, of_node in sorted(of_nodes.items(), key=lambda item: names.node(item[0]))
+        }
+
+    return {
+        "replica": [_told_event(event, names) for event in in_replica],
+        "on nodes": told_nodes(on_nodes),
+        **({"on nodes after the engine": told_nodes(after_engine)} if after_engine else {}),
         "each in a process of its own": (
             {len(of_node) for of_node in processes} <= {1} and len({replica}.union(*processes)) == len(processes) + 1
         ),
         "in order": all(
-            a.start_s <= a.end_s <= b.start_s
-            for of_process in (in_replica, *on_nodes.values())
-            for a, b in pairwise(of_process)
+            a.start_s <= a.end_s <= b.start_s for of_process in (in_replica, *tasks) for a, b in pairwise(of_process)
         ),
     }
+
+
+def _is_after_engine(event: HookEvent) -> bool:
+    row = HOOK_POINTS[event.point]
+    return row.on_node and row.after_engine and event.outcome != "skipped"
 
 
 def _told_event(event: HookEvent, names: Names) -> str:

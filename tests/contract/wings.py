@@ -40,6 +40,11 @@ __all__ = ["RealWing", "real_config", "run_fake"]
 
 PARTLY_INSTALLED = Path(__file__).parent / "partly"
 _ELSEWHERE = "/elsewhere"
+DEATHS: dict[str | None, Any] = {
+    "on_before_node_download": strikes.die_before_download,
+    "on_after_node_download": strikes.die_after_download,
+    "on_after_node_engine_init": strikes.die_after_engine,
+}
 
 
 @contextmanager
@@ -138,11 +143,11 @@ def run_fake(scenario: Scenario, make_config: Callable[..., Any] = fake_config) 
         warnings.simplefilter("ignore")
         patch.setattr(replica, "SimulatedCluster", _OrderedCluster)
         make = partial(make_config, placement=scenario.placement)
-        told = threads.map(partial(_start_fake, cluster, make), _models(scenario))
+        told = threads.map(partial(_start_fake, scenario, cluster, make), _models(scenario))
         return {model.model_id: each for model, each in zip(scenario.models, told, strict=True)}
 
 
-def _start_fake(cluster: FakeCluster, make_config: Callable[..., Any], model: Model) -> Told:
+def _start_fake(scenario: Scenario, cluster: FakeCluster, make_config: Callable[..., Any], model: Model) -> Told:
     names = Names([made_up_node(name) for name in cluster.node_names], _fake_path)
     fields: dict[str, Any] = {"group_nodes": _fake_group_nodes, "names": names}
     try:
@@ -150,6 +155,8 @@ def _start_fake(cluster: FakeCluster, make_config: Callable[..., Any], model: Mo
         run = cluster.run(config, check=False)
     except Exception as error:  # before there is a start: the config is refused, or cannot be shipped
         return told_start(error=error, ctx=None, output=None, engine=None, default_group=None, **fields)
+    if scenario.shut_down_s is not None:
+        run.shut_down(budget_s=scenario.shut_down_s)
     engine = run.engine
     return told_start(
         error=run.error,
@@ -269,6 +276,8 @@ class RealWing:
                 run.engine = _start_engine(scenario, config, engine)
         except Exception as failure:
             error = failure
+        if scenario.shut_down_s is not None and begun:
+            await begun[0].shut_down(budget_s=scenario.shut_down_s)
         return told_start(
             error=error,
             ctx=begun[0].ctx if begun else None,
@@ -314,9 +323,8 @@ class RealWing:
                 number = signal.SIGSTOP if fault.noticed_after_s is None else signal.SIGKILL
                 yield {"hook": strikes.signal_raylet, "kwargs": {"pid": raylet_pid, "number": int(number)}}
             elif isinstance(fault, f.LostNodeFault):
-                early = fault.at == "on_before_node_download"
                 yield {
-                    "hook": strikes.die_before_download if early else strikes.die_after_download,
+                    "hook": DEATHS[fault.at],
                     "kwargs": {"slot": int(fault.node_id.removeprefix("node-")), "what": scenario.how},
                 }
 

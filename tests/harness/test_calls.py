@@ -58,6 +58,25 @@ def test_a_hook_in_the_replica_with_any_field_set(hooks: HookRegistry) -> None:
     assert ctx.custom_data == {"a": 1, "told": ("x", "engine", "m")}
 
 
+def test_a_hook_on_a_node_comes_too_late_for_the_engine(hooks: HookRegistry) -> None:
+    @hooks.hook("on_after_node_engine_init")
+    def too_late(ctx: NodeCtx) -> None:
+        ctx.model_path = "/elsewhere"
+
+    with pytest.raises(HookError, match="on_after_node_download is the last point at which it can"):
+        call_hook(too_late, node_ctx("m"))
+
+
+def test_a_hook_that_cleans_up_on_a_node(hooks: HookRegistry) -> None:
+    @hooks.hook("on_node_failure")
+    def report(ctx: NodeCtx) -> None:
+        ctx.custom_data["told"] = str(ctx.error)
+
+    ctx = node_ctx("m", error=ValueError("x"))
+    call_hook(report, ctx)
+    assert ctx.custom_data == {"told": "x"}
+
+
 def test_async_hooks_and_timeouts_take_no_time(hooks: HookRegistry) -> None:
     @hooks.hook("on_after_init", timeout_s=100)
     async def slow(ctx: CallbackCtx, *, seconds: float) -> None:

@@ -61,6 +61,18 @@ BAD = {
         '@hook("on_failure")\ndef one(ctx): ctx.engine.stop()',
         "one fails at on_failure, so it cleans nothing up",
     ),
+    "fails when cleaning up on a node": (
+        '@hook("on_node_failure")\ndef one(ctx): ctx.custom_data["mounted"].unmount()',
+        "with a failing download, .*one fails at on_node_failure, so it cleans nothing up: KeyError",
+    ),
+    "fails when it is stopped": (
+        '@hook("on_shutdown")\ndef one(ctx): ctx.custom_data["lease"].give_back()',
+        "on one node, .*one fails at on_shutdown, so it does not end what it should: KeyError",
+    ),
+    "takes too long to stop": (
+        'import asyncio\n@hook("on_shutdown")\nasync def one(ctx): await asyncio.sleep(60)',
+        "one fails at on_shutdown, so it does not end what it should: still running after timeout_s=16",
+    ),
     "fails quietly": (
         '@hook("on_before_init", on_error="warn")\ndef one(ctx): 1 / 0',
         "on_error='warn' hides it",
@@ -528,6 +540,16 @@ def test_a_yaml_of_serve_run_is_checked_model_by_model(module: Callable[[str, st
     (tmp_path / "qwen.yaml").write_text(QWEN.replace("tell", "nobody"))
     problems = check_hooks(str(file), check=False).problems
     assert any("nobody" in problem for problem in problems)
+    assert any("AttributeError: 'int' object" in problem for problem in problems)  # of the other model
+
+
+def test_a_config_of_rays_own_class_has_no_hooks() -> None:
+    class RaysConfig:
+        model_id = "m"
+        engine_kwargs = None
+
+    with pytest.raises(AssertionError, match=r"is of Ray's own class: give check_hooks one of serve_llm_hooks\.ray"):
+        check_hooks(RaysConfig())
 
 
 @pytest.mark.parametrize(

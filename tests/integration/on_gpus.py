@@ -257,7 +257,10 @@ def _serve(folder: Path, name: str, fields: dict[str, Any] | None = None, **vari
     serve.run(app, name="app")
     serve.delete("app")
     started = [json.loads(line) for line in says.read_text().splitlines()]
-    return [{"is the replica": row["pid"] == row["config_task"]["pid"], **row["config_task"]} for row in started]
+    return [
+        {"is the replica": row["pid"] == row["config_task"]["pid"], "collector": row["collector"], **row["config_task"]}
+        for row in started
+    ]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from serve_llm_hooks import HookTraceError, load_traces
 from serve_llm_hooks.cli.app import app
-from serve_llm_hooks.cli.serve_config import LOADING_FIELDS, OUR_FIELDS, RAYS_FIELDS
+from serve_llm_hooks.cli.serve_config import OUR_FIELDS, RAYS_FIELDS
 from tests import stub_engine
 
 if TYPE_CHECKING:
@@ -110,13 +110,40 @@ def test_an_application_that_is_not_there_and_one_without_hooks(running: str) ->
         serve.delete("plain")
 
 
-@pytest.mark.usefixtures("three_nodes")
-def test_the_fields_of_configs_are_those_of_rays_classes() -> None:
-    from ray.serve.llm import LLMConfig as RaysConfig, ModelLoadingConfig
+CALLBACK = """
+from ray.llm._internal.common.callbacks.base import CallbackBase
 
+class Mine(CallbackBase):
+    def __init__(self, token="", **kwargs):
+        super().__init__(**kwargs)
+
+    def on_before_node_init(self): ...
+"""
+CONFIG = """
+applications:
+- import_path: serve_llm_hooks.ray:build_openai_app
+  args:
+    llm_configs:
+    - model_id: m
+      hooks: []
+      accelerator_config: {kind: cpu}
+      callback_config: {callback_class: "rays_style:Mine", callback_kwargs: {token: hunter2}}
+"""
+
+
+@pytest.mark.usefixtures("three_nodes")
+def test_a_callback_that_was_written_for_ray_is_planned_by_rays_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from serve_llm_hooks.ray import LLMConfig
 
-    fields: dict[str, Any] = RaysConfig.model_fields
-    assert set(RAYS_FIELDS) == set(fields)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "rays_style.py").write_text(CALLBACK)
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIG)
+    for command in ("plan", "dry-run"):
+        code, out, err = cli(command, str(file))
+        assert code == 0, out + err
+        assert "on_before_node_init" in out
+        assert "hunter2" not in out
     assert set(OUR_FIELDS) == {*LLMConfig.model_fields, "model_id"} - set(RAYS_FIELDS)
-    assert set(LOADING_FIELDS) == set(ModelLoadingConfig.model_fields)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serve_llm_hooks import (
+    HOOK_POINTS,
     CallbackCtx,
     HookError,
     HookLoadError,
@@ -441,10 +442,14 @@ def test_native_use_says_that_the_engine_starts_until_its_start_is_over(
     assert "serve-llm-hooks progress" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_native_use_refuses_hooks_that_ray_never_reaches(make_config: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("point", [row.name for row in HOOK_POINTS.values() if row.after_engine])
+def test_native_use_refuses_hooks_that_ray_never_reaches(point: Any, make_config: Callable[..., Any]) -> None:
+    @hook(point)
+    def late(ctx: Any) -> None: ...
+
     with pytest.raises(HookLoadError) as caught:
-        native([too_late], make_config).get_or_create_callback()
-    assert "too_late at on_after_engine_init can never run" in str(caught.value)
+        native([late], make_config).get_or_create_callback()
+    assert f"late at {point} can never run" in str(caught.value)
     assert "import_path: serve_llm_hooks.ray:build_openai_app" in str(caught.value)
 
 

@@ -83,11 +83,18 @@ def no_hook(ctx):
 """
 
 
-GOOD_POINTS = [row for row in HOOK_POINTS.values() if row.name not in ("on_custom_init", "on_failure")]
+GOOD_POINTS = [row for row in HOOK_POINTS.values() if row.during == "start" and row.name != "on_custom_init"]
 """The points that a good start runs, in its order."""
 
 IN_REPLICA = [row.name for row in GOOD_POINTS if not row.on_node]
 ON_NODES = [row.name for row in GOOD_POINTS if row.on_node]
+IN_FIRST_TASK = [row.name for row in GOOD_POINTS if row.on_node and not row.after_engine]
+BEFORE_SECOND_TASK = [  # in the replica
+    row.name
+    for row in GOOD_POINTS[: [each.on_node and each.after_engine for each in GOOD_POINTS].index(True)]
+    if not row.on_node
+]
+IN_SECOND_TASK = [row.name for row in GOOD_POINTS if row.on_node and row.after_engine]
 
 
 @dataclass

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from serve_llm_hooks import DownloadMode
+from serve_llm_hooks.cli.serve_config import LOADING_FIELDS, RAYS_FIELDS
 
 from . import ours
 from .skeleton import default_values, differences
@@ -226,6 +227,9 @@ class LLMServer:
     async def _start_engine(self):
         await self.engine.start()
 
+    async def __del__(self):  # ray/hooked.py: called after on_shutdown
+        await engine.shutdown()
+
     def _get_default_engine_class(self):  # tests/stub_engine.py
         engine_cls_path = os.environ.get(RAYLLM_VLLM_ENGINE_CLS_ENV)
         if engine_cls_path:
@@ -370,6 +374,16 @@ class ReplicaConfig:
 
 class DeploymentConfig:
     gang_scheduling_config: ...
+    graceful_shutdown_wait_loop_s: ... = DEFAULT_GRACEFUL_SHUTDOWN_WAIT_LOOP_S  # ray/shutdown.py
+    graceful_shutdown_timeout_s: ... = DEFAULT_GRACEFUL_SHUTDOWN_TIMEOUT_S
+""",
+    "ray.serve._private.constants": """
+DEFAULT_GRACEFUL_SHUTDOWN_TIMEOUT_S = 20  # ray/shutdown.py
+DEFAULT_GRACEFUL_SHUTDOWN_WAIT_LOOP_S = 2
+""",
+    "ray.serve.context": """
+class ReplicaContext:
+    _deployment_config: ...  # ray/shutdown.py
 """,
     "ray.serve.config": """
 class GangSchedulingConfig:
@@ -395,6 +409,10 @@ class UserCallableWrapper:
         result = callable(*args, **kwargs)
         if inspect.iscoroutine(result):
             result = await result
+
+    async def call_destructor(self):  # ray/shutdown.py: on_shutdown runs in there
+        if hasattr(self._callable, "__del__"):
+            await self._call_func_or_gen(..., self._callable.__del__)
 """,
     # -- the cluster: ray/cluster.py, ray/capacity.py -----------------------------------------------------------------
     "ray._private.state": """
@@ -410,6 +428,9 @@ class GlobalState:
             "stats": {"scheduling_state": ..., ...: ...},
             ...: ...,
         }
+""",
+    "ray._common.ray_option_utils": """
+_task_only_options = {"_generator_backpressure_num_objects": ..., ...: ...}  # ray/prewarm.py
 """,
     "ray._private.ray_constants": """
 DEBUG_AUTOSCALING_STATUS = "__autoscaling_status"
@@ -575,6 +596,13 @@ def test_the_download_modes_are_rays(version: str) -> None:
 )
 def test_no_field_of_rays_is_left_behind(version: str, path: str, handed_over: set[str]) -> None:
     assert fields_of(sources(version), f"ray.llm._internal.common.callbacks.base.{path}") == handed_over
+
+
+@each_version
+@pytest.mark.parametrize(("name", "known"), [("LLMConfig", RAYS_FIELDS), ("ModelLoadingConfig", LOADING_FIELDS)])
+def test_the_command_line_refuses_the_fields_that_ray_refuses(version: str, name: str, known: tuple[str, ...]) -> None:
+    there = fields_of(sources(version), f"ray.llm._internal.serve.core.configs.llm_config.{name}")
+    assert {each for each in there if not each.startswith("_")} == set(known)
 
 
 @each_version

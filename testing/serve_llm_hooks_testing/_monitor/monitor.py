@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from .._virtual_time.idle import is_idle
-from .._virtual_time.locations import locate_thread
+from .._virtual_time.locations import current_frames, locate_thread
 from .._virtual_time.locks import waits_for_lock
 from .._virtual_time.loop import VirtualLoop
 
@@ -117,5 +116,5 @@ class Monitor:
 
 
 def _is_at_work(thread: threading.Thread) -> bool:
-    frame = sys._current_frames().get(thread.ident or 0)
+    frame = current_frames().get(thread.ident or 0)
     return thread.is_alive() and not is_idle(frame) and not waits_for_lock(thread.native_id)

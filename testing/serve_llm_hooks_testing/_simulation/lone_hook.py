@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HOOK_POINTS, CallbackCtx, HookPickleError, NodeCtx
@@ -59,7 +59,8 @@ def as_in_a_run(point: HookName, ctx: CallbackCtx | NodeCtx, notes: list[str]) -
     if ctx.__dict__.get(_NO_PATH) and ctx.model_path is None:
         set_read_only(ctx, model_path=_downloaded_path(point, ctx))
     if isinstance(ctx, NodeCtx):
-        yield
+        with _closed(ctx) if HOOK_POINTS[point].after_engine else nullcontext():
+            yield
         pack_custom_data(ctx.custom_data, where=str(Node(ctx.node_id, ctx.address, ctx.hostname)))
     elif HOOK_POINTS[point].after_engine or (point == "on_failure" and ctx.engine is not None):
         with _closed(ctx):
@@ -75,7 +76,7 @@ def _downloaded_path(point: HookName, ctx: CallbackCtx | NodeCtx) -> str | None:
     """Return the path that a download has given by the time of a point; ``None`` before, and where it is not known."""
     config = ctx.llm_config
     first = "on_after_node_download" if isinstance(ctx, NodeCtx) else "on_after_download"
-    if point == "on_failure" or HOOK_NAMES.index(point) < HOOK_NAMES.index(first):
+    if HOOK_POINTS[point].during == "failure" or HOOK_NAMES.index(point) < HOOK_NAMES.index(first):
         return None
     if not hasattr(config, "model_loading_config"):
         return None
@@ -88,15 +89,16 @@ def _downloaded_path(point: HookName, ctx: CallbackCtx | NodeCtx) -> str | None:
 
 
 @contextmanager
-def _closed(ctx: CallbackCtx) -> Iterator[None]:
+def _closed(ctx: CallbackCtx | NodeCtx) -> Iterator[None]:
     """Refuse assignments, as when the engine has been given everything; afterwards the test's own are let through."""
-    kwargs = ctx.extra_init_kwargs
+    kwargs = ctx.__dict__.get("extra_init_kwargs")
     close(ctx)
     try:
         yield
     finally:
-        del ctx.__dict__["_closed"]
-        ctx.__dict__["extra_init_kwargs"] = kwargs
+        del ctx.__dict__["_closed_after"]
+        if kwargs is not None:  # a node's has none
+            ctx.__dict__["extra_init_kwargs"] = kwargs
 
 
 def _check_replica(point: HookName, ctx: CallbackCtx, given: GivenConfig, group: object) -> None:

@@ -6,6 +6,8 @@ import asyncio
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from serve_llm_hooks._replica.gather import POLITE_CANCEL_S
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
@@ -30,14 +32,16 @@ class SimulatedProcess(Generic[ResultT]):
         """Wait until the process ends, and return its result; ``None`` if it has died.
 
         A dead process does nothing more until :meth:`clean_up`, so its trace is that of a killed one. Cancelling the
-        caller cancels the task of the process, as if the task were awaited.
+        caller cancels the task of the process; what does not stop then is killed, as in production.
         """
         while not self._task.done() and not self._death.done():
             try:
                 await asyncio.wait((self._task, self._death), return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:
-                if not self._task.cancel():
-                    raise
+                self._task.cancel()
+                await asyncio.wait((self._task,), timeout=POLITE_CANCEL_S)
+                self._task.cancel()
+                raise
         return None if self._death.done() else self._task.result()
 
     async def clean_up(self) -> None:

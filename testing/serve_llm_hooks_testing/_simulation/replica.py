@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from serve_llm_hooks import HookName
+    from serve_llm_hooks._replica.initialize import Initialization
 
     from ..run import FakeRun
     from .settings import ClusterSettings
@@ -49,8 +50,22 @@ def run_replica(settings: ClusterSettings, config: Any) -> FakeRun:
             run = cluster.start.end(error, cluster.clock())
     monitor.note_skipped_waits()
     run.notes = tuple(monitor.notes)
+    initialization = cluster.start.initialization
+    if run.error is None and initialization is not None and initialization.has_hooks_at_shutdown:
+        run._stop = partial(_shut_down, cluster, initialization)
     run.unstruck = tuple(fault for fault in settings.faults if fault not in cluster.triggered)
     return run
+
+
+def _shut_down(
+    cluster: SimulatedCluster, initialization: Initialization, budget_s: float
+) -> tuple[tuple[Exception, ...], tuple[str, ...]]:
+    """Stop the replica of a good start; return the failures of its hooks, and the monitor's notes."""
+    with monitored_loop(cluster.settings.real_sleep_limit_s, cluster.settings.time_limit_s) as monitor:
+        cluster.go_on(monitor.loop.time)
+        failures = monitor.loop.run_until_complete(initialization.shut_down(budget_s))
+    monitor.note_skipped_waits()
+    return failures, tuple(monitor.notes)
 
 
 async def _start_until_alive(cluster: SimulatedCluster, config: Any) -> FakeRun:

@@ -95,6 +95,11 @@ class SimulatedCluster:
         """Return the virtual seconds since the run began."""
         return self._time()
 
+    def go_on(self, time: Callable[[], float]) -> None:
+        """Let the clock go on with that of another event loop, which begins at 0."""
+        so_far_s = self._time()
+        self._time = lambda: so_far_s + time()
+
     def node(self, node_id: str) -> Node:
         """Return a node with a made-up address."""
         return made_up_node(node_id)
@@ -150,7 +155,7 @@ class SimulatedCluster:
 
     async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
         """Run a task as in a process of the node: the task and its report are pickled on their way."""
-        self.start.reach("on_after_node_download")
+        self.start.reach("on_after_node_engine_init" if task.after_engine else "on_after_node_download")
         node = self.start.run.nodes[task.node_id]
         node.tasks += 1
         node.runtime_env = copy.deepcopy(runtime_env)
@@ -168,7 +173,7 @@ class SimulatedCluster:
         if report is None:
             await process.clean_up()
             return await self._lose_node(lost[process.died_at], task)
-        process_id = node_process_id(int(task.node_id.removeprefix("node-")))
+        process_id = node_process_id(int(task.node_id.removeprefix("node-")), second=task.after_engine)
         report = replace(report, events=tuple(event._replace(process_id=process_id) for event in report.events))
         back: NodeReport = pickle.loads(pickle.dumps(report))
         return back
@@ -278,6 +283,6 @@ class SimulatedCluster:
         )
 
 
-def node_process_id(node_index: int) -> int:
+def node_process_id(node_index: int, *, second: bool = False) -> int:
     """Return a process id for a node's task, other than the replica's, which is this process's."""
-    return os.getpid() + 1 + node_index
+    return os.getpid() + 1 + 2 * node_index + second

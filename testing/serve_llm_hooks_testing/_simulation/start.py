@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import Trace
 from serve_llm_hooks._core.context import set_read_only
-from serve_llm_hooks._core.points import HOOK_NAMES
+from serve_llm_hooks._core.points import HOOK_POINTS, hook_point
 
 from ..run import FakeNode, FakeRun
 from .fault_hooks import have_failed
@@ -29,6 +29,7 @@ class ReplicaStart:
         run: the run, filled in as the start goes on.
         engine: the engine as it is configured, started or not.
         group_scheduled: whether the default placement group has been scheduled.
+        initialization: what the production code has made of it; ``None`` before it has begun.
         given_kwargs: the config's engine arguments when the start began, which is when Ray reads them.
         llm_config: the replica's copy of the config, once the engine is configured.
         failing: the paths of the hooks that faults make fail, with these faults.
@@ -46,18 +47,17 @@ class ReplicaStart:
         self.failing: dict[str, list[HookFailsFault]] = {}
         self.answering: tuple[Fault, ...] = ()
         self.triggered: list[Fault] = []
-        self._initialization: Initialization | None = None
+        self.initialization: Initialization | None = None
 
     def reach(self, *points: str) -> None:
         """Record that the start has reached hook points."""
         reached = (*points, self.run.reached)
-        self.run.reached = next(
-            (name for name in reversed(HOOK_NAMES) if name in reached and name != "on_failure"), None
-        )
+        steps = (name for name, row in reversed(HOOK_POINTS.items()) if row.during == "start")
+        self.run.reached = next((hook_point(name).name for name in steps if name in reached), None)
 
     def begin(self, initialization: Initialization) -> None:
         """Record that the production code is about to start."""
-        self._initialization = initialization
+        self.initialization = initialization
         self.run.trace, self.run.ctx = initialization.trace, initialization.ctx
         self.reach("on_before_init")
 
@@ -68,11 +68,11 @@ class ReplicaStart:
         self.triggered += have_failed(self.failing, run)
         if run.engine is not None and run.engine.requests:
             self.triggered += self.answering
-        if self._initialization is not None:
-            for node_id, result in self._initialization.ctx.nodes.items():
+        if self.initialization is not None:
+            for node_id, result in self.initialization.ctx.nodes.items():
                 run.nodes[node_id].result = result
             if run.engine is not None and error is None:
-                run.output = self._initialization.output
+                run.output = self.initialization.output
         if error is not None:
             self.reach(*(event.point for event in run.trace))
         return run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from multiprocessing import connection
@@ -11,6 +10,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .idle import is_idle
+from .locations import current_frames
 
 if TYPE_CHECKING:
     import subprocess
@@ -63,7 +63,7 @@ class Belongings:
         """
         jobs = tuple(self.jobs)
         busy = Counter(id(job.lane) for job in jobs if job.started and not job.ended)
-        frames = sys._current_frames() if others_sleep else {}
+        frames = current_frames() if others_sleep else {}
         for job in jobs:
             if not job.started:
                 if busy[id(job.lane)] < job.lane_size:  # else it waits for its turn
@@ -87,7 +87,7 @@ class Belongings:
                 yield process
             else:
                 self.processes.remove(process)
-        frames = sys._current_frames() if self.threads else {}
+        frames = current_frames() if self.threads else {}
         for thread in tuple(self.threads):  # others may be added meanwhile
             thread_id = thread.what.ident or 0
             sleeper = asleep.get(thread_id)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from .idle import is_idle, is_of_harness
+from .locations import current_frames
 
 if TYPE_CHECKING:
     from .sleeper import Sleeper
@@ -75,7 +75,7 @@ class _Watch:
                     self._places,
                     {
                         thread_id: (id(frame), frame.f_lasti)
-                        for thread_id, frame in sys._current_frames().items()
+                        for thread_id, frame in current_frames().items()
                         if not is_of_harness(frame) and not is_idle(frame)
                     },
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from dataclasses import dataclass
@@ -43,7 +44,22 @@ def is_own_frame(frame: FrameType) -> bool:
 
 def locate_thread(thread_id: int) -> HookLocation | None:
     """Return the hook that a thread runs right now."""
-    return locate_frame(sys._current_frames().get(thread_id))
+    return locate_frame(current_frames().get(thread_id))
+
+
+def current_frames() -> dict[int, FrameType]:
+    """Return each thread's current frame, by the thread's id; without collecting garbage meanwhile.
+
+    CPython holds a lock for this that a new thread needs. What is collected runs code, which lets other threads run;
+    if one of them starts a thread, all wait for ever (met in Python 3.11, in a run of many threads).
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if collects:
+            gc.enable()
 
 
 def locate_frame(frame: FrameType | None) -> HookLocation | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from .locations import current_frames
 
 
 def waits_for_lock(native_id: int | None) -> bool:
@@ -24,7 +24,7 @@ class LockWatch:
 
     def sees_wait(self, thread_id: int, native_id: int | None) -> bool:
         """Return whether a thread waits for a lock, and did so at the last look."""
-        frame = sys._current_frames().get(thread_id)
+        frame = current_frames().get(thread_id)
         before, self._place = self._place, None
         if frame is None or not waits_for_lock(native_id):
             return False

@@ -49,7 +49,8 @@ def test_before_runs_before_after() -> None:
 
 def test_a_start_begins_and_ends_with() -> None:
     assert HOOK_NAMES[0] == "on_before_init"
-    assert HOOK_NAMES[-2:] == ("on_after_init", "on_failure")
+    assert [row.name for row in HOOK_POINTS.values() if row.during == "start"][-1] == "on_after_init"
+    assert HOOK_NAMES[-1] == "on_failure"
 
 
 @pytest.mark.parametrize("row", HOOK_POINTS.values(), ids=HOOK_NAMES)
@@ -84,6 +85,9 @@ def test_where_and_when_in_words() -> None:
     assert hook_point("on_before_init").runs == "once, in the replica"
     assert hook_point("on_custom_init").runs == "once, only when the defaults are skipped, in the replica"
     assert hook_point("on_after_node_download").runs == "on every node of the placement group"
+    assert hook_point("on_node_failure").runs == (
+        "on every node of the placement group whose own work has failed or was cancelled"
+    )
 
 
 def test_a_misspelt_point_is_told_at_decoration_with_the_list() -> None:

@@ -28,8 +28,20 @@ from serve_llm_hooks import (
     initialize_node,
     skip,
 )
-from serve_llm_hooks._core.points import HOOK_NAMES, left_out_by
-from tests.unit.stub import GOOD_POINTS, IN_REPLICA, ON_NODES, Config, FullConfig, RayConfig, StubCluster, run, start
+from serve_llm_hooks._core.points import left_out_by
+from tests.unit.stub import (
+    GOOD_POINTS,
+    IN_FIRST_TASK,
+    IN_REPLICA,
+    IN_SECOND_TASK,
+    ON_NODES,
+    Config,
+    FullConfig,
+    RayConfig,
+    StubCluster,
+    run,
+    start,
+)
 
 if TYPE_CHECKING:
     from serve_llm_hooks import HookName, HookPoint
@@ -49,7 +61,7 @@ GOOD_START = [
 
 
 def everywhere() -> list[Any]:
-    """A hook at every point that does nothing."""
+    """A hook at every point of a start that does nothing."""
 
     def at(point: Any) -> Any:
         @hook(point)
@@ -57,7 +69,7 @@ def everywhere() -> list[Any]:
 
         return nothing
 
-    return [at(point) for point in HOOK_NAMES]
+    return [at(name) for name, row in HOOK_POINTS.items() if row.during != "shutdown"]
 
 
 def points(ctx: CallbackCtx) -> list[tuple[HookName, str]]:
@@ -70,10 +82,10 @@ def points(ctx: CallbackCtx) -> list[tuple[HookName, str]]:
 def test_every_point_in_its_order_and_place() -> None:
     started = start(*everywhere())
     assert points(started.ctx) == GOOD_START
-    assert len(GOOD_START) == len(IN_REPLICA) + 3 * len(ON_NODES)  # the nodes' turn comes once
+    assert len(GOOD_START) == len(IN_REPLICA) + 3 * len(ON_NODES)
     assert {event.process_id for event in started.ctx.trace} == {os.getpid()}
     assert started.cluster.calls[:4] == ["acquire", "run n0", "run n1", "run n2"]
-    assert started.cluster.calls[-2:] == ["configure /models/m", "engine"]
+    assert started.cluster.calls[-5:] == ["configure /models/m", "engine", "run n0", "run n1", "run n2"]
 
 
 def test_the_output_is_what_the_engine_was_started_with() -> None:
@@ -325,7 +337,7 @@ def test_with_mode_none_the_hooks_of_the_nodes_run_and_nothing_is_downloaded() -
     started = start(choose, *everywhere())
     assert downloads(started.cluster) == []
     assert [each for each in points(started.ctx) if each[0] in ON_NODES] == [
-        (point, node) for node in NODES for point in ON_NODES
+        (point, node) for task in (IN_FIRST_TASK, IN_SECOND_TASK) for node in NODES for point in task
     ]
 
 
@@ -436,8 +448,8 @@ def test_with_the_defaults_skipped_on_custom_init_takes_over_and_the_engine_stil
     assert started.output.placement_group == ("n7",)
     assert started.ctx.run_init_node is False
     ran = list(dict.fromkeys(point for point, _ in points(started.ctx)))
-    the_engines = HOOK_NAMES.index("on_before_engine_init")
-    assert ran == ["on_before_init", "on_custom_init", *HOOK_NAMES[the_engines : HOOK_NAMES.index("on_failure")]]
+    the_engines = IN_REPLICA[IN_REPLICA.index("on_before_engine_init") :]
+    assert ran == ["on_before_init", "on_custom_init", *the_engines]
 
 
 def test_with_the_defaults_skipped_and_no_group_of_its_own_the_default_one_is_acquired() -> None:
@@ -471,10 +483,10 @@ def test_a_group_that_is_replaced_at_the_end_has_its_new_nodes_initialized_once(
     started = start(replace, *everywhere(), cluster=StubCluster(("n0", "n1")))
     assert list(started.ctx.nodes) == ["n0", "n1", "n8", "n9"]
     assert started.output.placement_group == ("n0", "n1", "n8", "n9")
-    assert nodes_touched(started.cluster) == ["n0", "n1", "n8", "n9"]
+    assert nodes_touched(started.cluster) == ["n0", "n1", "n8", "n9"] * 2  # and once the engine is up
     ran = points(started.ctx)
     assert [point for point, _ in ran].count("on_after_download") == 1
-    late = [(point, node) for node in ("n8", "n9") for point in ON_NODES]
+    late = [(point, node) for node in ("n8", "n9") for point in IN_FIRST_TASK]
     first = ran.index(late[0])
     assert ran[first : first + len(late)] == late
     assert ran.index(("on_after_placement_group", "n0")) < first < ran.index(("on_before_engine_init", "n0"))

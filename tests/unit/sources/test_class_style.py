@@ -25,7 +25,19 @@ from serve_llm_hooks._core.messages import masked
 from serve_llm_hooks._node.packing import pack_hooks
 from serve_llm_hooks._sources.class_style import hooks_of_class
 from serve_llm_hooks._sources.select import hooks_of_config
-from tests.unit.stub import GOOD_POINTS, IN_REPLICA, ON_NODES, FullConfig, Started, refusal, start, start_with
+from tests.unit.stub import (
+    BEFORE_SECOND_TASK,
+    GOOD_POINTS,
+    IN_FIRST_TASK,
+    IN_REPLICA,
+    IN_SECOND_TASK,
+    ON_NODES,
+    FullConfig,
+    Started,
+    refusal,
+    start,
+    start_with,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +63,8 @@ class Counts(RayServeLLMCallback):
         self.count += 1
         ctx.custom_data["count"] = self.count
         ctx.custom_data["id"] = id(self)
+        if type(ctx).__name__ == "NodeCtx":  # a node's second process finds what the first has left
+            ctx.custom_data["counts"] = {**ctx.custom_data.get("counts", {}), id(ctx): self.count}
 
 
 def method_at(point: str, *, is_async: bool) -> Any:
@@ -76,12 +90,14 @@ EveryPoint = type("EveryPoint", (Counts,), {"__module__": HERE, **METHODS})
 def test_a_class_runs_at_its_points_on_one_object_per_process(callback: Any) -> None:
     ctx = start_with(callback=callback, callback_kwargs={"first": 10}).ctx
     assert [event.name for event in ctx.trace if event.name not in ON_NODES] == IN_REPLICA
-    assert [event.name for event in ctx.trace if event.name in ON_NODES] == ON_NODES * 3
+    on_nodes = [event.name for event in ctx.trace if event.name in ON_NODES]
+    assert on_nodes == [*IN_FIRST_TASK * 3, *IN_SECOND_TASK * 3]
     assert [event.point for event in ctx.trace] == [event.name for event in ctx.trace]
     assert ctx.trace.events[0].hook == f"{HERE}:EveryPoint.on_before_init"
     assert ctx.custom_data["count"] == 10 + len(IN_REPLICA)
-    for node in ctx.nodes.values():  # a node has an object of its own, for all of its methods
-        assert node.custom_data["count"] == 10 + len(ON_NODES)
+    for node in ctx.nodes.values():  # a process on a node has an object of its own, for all of its methods
+        assert node.custom_data["count"] == 10 + len(IN_SECOND_TASK)
+        assert [*node.custom_data["counts"].values()] == [10 + len(IN_FIRST_TASK), 10 + len(IN_SECOND_TASK)]
         assert node.custom_data["id"] != ctx.custom_data["id"]
     assert len({node.custom_data["id"] for node in ctx.nodes.values()}) == 3
 
@@ -130,8 +146,11 @@ def test_an_object_stays_the_object() -> None:
     assert mine.count == count
     assert config.callback is mine
     # On a node it is a copy, with what it held when it was sent.
-    assert {node.custom_data["count"] for node in start(config=config).ctx.nodes.values()} == {
-        count + IN_REPLICA.index("on_after_download") + len(ON_NODES)
+    assert {tuple(node.custom_data["counts"].values()) for node in start(config=config).ctx.nodes.values()} == {
+        (
+            count + IN_REPLICA.index("on_after_download") + len(IN_FIRST_TASK),
+            count + len(BEFORE_SECOND_TASK) + len(IN_SECOND_TASK),
+        )
     }
 
 

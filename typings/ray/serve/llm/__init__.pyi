@@ -18,9 +18,6 @@ class LLMConfig(BaseModel):
     @classmethod
     def from_file(cls, path: str) -> Any: ...
 
-class ModelLoadingConfig(BaseModel):
-    def __init__(self, **fields: Any) -> None: ...
-
 class LLMServingArgs(BaseModel):
     def __init__(self, **fields: Any) -> None: ...
 

@@ -1,0 +1,90 @@
+"""How Serve ends a replica: it awaits the server's ``__del__``, and kills the process when its time is over."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ray import serve
+
+from .._replica.shutdown import POINT, RESERVED_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from .._core.hook import Hook
+    from .._replica.initialize import Initialization
+
+
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+_DEFAULTS_S = {"graceful_shutdown_timeout_s": 20.0, "graceful_shutdown_wait_loop_s": 2.0}  # Serve's own
+
+
+def stop(run: Initialization | None, end_of_base: Callable[[], Any] | None) -> Any:
+    """Return what is to be awaited at the end of a server, if anything: ``on_shutdown``, then the base's own end.
+
+    Args:
+        run: the start of this replica; ``None`` where it did not succeed.
+        end_of_base: the base's ``__del__``, if it has one.
+    """
+    if run is not None and run.has_hooks_at_shutdown:  # else there may be nobody who awaits anything: no Serve
+        return _stop(run, end_of_base)
+    return None if end_of_base is None else end_of_base()
+
+
+async def _stop(run: Initialization, end_of_base: Callable[[], Any] | None) -> None:
+    try:
+        await run.shut_down(_budget_s(run.start.llm_config))
+    finally:
+        ended = None if end_of_base is None else end_of_base()
+        if inspect.isawaitable(ended):
+            await ended
+
+
+def _budget_s(llm_config: Any) -> float:
+    """Return the seconds that the hooks of this replica have."""
+    try:
+        of_deployment = serve.get_replica_context()._deployment_config  # what a Serve config overrides is in it
+    except Exception:  # no replica of Serve's
+        return budget_s(llm_config.deployment_config)
+    return budget_s({name: getattr(of_deployment, name, None) for name in _DEFAULTS_S})
+
+
+def budget_s(deployment_config: Mapping[str, Any]) -> float:
+    """Return the seconds that hooks at ``on_shutdown`` have under the settings of a deployment, at most.
+
+    Serve kills a replica ``graceful_shutdown_timeout_s`` after it began to stop it. It first waits for requests, for
+    ``graceful_shutdown_wait_loop_s`` at least.
+
+    Example:
+        >>> budget_s({}), budget_s({"graceful_shutdown_timeout_s": 60})
+        (16.0, 56.0)
+    """
+    timeout_s, wait_s = _seconds(deployment_config)
+    return max(timeout_s - wait_s - RESERVED_S, 0.0)
+
+
+def _seconds(deployment_config: Mapping[str, Any]) -> list[float]:
+    given = {name: deployment_config.get(name) for name in _DEFAULTS_S}  # Serve itself says what is no number
+    return [float(each) if isinstance(each := given[name], int | float) else _DEFAULTS_S[name] for name in given]
+
+
+def warn_of_slow_hooks(hooks: Iterable[Hook], model_id: str, deployment_config: Mapping[str, Any]) -> None:
+    """Warn of hooks whose ``timeout_s`` is longer than a replica has for its end."""
+    has_s = budget_s(deployment_config)
+    for hook in hooks:
+        wants_s = hook.options.timeout_s or 0.0
+        if hook.point != POINT or not hook.options.matches(model_id) or (wants_s <= has_s and has_s):
+            continue
+        needed_s = (wants_s or 1.0) + _seconds(deployment_config)[1] + RESERVED_S
+        logger.warning(
+            "model %r: hook %s at on_shutdown%s, but its replicas have at most %g s for such hooks before Serve kills "
+            "them. Write deployment_config={'graceful_shutdown_timeout_s': %g}, or more.",
+            model_id,
+            hook.ref,
+            f" has timeout_s={wants_s:g}" if wants_s else "",
+            has_s,
+            needed_s,
+        )

@@ -1,0 +1,125 @@
+"""``on_shutdown`` of real replicas, in each way in which Serve stops one gracefully; an engine without a model."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests import stub_engine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.ray
+
+HOOKS = "tests.integration.hooks.shutdown"
+
+
+class Replicas:
+    """Deployments of one model, and what their replicas told at their end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "told"
+        self.ends = folder / "ends"
+        self.file.touch()
+        self.ends.touch()
+
+    def app(self, what: str, *more_hooks: str, num_replicas: int = 1, **deployment_config: Any) -> Any:
+        """An application without an ingress; each of its replicas will tell ``what``."""
+        from ray.serve.llm import build_llm_deployment
+
+        from serve_llm_hooks.ray import LLMConfig
+
+        config = LLMConfig(
+            model_id="m",
+            hooks=[
+                {"hook": f"{HOOKS}:tell", "kwargs": {"file": str(self.file), "what": what}},
+                f"{HOOKS}:up",
+                *(f"{HOOKS}:{name}" for name in more_hooks),
+            ],
+            model_loading_config={"model_source": "/nowhere"},
+            accelerator_config={"kind": "cpu"},
+            log_engine_metrics=False,
+            runtime_env={"env_vars": {"RAYLLM_VLLM_ENGINE_CLS": stub_engine.PATH, "STUB_ENGINE_ENDS": str(self.ends)}},
+            deployment_config={"max_constructor_retry_count": 1, **deployment_config},
+        )
+        return build_llm_deployment(config, override_serve_options={"num_replicas": num_replicas})
+
+    def told(self) -> list[dict[str, Any]]:
+        """What replicas have told."""
+        return [json.loads(line) for line in self.file.read_text().splitlines()]
+
+    def wait_for(self, count: int, what: str) -> list[dict[str, Any]]:
+        """Wait until so many replicas have told this, and their engines have ended; no more than that may do so."""
+        deadline = time.monotonic() + 120
+
+        def those() -> list[dict[str, Any]]:
+            ended = set(self.ends.read_text().split())
+            return [each for each in self.told() if each["what"] == what and str(each["pid"]) in ended]
+
+        while len(those()) < count:
+            assert time.monotonic() < deadline, f"{self.told()}, ended: {self.ends.read_text().split()}"
+            time.sleep(0.1)
+        assert len(those()) == count
+        return those()
+
+
+def scaled(app: Any, num_replicas: int) -> Any:
+    """The same application with another number of replicas, which is no new version of it."""
+    app._bound_deployment = app._bound_deployment.options(num_replicas=num_replicas)
+    return app
+
+
+@pytest.mark.fault(
+    "a deployment is scaled down",
+    promise="`on_shutdown` hooks run in the replica, and the engine still answers; it ends after them",
+)
+@pytest.mark.fault(
+    "a deployment is deployed anew: its old replicas",
+    promise="`on_shutdown` hooks run in the replica, and the engine still answers; it ends after them",
+)
+@pytest.mark.fault(
+    "an application is deleted (`serve.delete`)",
+    promise="`on_shutdown` hooks run in the replica, and the engine still answers; it ends after them",
+)
+@pytest.mark.fault(
+    "Serve is shut down (`serve.shutdown`)",
+    promise="`on_shutdown` hooks run in the replica, and the engine still answers; it ends after them",
+)
+@pytest.mark.fault(
+    "a hook at `on_shutdown` does not end",
+    promise="it is logged as timed out when `graceful_shutdown_timeout_s`, less 4 s, is over; the engine ends after it",
+)
+def test_replicas_are_stopped(serve_url: str, tmp_path: Path) -> None:
+    from ray import serve
+
+    replicas = Replicas(tmp_path)
+    scaled_app = replicas.app("scaled down", num_replicas=2)
+    serve.run_many(
+        [
+            serve.RunTarget(scaled_app, name="app", route_prefix="/app"),
+            serve.RunTarget(replicas.app("deleted"), name="other", route_prefix="/other"),
+        ]
+    )
+    assert replicas.told() == []
+
+    serve.delete("other")
+    (told,) = replicas.wait_for(1, "deleted")
+    assert (told["answer"], told["nodes"], told["before"]) == ("ok", 1, ["up"])
+
+    serve.run(scaled(scaled_app, 1), name="app", route_prefix="/app")
+    (first,) = replicas.wait_for(1, "scaled down")
+
+    anew = replicas.app("stopped with Serve", "never_ends", graceful_shutdown_timeout_s=6)
+    serve.run(anew, name="app", route_prefix="/app")  # the one that was left stops
+    both = replicas.wait_for(2, "scaled down")
+    assert len({each["pid"] for each in both}) == 2
+    assert first in both
+
+    serve.shutdown()
+    (told,) = replicas.wait_for(1, "stopped with Serve")
+    assert told["before"] == ["up"]
+    assert len(replicas.told()) == 4
