@@ -374,8 +374,8 @@ class ReplicaConfig:
 
 class DeploymentConfig:
     gang_scheduling_config: ...
-    graceful_shutdown_wait_loop_s: ... = DEFAULT_GRACEFUL_SHUTDOWN_WAIT_LOOP_S  # ray/shutdown.py
-    graceful_shutdown_timeout_s: ... = DEFAULT_GRACEFUL_SHUTDOWN_TIMEOUT_S
+    graceful_shutdown_wait_loop_s: ... = Field(default=DEFAULT_GRACEFUL_SHUTDOWN_WAIT_LOOP_S, update_type=...)
+    graceful_shutdown_timeout_s: ... = Field(default=DEFAULT_GRACEFUL_SHUTDOWN_TIMEOUT_S, update_type=...)
 """,
     "ray.serve._private.constants": """
 DEFAULT_GRACEFUL_SHUTDOWN_TIMEOUT_S = 20  # ray/shutdown.py
