@@ -101,7 +101,6 @@ def _hooked(base: type[Any]) -> Any:
                 await super().start()
                 return
             config = self._llm_config
-            quick_imports.end()
             telemetry.ask_for_actor()
             async with _initialize(config, RayCluster()) as run:
                 self._hook_trace = run.trace
@@ -153,6 +152,7 @@ def is_hooked(server_cls: Any) -> bool:
 
 
 def _initialize(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextManager[Initialization]:
+    quick_imports.end()
     show_log()
     with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
         hooks = hooks_of_native_config(llm_config)

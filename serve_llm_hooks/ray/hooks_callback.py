@@ -17,7 +17,7 @@ from .._core.points import HOOK_POINTS
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
 from .._sources.select import select
-from . import internals, prewarm, telemetry
+from . import internals, prewarm, quick_imports, telemetry
 from .cluster import RayCluster
 from .hand_over import HandedOver, remove_given_hooks
 from .log import log_if_root_is_silenced, show_log
@@ -84,6 +84,7 @@ class HooksCallback(HandedOver):
     @override
     async def on_before_node_init(self) -> None:
         """Run all hooks up to the engine's start, instead of Ray's node initialization."""
+        quick_imports.end()
         show_log()
         telemetry.ask_for_actor()
         cluster = _ClusterInRaysStart(self.ctx.placement_group)

@@ -202,7 +202,11 @@ def replica_name() -> str:
         return ""
     import ray
 
-    name = ray.get_runtime_context().get_actor_name() if ray.is_initialized() else None
+    try:
+        name = ray.get_runtime_context().get_actor_name() if ray.is_initialized() else None
+    except Exception as error:  # as everywhere here, nothing fails with it
+        logger.debug("it cannot be told whether this is a replica: %s", one_line(error))
+        return ""
     return name if name and name.startswith("SERVE_REPLICA::") else ""
 
 

@@ -36,6 +36,10 @@ class FakeCluster(ClusterSettings):
         faults: what fails (``failing_download("node-1")``, …).
         more_engine_args: engine arguments that your vLLM knows and this harness does not (``engine_args.json`` beside
             this file names the version it knows). Others are refused, as in production.
+        processes: ``True``: the replica, each restart of it and each node's work is a real process. ``"nodes"``: only
+            each node's work is. Linux only.
+        setup: a function that is called in each process before its work, where ``monkeypatch.setattr`` does not reach.
+        hang_s: seconds of real time after which a process that hangs is killed.
         engine_check: builds the engine's arguments with Ray's and vLLM's own code, where they are installed:
             ``serve_llm_hooks.ray.check_engine_args``. Default: names are checked, and values are not.
         real_sleep_limit_s: seconds of real time after which a hook that blocks is reported. What is really at work is
@@ -77,7 +81,7 @@ class FakeCluster(ClusterSettings):
                 "FakeCluster.run() was called inside a running event loop, which it would block: "
                 "write `await cluster.arun(config)` there"
             )
-        return _report(run_replica(self, config), check)
+        return _report(_run(self, config), check)
 
     async def arun(self, config: Any, *, check: bool = True) -> FakeRun:
         """Async form of :meth:`run`. The replica runs in another thread, in an event loop with a clock of its own.
@@ -88,7 +92,20 @@ class FakeCluster(ClusterSettings):
             >>> asyncio.run(FakeCluster().arun(FakeLLMConfig("m"))).elapsed_s
             50.0
         """
-        return _report(await asyncio.to_thread(run_replica, self, config), check)
+        return _report(await asyncio.to_thread(_run, self, config), check)
+
+
+def _run(settings: ClusterSettings, config: Any) -> FakeRun:
+    """Start a replica where the settings say, in the calling thread."""
+    if not settings.processes:
+        return run_replica(settings, config)
+    if settings.processes == "nodes":
+        from ._processes.local_replica import run_with_node_processes
+
+        return run_with_node_processes(settings, config)
+    from ._processes.remote_replica import run_in_processes
+
+    return run_in_processes(settings, config)
 
 
 def _report(run: FakeRun, check: bool) -> FakeRun:

@@ -60,6 +60,18 @@ def test_a_start_on_four_fake_nodes(benchmark: Any) -> None:
     assert run.ctx.custom_data["free_gb"] == 400
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="processes of their own are Linux's")
+@pytest.mark.parametrize("processes", ["nodes", True])
+@pytest.mark.parametrize("nodes", [1, 4, 64])
+def test_a_start_in_processes(benchmark: Any, nodes: int, processes: Any) -> None:
+    """Goal: 0.1 s for four nodes, 1.5 s for 64."""
+    cluster = FakeCluster(nodes=nodes, processes=processes)
+    config = FakeLLMConfig("benchmark", hooks=[HOOKS], model_source="/models/m")
+    run = benchmark.pedantic(cluster.run, (config,), rounds=5 if nodes > 4 else 30, warmup_rounds=2)
+    assert len(run.trace) == 7 + 3 * nodes
+    assert run.ctx.custom_data["free_gb"] == 100 * nodes
+
+
 @pytest.fixture
 def fourth_node(ray_cluster: Any, three_nodes: list[str]) -> Iterator[None]:
     """One more than the session's Ray has."""

@@ -134,7 +134,7 @@ def no_pickling_of_hooks() -> None:
         return held[data] if data in held else pickle.loads(data)
 
     put(replica_module, "pack_hooks", pack)
-    put(simulation_module, "_check_config_pickles", lambda config: None)
+    put(simulation_module, "check_config_pickles", lambda config: None)
     put(node_module, "pickle", SimpleNamespace(loads=loads, dumps=pickle.dumps))
 
 

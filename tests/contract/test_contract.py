@@ -7,6 +7,7 @@ that it is not stale is tested wherever there is a Ray. ``pytest tests/contract 
 from __future__ import annotations
 
 import doctest
+import sys
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
     from .scenario import Scenario
 
 EVERY = [pytest.param(scenario, id=name) for name, scenario in SCENARIOS.items()]
+# The process of a replica ends with its start, so there is none that could be shut down.
+IN_PROCESSES = [pytest.param(scenario, id=name) for name, scenario in SCENARIOS.items() if scenario.shut_down_s is None]
+
+
+# What cannot be pickled stays in the process of the replica, which has ended. The test is given a placeholder.
+NOT_SENT = {
+    "what_cannot_leave_the_replica_is_told_there": ["/m/ctx/custom data/lock: '<NotSent>' / '<lock>'"],
+    "what_does_not_arrive_on_a_node_is_told_there": ["/m/ctx/custom data/here: '<NotSent>' / '<Here>'"],
+}
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +65,15 @@ def test_fake(scenario: Scenario, recorded: Recorded) -> None:
     told = run_fake(scenario)
     scenario.holds(told)
     assert_same(told, recorded.get(scenario.name, {}), "the fake / what is recorded of the real wing")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes of their own are Linux's")
+@pytest.mark.parametrize("scenario", IN_PROCESSES)
+def test_fake_in_processes(scenario: Scenario, recorded: Recorded) -> None:
+    told = run_fake(scenario, processes=True)
+    scenario.holds(told)
+    lines = differences(told, recorded.get(scenario.name, {}))
+    assert lines == NOT_SENT.get(scenario.name, [])
 
 
 @pytest.mark.ray

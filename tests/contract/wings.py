@@ -26,6 +26,7 @@ from serve_llm_hooks_testing._simulation import replica
 from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster, made_up_node
 
 from . import strikes, wing
+from .in_processes import is_default, make_fake_group, now_s, prepare
 from .told import Names, told_start
 
 if TYPE_CHECKING:
@@ -118,8 +119,11 @@ def fake_config(model: Model, hooks: Any, placement: Any = None) -> Any:
     )
 
 
-def run_fake(scenario: Scenario, make_config: Callable[..., Any] = fake_config) -> dict[str, Told]:
-    """Run a scenario on a fake cluster; what each model's start told."""
+def run_fake(
+    scenario: Scenario, make_config: Callable[..., Any] = fake_config, *, processes: bool = False
+) -> dict[str, Told]:
+    """Run a scenario on a fake cluster, in this process or in others; what each model's start told."""
+    names = FakeCluster(3).node_names
     cluster = FakeCluster(
         3 if scenario.placement is None else [{"CPU": 4, f"slot-{slot}": 1000} for slot in range(3)],
         group_nodes=scenario.group if scenario.placement is None else None,
@@ -129,13 +133,11 @@ def run_fake(scenario: Scenario, make_config: Callable[..., Any] = fake_config) 
         node_timeout_s=scenario.node_timeout_s,
         node_grace_s=scenario.node_grace_s,
         real_sleep_limit_s=0.1,  # for the hooks that block: the real ones do so for longer
+        processes=processes,
+        setup=partial(prepare, names, now_s()) if processes else None,
     )
-
-    def make_group(numbers: Sequence[int]) -> FakePlacementGroup:
-        return FakePlacementGroup([cluster.node_names[number] for number in numbers])
-
     with (
-        _replica(scenario, make_group),
+        _replica(scenario, partial(make_fake_group, names)),
         warnings.catch_warnings(),
         pytest.MonkeyPatch.context() as patch,
         ThreadPoolExecutor() as threads,
@@ -157,12 +159,15 @@ def _start_fake(scenario: Scenario, cluster: FakeCluster, make_config: Callable[
         return told_start(error=error, ctx=None, output=None, engine=None, default_group=None, **fields)
     if scenario.shut_down_s is not None:
         run.shut_down(budget_s=scenario.shut_down_s)
+    default_group = getattr(_OrderedCluster.made, "group", None)
+    if run.output is not None and is_default(run.output.placement_group, cluster.default_group):
+        default_group = run.output.placement_group
     engine = run.engine
     return told_start(
         error=run.error,
         ctx=run.ctx,
         output=run.output,
-        default_group=getattr(_OrderedCluster.made, "group", None),
+        default_group=default_group,
         engine=None
         if engine is None
         else {"kwargs": engine.kwargs, "frontend kwargs": engine.frontend_kwargs, "model path": engine.model_path},

@@ -540,6 +540,16 @@ def test_a_yaml_of_serve_run_is_checked_model_by_model(module: Callable[[str, st
     (tmp_path / "qwen.yaml").write_text(QWEN.replace("tell", "nobody"))
     problems = check_hooks(str(file), check=False).problems
     assert any("nobody" in problem for problem in problems)
+    assert any("AttributeError: 'int' object" in problem for problem in problems)  # of the other model
+
+
+def test_a_config_of_rays_own_class_has_no_hooks() -> None:
+    class RaysConfig:
+        model_id = "m"
+        engine_kwargs = None
+
+    with pytest.raises(AssertionError, match=r"is of Ray's own class: give check_hooks one of serve_llm_hooks\.ray"):
+        check_hooks(RaysConfig())
 
 
 @pytest.mark.parametrize(

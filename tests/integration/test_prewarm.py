@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from serve_llm_hooks.ray import prewarm, telemetry
+from serve_llm_hooks.ray import prewarm, quick_imports, telemetry
 from tests.conftest import require_engine
 
 from .on_gpus import LIMIT_S
@@ -220,6 +221,35 @@ def test_a_server_that_starts_its_engine_itself_has_no_use_for_one(monkeypatch: 
     with pytest.raises(AttributeError):
         next(server.__new__(server).__init__(None).__await__())  # it begins with that
     assert len(thrown) == 1
+
+
+def test_pythons_garbage_collector_is_as_before_in_a_start_with_hookscallback_too() -> None:
+    require_engine()
+    from serve_llm_hooks.ray import HooksCallback
+
+    before = gc.get_threshold()
+    quick_imports.begin()
+    try:
+        assert gc.get_threshold() != before
+        callback = HooksCallback.__new__(HooksCallback)  # its start begins with that, whatever its config
+        with pytest.raises(AttributeError):
+            asyncio.run(callback.on_before_node_init())
+        assert gc.get_threshold() == before
+    finally:
+        quick_imports.end()
+        gc.unfreeze()
+
+
+def test_what_ray_does_not_tell_of_this_process_keeps_nobody_from_importing(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_engine()
+    import ray
+
+    def fails() -> None:
+        raise RuntimeError("Ray is shutting down")
+
+    monkeypatch.setattr(ray, "is_initialized", fails)
+    prewarm.begin()
+    assert prewarm.replica_name() == ""
 
 
 def test_a_start_goes_on_without_a_thread_for_the_telemetry_actor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,15 +28,14 @@ def is_yaml(ref: object) -> bool:
     return isinstance(ref, str | Path) and str(ref).endswith((".yaml", ".yml"))
 
 
-def configs_of_yaml(path: str | Path) -> list[FakeLLMConfig]:
-    """Return the configs that a file names, as configs for a fake cluster.
+def fields_of_yaml(path: str | Path) -> list[Mapping[str, Any]]:
+    """Return the fields of the configs that a file names.
 
     Raises:
         HarnessError: it cannot be read, or names none.
-        ServeLLMHooksError, TypeError, ValueError: a config is refused.
     """
     file = Path(path)
-    found = [_config(fields) for fields in _fields(_read(file), file.parent)]
+    found = list(_fields(_read(file), file.parent))
     if not found:
         raise HarnessError(f"{file} names no LLM config: an application has them in its args, in llm_configs")
     return found
@@ -68,7 +67,12 @@ def _fields(held: Any, folder: Path) -> Iterator[Mapping[str, Any]]:
             yield from _fields(held.get(name), folder)
 
 
-def _config(fields: Mapping[str, Any]) -> FakeLLMConfig:
+def config_of(fields: Mapping[str, Any]) -> FakeLLMConfig:
+    """Return a config for a fake cluster.
+
+    Raises:
+        ServeLLMHooksError, TypeError, ValueError: it is refused.
+    """
     given = {name: fields[name] for name in _OURS if name in fields}
     loading = fields.get("model_loading_config") or {}
     if not isinstance(loading, Mapping):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import string
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,10 @@ from serve_llm_hooks._sources.select import hooks_of_config, hooks_of_script
 
 from ..config import FakeLLMConfig
 from ..errors import HarnessError
-from .serve_yaml import configs_of_yaml, is_yaml
+from .serve_yaml import config_of, fields_of_yaml, is_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from serve_llm_hooks._sources.entries import HookRef
 
@@ -63,26 +64,35 @@ def targets_of(
     targets: list[Target] = []
     named: list[HookRef] = []
     for ref in refs:
-        try:
+        with _told(tell):
             if is_yaml(ref):
-                targets += map(_of_config, configs_of_yaml(ref))
+                for fields in fields_of_yaml(ref):
+                    with _told(tell):
+                        targets.append(_of_config(config_of(fields)))
             elif is_config(ref):
                 targets.append(_of_config(ref))
             else:
                 load_hooks(ref)  # each by itself, so that one that fails does not hide others
                 named.append(ref)
-        except (ServeLLMHooksError, TypeError, ValueError) as error:
-            tell(str(error) if isinstance(error, ServeLLMHooksError) else one_line(error))
     if targets and model_ids is not None:
         raise HarnessError("check_hooks(config) checks it for the config's model: leave model_id= out")
     hooks = HookRegistry()
-    try:
+    with _told(tell):
         hooks = load_hooks(*named)
-    except ServeLLMHooksError as error:
-        tell(str(error))
     for model in (model_ids or models_of(hooks)) if len(hooks) else ():
         targets.append(_of_refs(model, named, hooks))
     return targets, hooks
+
+
+@contextmanager
+def _told(tell: Callable[[str], object]) -> Iterator[None]:
+    """Tell what is wrong with a reference or a config, and go on."""
+    try:
+        yield
+    except ServeLLMHooksError as error:
+        tell(str(error))
+    except (TypeError, ValueError) as error:
+        tell(one_line(error))
 
 
 def _of_refs(model_id: str, refs: Sequence[HookRef], hooks: HookRegistry) -> Target:
@@ -91,6 +101,11 @@ def _of_refs(model_id: str, refs: Sequence[HookRef], hooks: HookRegistry) -> Tar
 
 
 def _of_config(config: Any) -> Target:
+    if not hasattr(config, "hooks"):
+        raise HarnessError(
+            f"the config of model {str(config.model_id)!r} is of Ray's own class: give check_hooks one of "
+            "serve_llm_hooks.ray.LLMConfig, with its hooks"
+        )
     hooks = hooks_of_config(config)
 
     def make(more: Sequence[Any]) -> Any:

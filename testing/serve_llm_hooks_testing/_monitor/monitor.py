@@ -12,7 +12,12 @@ from .._virtual_time.locks import waits_for_lock
 from .._virtual_time.loop import VirtualLoop
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     from .._virtual_time.locations import HookLocation
+
+    MakeLoop: TypeAlias = Callable[..., VirtualLoop]
 
 TIME_LIMIT_S = 36_000.0
 """Virtual seconds after which a run is taken for one that never ends, unless its cluster says otherwise."""
@@ -24,10 +29,11 @@ class Monitor:
     Args:
         limit_s: seconds of real time for which a hook may block.
         time_limit_s: virtual seconds after which the run is taken for one that never ends.
+        make_loop: makes the loop.
     """
 
-    def __init__(self, limit_s: float, time_limit_s: float = TIME_LIMIT_S) -> None:
-        self.loop = VirtualLoop(
+    def __init__(self, limit_s: float, time_limit_s: float = TIME_LIMIT_S, make_loop: MakeLoop = VirtualLoop) -> None:
+        self.loop = make_loop(
             real_sleep_limit_s=limit_s,
             time_limit_s=time_limit_s,
             on_block=self._note_blocked_thread,

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from time import sleep
 from typing import TYPE_CHECKING
 
+from .._virtual_time.loop import VirtualLoop
 from .._virtual_time.started import install_notes_of_started
 from .._virtual_time.system_clocks import in_run, install_clocks
 from .._virtual_time.thread_loops import install_thread_loops
@@ -18,6 +19,8 @@ from .ray_guard import RayGuard
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .monitor import MakeLoop
+
 _MIN_GC_THRESHOLD = 1000
 
 _lock = threading.Lock()
@@ -26,14 +29,17 @@ _instruments = ExitStack()
 
 
 @contextmanager
-def monitored_loop(limit_s: float, time_limit_s: float = TIME_LIMIT_S) -> Iterator[Monitor]:
+def monitored_loop(
+    limit_s: float, time_limit_s: float = TIME_LIMIT_S, make_loop: MakeLoop = VirtualLoop
+) -> Iterator[Monitor]:
     """Make a virtual event loop for the ``with`` block, observed. Several at once, in several threads, are fine.
 
     Args:
         limit_s: seconds of real time for which a hook may block.
         time_limit_s: virtual seconds after which a run is taken for one that never ends.
+        make_loop: makes the loop, from the arguments of :class:`VirtualLoop`.
     """
-    monitor = Monitor(limit_s, time_limit_s)
+    monitor = Monitor(limit_s, time_limit_s, make_loop)
     with _lock:
         _monitors.append(monitor)
         if len(_monitors) == 1:

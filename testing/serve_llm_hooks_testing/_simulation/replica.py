@@ -9,7 +9,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import HookPickleError, HookRegistry, load_hooks, registry
+from serve_llm_hooks import HookPickleError, HookRegistry
 from serve_llm_hooks._core.messages import one_line, readable
 from serve_llm_hooks._node.packing import check_parameters_travel, pack_hooks
 from serve_llm_hooks._sources.entries import hooks_of_entries
@@ -17,6 +17,7 @@ from serve_llm_hooks._sources.select import hooks_of_config
 from serve_llm_hooks.entry import initialization
 
 from .._monitor.session import monitored_loop
+from .._virtual_time.loop import VirtualLoop
 from ..engine import EngineForHooks
 from ..errors import DeadlockError
 from .copies import copied
@@ -24,26 +25,40 @@ from .fault_hooks import death_hook, failing_paths, with_failing
 from .fault_kinds import ReplicaDiesFault
 from .process import SimulatedProcess
 from .simulated_cluster import SimulatedCluster
-from .start import ReplicaStart
+from .start import ReplicaStart, set_hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from serve_llm_hooks import HookName
     from serve_llm_hooks._replica.initialize import Initialization
 
+    from .._monitor.monitor import MakeLoop
     from ..run import FakeRun
     from .settings import ClusterSettings
 
 
-def run_replica(settings: ClusterSettings, config: Any) -> FakeRun:
-    """Start a replica in an event loop of its own, in the calling thread. Return the run, also if it has failed."""
+def run_replica(
+    settings: ClusterSettings,
+    config: Any,
+    *,
+    make_loop: MakeLoop = VirtualLoop,
+    make_cluster: Callable[[ClusterSettings, Callable[[], float]], SimulatedCluster] | None = None,
+) -> FakeRun:
+    """Start a replica in an event loop of its own, in the calling thread. Return the run, also if it has failed.
+
+    Args:
+        settings: the cluster's settings.
+        config: the replica's config.
+        make_loop: makes the event loop.
+        make_cluster: makes the cluster, from the settings and a clock.
+    """
     try:
-        _check_config_pickles(config)
+        check_config_pickles(config)
     except HookPickleError as error:
         return ReplicaStart(str(config.model_id), settings.node_names).end(error, 0.0)
-    with monitored_loop(settings.real_sleep_limit_s, settings.time_limit_s) as monitor:
-        cluster = SimulatedCluster(settings, monitor.loop.time)
+    with monitored_loop(settings.real_sleep_limit_s, settings.time_limit_s, make_loop) as monitor:
+        cluster = (make_cluster or SimulatedCluster)(settings, monitor.loop.time)
         try:
             run = monitor.loop.run_until_complete(_start_until_alive(cluster, config))
         except DeadlockError as error:
@@ -78,7 +93,7 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any) -> FakeRun:
     while True:
         cluster.start = ReplicaStart(str(config.model_id), cluster.settings.node_names)
         deadly: dict[HookName, ReplicaDiesFault] = {fault.at: fault for fault, left in deaths.items() if left}
-        process = SimulatedProcess(_start(cluster, config, deadly), copy_context())
+        process = SimulatedProcess(start_once(cluster, config, deadly), copy_context())
         run = await process.wait()
         if run is not None:
             run.earlier_starts = tuple(died)
@@ -92,7 +107,7 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any) -> FakeRun:
         await asyncio.sleep(fault.restart_s)
 
 
-async def _start(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookName]) -> FakeRun:
+async def start_once(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookName]) -> FakeRun:
     """Run the production code once; the process dies at one of the deadly points, if any."""
     own = copy.copy(config)
     # A replica's are its own, and production writes hooks' arguments into the first.
@@ -103,9 +118,7 @@ async def _start(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookNa
     failure: Exception | None = None
     try:
         hooks = HookRegistry(hook for hook in hooks_of_config(own) if hook.ref not in cluster.settings.left_out)
-        start.run.hooks = tuple(hooks.for_model(str(own.model_id)))
-        named = getattr(own, "hooks", None)
-        start.run.known_hooks = (lambda: registry) if named is None else partial(load_hooks, *named)
+        set_hooks(start.run, own, hooks)
         start.failing = failing_paths(cluster.settings.faults, start.run)
         hooks = with_failing(hooks, start.failing, cluster.local_node_id)
         if deadly:
@@ -120,7 +133,7 @@ async def _start(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookNa
     return start.end(failure, cluster.clock())
 
 
-def _check_config_pickles(config: Any) -> None:
+def check_config_pickles(config: Any) -> None:
     """Check that Serve could send the config to a replica.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from serve_llm_hooks._core.messages import describe
 
@@ -47,6 +47,9 @@ class ClusterSettings:
         engine_check: Callable[..., dict[str, Any]] | None = None,
         real_sleep_limit_s: float = 1.0,
         time_limit_s: float = TIME_LIMIT_S,
+        processes: bool | Literal["nodes"] = False,
+        setup: Callable[[], object] | None = None,
+        hang_s: float = 60.0,
     ) -> None:
         self.node_resources: dict[str, dict[str, float] | None] = _resources(nodes)
         self.node_names: tuple[str, ...] = tuple(self.node_resources)
@@ -78,6 +81,24 @@ class ClusterSettings:
         self.left_out: frozenset[str] = frozenset()
         self.engine_check: Callable[..., dict[str, Any]] | None = engine_check
         self.more_engine_args: frozenset[str] = check_names("more_engine_args", more_engine_args)
+        self.processes: bool | Literal["nodes"] = _processes(processes)
+        self.setup: Callable[[], object] | None = setup
+        if setup is not None and not callable(setup):
+            raise HarnessError(f"setup= is a function without parameters, not {describe(setup)}")
+        if setup is not None and not self.processes:
+            raise HarnessError(
+                "setup= is called in the processes of processes=True or 'nodes', and there are none: in the test's own "
+                "process, use monkeypatch"
+            )
+        self.hang_s: float = check_limit("hang_s", hang_s)
+
+
+def _processes(value: object) -> bool | Literal["nodes"]:
+    if isinstance(value, bool):
+        return value
+    if value == "nodes":
+        return "nodes"
+    raise HarnessError(f"processes= is False, True or 'nodes', not {describe(value)}")
 
 
 def _resources(nodes: object) -> dict[str, dict[str, float] | None]:

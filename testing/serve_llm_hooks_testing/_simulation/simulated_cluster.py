@@ -166,13 +166,19 @@ class SimulatedCluster:
             return await self._lose_node(lost[None], task)
         arrived = self._apply_hook_faults(pickle.loads(pickle.dumps(task)))
         arrived = replace(arrived, hooks=(*arrived.hooks, *(packed_death_hook(point) for point in lost if point)))
+        answer = await self._work_on_node(arrived, runtime_env)
+        return await self._lose_node(lost[answer], task) if isinstance(answer, str) else answer
+
+    async def _work_on_node(self, task: NodeTask, runtime_env: dict[str, Any] | None) -> NodeReport | HookName:
+        """Do a node's work. Return its report, or the point at which its process has died."""
         environ = {**os.environ, **((runtime_env or {}).get("env_vars") or {})}
-        work = run_task(arrived, self._download, clock=self.clock, epoch_s=0.0, environ=environ)
+        work = run_task(task, self._download, clock=self.clock, epoch_s=0.0, environ=environ)
         process = SimulatedProcess(work, Context())  # context variables of the replica do not reach a node
         report = await process.wait()
         if report is None:
             await process.clean_up()
-            return await self._lose_node(lost[process.died_at], task)
+            assert process.died_at is not None
+            return process.died_at
         process_id = node_process_id(int(task.node_id.removeprefix("node-")), second=task.after_engine)
         report = replace(report, events=tuple(event._replace(process_id=process_id) for event in report.events))
         back: NodeReport = pickle.loads(pickle.dumps(report))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import Trace
+from serve_llm_hooks import Trace, load_hooks, registry
 from serve_llm_hooks._core.context import set_read_only
 from serve_llm_hooks._core.points import HOOK_POINTS, hook_point
 
@@ -16,6 +17,7 @@ from .fault_hooks import have_failed
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from serve_llm_hooks import HookRegistry
     from serve_llm_hooks._replica.initialize import Initialization
 
     from ..engine import FakeEngine
@@ -85,3 +87,10 @@ class ReplicaStart:
             run.ctx = copy.copy(run.ctx)
             set_read_only(run.ctx, trace=run.trace)
         return run
+
+
+def set_hooks(run: FakeRun, config: Any, hooks: HookRegistry) -> None:
+    """Set the hooks that a run is about, from its config and the config's hooks."""
+    named = getattr(config, "hooks", None)
+    run.hooks = tuple(hooks.for_model(str(config.model_id)))
+    run.known_hooks = (lambda: registry) if named is None else partial(load_hooks, *named)

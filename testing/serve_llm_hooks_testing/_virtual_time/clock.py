@@ -8,7 +8,7 @@ import math
 import threading
 from contextlib import contextmanager
 from time import monotonic, perf_counter, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .belongings import Belongings
 from .sleeper import Sleeper
@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 
 # Virtual times are sums of floats: they are kept in whole nanoseconds, so that 0.1 and 0.2 are 0.3.
 _DIGITS = 9
+
+
+class Beginning(NamedTuple):
+    """The system's clocks when a run began, in whole seconds, so that adding to them loses little."""
+
+    time: int
+    monotonic: int
+    perf_counter: int
+
+
+def read_system_clocks() -> Beginning:
+    """Return the beginning of a run that begins now. Rounded up: no clock goes back when a run begins."""
+    return Beginning(math.ceil(time()), math.ceil(monotonic()), math.ceil(perf_counter()))
 
 
 class VirtualClock:
@@ -34,8 +47,7 @@ class VirtualClock:
         belongings: what is at work besides the event loop.
         asleep: by thread id, the threads that wait.
         asleep_at_end: the ids of those that waited when the run was over.
-        time_at_0, monotonic_at_0, perf_counter_at_0: the system's clocks when the run began, in whole seconds, so that
-            adding to them loses little. Rounded up: no clock goes back when a run begins.
+        beginning: the system's clocks when the run began.
     """
 
     def __init__(self, wake_loop: Callable[[], object], sleep_in_loop: Callable[[Sleeper], object]) -> None:
@@ -44,9 +56,7 @@ class VirtualClock:
         self.belongings: Belongings = Belongings()
         self.asleep: dict[int, Sleeper] = {}
         self.asleep_at_end: frozenset[int] = frozenset()
-        self.time_at_0: int = math.ceil(time())
-        self.monotonic_at_0: int = math.ceil(monotonic())
-        self.perf_counter_at_0: int = math.ceil(perf_counter())
+        self.beginning: Beginning = read_system_clocks()
         self._loop_thread_id = threading.get_ident()
         self.wake_loop = wake_loop
         self._sleep_in_loop = sleep_in_loop

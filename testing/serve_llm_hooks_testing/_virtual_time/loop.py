@@ -67,6 +67,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         now_s: the virtual time.
         is_busy: whether a callback is running.
         given_up: what was at work when the clock went on without it.
+        never_s: the time of what is not scheduled; ``None``: then nothing will happen any more.
 
     Raises:
         DeadlockError: (from ``run_until_complete``) nothing is scheduled and nothing is at work, or the time is over.
@@ -80,6 +81,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         20.0
         >>> loop.finish()
     """
+
+    never_s: float | None = None
 
     def __init__(
         self,
@@ -138,8 +141,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._work.submit(self._hook_threads.thread_for(executor), future, func, args)
             return future
         if executor is None:
-            executor = getattr(self, "_default_executor", None) or ThreadPoolExecutor()
-            self.set_default_executor(executor)
+            pool: ThreadPoolExecutor = getattr(self, "_default_executor", None) or ThreadPoolExecutor()
+            self.set_default_executor(pool)
+            executor = pool
         job, jobs = Job(), self.clock.belongings.jobs
         if isinstance(executor, ThreadPoolExecutor):
             func = pool_call(self.clock, executor, job, func)
@@ -176,7 +180,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             sleeper = first = clock.next_sleeper()
             if timer is not None and (sleeper is None or not sleeper.is_before(timer.when(), timer.order)):
                 first = None
-            next_s = first.until_s if first is not None else None if timer is None else timer.when()
+            next_s = first.until_s if first is not None else self.never_s if timer is None else timer.when()
             events = self._work.wait(timeout_s, next_s)
             if events is not None:
                 return events

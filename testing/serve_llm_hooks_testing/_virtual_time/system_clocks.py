@@ -120,9 +120,9 @@ def sleep(seconds: float, /) -> None:
 
 
 _VIRTUAL: dict[Callable[..., Any], Callable[..., Any]] = {
-    **_virtual("time", lambda clock: clock.time_at_0),
-    **_virtual("monotonic", lambda clock: clock.monotonic_at_0),
-    **_virtual("perf_counter", lambda clock: clock.perf_counter_at_0),
+    **_virtual("time", lambda clock: clock.beginning.time),
+    **_virtual("monotonic", lambda clock: clock.beginning.monotonic),
+    **_virtual("perf_counter", lambda clock: clock.beginning.perf_counter),
     _real_sleep: sleep,
 }
 _bound_names = BoundNames(_VIRTUAL)

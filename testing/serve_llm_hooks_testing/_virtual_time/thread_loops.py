@@ -66,7 +66,7 @@ class _Selector:
 
     def now_s(self) -> float:
         """Return the loop's time."""
-        return monotonic() if self._clock.is_over else self._clock.monotonic_at_0 + self._clock.now_s
+        return monotonic() if self._clock.is_over else self._clock.beginning.monotonic + self._clock.now_s
 
     def _is_answer_awaited(self) -> bool:
         own = self._loop._ssock.fileno()

@@ -1,0 +1,185 @@
+"""The processes of a replica's nodes, as its cluster port asks for them."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from serve_llm_hooks import NodeLostError
+
+from .._simulation.simulated_cluster import SimulatedCluster
+from .._virtual_time.loop import VirtualLoop
+from ..errors import HarnessError
+from .channel import Broken
+from .child import Job
+from .node_work import CancelWork, NodeOutcome, NodeWork, faults_on_node, settings_for_node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from serve_llm_hooks import HookName
+    from serve_llm_hooks._node.task import NodeReport, NodeTask
+
+    from .._simulation.settings import ClusterSettings
+    from .replaced import Names
+    from .rounds import Member, ProcessMember, Rounds
+    from .surroundings import Surroundings
+    from .timeline import Timeline
+
+_POLITE_CANCEL_S = 3.0  # how long a cancelled task may take to stop by itself, as in production
+
+
+@dataclass(frozen=True)
+class StartNode:
+    """Posted by the replica: start a process on a node. ``number`` tells it from others."""
+
+    number: int
+    work: NodeWork
+    env_vars: dict[str, str]
+
+
+@dataclass(frozen=True)
+class CancelNode:
+    """Posted by the replica: cancel the work, politely or by force."""
+
+    number: int
+    by_force: bool
+
+
+@dataclass(frozen=True)
+class NodeAnswer:
+    """Sent to the replica: what a node's process has come to, or how it has ended without."""
+
+    number: int
+    outcome: NodeOutcome | Broken | str
+
+
+class ProcessCluster(SimulatedCluster):
+    """A simulated cluster whose nodes do their work in processes of their own.
+
+    Attributes:
+        notes: problems that nodes have told.
+    """
+
+    def __init__(self, timeline: Timeline, settings: ClusterSettings, time: Callable[[], float]) -> None:
+        super().__init__(settings, time)
+        self.notes: list[str] = []
+        self._timeline = timeline
+        timeline.take = self._take
+        self._answers: list[asyncio.Future[NodeOutcome | Broken | str]] = []
+
+    def _take(self, answer: NodeAnswer) -> None:
+        future = self._answers[answer.number]
+        if not future.done():
+            future.set_result(answer.outcome)
+
+    async def _work_on_node(self, task: NodeTask, runtime_env: dict[str, Any] | None) -> NodeReport | HookName:
+        """Do it in a process of its own. When cancelled, cancel it there, politely and then by force."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        future: asyncio.Future[NodeOutcome | Broken | str] = loop.create_future()
+        number = len(self._answers)
+        self._answers.append(future)
+        faults = faults_on_node(self.settings, task.node_id)
+        work = NodeWork(task, settings_for_node(self.settings, faults), loop.now_s, loop.clock.beginning)
+        env_vars = copy.deepcopy((runtime_env or {}).get("env_vars") or {})
+        self._timeline.posts.append(StartNode(number, work, {key: str(value) for key, value in env_vars.items()}))
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            for by_force in (False, True):
+                self._timeline.posts.append(CancelNode(number, by_force))
+                await asyncio.wait([future], timeout=_POLITE_CANCEL_S)
+                if future.done():
+                    break
+            if future.done():
+                self._note(task, future.result())
+            raise
+        return self._answer_of(task, future.result())
+
+    def _note(self, task: NodeTask, outcome: NodeOutcome | Broken | str) -> None:
+        if isinstance(outcome, NodeOutcome):
+            node = self.start.run.nodes[task.node_id]
+            node.downloaded, node.path = list(outcome.downloaded), outcome.path
+            faults = faults_on_node(self.settings, task.node_id)
+            self.triggered += [faults[index] for index in outcome.struck]
+            self.notes += outcome.notes
+
+    def _answer_of(self, task: NodeTask, outcome: NodeOutcome | Broken | str) -> NodeReport | HookName:
+        self._note(task, outcome)
+        if isinstance(outcome, str):
+            raise NodeLostError(
+                f"{task.node} was lost while model {task.model_id!r} was initialized there: its process {outcome}",
+                node_id=task.node_id,
+            )
+        if isinstance(outcome, Broken):
+            what = "setup= failed" if outcome.in_setup else "the harness failed"
+            raise HarnessError(f"{what} in the process of {task.node}:\n{outcome.traceback.rstrip()}")
+        if outcome.died_at is not None:
+            return outcome.died_at
+        assert outcome.report is not None
+        report: NodeReport = pickle.loads(outcome.report)
+        return report
+
+
+class NodeProcesses:
+    """Starts and cancels what the replica posts, and posts what comes of it.
+
+    Args:
+        rounds: the processes of the run.
+        replica: the member that posts.
+        surroundings: what processes get of the test's.
+        folder: for the working directories of the nodes but the replica's own.
+        names: those of the test's process, to be compared with a node's.
+    """
+
+    def __init__(
+        self, rounds: Rounds, replica: Member, surroundings: Surroundings, folder: Path, names: Names | None = None
+    ) -> None:
+        self._rounds = rounds
+        self._replica = replica
+        self._surroundings = surroundings
+        self._folder = folder
+        self._names = names or {}
+        self._running: dict[int, ProcessMember] = {}
+
+    def deliver(self) -> None:
+        """Do what the replica has posted, and post to it what has ended, in the order of the nodes."""
+        posts, self._replica.posts = self._replica.posts, []
+        for post in posts:
+            if isinstance(post, StartNode):
+                self._start(post)
+            elif isinstance(post, CancelNode) and post.number in self._running:
+                self._cancel(self._running[post.number], by_force=post.by_force)
+        for number, member in sorted(self._running.items(), key=lambda item: item[1].order):
+            if member.state == "ended":
+                del self._running[number]
+                self._rounds.remove(member)
+                outcome = member.failure if member.result is None else member.result
+                self._replica.inbox.append(NodeAnswer(number, outcome or "ended without a word"))
+
+    def _start(self, post: StartNode) -> None:
+        task = post.work.task
+        folder = self._surroundings.folder
+        if not task.is_local:
+            folder = os.fspath(self._folder / task.node_id)
+            Path(folder).mkdir(exist_ok=True)
+
+        names, self._names = self._names, {}  # one node is enough
+
+        def job(dump_file: str) -> Job:
+            return Job(self._surroundings.on_node(folder, dump_file, post.env_vars), post.work, names)
+
+        order = 1 + int(task.node_id.removeprefix("node-"))
+        self._running[post.number] = self._rounds.start(task.node_id, order, job)
+
+    def _cancel(self, member: ProcessMember, *, by_force: bool) -> None:
+        if by_force:
+            self._rounds.kill(member, "was killed, since it did not stop when it was cancelled")
+        else:
+            member.inbox.append(CancelWork())

@@ -1,0 +1,156 @@
+"""The work of a node's process: the task that it is sent, and what it sends back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+from contextvars import Context
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import cloudpickle
+
+from serve_llm_hooks._core.errors import expect_no_interrupt
+from serve_llm_hooks._node.work import run_task
+
+from .._monitor.session import monitored_loop
+from .._simulation.process import SimulatedProcess
+from .._simulation.settings import ClusterSettings
+from .._simulation.simulated_cluster import SimulatedCluster
+from .._simulation.start import ReplicaStart
+from ..faults import DownloadFault
+from .channel import Done
+from .timeline import RemoteTimeline, SharedTimeLoop
+
+if TYPE_CHECKING:
+    from serve_llm_hooks import DownloadMode, HookName
+    from serve_llm_hooks._node.task import NodeReport, NodeTask
+
+    from .._virtual_time.clock import Beginning
+    from ..faults import Fault
+    from .channel import Channel
+
+_CANCEL_S = 1.0  # tasks that hooks left running have this long to clean up, as in production
+
+
+@dataclass(frozen=True)
+class CancelWork:
+    """Sent to a node's process: cancel the work, as Ray would."""
+
+
+@dataclass(frozen=True)
+class NodeOutcome:
+    """What a node's process has come to.
+
+    Attributes:
+        report: the pickled report of its task; ``None`` if it was cancelled, or is about to die.
+        died_at: the hook point after which a fault kills it.
+        downloaded, path: as in :class:`FakeNode`.
+        struck: the indexes of the faults that have happened, among those that it was sent.
+        notes: problems that did not make it fail.
+    """
+
+    report: bytes | None
+    died_at: HookName | None
+    downloaded: tuple[DownloadMode, ...]
+    path: str | None
+    struck: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NodeWork:
+    """A task for a process of its own.
+
+    Attributes:
+        task: what production sends to a node, with the faults that happen in its hooks.
+        settings: the cluster's, as far as they matter there, pickled.
+        now_s: the virtual time at which it begins.
+        beginning: the system's clocks when the run began.
+    """
+
+    task: NodeTask
+    settings: bytes
+    now_s: float
+    beginning: Beginning
+
+    def run(self, channel: Channel) -> None:
+        """Do it in this process, in its main thread, as a worker of Ray's does."""
+        expect_no_interrupt()
+        settings: ClusterSettings = pickle.loads(self.settings)
+        timeline = RemoteTimeline(channel)
+        make_loop = partial(ProcessLoop, timeline, self.now_s, self.beginning)
+        with monitored_loop(settings.real_sleep_limit_s, make_loop=make_loop) as monitor:
+            cluster = SimulatedCluster(settings, monitor.loop.time)
+            cluster.start = ReplicaStart(self.task.model_id, [self.task.node_id])
+            report, died_at = monitor.loop.run_until_complete(_work(cluster, self.task, timeline))
+            monitor.loop.finish()
+            monitor.note_skipped_waits()
+            monitor.note_remaining_threads()
+            node = cluster.start.run.nodes[self.task.node_id]
+            outcome = NodeOutcome(
+                report=None if report is None else pickle.dumps(report),
+                died_at=died_at,
+                downloaded=tuple(node.downloaded),
+                path=node.path,
+                struck=tuple(
+                    index
+                    for index, fault in enumerate(settings.faults)
+                    if any(fault is each for each in cluster.triggered)
+                ),
+                notes=tuple(monitor.notes),
+            )
+            channel.send(Done(outcome))
+            if died_at is not None:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+class ProcessLoop(SharedTimeLoop):
+    """The loop of a process that ends with its work, and with it whatever hooks have left in it."""
+
+    def finish(self) -> None:
+        """End the clock. Nobody waits for what is left."""
+        self.clock.end()
+
+
+async def _work(
+    cluster: SimulatedCluster, task: NodeTask, timeline: RemoteTimeline
+) -> tuple[NodeReport | None, HookName | None]:
+    """Do the work. Return its report, or ``None`` if it was cancelled; and the point at which the process dies."""
+    loop = asyncio.get_running_loop()
+    work = run_task(task, cluster._download, clock=cluster.clock, epoch_s=0.0, environ=os.environ)
+    process = SimulatedProcess(work, Context())
+    waiting = loop.create_task(process.wait(), context=Context())
+
+    def take(message: object) -> None:
+        assert isinstance(message, CancelWork)
+        waiting.cancel()
+
+    timeline.take = take
+    try:
+        report = await waiting
+    except asyncio.CancelledError:
+        report = None
+    if process.died_at is not None:
+        return None, process.died_at
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for each in left:
+        each.cancel()
+    if left:
+        await asyncio.wait(left, timeout=_CANCEL_S)
+    return report, None
+
+
+def settings_for_node(settings: ClusterSettings, faults: list[Fault]) -> bytes:
+    """Return a cluster's settings as a node's process needs them, pickled, with these faults."""
+    own = object.__new__(ClusterSettings)  # a test may have a subclass, which nodes need not know
+    vars(own).update({**vars(settings), "faults": tuple(faults), "setup": None, "engine_check": None})
+    return cloudpickle.dumps(own)
+
+
+def faults_on_node(settings: ClusterSettings, node_id: str) -> list[Fault]:
+    """Return the faults that happen in the process of a node."""
+    return [fault for fault in settings.faults if isinstance(fault, DownloadFault) and fault.node_id == node_id]
