@@ -27,7 +27,7 @@ class Replicas:
         self.file.touch()
         self.ends.touch()
 
-    def app(self, what: str, *more_hooks: str, num_replicas: int = 1, **deployment_config: Any) -> Any:
+    def app(self, what: str) -> Any:
         """An application without an ingress; each of its replicas will tell ``what``."""
         from ray.serve.llm import build_llm_deployment
 
@@ -38,15 +38,14 @@ class Replicas:
             hooks=[
                 {"hook": f"{HOOKS}:tell", "kwargs": {"file": str(self.file), "what": what}},
                 f"{HOOKS}:up",
-                *(f"{HOOKS}:{name}" for name in more_hooks),
             ],
             model_loading_config={"model_source": "/nowhere"},
             accelerator_config={"kind": "cpu"},
             log_engine_metrics=False,
             runtime_env={"env_vars": {"RAYLLM_VLLM_ENGINE_CLS": stub_engine.PATH, "STUB_ENGINE_ENDS": str(self.ends)}},
-            deployment_config={"max_constructor_retry_count": 1, **deployment_config},
+            deployment_config={"max_constructor_retry_count": 1},
         )
-        return build_llm_deployment(config, override_serve_options={"num_replicas": num_replicas})
+        return build_llm_deployment(config)
 
     def told(self) -> list[dict[str, Any]]:
         """What replicas have told."""
@@ -67,16 +66,6 @@ class Replicas:
         return those()
 
 
-def scaled(app: Any, num_replicas: int) -> Any:
-    """The same application with another number of replicas, which is no new version of it."""
-    app._bound_deployment = app._bound_deployment.options(num_replicas=num_replicas)
-    return app
-
-
-@pytest.mark.fault(
-    "a deployment is scaled down",
-    promise="`on_shutdown` hooks run in the replica, and the engine still answers; it ends after them",
-)
 @pytest.mark.fault(
     "a deployment is deployed anew: its old replicas",
     promise="`on_shutdown` hooks run in the replica, and the engine still answers; it ends after them",
@@ -89,18 +78,13 @@ def scaled(app: Any, num_replicas: int) -> Any:
     "Serve is shut down (`serve.shutdown`)",
     promise="`on_shutdown` hooks run in the replica, and the engine still answers; it ends after them",
 )
-@pytest.mark.fault(
-    "a hook at `on_shutdown` does not end",
-    promise="it is logged as timed out when `graceful_shutdown_timeout_s`, less 4 s, is over; the engine ends after it",
-)
 def test_replicas_are_stopped(serve_url: str, tmp_path: Path) -> None:
     from ray import serve
 
     replicas = Replicas(tmp_path)
-    scaled_app = replicas.app("scaled down", num_replicas=2)
     serve.run_many(
         [
-            serve.RunTarget(scaled_app, name="app", route_prefix="/app"),
+            serve.RunTarget(replicas.app("replaced"), name="app", route_prefix="/app"),
             serve.RunTarget(replicas.app("deleted"), name="other", route_prefix="/other"),
         ]
     )
@@ -110,16 +94,10 @@ def test_replicas_are_stopped(serve_url: str, tmp_path: Path) -> None:
     (told,) = replicas.wait_for(1, "deleted")
     assert (told["answer"], told["nodes"], told["before"]) == ("ok", 1, ["up"])
 
-    serve.run(scaled(scaled_app, 1), name="app", route_prefix="/app")
-    (first,) = replicas.wait_for(1, "scaled down")
-
-    anew = replicas.app("stopped with Serve", "never_ends", graceful_shutdown_timeout_s=6)
-    serve.run(anew, name="app", route_prefix="/app")  # the one that was left stops
-    both = replicas.wait_for(2, "scaled down")
-    assert len({each["pid"] for each in both}) == 2
-    assert first in both
+    serve.run(replicas.app("stopped with Serve"), name="app", route_prefix="/app")
+    replicas.wait_for(1, "replaced")
 
     serve.shutdown()
     (told,) = replicas.wait_for(1, "stopped with Serve")
-    assert told["before"] == ["up"]
-    assert len(replicas.told()) == 4
+    assert (told["answer"], told["before"]) == ("ok", ["up"])
+    assert len(replicas.told()) == 3

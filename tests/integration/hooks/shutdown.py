@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from pathlib import Path
@@ -28,12 +27,6 @@ async def tell(ctx: CallbackCtx, *, file: str, what: str) -> None:
     }
     with Path(file).open("a") as out:
         out.write(json.dumps(told) + "\n")
-
-
-@hook("on_shutdown", order=1)
-async def never_ends(ctx: CallbackCtx) -> None:
-    """Wait for what does not come."""
-    await asyncio.sleep(1000)
 
 
 @hook("on_after_init")
