@@ -18,9 +18,9 @@ class Sleeper:
     __slots__ = ("_awake", "_held", "line", "order", "until_s", "was_due")
 
     def __init__(self, until_s: float | None, order: int, line: object = None) -> None:
-        self.until_s = until_s
-        self.order = order
-        self.line = line
+        self.until_s: float | None = until_s
+        self.order: int = order
+        self.line: object = line
         self.was_due: bool = False
         self._held = allocate_lock()  # until the thread may go on
         self._held.acquire()
