@@ -127,16 +127,26 @@ def _write(screen: Screen, planned: dict[str, Any]) -> None:
 def _write_hook(screen: Screen, number: str, hook: dict[str, Any]) -> None:
     screen.line(number, (hook["hook"], "bold"), indent=4)
     screen.line((_place(hook), "dim"), indent=7)
+    during = HOOK_POINTS[hook["point"]].during
+    warns = during == "start" and hook["on_error"] == "warn"
     said = [f"phase {hook['phase']}"] if hook["phase"] else []
     said += [f"order {hook['order']}"] if hook["order"] else []
     said += [f"{side} {', '.join(hook[side])}" for side in ("before", "after") if hook[side]]
-    said += [f"timeout {hook['timeout_s']:g} s"] if hook["timeout_s"] else ["no timeout"]
-    said += ["a failure is a warning" if hook["on_error"] == "warn" else "a failure ends the start"]
+    said += [f"timeout {hook['timeout_s']:g} s" if hook["timeout_s"] else _NO_TIMEOUT[during]]
+    said += ["a failure is a warning" if warns else _FAILURE[during]]
     said += [f"{name} {value}" for name, value in hook.items() if name not in _WRITTEN and value]
     screen.line("; ".join(said), indent=7)
     for name, value in hook["parameters"].items():
         screen.line(f"{name} = {value!r}" if isinstance(value, str) else f"{name} = {value}", indent=7)
 
+
+# What comes of a hook by when its point runs, where its own options say nothing else.
+_NO_TIMEOUT = {
+    "start": "no timeout",
+    "shutdown": "no timeout but the time that Serve leaves a replica for its end",
+    "failure": "no timeout",
+}
+_FAILURE = {"start": "a failure ends the start", "shutdown": "a failure is logged", "failure": "a failure is logged"}
 
 _WRITTEN = (*_PLACED, "where", "hook", "phase", "models", "parameters", "file", "line")
 

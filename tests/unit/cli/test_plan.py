@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, strategies as st
 
+from serve_llm_hooks import HOOK_POINTS
 from serve_llm_hooks.cli.values import MASKED, shown
 from tests.docs_blocks import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from serve_llm_hooks import HookPoint
 
     from .conftest import Answer
 
@@ -141,6 +144,19 @@ def test_classes_phase_functions_and_what_replaces_everything(cli: Cli, write_mo
     assert [hook["point"] for hook in model["hooks"]] == ["on_before_init", "on_custom_init"]
     [choose] = model["not_run"]
     assert choose["why"] == ("initialization_class=acme_hooks:Replace skips the defaults, and this point with them")
+
+
+@pytest.mark.parametrize("on_error", ["raise", "warn"])
+@pytest.mark.parametrize("point", HOOK_POINTS.values(), ids=lambda point: point.name)
+def test_what_comes_of_a_failure(cli: Cli, write_module: Write, point: HookPoint, on_error: str) -> None:
+    """Only a step of a start can end it: the failure of what runs later is logged."""
+    begin = "\n@hook('on_before_init')\ndef begin(ctx): return False" if point.name == "on_custom_init" else ""
+    write_module("acme_hooks", f"@hook({point.name!r}, on_error={on_error!r})\ndef act(ctx): ...{begin}")
+    out = cli("plan", "acme_hooks").out
+    said = next(line for line in out.partition("acme_hooks:act")[2].splitlines() if "a failure " in line)
+    of_a_start = "a failure ends the start" if on_error == "raise" else "a failure is a warning"
+    assert said.endswith(of_a_start if point.during == "start" else "a failure is logged")
+    assert ("Serve leaves" in said) == (point.during == "shutdown")
 
 
 def test_a_take_over_that_nothing_leads_to(cli: Cli, write_module: Write) -> None:
