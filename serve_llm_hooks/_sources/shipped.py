@@ -14,6 +14,9 @@ _SHIP_FILE = (
     "Is it on every node, or shipped with the deployment? A file that is named by its path comes only with "
     "runtime_env={'working_dir': ...}; what py_modules ships is named as a module, 'pkg.mod'."
 )
+_FOR_PYTEST = (
+    'Write pythonpath = ["."] below [tool.pytest.ini_options] in the pyproject.toml there, or run `python -m pytest`.'
+)
 # Where Ray unpacks what it ships: each has a folder of its own in one of these, and that folder is in sys.path.
 _KINDS = {"working_dir_files": "working_dir", "py_modules_files": "py_modules"}
 _SHOWN = 12  # names of a folder that a message shows
@@ -27,6 +30,8 @@ def how_to_ship(wanted: str) -> str:
         wanted: where it would be in a folder that is shipped: ``"pkg/mod"``, ``"hooks/file.py"``.
     """
     shipped = {path: _KINDS[kind] for path in sys.path if (kind := os.path.basename(os.path.dirname(path))) in _KINDS}
+    if not shipped and _is_beside_pytest(wanted):
+        return f"{wanted.partition('/')[0]} is in {os.getcwd()}, which pytest does not import from. {_FOR_PYTEST}"
     if not shipped:
         return _SHIP_FILE if wanted.endswith(".py") else _SHIP_IT
     found = "; ".join(f"{kind} ({path}) has {_shown(path, wanted)}" for path, kind in shipped.items())
@@ -36,6 +41,14 @@ def how_to_ship(wanted: str) -> str:
         "the one top folder of a zip, so a zip of a package has the package's parent as its top folder "
         "(anything/pkg/mod.py)."
     )
+
+
+def _is_beside_pytest(wanted: str) -> bool:
+    """Return True if a test is running in the folder where a module is, and that folder is not in ``sys.path``."""
+    if "pytest" not in sys.modules or wanted.endswith(".py"):
+        return False
+    is_there = os.path.isfile(f"{wanted}.py") or os.path.isdir(wanted)
+    return is_there and os.path.realpath(".") not in map(os.path.realpath, sys.path)
 
 
 def _shown(path: str, wanted: str) -> str:

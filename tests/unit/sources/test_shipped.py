@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +26,23 @@ def working_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_where_nothing_was_shipped_it_says_how() -> None:
     assert how_to_ship("pkg/mod").startswith("Is it installed on every node, or shipped with the deployment?")
+
+
+def test_a_test_beside_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain pytest does not import from the folder that it is run in."""
+    (tmp_path / "acme_llm").mkdir()
+    (tmp_path / "acme_llm" / "llm_hooks.py").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HookImportError) as caught:
+        load_hooks("acme_llm.llm_hooks")
+    assert str(caught.value) == (
+        "hooks module 'acme_llm.llm_hooks' cannot be found (no module 'acme_llm'). acme_llm is in "
+        f'{tmp_path}, which pytest does not import from. Write pythonpath = ["."] below [tool.pytest.ini_options] in '
+        "the pyproject.toml there, or run `python -m pytest`."
+    )
+    assert "installed on every node" in how_to_ship("other/llm_hooks")
+    monkeypatch.delitem(sys.modules, "pytest")  # a replica, a node
+    assert "installed on every node" in how_to_ship("acme_llm/llm_hooks")
 
 
 def test_the_inside_of_a_package_was_zipped(working_dir: Path) -> None:
