@@ -34,9 +34,12 @@ def models_of(targets: Sequence[str], model_ids: Sequence[str], app_dir: str) ->
         app_dir: the folder that modules of hooks are imported from, as ``serve run --app-dir`` does it.
 
     Raises:
-        Refused: there is none.
+        Refused: there is none, or no such folder.
     """
     folder = os.path.abspath(app_dir)
+    if not os.path.isdir(folder):
+        what = "no folder" if os.path.exists(folder) else "not there"
+        raise Refused(f"--app-dir {app_dir}: {folder} is {what}; it is the folder that modules are imported from")
     if folder not in sys.path:
         sys.path.insert(0, folder)
     files = [target for target in targets if is_yaml(target)]

@@ -258,6 +258,15 @@ def test_hooks_that_cannot_be_loaded(cli: Cli, write_module: Write, source: str,
     assert "Traceback" not in answer.out + answer.err
 
 
+@pytest.mark.parametrize("command", ["plan", "dry-run", "check"])
+def test_an_app_dir_that_is_not_there(cli: Cli, write_module: Write, tmp_path: Path, command: str) -> None:
+    file = write_module("acme_hooks", HOOKS)
+    answer = cli(command, "acme_hooks", "--app-dir", "nowhere")
+    assert (answer.code, answer.out) == (2, "")
+    assert f"--app-dir nowhere: {tmp_path / 'nowhere'} is not there" in answer.err
+    assert f"{file} is no folder" in cli(command, "acme_hooks", "--app-dir", file).err
+
+
 def test_what_a_module_prints_is_not_in_the_answer(cli: Cli, write_module: Write) -> None:
     write_module("acme_hooks", f"print('loading')\n{HOOKS}")
     answer = cli("plan", "acme_hooks", "--json")
