@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -18,6 +18,8 @@ from .timeline import write_timeline
 
 if TYPE_CHECKING:
     from serve_llm_hooks import Trace
+
+    from .compared import Row
 
 HELP = """Show what the hooks of a start did, as a timeline: of a file that was saved before, or of an application that
 runs (which needs Ray, and RAY_ADDRESS where this is no node of the cluster). With --json, it writes what it reads, so
@@ -36,31 +38,51 @@ Sources = Annotated[
 Diff = Annotated[bool, typer.Option("--diff", help="Show two starts side by side: give two files or applications.")]
 
 
+class Saved(NamedTuple):
+    """What a source holds.
+
+    Attributes:
+        traces: each start's trace, by its name.
+        starts: what ``dry-run --json`` has saved of the starts besides.
+    """
+
+    traces: dict[str, Trace]
+    starts: tuple[dict[str, Any], ...] = ()
+
+    def problem(self, name: str) -> str | None:
+        """Return why a start failed, if it did and that was saved."""
+        found = [start.get("problem") for start in self.starts if start.get("trace") == name]
+        return next((problem for problem in found if isinstance(problem, str) and problem), None)
+
+
 def trace(sources: Sources, diff: Diff = False, as_json: AsJson = False) -> None:
     """Show traces, or compare two."""
     with told():
         if len(sources) != (2 if diff else 1):
             raise Refused(f"give {'two files or applications after --diff' if diff else 'one file or application'}")
-        found = [_traces(source) for source in sources]
+        found = [_saved(source) for source in sources]
         if diff:
             _compare(sources, found, as_json)
             return
     if as_json:
-        document: dict[str, Any] = json.loads(dump_traces(found[0]))
-        write_json(document)
+        document: dict[str, Any] = json.loads(dump_traces(found[0].traces))
+        write_json({**document, "starts": found[0].starts} if found[0].starts else document)
         return
     screen = Screen()
-    for name, each in found[0].items():
+    for name, each in found[0].traces.items():
         screen.line((name, "bold"), f", {len([event for event in each if event.ran])} hook calls")
         write_timeline(screen, each)
+        if problem := found[0].problem(name):
+            screen.line(("problem: ", "bold red"), problem, indent=2)
 
 
-def _traces(source: str) -> dict[str, Trace]:
+def _saved(source: str) -> Saved:
     """Return the traces of a file, or of an application."""
     if not _is_file(source):
-        return _running(source)
+        return Saved(_running(source))
     try:
-        found = load_traces(Path(source).read_text(encoding="utf-8"))
+        text = Path(source).read_text(encoding="utf-8")
+        found = load_traces(text)
     except TraceFormatError as error:
         raise Refused(f"{source}: {error}") from None
     except UnicodeDecodeError:
@@ -69,7 +91,8 @@ def _traces(source: str) -> dict[str, Trace]:
         raise Refused(f"{source} cannot be read: {error.strerror or type(error).__name__} (in {Path.cwd()})") from None
     if not found:
         raise Refused(f"{source}: there is no trace in it")
-    return found
+    starts = json.loads(text).get("starts")
+    return Saved(found, tuple(each for each in starts if isinstance(each, dict)) if isinstance(starts, list) else ())
 
 
 def _is_file(source: str) -> bool:
@@ -89,29 +112,47 @@ def _running(app_name: str) -> dict[str, Trace]:
         raise Refused(f"there is no file {app_name!r}, and {error}") from None
 
 
-def _compare(sources: list[str], found: list[dict[str, Trace]], as_json: bool) -> None:
+def _compare(sources: list[str], found: list[Saved], as_json: bool) -> None:
     """Compare two starts; of several, those of one name.
 
     Raises:
         Refused: it is not clear which with which.
     """
-    first, second = found
-    pairs = [(name, each, second[name]) for name, each in first.items() if name in second]
+    first, second = (each.traces for each in found)
+    pairs = [(name, name) for name in first if name in second]
     if len(first) == len(second) == 1:
-        [(name, a)], [(other, b)] = first.items(), second.items()
-        pairs = [(name if name == other else f"{name} and {other}", a, b)]
+        pairs = [(name, other) for name in first for other in second]
     if not pairs:
         raise Refused(f"no name is in both: {sources[0]} has {', '.join(first)}; {sources[1]} has {', '.join(second)}")
+    starts = [
+        (
+            name if name == other else f"{name} and {other}",
+            compared(first[name], second[other]),
+            {"a": found[0].problem(name), "b": found[1].problem(other)},
+        )
+        for name, other in pairs
+    ]
     if as_json:
-        starts = [{"trace": name, "rows": [row.as_json() for row in compared(a, b)]} for name, a, b in pairs]
-        write_json({"version": 1, "a": sources[0], "b": sources[1], "starts": starts})
+        said = [
+            {"trace": name, "rows": [row.as_json() for row in rows], "problems": problems}
+            for name, rows, problems in starts
+        ]
+        write_json({"version": 1, "a": sources[0], "b": sources[1], "starts": said})
         return
-    screen = Screen()
-    screen.line("A is ", (sources[0], "bold"), ", B is ", (sources[1], "bold"))
-    for name, a, b in pairs:
-        screen.line((name, "bold"))
-        write_compared(screen, compared(a, b))
+    _write_two(sources, starts)
     for source, mine, others in ((sources[0], first, second), (sources[1], second, first)):
         alone = [name for name in mine if len(pairs) > 1 and name not in others]
         if alone:
-            screen.line(f"only in {source}: {', '.join(alone)}")
+            Screen().line(f"only in {source}: {', '.join(alone)}")
+
+
+def _write_two(sources: list[str], starts: list[tuple[str, list[Row], dict[str, str | None]]]) -> None:
+    """Write what each start was in A and in B, and why one failed."""
+    screen = Screen()
+    screen.line("A is ", (sources[0], "bold"), ", B is ", (sources[1], "bold"))
+    for name, rows, problems in starts:
+        screen.line((name, "bold"))
+        write_compared(screen, rows)
+        for side, problem in problems.items():
+            if problem:
+                screen.line((f"problem of {side.upper()}: ", "bold red"), problem, indent=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from typing import TYPE_CHECKING
@@ -87,6 +88,35 @@ def test_a_timeline(cli: Cli, save: Save) -> None:
     for bar, begins, lasts in zip(bars, (0, 0.1, 0.9), (0.2, 0.4, 0.1), strict=True):
         assert abs(bar.index("█") - len(bar) * begins) < 1
         assert abs(bar.count("█") - len(bar) * lasts) <= 1
+
+
+def test_why_a_start_failed(cli: Cli, write_module: Save, tmp_path: Path) -> None:
+    """What `dry-run --json` has saved of it is shown; of a model that could not start there is nothing else."""
+    write_module("acme_good", "@hook('on_before_init')\ndef look(ctx): ...")
+    write_module("acme_bad", "import acme_missing")
+    for name, *options in (("good", "acme_good"), ("failed", "acme_good", "--fail", "engine"), ("bad", "acme_bad")):
+        (tmp_path / f"{name}.json").write_text(cli("dry-run", *options, "--json").out)
+    assert "problem" not in cli("trace", "good.json").out
+    assert cli("trace", "failed.json").out.endswith("  problem: RuntimeError: CUDA out of memory\n")
+    bad = cli("trace", "bad.json").out
+    assert bad.startswith("any-model, 0 hook calls\n  no hook ran\n  problem: hooks module 'acme_bad' fails while")
+    for name in ("good", "failed", "bad"):
+        assert cli("trace", f"{name}.json", "--json").out == (tmp_path / f"{name}.json").read_text()
+
+    assert "problem" not in cli("trace", "--diff", "good.json", "good.json").out
+    lines = cli("trace", "--diff", "failed.json", "bad.json").out
+    assert "  problem of A: RuntimeError: CUDA out of memory\n" in lines
+    assert "  problem of B: hooks module 'acme_bad' fails while it is imported" in lines
+    [start] = cli("trace", "--diff", "good.json", "failed.json", "--json").json["starts"]
+    assert start["problems"] == {"a": None, "b": "RuntimeError: CUDA out of memory"}
+
+
+@pytest.mark.parametrize("starts", [None, 7, [7], [{}], [{"trace": "llama", "problem": 7}]])
+def test_what_is_not_said_of_a_start_is_not_shown(cli: Cli, save: Save, starts: object) -> None:
+    file = save("good.json", llama=GOOD)
+    file.write_text(json.dumps({**json.loads(file.read_text()), "starts": starts}))
+    answer = cli("trace", file)
+    assert (answer.code, "problem" in answer.out) == (0, False)
 
 
 def test_how_a_hook_ended(cli: Cli, save: Save) -> None:
