@@ -18,14 +18,14 @@ from .targets import models_of
 from .timeline import seconds, write_timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from serve_llm_hooks_testing import FakeRun
+    from serve_llm_hooks_testing import FakeRun, Fault
 
     from .model import Model
 
 HELP = """Start each model on a fake cluster, and show when which hook ran where. The hooks really run, here, in virtual
-time: a download, an engine, a sleep take none. Exit code 1: a start fails."""
+time: a download, an engine, a sleep take none. Exit code 1: a start fails, or what --fail names happened in none."""
 
 EXAMPLES = """\b
 Examples:
@@ -47,12 +47,14 @@ class Started(NamedTuple):
         run: the start; ``None`` where there was none.
         problem: why it failed; ``None`` if it did not.
         warnings: what was warned of.
+        unstruck: what was to break and did not, as it was given.
     """
 
     model: Model
     run: FakeRun | None
     problem: str | None
     warnings: list[str]
+    unstruck: list[str]
 
 
 def dry_run(
@@ -65,12 +67,12 @@ def dry_run(
 ) -> None:
     """Start each model, and show how it went."""
     with told():
-        faults = [fault_of(text) for text in fail or ()]
+        faults = {text: fault_of(text) for text in fail or ()}
         try:
-            cluster = FakeCluster(nodes=nodes, faults=faults)
+            cluster = FakeCluster(nodes=nodes, faults=list(faults.values()))
         except HarnessError as error:
             raise Refused(str(error)) from None
-        starts = [_start(cluster, each) for each in models_of(targets, model or [], app_dir)]
+        starts = [_start(cluster, faults, each) for each in models_of(targets, model or [], app_dir)]
     if as_json:
         write_json(_document(starts))
     else:
@@ -79,11 +81,12 @@ def dry_run(
             if number:
                 screen.blank()
             _write(screen, start, nodes)
-    if any(start.problem for start in starts):
+    struck_nowhere = [text for text in faults if all(text in start.unstruck for start in starts)]
+    if struck_nowhere or any(start.problem for start in starts):
         raise typer.Exit(BAD_ANSWER)
 
 
-def _start(cluster: FakeCluster, model: Model) -> Started:
+def _start(cluster: FakeCluster, faults: Mapping[str, Fault], model: Model) -> Started:
     run: FakeRun | None = None
     problem: str | None = None
     with model.its_process() as warned:
@@ -93,7 +96,10 @@ def _start(cluster: FakeCluster, model: Model) -> Started:
             problem = text_of(error)
     if run is not None and run.error is not None:
         problem = f"{type(run.error).__name__}: {text_of(run.error)}"
-    return Started(model, run, problem, warned)
+    unstruck = [text for text, fault in faults.items() if run is None or any(fault is each for each in run.unstruck)]
+    for text in unstruck:  # as it was given, and not as Python has it
+        warned = [each.replace(f"{faults[text]} never", f"--fail {text} never") for each in warned]
+    return Started(model, run, problem, warned, unstruck)
 
 
 def _document(starts: Iterable[Started]) -> dict[str, Any]:

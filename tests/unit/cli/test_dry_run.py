@@ -101,10 +101,13 @@ def test_all_that_can_fail(cli: Cli, fault: str, shows: str) -> None:
         ("download", "it is one of"),
         ("download:", "it is one of"),
         ("engine:node-1", "it is one of"),
-        ("slow-download:node-1:long", "could not convert"),
+        ("slow-download:node-1:long", "SECONDS is a number, 0 or more, as in slow-download:node-1:300, and not 'long'"),
         ("slow-download:node-1:-1", "0 or more"),
+        ("slow-download:node-1:inf", "0 or more"),
+        ("replica:on_node_failure", "that point runs on nodes; the end of a node is --fail node:NODE"),
+        ("replica:on_shutdown", "the start is over by then"),
         ("replica:on_befor_init", "is not a hook point"),
-        ("node:node-0", "the replica itself lives on node-0"),
+        ("node:node-0", "the replica itself is on node-0; its end is --fail replica:POINT"),
         ("download:node-7", "no node of this cluster"),
     ],
 )
@@ -113,6 +116,22 @@ def test_faults_that_there_are_not(cli: Cli, fault: str, why: str) -> None:
     answer = cli("dry-run", "config.yaml", "--fail", fault)
     assert (answer.code, answer.out) == (2, "")
     assert why in answer.err
+    assert "(at=" not in answer.err
+
+
+@pytest.mark.usefixtures("config")
+def test_a_fault_that_no_start_comes_to(cli: Cli, write_yaml: Write) -> None:
+    fault = ("--fail", "module:node-1:acme_other")
+    answer = cli("dry-run", "config.yaml", *fault)
+    assert answer.code == 1
+    assert "started after" in answer.out
+    assert "warning: --fail module:node-1:acme_other never struck: the run did not come to it" in answer.out
+    assert "MissingModuleFault" not in answer.out
+
+    config = CONFIG + "          model_loading_config: {model_source: 's3://b/m'}\n"
+    write_yaml(f"{config}        - model_id: plain\n          hooks: []\n")
+    answer = cli("dry-run", "config.yaml", "--fail", "slow-download:node-1:300", "--json")
+    assert (answer.code, [len(start["warnings"]) for start in answer.json["starts"]]) == (0, [0, 1])
 
 
 def test_a_hook_that_fails_shows_its_line(cli: Cli, write_module: Write) -> None:
