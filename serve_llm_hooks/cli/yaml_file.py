@@ -10,6 +10,27 @@ import yaml
 from .refused import Refused
 
 
+class _KeyIsThereTwiceError(Exception):
+    """The message begins with the line."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, but of a key that a mapping has twice it does not take the last without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for name, _ in node.value:
+            if not isinstance(name, yaml.ScalarNode) or name.tag == "tag:yaml.org,2002:merge":  # <<, of which all count
+                continue
+            key, line = (name.tag, name.value), name.start_mark.line + 1
+            if key in lines:
+                there = f"is there already, on line {lines[key]}, and only the last would count"
+                raise _KeyIsThereTwiceError(f"{line}: the key {name.value!r} {there}")
+            lines[key] = line
+        return node
+
+
 class YamlFile:
     """A YAML file that was read.
 
@@ -30,9 +51,11 @@ class YamlFile:
                 f"{file} cannot be read: {error.strerror or type(error).__name__} (in {Path.cwd()})"
             ) from None
         try:
-            loader = yaml.SafeLoader(data)
+            loader = _Loader(data)
             self._root: Any = loader.get_single_node()
             self.value: Any = None if self._root is None else loader.construct_document(self._root)
+        except _KeyIsThereTwiceError as error:
+            raise Refused(f"{file}:{error}") from None
         except yaml.MarkedYAMLError as error:  # without the mark's snippet, which may hold a secret
             at = error.problem_mark or error.context_mark
             line = f"{file}:{at.line + 1}" if at else file

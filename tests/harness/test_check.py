@@ -557,6 +557,10 @@ def test_a_config_of_rays_own_class_has_no_hooks() -> None:
     [
         ("applications: []", "names no LLM config"),
         ("{", "cannot be read"),
+        (
+            "model_id: m\nhooks: []\nhooks: [x]",
+            "serve.yml:3: the key 'hooks' is there already, on line 2, and only the",
+        ),
         ("model_id: m\nhooks: [no_such_hooks]", "no_such_hooks"),
         ("model_id: m\nmodel_loading_config: 5", "model_loading_config= is a mapping"),
         ("model_loading_config: { model_id: m, model_source: { bucket_url: s3://b } }", "did you mean 'bucket_uri'"),

@@ -46,10 +46,31 @@ def _read(file: Path) -> Any:
         import yaml
     except ImportError as error:
         raise HarnessError(f"{file} cannot be read without PyYAML, which Ray Serve needs too") from error
+
+    class Loader(yaml.SafeLoader):
+        """PyYAML's, but of a key that a mapping has twice it does not take the last without a word."""
+
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            _check_keys(file, node.value)
+            return node
+
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
+        return yaml.load(file.read_text(encoding="utf-8"), Loader)
     except (OSError, yaml.YAMLError) as error:
         raise HarnessError(f"{file} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _check_keys(file: Path, pairs: list[tuple[Any, Any]]) -> None:
+    lines: dict[tuple[str, str], int] = {}
+    for name, _ in pairs:
+        if not isinstance(name.value, str) or name.tag == "tag:yaml.org,2002:merge":  # <<, of which all count
+            continue
+        key, line = (name.tag, name.value), name.start_mark.line + 1
+        if key in lines:
+            there = f"is there already, on line {lines[key]}, and only the last would count"
+            raise HarnessError(f"{file}:{line}: the key {name.value!r} {there}")
+        lines[key] = line
 
 
 def _fields(held: Any, folder: Path) -> Iterator[Mapping[str, Any]]:

@@ -60,6 +60,30 @@ def test_all_builders_and_files_of_their_own(cli: Cli, write_yaml: Write) -> Non
 
 
 @pytest.mark.parametrize(
+    ("text", "line", "key", "first"),
+    [
+        (f"{GOOD}      hooks: [acme_hooks]\n", 8, "hooks", 7),
+        (GOOD.replace("model_id: m,", "model_id: m, model_id: n,"), 6, "model_id", 6),
+        (f"{GOOD}applications: []\n", 8, "applications", 1),
+    ],
+)
+def test_a_key_that_stands_twice(cli: Cli, write_yaml: Write, text: str, line: int, key: str, first: int) -> None:
+    """PyYAML takes the last, so hooks of the first would be gone without a word."""
+    write_yaml(text)
+    answer = cli("plan", "config.yaml")
+    assert (answer.code, answer.out) == (2, "")
+    assert f"config.yaml:{line}: the key {key!r} is there already, on line {first}, and only the last" in answer.err
+
+
+def test_anchors_and_merges_are_no_second_key(write_yaml: Write) -> None:
+    text = GOOD.replace("hooks: []", "engine_kwargs: &kwargs {a: 1, 1: x, '1': y}") + (
+        "    - model_id: n\n      hooks: []\n      engine_kwargs: {<<: *kwargs, <<: {b: 3}, a: 2}\n"
+    )
+    [_, second] = read_models(str(write_yaml(text)))
+    assert second.fields["engine_kwargs"] == {"a": 2, "b": 3, 1: "x", "1": "y"}
+
+
+@pytest.mark.parametrize(
     ("good", "bad", "line", "why"),
     [
         ("applications:", "applications: {", 2, "this is no YAML"),
