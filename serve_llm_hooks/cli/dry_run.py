@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from .model import Model
 
-HELP = """Start each model on a fake cluster, and show when which hook ran where. The hooks really run, here, in virtual
-time: a download, an engine, a sleep take none. Exit code 1: a start fails, or what --fail names happened in none."""
+HELP = """Start each model on a fake cluster, stop it again, and show when which hook ran where. The hooks really run,
+here, in virtual time: a download, an engine, a sleep take none. Exit code 1: a start fails, or what --fail names
+happened in none."""
 
 EXAMPLES = """\b
 Examples:
@@ -89,9 +90,11 @@ def dry_run(
 def _start(cluster: FakeCluster, faults: Mapping[str, Fault], model: Model) -> Started:
     run: FakeRun | None = None
     problem: str | None = None
+    at_its_end: tuple[Exception, ...] = ()
     with model.its_process() as warned:
         try:
             run = cluster.run(model.config(), check=False)
+            at_its_end = run.shut_down()  # of a start that failed, nothing
         except CONFIG_ERRORS as error:
             problem = text_of(error)
     if run is not None and run.error is not None:
@@ -99,6 +102,7 @@ def _start(cluster: FakeCluster, faults: Mapping[str, Fault], model: Model) -> S
     unstruck = [text for text, fault in faults.items() if run is None or any(fault is each for each in run.unstruck)]
     for text in unstruck:  # as it was given, and not as Python has it
         warned = [each.replace(f"{faults[text]} never", f"--fail {text} never") for each in warned]
+    warned += [f"at the end of the replica, which Serve only logs: {text_of(error)}" for error in at_its_end]
     return Started(model, run, problem, warned, unstruck)
 
 

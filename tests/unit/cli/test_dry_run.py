@@ -159,6 +159,30 @@ def test_the_json_is_a_file_of_traces(cli: Cli, tmp_path: Path) -> None:
     assert "llama-2, 5 hook calls" in cli("trace", "dry.json").out
 
 
+def test_a_replica_that_has_started_is_stopped(cli: Cli, write_module: Write) -> None:
+    source = """
+        @hook("on_after_init")
+        def register(ctx): ...
+
+        @hook("on_shutdown")
+        def deregister(ctx):
+            raise OSError("registry is gone")
+        """
+    write_module("acme_hooks", source)
+    answer = cli("dry-run", "acme_hooks", "--json")
+    assert answer.code == 0  # Serve only logs it
+    events = answer.json["traces"]["any-model"]
+    assert [(event["point"], event["outcome"]) for event in events] == [
+        ("on_after_init", "ok"),
+        ("on_shutdown", "failed"),
+    ]
+    [warned] = answer.json["starts"][0]["warnings"]
+    assert "OSError: registry is gone" in warned
+    assert "only logs" in warned
+    answer = cli("dry-run", "acme_hooks", "--fail", "engine")
+    assert "deregister" not in answer.out
+
+
 def test_models_of_one_name_each_have_a_trace(cli: Cli, write_yaml: Write) -> None:
     config = "{model_id: m, hooks: []}"
     write_yaml(
