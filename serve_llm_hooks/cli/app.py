@@ -10,12 +10,12 @@ import serve_llm_hooks
 
 from . import check, dry_run, plan, trace
 
-EXIT_CODES = """\b
-Exit codes:
-  0  all is well
-  1  the answer is bad: a start that fails, a problem that is found
-  2  there is no answer: a wrong option, a file that cannot be read,
-     an application that is not there"""
+# Paragraphs, which are wrapped to the terminal; a list is not.
+EXIT_CODES = """Exit code 0: all is well.
+
+Exit code 1: the answer is bad: a start that fails, a problem that is found.
+
+Exit code 2: there is no answer: a wrong option, a file that cannot be read, an application that is not there."""
 
 app: typer.Typer = typer.Typer(
     no_args_is_help=True,

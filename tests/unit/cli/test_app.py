@@ -52,6 +52,12 @@ def test_help_has_examples_and_how_it_exits(cli: Cli, command: str) -> None:
     assert f"  {command} " in cli("--help").out
 
 
+def test_the_exit_codes_are_wrapped_to_the_terminal() -> None:
+    told = run(*MODULE, "--help", COLUMNS="40").stdout.partition("Exit code 0")[2].splitlines()
+    assert max(map(len, told)) <= 50  # the narrowest that click writes
+    assert sum("Exit code" in line for line in told) == 2
+
+
 def test_a_wrong_option_and_a_wrong_command(cli: Cli) -> None:
     assert cli("plan", "--modle", "m").code == 2
     assert cli("pln").code == 2
