@@ -88,10 +88,10 @@ def test_the_first_test_of_the_readme(tmp_path: Path) -> None:
     """It runs with the settings that the page names, and without them says which they are."""
     readme = blocks_of(ROOT / "README.md", "python")
     named = [(block.file or block.text.partition("\n")[0].removeprefix("# "), block.text) for block in readme]
-    for name, code in named:
+    for name, text in named:
         if name in ("my_company/llm_hooks.py", "tests/test_llm_hooks.py"):
             (tmp_path / name).parent.mkdir()
-            (tmp_path / name).write_text(code)
+            (tmp_path / name).write_text(text)
     code, output = plain_pytest(tmp_path)
     assert code == 1, output
     assert f"my_company is in {tmp_path}, which pytest does not import from. Write pythonpath = [" in output
