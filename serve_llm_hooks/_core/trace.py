@@ -66,7 +66,7 @@ class HookEvent(NamedTuple):
     @property
     def name(self) -> str:
         """The hook's bare function name."""
-        return self.hook.partition("(")[0].rpartition(":")[2].partition("#")[0].rpartition(".")[2]
+        return self.hook.rpartition(":")[2].partition("(")[0].partition("#")[0].rpartition(".")[2]
 
     @property
     def ran(self) -> bool:

@@ -127,6 +127,28 @@ def test_two_starts_side_by_side(cli: Cli, save: Save) -> None:
     assert rows[0]["a"] == {"calls": 2, "start_s": 0.0, "took_s": 4.0, "outcomes": ["ok"]}
 
 
+def test_hooks_that_are_written_alike_are_compared_each_with_itself() -> None:
+    def started(second_s: float) -> Trace:
+        return trace_of(
+            event("on_after_init", "fetch(size=…)", "a1", 0, 10),
+            event("on_after_init", "fetch(size=…)#2", "a1", 10, second_s),
+        )
+
+    rows = compared(started(1), started(9))
+    assert [(row.hook, row.difference_s) for row in rows] == [("acme:fetch", 0), ("acme:fetch#2", 8)]
+
+
+def test_hooks_of_a_file_with_brackets_in_its_name() -> None:
+    starts = [
+        [HookEvent("on_after_init", f"hooks (1):{name}", "a1", 7, 0.0, took_s) for name in ("first", "second")]
+        for took_s in (1.0, 3.0)
+    ]
+    assert [(row.hook, row.difference_s) for row in compared(*starts)] == [
+        ("hooks (1):first", 2),
+        ("hooks (1):second", 2),
+    ]
+
+
 def test_several_starts_side_by_side_by_their_names(cli: Cli, save: Save) -> None:
     save("a.json", llama=GOOD, qwen=GOOD, only=GOOD)
     save("b.json", llama=SLOW, qwen=SLOW)
