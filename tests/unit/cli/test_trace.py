@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-import serve_llm_hooks
 from serve_llm_hooks import HookEvent, Trace, dump_traces
 from serve_llm_hooks.cli.compared import compared
 from tests.unit.core.test_saved_trace import EVENTS, trace_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from serve_llm_hooks import HookName
@@ -25,23 +24,6 @@ if TYPE_CHECKING:
 
     Cli = Callable[..., Answer]
     Save = Callable[..., Path]
-
-
-def _is_of_ray(name: str) -> bool:
-    return name.partition(".")[0] == "ray" or name.startswith("serve_llm_hooks.ray")
-
-
-@pytest.fixture
-def no_ray_yet() -> Iterator[None]:
-    """Ray, and what adapts it here, as if not imported; whatever a test puts in their places goes again."""
-    found = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_of_ray(name)}
-    yield
-    for name in [name for name in sys.modules if _is_of_ray(name)]:
-        del sys.modules[name]
-    vars(serve_llm_hooks).pop("ray", None)
-    sys.modules.update(found)
-    if "serve_llm_hooks.ray" in found:
-        vars(serve_llm_hooks)["ray"] = found["serve_llm_hooks.ray"]
 
 
 def event(
