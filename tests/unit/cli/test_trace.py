@@ -83,6 +83,12 @@ def test_json_is_what_was_saved(cli: Cli, save: Save) -> None:
     assert cli("trace", file, "--json").out.strip() == file.read_text()
 
 
+def test_a_trace_whose_text_is_no_utf_8(cli: Cli, save: Save) -> None:
+    save("odd.json", llama=trace_of(event("on_after_init", "tell", "a1", 0, 1, "warned", "OSError: caf\udce9")))
+    for options in (["odd.json"], ["odd.json", "--json"], ["--diff", "odd.json", "odd.json", "--json"]):
+        assert cli("trace", *options).code == 0
+
+
 def test_two_starts_side_by_side(cli: Cli, save: Save) -> None:
     save("good.json", llama=GOOD)
     save("slow.json", llama=SLOW)
