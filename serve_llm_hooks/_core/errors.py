@@ -208,13 +208,10 @@ def _rebuild_node_error(
     return cls(message, node_id=node_id, remote_traceback=remote_traceback)
 
 
-for _cls in (
-    DownloadError, EngineArgumentError, HookError, HookImportError, HookLoadError, HookNotAllowedError, HookOrderError,
-    HookPickleError, HookResultError, HookSignatureError, HookTimeoutError, NodeInitializationError, NodeLostError,
-    PlacementGroupError, ServeLLMHooksError, UnknownHookError,
-):  # fmt: skip
-    # Tracebacks and pickles show the path that users import, whichever file it is in.
-    _cls.__module__ = "serve_llm_hooks"
+for _cls in list(globals().values()):
+    if isinstance(_cls, type) and issubclass(_cls, ServeLLMHooksError):
+        # Tracebacks and pickles show the path that users import, whichever file it is in.
+        _cls.__module__ = "serve_llm_hooks"
 
 
 def is_a(obj: object, kind: type[KindT]) -> TypeGuard[KindT]:

@@ -32,7 +32,7 @@ def dump_traces(traces: Mapping[str, Trace]) -> str:
     import json
 
     events = {name: [event._asdict() for event in trace] for name, trace in traces.items()}
-    return json.dumps({"format": FORMAT, "version": VERSION, "traces": events}, indent=2, ensure_ascii=False)
+    return json.dumps({"format": FORMAT, "version": VERSION, "traces": events}, indent=2)
 
 
 def load_traces(text: str) -> dict[str, Trace]:

@@ -66,7 +66,7 @@ class HookEvent(NamedTuple):
     @property
     def name(self) -> str:
         """The hook's bare function name."""
-        return self.hook.partition("(")[0].rpartition(":")[2].partition("#")[0].rpartition(".")[2]
+        return path_in(self.hook).rpartition(":")[2].rpartition(".")[2]
 
     @property
     def ran(self) -> bool:
@@ -77,6 +77,17 @@ class HookEvent(NamedTuple):
     def duration_s(self) -> float:
         """The duration of the call, in seconds."""
         return self.end_s - self.start_s
+
+
+def path_in(ref: str) -> str:
+    """Return the path of a hook as errors and traces write it: without its parameters and number.
+
+    Example:
+        >>> path_in("hooks (1):fetch(token=…)#2")
+        'hooks (1):fetch'
+    """
+    module, colon, name = ref.rpartition(":")
+    return module + colon + name.partition("(")[0].partition("#")[0]
 
 
 class Batch:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
-
-from .allow import variable_entries
 
 if TYPE_CHECKING:
     from .._core.hook import Hook
 
 
 DISABLE = "SERVE_LLM_HOOKS_DISABLE"
+
+_ENTRY = re.compile(r"(?:[^\s,(]|\([^()]*\)|\()+")  # between commas or spaces, but those of parameters
+_PARTS = re.compile(r"(.*?)(\([^()]*=…\))?(?:#(\d+))?", re.DOTALL)  # a name, and the rest as in the log
 
 
 class DisableList:
@@ -23,7 +25,7 @@ class DisableList:
 
     def __init__(self) -> None:
         self.value: str | None = os.environ.get(DISABLE)
-        self._entries: tuple[str, ...] = variable_entries(DISABLE) or ()
+        self._entries: tuple[str, ...] = tuple(dict.fromkeys(_ENTRY.findall(self.value or "")))
         self._used: set[str] = set()
 
     def entry_for(self, hook: Hook) -> str | None:
@@ -44,9 +46,27 @@ def names_of(hook: Hook) -> tuple[str, ...]:
     return tuple(dict.fromkeys((hook.name, hook.path, hook.path.replace(":", "."), in_source)))
 
 
+def suggestions(hook: Hook) -> tuple[str, ...]:
+    """Return what "did you mean" may say for a hook: one that is written like another is named with its number."""
+    names = names_of(hook)
+    return names if hook.number == 1 else tuple(f"{name}#{hook.number}" for name in names)
+
+
 def _matches(entry: str, hook: Hook) -> bool:
     from fnmatch import fnmatchcase
 
+    given, parameters, number = _split(entry)
+    if number not in (None, str(hook.number)) or parameters not in (None, _parameters_of(hook)):
+        return False
     bare, *paths = names_of(hook)
-    is_path = ":" in entry or "." in entry
-    return any(name == entry or fnmatchcase(name, entry) for name in (paths if is_path else (bare,)))
+    is_path = ":" in given or "." in given
+    return any(name == given or fnmatchcase(name, given) for name in (paths if is_path else (bare,)))
+
+
+def _split(entry: str) -> tuple[str, str | None, str | None]:
+    parts = _PARTS.fullmatch(entry)
+    return (parts[1], parts[2], parts[3]) if parts else (entry, None, None)
+
+
+def _parameters_of(hook: Hook) -> str:
+    return f"({', '.join(f'{key}=…' for key in hook.kwargs)})"

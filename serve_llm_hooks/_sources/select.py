@@ -16,7 +16,7 @@ from .._core.registry import HookRegistry, registry
 from .._core.selection import Selection
 from .allow import check_hooks
 from .class_style import hooks_of_class
-from .disable import DISABLE, DisableList, names_of
+from .disable import DISABLE, DisableList, suggestions
 from .entries import hooks_of_entries, load_hooks, targets_of
 from .import_path import check_is_there, load_callback
 from .namespace import standing
@@ -198,7 +198,8 @@ def select(hooks: HookRegistry, model_id: str) -> Selection:
             by_point[hook.point].append(hook)
         else:
             disabled[hook.point].append((hook, f"{entry!r} in {DISABLE}"))
-    names = [name for found in by_point.values() for hook in found for name in names_of(hook)] if disable.unused else ()
+    running = (hook for found in by_point.values() for hook in found) if disable.unused else ()
+    names = [name for hook in running for name in suggestions(hook)]
     return Selection(
         by_point={name: tuple(found) for name, found in by_point.items()},
         disabled={name: tuple(found) for name, found in disabled.items()},

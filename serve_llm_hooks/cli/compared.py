@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from serve_llm_hooks import HOOK_POINTS
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from serve_llm_hooks import HookEvent
 
     from .output import Screen
+
+# A hook that was given a parameter since is the same hook; "#2" is another, and a file's name may have brackets too.
+_PARAMETERS = re.compile(r"\([^()]*\)(?=#\d+$|$)")
 
 
 class Side(NamedTuple):
@@ -65,7 +69,7 @@ def compared(a: Iterable[HookEvent], b: Iterable[HookEvent]) -> list[Row]:
 def _sides(trace: Iterable[HookEvent]) -> dict[tuple[str, str], Side]:
     calls: dict[tuple[str, str], list[HookEvent]] = {}
     for event in sorted(trace, key=lambda each: each.start_s):
-        calls.setdefault((event.point, event.hook.partition("(")[0]), []).append(event)
+        calls.setdefault((event.point, _PARAMETERS.sub("", event.hook)), []).append(event)
     begin_s = min((events[0].start_s for events in calls.values()), default=0.0)
     return {
         key: Side(

@@ -54,7 +54,7 @@ class Screen:
 
 def write_json(value: Mapping[str, Any]) -> None:
     """Write a document for programs."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(value, indent=2))
 
 
 def plain(text: str) -> str:

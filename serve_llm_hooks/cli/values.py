@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 MASKED = "•••"
@@ -20,7 +21,9 @@ _HARMLESS_NAMES = re.compile(
 )
 _SECRET_VALUES = re.compile(
     r"^(hf_|sk-|pk_|rk_|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|AKIA|ASIA|AIza|ya29\.|eyJ|nvapi-|dapi)"
-    r"|-----BEGIN|\bBearer\s|://[^/\s@]*:[^/\s@]+@|[?&](sig|signature|token|key|x-amz-[a-z-]+)=",
+    r"|-----BEGIN|\bBearer\s|\bBasic\s+[\w+/]+=*$|://(?!git@)[^/\s@]+@|[?&](sig|signature|token|key|x-amz-[a-z-]+)="
+    r"|(password|passwd|pwd|secret|signature|token|(api|access|account|secret)[_-]?key)[\"']?\s*[=:]"
+    r"|(?<![\w-])--[\w-]*(password|passwd|pwd|secret|token|key)\s|hooks\.slack\.com",
     re.IGNORECASE,
 )
 _LONG_RANDOM = 24  # characters of one word of letters and digits, as keys are
@@ -47,8 +50,14 @@ def shown(name: str, value: object, depth: int = _DEPTH) -> Any:
     if isinstance(value, Mapping | list | tuple) and depth:
         if isinstance(value, Mapping):
             return {str(key): shown(str(key), inside, depth - 1) for key, inside in value.items()}
-        return [shown(name, inside, depth - 1) for inside in value]
+        return [shown(_option(before) or name, inside, depth - 1) for before, inside in pairwise(("", *value))]
     return f"<{type(value).__name__}>"
+
+
+def _option(before: object) -> str:
+    """Return the secret name that an item of a list gives the next one, as in ``["--token", "abc"]``; or nothing."""
+    name = before.lstrip("-").replace("-", "_") if isinstance(before, str) and before.startswith("-") else ""
+    return name if _is_secret_name(name) else ""
 
 
 def _is_secret_name(name: str) -> bool:

@@ -10,7 +10,7 @@ from . import prewarm, quick_imports
 
 prewarm.begin()
 if prewarm.replica_name():
-    quick_imports.begin()  # until its start
+    quick_imports.begin()  # until its start, or for some minutes, where it has none of ours
 
 
 class Prewarmed:

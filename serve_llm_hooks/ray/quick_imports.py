@@ -6,6 +6,7 @@ They make 700,000 objects that stay. The collector walks through all of them, te
 from __future__ import annotations
 
 import gc
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,25 +14,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SELDOM = (100_000, 50, 1000)
+_UNUSED_S = 300.0  # how long it rests for a start that may never come: an ingress, or a router, has none
 _before: tuple[int, int, int] | None = None
+_unused: threading.Timer | None = None
 
 
 def begin() -> None:
-    """Let the collector run seldom from here on; it is not switched off, so nothing can fill the memory."""
-    global _before
+    """Let the collector run seldom from here on; it is not switched off, so nothing can fill the memory.
+
+    It ends by itself after some minutes.
+    """
+    global _before, _unused
     if _before is None and gc.isenabled():
         _before = gc.get_threshold()
         gc.set_threshold(*_SELDOM)
+        _unused = threading.Timer(_UNUSED_S, end)
+        _unused.daemon = True
+        _unused.start()
 
 
 def end() -> None:
     """Let the collector run as before, without walking through what has been made until now."""
-    global _before
-    if _before is not None:
+    global _before, _unused
+    before, _before = _before, None
+    unused, _unused = _unused, None
+    if unused is not None:
+        unused.cancel()
+    if before is not None:
         gc.freeze()
         if gc.get_threshold() == _SELDOM:  # else somebody has set it since
-            gc.set_threshold(*_before)
-        _before = None
+            gc.set_threshold(*before)
 
 
 @contextmanager

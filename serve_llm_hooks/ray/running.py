@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
     from .._core.trace import HookEvent
 
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
 _TRIES = 4  # requests for each replica: Serve chooses which of them answers
 
 
 def hook_trace(app_name: str = "default", *, timeout_s: float = 30.0) -> dict[str, Trace]:
     """Return the hook calls of a running application: of each replica that runs hooks, those of its start.
 
-    Serve chooses which replica answers, so of many replicas some may be missing. Where this process is connected to
-    no Ray, it is for the time of this call, to the one that ``RAY_ADDRESS`` names, or that runs on this machine.
+    Serve chooses which replica answers, so of many replicas some may be missing, and one may give no answer: a
+    warning in the log says how many. Where this process is connected to no Ray, it is for the time of this call, to the
+    one that ``RAY_ADDRESS`` names, or that runs on this machine.
 
     Args:
         app_name: the application's name.
@@ -41,23 +44,18 @@ def hook_trace(app_name: str = "default", *, timeout_s: float = 30.0) -> dict[st
         >>> print(hook_trace("llm")["LLMServer:llama-3-8b"])  # doctest: +SKIP
     """
     with _connected():
-        applications = serve.status().applications
-        if app_name not in applications:
-            names = ", ".join(map(repr, applications)) or "none"
-            raise HookTraceError(
-                f"there is no application {app_name!r}{did_you_mean(app_name, applications)}; those that there are: "
-                f"{names}"
-            )
-        deployments = applications[app_name].deployments
         traces: dict[str, Trace] = {}
         silent: list[str] = []
-        for name, status in deployments.items():
+        incomplete: list[str] = []
+        for name, status in _deployments(app_name).items():
             count = status.replica_states.get("RUNNING", 0)
-            try:
-                found = _starts(name, app_name, count, timeout_s)
-            except Exception as error:  # the ingress, whose class is not hooked
-                silent.append(f"{name}: {one_line(error)[:_SHOWN]}" if count else f"{name} has no running replica")
-                continue
+            found, error = _starts(name, app_name, count, timeout_s)
+            why = f": {one_line(error)[:_SHOWN]}" if error else ""
+            if not found:
+                silent.append(f"{name}{why}" if count else f"{name} has no running replica")
+            runs_hooks = found or isinstance(error, TimeoutError)  # unlike the ingress
+            if runs_hooks and len(found) < count:
+                incomplete.append(f"{len(found)} of {count} running replicas of {name}{why}")
             for number, events in enumerate(found, 1):
                 trace = Trace()
                 trace.extend(events)
@@ -67,23 +65,40 @@ def hook_trace(app_name: str = "default", *, timeout_s: float = 30.0) -> dict[st
             f"no deployment of application {app_name!r} says what its hooks did: {'; '.join(silent)}. "
             "hook_trace() is a method of servers that serve_llm_hooks.ray has hooked"
         )
+    if incomplete:
+        logger.warning("application %r: not all have said what their hooks did: %s", app_name, "; ".join(incomplete))
     return traces
+
+
+def _deployments(app_name: str) -> dict[str, Any]:
+    applications = serve.status().applications
+    if app_name not in applications:
+        names = ", ".join(map(repr, applications)) or "none"
+        raise HookTraceError(
+            f"there is no application {app_name!r}{did_you_mean(app_name, applications)}; those that there are: {names}"
+        )
+    deployments: dict[str, Any] = applications[app_name].deployments
+    return deployments
 
 
 _SHOWN = 200  # characters of an error
 
 
-def _starts(deployment: str, app_name: str, count: int, timeout_s: float) -> list[tuple[HookEvent, ...]]:
-    """Return the events of each replica that has answered."""
-    if not count:
-        raise HookTraceError(f"{deployment} has no running replica")
-    handle = serve.get_deployment_handle(deployment, app_name)
+def _starts(
+    deployment: str, app_name: str, count: int, timeout_s: float
+) -> tuple[list[tuple[HookEvent, ...]], Exception | None]:
+    """Return the events of each replica that has answered, and the last error of those that have not."""
     found: dict[Any, None] = {}
+    errors: list[Exception] = []
     for _ in range(count * _TRIES):
-        found[tuple(handle.hook_trace.remote().result(timeout_s=timeout_s))] = None
-        if len(found) == count:
+        try:
+            handle = serve.get_deployment_handle(deployment, app_name)
+            found[tuple(handle.hook_trace.remote().result(timeout_s=timeout_s))] = None
+        except Exception as error:
+            errors.append(error)
+        if count in (len(found), len(errors)):
             break
-    return list(found)
+    return list(found), errors[-1] if errors else None
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from serve_llm_hooks import (
     NodeLostError,
     PlacementGroupError,
     UnknownHookError,
+    hook,
 )
 from serve_llm_hooks_testing import (
     FakeCluster,
@@ -51,6 +52,18 @@ ON_NODES: list[Any] = [
     lost_node,
     lambda node: missing_module(node, "a"),
 ]
+
+
+def test_hooks_that_are_written_alike_all_fail() -> None:
+    def one() -> Any:
+        @hook("on_before_node_download", on_error="warn")
+        def fetch(ctx: NodeCtx, size: int = 1) -> None: ...
+
+        return fetch
+
+    hooks = [one(), one(), {"hook": one(), "kwargs": {"size": 2}}]
+    run = FakeCluster(nodes=1, faults=[hook_fails("fetch")]).run(FakeLLMConfig("m", hooks=hooks))
+    assert [event.outcome for event in run.trace] == ["warned"] * 3
 
 
 def failed(run: FakeRun, kind: type[Exception]) -> list[str]:

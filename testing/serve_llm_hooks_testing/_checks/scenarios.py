@@ -19,6 +19,7 @@ from serve_llm_hooks import (
     PlacementGroupError,
     skip,
 )
+from serve_llm_hooks._core.trace import path_in
 from serve_llm_hooks._observe.announce import LEFT_OUT_BY
 from serve_llm_hooks._sources.select import UNMATCHED
 
@@ -94,7 +95,7 @@ def _may_warn(detail: str) -> bool:
 def _is_failure_of(hook: Hook) -> Callable[[Exception], bool]:
     def is_expected(error: Exception) -> bool:
         errors = error.exceptions if isinstance(error, NodeInitializationError) else (error,)
-        return all(isinstance(e, HookError) and e.hook.partition("(")[0] == hook.path for e in errors)
+        return all(isinstance(e, HookError) and path_in(e.hook) == hook.path for e in errors)
 
     return is_expected
 

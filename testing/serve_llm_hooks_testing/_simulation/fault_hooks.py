@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HOOK_POINTS, Hook, HookRegistry
 from serve_llm_hooks._core.options import HookOptions
+from serve_llm_hooks._core.trace import path_in
 from serve_llm_hooks._node.by_value import dumps
 from serve_llm_hooks._node.packing import pack_hooks
 
@@ -101,7 +102,7 @@ def have_failed(paths: dict[str, list[HookFailsFault]], run: FakeRun) -> Iterato
 
 
 def _fault_of(ref: str, paths: dict[str, list[HookFailsFault]], node_id: str) -> HookFailsFault | None:
-    faults = paths.get(ref.partition("(")[0], ())  # without the names of its parameters
+    faults = paths.get(path_in(ref), ())
     return next((fault for fault in faults if fault.node_id in (None, node_id)), None)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from typer.testing import CliRunner
 
+import serve_llm_hooks
 from serve_llm_hooks.cli.app import app
 
 if TYPE_CHECKING:
@@ -59,3 +60,20 @@ def write_yaml(tmp_path: Path) -> Callable[..., Path]:
         return file
 
     return write
+
+
+def _is_of_ray(name: str) -> bool:
+    return name.partition(".")[0] == "ray" or name.startswith("serve_llm_hooks.ray")
+
+
+@pytest.fixture
+def no_ray_yet() -> Iterator[None]:
+    """Ray, and what adapts it here, as if not imported; whatever a test puts in their places goes again."""
+    found = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_of_ray(name)}
+    yield
+    for name in [name for name in sys.modules if _is_of_ray(name)]:
+        del sys.modules[name]
+    vars(serve_llm_hooks).pop("ray", None)
+    sys.modules.update(found)
+    if "serve_llm_hooks.ray" in found:
+        vars(serve_llm_hooks)["ray"] = found["serve_llm_hooks.ray"]

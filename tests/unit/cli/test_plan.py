@@ -295,6 +295,17 @@ def test_what_a_terminal_would_obey_is_written_out(cli: Cli, write_module: Write
         ("value", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822c"),
         ("pem", "-----BEGIN PRIVATE KEY-----"),
         ("pin", 1234),
+        ("db", "dbname=x user=y password=hunter2"),
+        ("db", "Server=x;Pwd=secret123;"),
+        ("storage", "AccountName=me;AccountKey=abc;EndpointSuffix=core.windows.net"),
+        ("bus", "Endpoint=sb://x/;SharedAccessKey=abc"),
+        ("env", "DB_PASSWORD=hunter2"),
+        ("body", '{"token": "abc"}'),
+        ("pair", "api_key: abc"),
+        ("header", "Basic dXNlcjpwYXNz"),
+        ("repo", "https://ghp_abc@github.com/x"),
+        ("notify", "https://hooks.slack.com/services/T0/B0/x"),
+        ("command", "upload --token abc123"),
     ],
 )
 def test_what_looks_like_a_secret(name: str, value: object) -> None:
@@ -313,10 +324,19 @@ def test_what_looks_like_a_secret(name: str, value: object) -> None:
         ("author", "me"),
         ("use_auth", True),
         ("ratio", 0.5),
+        ("repo", "ssh://git@github.com/acme/models"),
+        ("format", "Basic layout of folders"),
+        ("args", ["--max-tokens", 128, "--tokenizer", "/models/llama", "--verbose"]),
+        ("about", "the number of tokens: 128"),
     ],
 )
 def test_what_does_not(name: str, value: object) -> None:
     assert shown(name, value) == value
+
+
+@pytest.mark.parametrize("option", ["--token", "--hf-token", "-password", "--api-key"])
+def test_what_follows_a_secret_option_in_a_list(option: str) -> None:
+    assert shown("args", ["run", option, "abc123", "--fast"]) == ["run", option, MASKED, "--fast"]
 
 
 SHAPES = st.recursive(

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-import serve_llm_hooks
 from serve_llm_hooks import HookEvent, Trace, dump_traces
 from serve_llm_hooks.cli.compared import compared
 from tests.unit.core.test_saved_trace import EVENTS, trace_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from serve_llm_hooks import HookName
@@ -26,23 +25,6 @@ if TYPE_CHECKING:
 
     Cli = Callable[..., Answer]
     Save = Callable[..., Path]
-
-
-def _is_of_ray(name: str) -> bool:
-    return name.partition(".")[0] == "ray" or name.startswith("serve_llm_hooks.ray")
-
-
-@pytest.fixture
-def no_ray_yet() -> Iterator[None]:
-    """Ray, and what adapts it here, as if not imported; whatever a test puts in their places goes again."""
-    found = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_of_ray(name)}
-    yield
-    for name in [name for name in sys.modules if _is_of_ray(name)]:
-        del sys.modules[name]
-    vars(serve_llm_hooks).pop("ray", None)
-    sys.modules.update(found)
-    if "serve_llm_hooks.ray" in found:
-        vars(serve_llm_hooks)["ray"] = found["serve_llm_hooks.ray"]
 
 
 def event(
@@ -131,6 +113,12 @@ def test_json_is_what_was_saved(cli: Cli, save: Save) -> None:
     assert cli("trace", file, "--json").out.strip() == file.read_text()
 
 
+def test_a_trace_whose_text_is_no_utf_8(cli: Cli, save: Save) -> None:
+    save("odd.json", llama=trace_of(event("on_after_init", "tell", "a1", 0, 1, "warned", "OSError: caf\udce9")))
+    for options in (["odd.json"], ["odd.json", "--json"], ["--diff", "odd.json", "odd.json", "--json"]):
+        assert cli("trace", *options).code == 0
+
+
 def test_two_starts_side_by_side(cli: Cli, save: Save) -> None:
     save("good.json", llama=GOOD)
     save("slow.json", llama=SLOW)
@@ -155,6 +143,28 @@ def test_two_starts_side_by_side(cli: Cli, save: Save) -> None:
     ]
     assert rows[1]["a"] is None
     assert rows[0]["a"] == {"calls": 2, "start_s": 0.0, "took_s": 4.0, "outcomes": ["ok"]}
+
+
+def test_hooks_that_are_written_alike_are_compared_each_with_itself() -> None:
+    def started(second_s: float) -> Trace:
+        return trace_of(
+            event("on_after_init", "fetch(size=…)", "a1", 0, 10),
+            event("on_after_init", "fetch(size=…)#2", "a1", 10, second_s),
+        )
+
+    rows = compared(started(1), started(9))
+    assert [(row.hook, row.difference_s) for row in rows] == [("acme:fetch", 0), ("acme:fetch#2", 8)]
+
+
+def test_hooks_of_a_file_with_brackets_in_its_name() -> None:
+    starts = [
+        [HookEvent("on_after_init", f"hooks (1):{name}", "a1", 7, 0.0, took_s) for name in ("first", "second")]
+        for took_s in (1.0, 3.0)
+    ]
+    assert [(row.hook, row.difference_s) for row in compared(*starts)] == [
+        ("hooks (1):first", 2),
+        ("hooks (1):second", 2),
+    ]
 
 
 def test_several_starts_side_by_side_by_their_names(cli: Cli, save: Save) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import serve_llm_hooks
 from serve_llm_hooks import (
     DownloadError,
     HookError,
@@ -95,3 +96,18 @@ def test_a_group_is_taken_apart_by_kind() -> None:
 
 def test_a_group_holds_errors_that_know_no_node() -> None:
     assert NodeInitializationError("1 node", [ValueError("x")]).node_ids == ("?",)
+
+
+PUBLIC = [getattr(serve_llm_hooks, name) for name in dir(serve_llm_hooks)]
+
+
+@pytest.mark.parametrize("kind", [each for each in PUBLIC if isinstance(each, type) and issubclass(each, Exception)])
+def test_a_traceback_shows_the_path_that_users_import(kind: type[Exception]) -> None:
+    assert f"{kind.__module__}.{kind.__qualname__}" == f"serve_llm_hooks.{kind.__name__}"
+
+
+def test_every_error_is_public() -> None:
+    from serve_llm_hooks._core import errors
+
+    kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ServeLLMHooksError)]
+    assert {kind.__name__ for kind in kinds} <= set(dir(serve_llm_hooks))

@@ -42,6 +42,13 @@ def test_what_was_saved_comes_back(starts: dict[str, list[HookEvent]]) -> None:
     assert {name: list(trace) for name, trace in found.items()} == starts
 
 
+@given(st.text(st.characters()))  # all characters: also the surrogates in a file's name that is no UTF-8
+def test_a_document_can_be_written_to_any_file(detail: str) -> None:
+    event = EVENT._replace(detail=detail)
+    written = dump_traces({"llama": trace_of(event)}).encode("ascii")
+    assert load_traces(written.decode())["llama"].events == (event,)
+
+
 @given(st.data())
 def test_a_document_that_was_cut_off_is_told_wherever(data: st.DataObject) -> None:
     length = data.draw(st.integers(min_value=0, max_value=len(SAVED) - 1))

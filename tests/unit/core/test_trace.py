@@ -61,7 +61,10 @@ def test_the_name_of_an_event() -> None:
     assert name("pkg.mod:fetch") == "fetch"
     assert name("pkg.mod:Store.fetch") == "fetch"
     assert name("pkg.mod:test.<locals>.fetch") == "fetch"
-    assert name("pkg.mod:fetch(bucket='s3://b.c:80/(x)')") == "fetch"
+    assert name("pkg.mod:fetch(bucket=…, path=…)") == "fetch"
+    assert name("pkg.mod:fetch(bucket=…)#2") == "fetch"
+    assert name("hooks (1):second") == "second"
+    assert name("/srv/hooks #1 (old).py:Store.fetch(bucket=…)#2") == "fetch"
 
 
 def test_events_of_other_processes_come_after_what_is_there() -> None:

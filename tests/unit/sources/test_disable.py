@@ -16,6 +16,7 @@ from serve_llm_hooks import (
     HookRegistry,
     NodeCtx,
     NodeInitializationError,
+    hook,
     load_hooks,
     skip,
 )
@@ -72,6 +73,56 @@ def test_a_disabled_hook_does_not_run_and_leaves_a_mark(entry: str, monkeypatch:
     assert event.detail == f"{entry.strip(', ')!r} in SERVE_LLM_HOOKS_DISABLE"
     assert repr(started.ctx.trace) == "<Trace of 6 hook calls, 1 disabled>"
     assert "disabled: " in str(started.ctx.trace)
+
+
+def alike() -> list[Any]:
+    """Return functions of one name, one of them twice with two parameters and once with one."""
+
+    def one() -> Any:
+        def fetch(ctx: CallbackCtx, **kwargs: Any) -> None: ...
+
+        fetch.__module__, fetch.__qualname__ = "ours", "fetch"
+        return hook("on_before_init")(fetch)
+
+    twice = one()
+    given: list[dict[str, Any]] = [{"a": 1, "b": 1}, {"a": 2, "b": 2}, {"c": 3}]
+    plain = [one(), one()]
+    return [*plain, *({"hook": twice, "kwargs": kwargs} for kwargs in given)]
+
+
+ALIKE = ["ours:fetch", "ours:fetch#2", "ours:fetch(a=…, b=…)", "ours:fetch(a=…, b=…)#2", "ours:fetch(c=…)"]
+
+
+@pytest.mark.parametrize(
+    ("value", "off"),
+    [
+        ("ours:fetch#2", [1, 3]),
+        ("ours.fetch#2", [1, 3]),
+        ("fetch#2", [1, 3]),
+        ("our*:*#2", [1, 3]),
+        ("fetch#1", [0, 2, 4]),
+        ("ours:fetch(a=…, b=…)#2", [3]),
+        ("ours:fetch(a=…, b=…)#1 ours:fetch(c=…)", [2, 4]),
+        ("ours:fetch(a=…, b=…)", [2, 3]),
+        ("fetch", [0, 1, 2, 3, 4]),
+        ("fetch#3, fetch(d=…), fetch(a=…", []),
+    ],
+)
+def test_a_hook_is_turned_off_by_what_the_log_calls_it(
+    value: str, off: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DISABLE, value)
+    trace = start(*alike()).ctx.trace
+    assert sorted(event.hook for event in trace) == sorted(ALIKE)
+    assert [event.hook for event in trace if not event.ran] == [ALIKE[index] for index in off]
+
+
+def test_a_number_that_no_hook_has_is_not_answered_with_the_name_of_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(DISABLE, "ours:fetch#3")
+    start(*alike())
+    assert "(did you mean 'ours:fetch#2'?)" in caplog.text
 
 
 @pytest.mark.parametrize("entry", ["{folder}/file_hooks.py:check", "{folder}/*.py:ch*", "*/file_hooks.py:*"])
