@@ -43,10 +43,13 @@ class OwnTask:
         Raises:
             CancelledError: the caller's task is cancelled, or this one has cancelled itself.
         """
-        task = self._task
+        task, caller = self._task, asyncio.current_task()
+        cancelled_before = 0 if caller is None else caller.cancelling()
         try:
             if timeout_s is None:
                 await task  # hands on each cancellation of the caller's, and then waits for the end
+                if caller is not None and caller.cancelling() > cancelled_before and self.error is None:
+                    raise asyncio.CancelledError  # the hook has caught it, to clean up, and has ended well
             else:
                 await asyncio.wait({task}, timeout=timeout_s)
                 if task.cancelled():

@@ -802,6 +802,61 @@ def test_a_start_that_is_cancelled_cancels_its_async_hook(timeout_s: float | Non
     assert outcomes(trace) == [("waits", "cancelled", "")]
 
 
+@pytest.mark.parametrize("timeout_s", [None, 60.0])
+@pytest.mark.parametrize("returned_by_a_sync_hook", [False, True])
+def test_a_hook_that_catches_its_cancellation_to_clean_up_does_not_undo_it(
+    timeout_s: float | None, returned_by_a_sync_hook: bool
+) -> None:
+    trace = Trace()
+    seen: list[str] = []
+
+    async def polite(ctx: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.5)
+            seen.append("cleaned up")
+
+    def following(ctx: Any) -> None:
+        seen.append("the start goes on")
+
+    first = (lambda ctx: polite(ctx)) if returned_by_a_sync_hook else polite
+    hooks = at("on_before_init", first, timeout_s=timeout_s) + at("on_before_init", following)
+
+    async def main() -> None:
+        task = asyncio.create_task(dispatch(hooks, trace=trace))
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+
+    run(main())
+    assert seen == ["cleaned up"]
+    assert [event.outcome for event in trace] == ["cancelled"]
+
+
+def test_a_start_that_was_cancelled_before_and_goes_on_has_hooks_that_end_well() -> None:
+    trace = Trace()
+
+    async def hook(ctx: Any) -> None:
+        await asyncio.sleep(1)
+
+    async def goes_on() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await dispatch(at("on_before_init", hook), trace=trace)
+
+    async def main() -> None:
+        task = asyncio.create_task(goes_on())
+        await asyncio.sleep(1)
+        task.cancel()
+        await task
+
+    run(main())
+    assert [event.outcome for event in trace] == ["ok"]
+
+
 def test_a_start_that_is_cancelled_lets_its_sync_hook_end_and_starts_no_other() -> None:
     started, free, ended = threading.Event(), threading.Event(), threading.Event()
     following: list[object] = []

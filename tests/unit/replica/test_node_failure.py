@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 import threading
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from serve_llm_hooks import (
     load_hooks,
 )
 from serve_llm_hooks._node.work import run_task
-from tests.unit.stub import Failed, StubCluster, node_task, run, start, start_with
+from tests.unit.stub import MIRROR, Failed, StubCluster, node_task, run, start, start_with
 
 if TYPE_CHECKING:
     from serve_llm_hooks import Hook
@@ -153,12 +154,12 @@ def test_after_a_hook_that_holds_its_thread_another_thread_cleans_up() -> None:
     assert report.events[-1].outcome == "ok"
 
 
-def cancelled_after(*, s: float, again_after_s: float | None = None, hooks: Any) -> tuple[float, bool]:
+def cancelled_after(*, s: float, again_after_s: float | None = None, hooks: Any, **fields: Any) -> tuple[float, bool]:
     """Cancel a node's work after some time, and perhaps once more; how long it took, and whether it said so."""
 
     async def main() -> tuple[float, bool]:
         loop = asyncio.get_running_loop()
-        task = loop.create_task(run_task(node_task(_hooks(*hooks)), no_download))
+        task = loop.create_task(run_task(node_task(_hooks(*hooks), **fields), no_download))
         await asyncio.sleep(s)
         task.cancel()
         if again_after_s is not None:
@@ -183,6 +184,18 @@ def test_after_a_cancellation_it_says_so() -> None:
         "node n0: the work there was cancelled: another node has failed, the start has ended, or the time was over"
     )
     assert isinstance(error.__cause__, asyncio.CancelledError)
+
+
+def test_a_hook_that_catches_its_cancellation_lets_no_download_begin() -> None:
+    @hook("on_before_node_download")
+    async def polite(ctx: NodeCtx) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(1000)
+
+    fields: dict[str, Any] = {"mirror": MIRROR, "download_model": DownloadMode.MODEL_AND_TOKENIZER}
+    assert cancelled_after(s=3, hooks=[polite, look], **fields) == (3.0, True)
+    (ctx,) = seen
+    assert "the work there was cancelled" in str(ctx.error)
 
 
 def test_a_clean_up_is_cancelled_when_that_is_asked_for_once_more() -> None:
