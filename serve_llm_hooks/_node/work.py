@@ -24,6 +24,7 @@ from .._core.errors import (
 from .._core.hook import with_fresh_instances
 from .._core.messages import one_line, own, readable
 from .._core.origin import file_module_name
+from .._core.own_task import HookVariables
 from .._core.trace import Trace
 from .._observe.announce import tell_files, warn_of_files
 from .._observe.clean_up import run_each
@@ -95,6 +96,7 @@ class _Work:
         self.trace = trace
         self.environ = environ
         self.hooks: list[Hook] = []
+        self.variables = HookVariables()  # also of those that clean up
         self.custom_data: tuple[tuple[str, bytes], ...] = ()
         self.skipped: str | None = None
         self.downloading = False
@@ -171,7 +173,9 @@ class _Work:
 
     def _dispatcher(self) -> Dispatcher:
         task = self.task
-        return Dispatcher(task.model_id, trace=self.trace, node=task.node, on_error=task.on_error)
+        return Dispatcher(
+            task.model_id, trace=self.trace, node=task.node, on_error=task.on_error, variables=self.variables
+        )
 
     def _pack_custom_data(self) -> None:
         self.custom_data = pack_custom_data(self.ctx.custom_data, where=str(self.task.node))

@@ -36,7 +36,9 @@ async def run_shutdown_hooks(start: Start, budget_s: float) -> list[Exception]:
     failures: list[Exception] = []
     consequence = f"the replica stops; its hooks have {budget_s:g} s for that"
     # One of its own: that of the start is closed by now.
-    dispatcher = Dispatcher(start.model_id, trace=start.trace, on_error=start.defaults.on_error)
+    dispatcher = Dispatcher(
+        start.model_id, trace=start.trace, on_error=start.defaults.on_error, variables=start.dispatcher.variables
+    )
     with Progress(start.model_id) as progress:
         async with dispatcher:
             for hook in hooks:

@@ -161,6 +161,58 @@ def test_a_hook_sees_the_context_variables_that_an_async_hook_before_it_has_set(
     assert seen == ["r2"]
 
 
+@pytest.mark.parametrize("default", [{"default": "none"}, {}])
+@pytest.mark.parametrize("timeout_s", [None, 60.0])
+def test_an_async_hook_may_reset_a_context_variable_that_another_has_set(
+    timeout_s: float | None, default: dict[str, str]
+) -> None:
+    request: contextvars.ContextVar[str] = contextvars.ContextVar("request", **default)
+    tokens: list[contextvars.Token[str]] = []
+    seen: list[str] = []
+
+    async def enters(ctx: Any) -> None:
+        tokens.append(request.set("r2"))
+
+    def sees(ctx: Any) -> None:
+        seen.append(request.get("unset"))
+
+    async def sees_async(ctx: Any) -> None:
+        sees(ctx)
+
+    async def leaves(ctx: Any) -> None:
+        request.reset(tokens.pop())
+
+    async def main() -> None:
+        enter, leave = (at("on_before_init", fn, timeout_s=timeout_s) for fn in (enters, leaves))
+        look = at("on_before_init", sees, sees_async)
+        async with Dispatcher("m", trace=None) as dispatcher:
+            await dispatcher.run_point(enter + look, None)
+            sees(None)
+            await dispatcher.run_point(leave + look, None)
+        sees(None)
+
+    run(main())
+    assert seen == ["r2", "r2", "r2", "unset", "unset", "unset"]
+
+
+def test_an_async_hook_sees_what_the_caller_has_set_since_the_last_one() -> None:
+    request = contextvars.ContextVar("request", default="none")
+    seen: list[str] = []
+
+    async def sees_and_sets(ctx: Any) -> None:
+        seen.append(request.get())
+        request.set(f"a hook's after {request.get()}")
+
+    async def main() -> None:
+        async with Dispatcher("m", trace=None) as dispatcher:
+            for value in ("r1", "r2"):
+                request.set(value)
+                await dispatcher.run_point(at("on_before_init", sees_and_sets), None)
+
+    run(main())
+    assert seen == ["r1", "r2"]
+
+
 def test_a_sync_hook_may_return_something_to_await() -> None:
     async def inside(ctx: Any) -> Skip:
         await asyncio.sleep(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import pickle
 import threading
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,25 @@ def test_the_error_has_its_cause_and_the_context_is_that_of_the_other_hooks() ->
     assert pickle.loads(dict(report.custom_data)["looked"]) == str(ctx.error)
     assert isinstance(report.failure, HookError)
     assert report.failure.hook == "tests.unit.replica.test_node_failure:breaks"
+
+
+mounted = contextvars.ContextVar("mounted", default="nothing")
+tokens: list[contextvars.Token[str]] = []
+
+
+@hook("on_before_node_download")
+async def mount(ctx: NodeCtx) -> None:
+    tokens.append(mounted.set("/mnt"))
+
+
+@hook("on_node_failure")
+async def unmount(ctx: NodeCtx) -> None:
+    mounted.reset(tokens.pop())
+
+
+def test_a_clean_up_may_reset_a_context_variable_that_a_hook_has_set() -> None:
+    report = work_of(mount, breaks, unmount)
+    assert [event.outcome for event in report.events] == ["ok", "failed", "ok"]
 
 
 def test_a_node_that_succeeds_runs_none() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,24 @@ def test_a_class_has_its_object_at_the_end() -> None:
             ctx.custom_data["given back"] = self.lease
 
     assert run(shut_down(FullConfig(callback=Lease))).ctx.custom_data["given back"] == 7
+
+
+def test_it_may_reset_a_context_variable_that_a_hook_of_the_start_has_set() -> None:
+    lease = contextvars.ContextVar("lease", default=0)
+
+    class Lease(RayServeLLMCallback):
+        async def on_after_init(self, ctx: CallbackCtx) -> None:
+            self.token = lease.set(7)
+
+        async def on_shutdown(self, ctx: CallbackCtx) -> None:
+            lease.reset(self.token)
+
+    async def in_another_task() -> tuple[Exception, ...]:
+        async with initialization(FullConfig(callback=Lease), cluster=StubCluster()) as run:
+            run.engine = "the engine"
+        return await asyncio.create_task(run.shut_down())
+
+    assert run(in_another_task()) == ()
 
 
 def test_it_runs_once() -> None:
