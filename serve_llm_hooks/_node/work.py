@@ -27,7 +27,7 @@ from .._core.origin import file_module_name
 from .._core.own_task import HookVariables
 from .._core.trace import Trace
 from .._observe.announce import tell_files, warn_of_files
-from .._observe.clean_up import run_each
+from .._observe.clean_up import log_error, run_each
 from .._sources.allow import check_source
 from .._sources.shipped import how_to_ship
 from .failures import download_error, reported, why_ended
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     Download = Callable[[NodeTask, DownloadMode], Awaitable[str | None]]
 
 ResultT = TypeVar("ResultT")
+
+# What a hook of the clean-up has that sets no timeout_s. One that hangs would hide why the node failed, for an hour.
+_CLEAN_UP_S = 30.0
 
 
 async def run_task(
@@ -155,11 +158,13 @@ class _Work:
         hooks = self._at("on_node_failure")
         if not hooks:
             return [], None
+        hooks = [hook.limited_to(_CLEAN_UP_S) if hook.options.timeout_s is None else hook for hook in hooks]
         seen = error
         if not is_a(error, Exception):
             seen = ServeLLMHooksError(f"{self.task.node}: {why_ended(error)}")
             seen.__cause__ = readable(error)
         set_read_only(self.ctx, error=seen)
+        log_error("model %r: %s failed: %s", self.task.model_id, self.task.node, one_line(seen))
 
         async def run() -> list[Exception]:
             async with self._dispatcher() as dispatcher:

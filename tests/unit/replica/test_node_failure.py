@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import logging
 import pickle
 import threading
 from typing import TYPE_CHECKING, Any
@@ -152,6 +153,43 @@ def test_a_clean_up_that_hangs_ends_at_its_timeout() -> None:
 
     report = work_of(breaks, hangs, look)
     assert [event.outcome for event in report.events] == ["failed", "timed_out", "ok"]
+
+
+def test_one_without_a_timeout_has_thirty_seconds_and_does_not_hide_why_the_node_failed() -> None:
+    @hook("on_node_failure")
+    async def hangs(ctx: NodeCtx) -> None:
+        await asyncio.sleep(3600)
+
+    async def work() -> tuple[NodeReport, float]:
+        report = await run_task(node_task(_hooks(breaks, hangs, look)), no_download)
+        return report, asyncio.get_running_loop().time()
+
+    report, took_s = run(work())
+    assert 30 <= took_s <= 31
+    assert "disk full" in str(report.failure)
+    assert report.failure is not None
+    assert "hangs failed at on_node_failure" in report.failure.__notes__[-1]
+    assert [event.outcome for event in report.events] == ["failed", "timed_out", "ok"]
+
+
+def test_one_with_a_timeout_of_its_own_has_that() -> None:
+    @hook("on_node_failure", timeout_s=300)
+    async def takes_a_minute(ctx: NodeCtx) -> None:
+        await asyncio.sleep(60)
+
+    assert [event.outcome for event in work_of(breaks, takes_a_minute).events] == ["failed", "ok"]
+
+
+def test_the_failure_is_in_the_log_before_the_clean_up_begins(caplog: pytest.LogCaptureFixture) -> None:
+    @hook("on_node_failure")
+    async def says_so(ctx: NodeCtx) -> None:
+        logging.getLogger("serve_llm_hooks.test").error("cleaning up")
+
+    work_of(breaks, says_so)
+    first, second = (record.getMessage() for record in caplog.records if record.levelno == logging.ERROR)
+    assert first.startswith("model 'm': node n0 failed: HookError: hook tests.unit.replica.test_node_failure:breaks")
+    assert first.endswith("disk full")
+    assert second == "cleaning up"
 
 
 let_go = threading.Event()
