@@ -171,8 +171,9 @@ class Dispatcher:
             logger.info("model %r%s: %s vetoed at %s%s", self._model_id, at_node, hook.ref, hook.point, why)
 
     def _time_out(self, run: _Run) -> None:
-        why = f"still running after timeout_s={run.hooks[run.index].options.timeout_s:g}"
-        self._fail(run, None, HookTimeoutError, why, "timed_out")
+        hook = run.hooks[run.index]
+        over = f"when {hook.limit} were over" if hook.limit else f"after timeout_s={hook.options.timeout_s:g}"
+        self._fail(run, None, HookTimeoutError, f"still running {over}", "timed_out")
 
     def _fail(
         self,

@@ -158,7 +158,8 @@ class _Work:
         hooks = self._at("on_node_failure")
         if not hooks:
             return [], None
-        hooks = [hook.limited_to(_CLEAN_UP_S) if hook.options.timeout_s is None else hook for hook in hooks]
+        limit = f"the {_CLEAN_UP_S:g} s of a hook at on_node_failure"
+        hooks = [hook.limited_to(_CLEAN_UP_S, limit) if hook.options.timeout_s is None else hook for hook in hooks]
         seen = error
         if not is_a(error, Exception):
             seen = ServeLLMHooksError(f"{self.task.node}: {why_ended(error)}")
