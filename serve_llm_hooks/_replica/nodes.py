@@ -17,6 +17,7 @@ from .._node.packing import pack_custom_data, pack_hooks, unpack_custom_data
 from .._node.task import NodeTask, has_bucket, wants_download
 from .._observe import announce
 from .gather import run_on_nodes
+from .placement import moved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,6 +100,7 @@ class Nodes:
 
         Raises:
             NodeInitializationError: a node failed.
+            PlacementGroupError: a node has come to the group since.
         """
         start = self._start
         by_point, disabled = start.selection.by_point, start.selection.disabled
@@ -110,6 +112,8 @@ class Nodes:
                 start.record_disabled(point, start.cluster.node(node_id))
         if not any(by_point[point] for point in _AFTER_ENGINE):
             return
+        if new := [start.cluster.node(node_id) for node_id in node_ids if node_id not in self._results]:
+            raise moved(start.model_id, new)
         tasks = tuple(self._second_tasks(node_ids).values())
         reports, failures = await run_on_nodes(start.cluster, tasks, start.ctx.runtime_env, start.progress)
         for node_id in node_ids:

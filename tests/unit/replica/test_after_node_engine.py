@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,11 +16,16 @@ from serve_llm_hooks import (
     NodeInitializationError,
     NodeLostError,
     NodeResult,
+    PlacementGroupError,
     RayServeLLMCallback,
     hook,
     skip,
 )
+from serve_llm_hooks._core.node import Node
 from tests.unit.stub import Config, Failed, StubCluster, start, start_with
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @hook("on_after_node_engine_init")
@@ -174,6 +179,20 @@ def test_it_runs_on_the_nodes_of_the_group_that_the_engine_is_in() -> None:
 
 
 # -- failure ------------------------------------------------------------------------------------------------------
+
+
+def test_a_group_that_has_moved_to_another_node_since_is_an_error_with_its_name() -> None:
+    class Moved(StubCluster):
+        async def node_ids(self, *args: Any, **more: Any) -> Sequence[str]:
+            return ["n0", "n9"] if "engine" in self.calls else await super().node_ids(*args, **more)
+
+    failed = Failed()
+    cluster = Moved(nodes=("n0", "n1"), nodes_known={"n9": Node("n9", "10.0.0.9", "host-9")})
+    with pytest.raises(PlacementGroupError) as caught:
+        start(collect, failed.hook(), cluster=cluster)
+    assert f"its placement group is on {cluster.node('n9')} since its nodes were initialized" in str(caught.value)
+    assert failed.error is caught.value
+    assert list(failed.nodes) == ["n0", "n1"]
 
 
 @hook("on_after_node_engine_init")
