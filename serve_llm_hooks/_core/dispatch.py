@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .call_loop import call_each
 from .errors import HookError, HookResultError, HookTimeoutError, is_a, reraise_if_not_a_failure
 from .messages import is_small, one_line, readable
-from .own_task import OwnTask
+from .own_task import HookVariables, OwnTask
 from .veto import InvalidResult, Skip, decide
 from .worker_thread import WorkerThread
 
@@ -46,6 +46,7 @@ class Dispatcher:
         trace: where calls are recorded; ``None`` records nothing.
         node: the node, for messages; ``None`` in the replica.
         on_error: the error policy of hooks that have none of their own.
+        variables: the context variables of async hooks, where those of another dispatcher go on; else, new ones.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class Dispatcher:
         trace: Trace | None,
         node: Node | None = None,
         on_error: OnError = "raise",
+        variables: HookVariables | None = None,
     ) -> None:
         self._model_id = model_id
         self._trace = trace
         self._node = node
         self._on_error = on_error
+        self.variables: HookVariables = variables or HookVariables()
         self._worker = WorkerThread()
 
     async def __aenter__(self) -> Dispatcher:
@@ -133,7 +136,7 @@ class Dispatcher:
         """Await the current hook within its timeout; call it first if there is nothing to await yet."""
         hook = run.hooks[run.index]
         task = asyncio.current_task()
-        own = OwnTask(partial(hook.call, run.ctx) if awaitable is None else lambda: awaitable)
+        own = OwnTask(partial(hook.call, run.ctx) if awaitable is None else lambda: awaitable, self.variables)
         in_time = True
         try:
             in_time = await own.ends_within(hook.options.timeout_s)
@@ -168,8 +171,9 @@ class Dispatcher:
             logger.info("model %r%s: %s vetoed at %s%s", self._model_id, at_node, hook.ref, hook.point, why)
 
     def _time_out(self, run: _Run) -> None:
-        why = f"still running after timeout_s={run.hooks[run.index].options.timeout_s:g}"
-        self._fail(run, None, HookTimeoutError, why, "timed_out")
+        hook = run.hooks[run.index]
+        over = f"when {hook.limit} were over" if hook.limit else f"after timeout_s={hook.options.timeout_s:g}"
+        self._fail(run, None, HookTimeoutError, f"still running {over}", "timed_out")
 
     def _fail(
         self,

@@ -42,11 +42,12 @@ class Hook:
         call: takes ``ctx``, and nothing else.
         is_async: ``True`` if calling it always gives an awaitable.
         must_run_alone: ``True`` if it cannot share a hop to the worker thread with its neighbours.
+        limit: whose time its ``timeout_s`` is, where that is not its author's: ``"the 16 s of ..."``.
     """
 
     __slots__ = (
-        "call", "fn", "identity", "instance", "is_async", "kwargs", "method", "must_run_alone", "name", "number",
-        "options", "path", "phase", "ref",
+        "call", "fn", "identity", "instance", "is_async", "kwargs", "limit", "method", "must_run_alone", "name",
+        "number", "options", "path", "phase", "ref",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +67,7 @@ class Hook:
         self.instance: LazyInstance | None = instance
         self.method: str = method
         self.phase: str = phase
+        self.limit: str = ""
         self.call: Callable[[Any], Any]
         self.identity: object
         if instance is None:
@@ -142,13 +144,15 @@ class Hook:
         hook.check_kwargs()
         return hook
 
-    def limited_to(self, seconds: float) -> Hook:
-        """Return the same hook with at most these seconds."""
+    def limited_to(self, seconds: float, limit: str) -> Hook:
+        """Return the same hook with at most these seconds, which its failure calls by the words in ``limit``."""
         own_s = self.options.timeout_s
         if own_s is not None and own_s <= seconds:
             return self
         options = self.options._replace(timeout_s=seconds)
-        return _rebuild(self.fn, options, self.kwargs, self.instance, self.method, self.phase)
+        limited = _rebuild(self.fn, options, self.kwargs, self.instance, self.method, self.phase, self.number)
+        limited.limit = limit
+        return limited
 
     def check_kwargs(self) -> None:
         """Check that the parameters fit the function's signature.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
+import contextlib
+from contextvars import Context, ContextVar, Token, copy_context
 from typing import TYPE_CHECKING, Any
 
 from .errors import reraise_if_not_a_failure
@@ -17,23 +18,53 @@ _CANCEL_GRACE_S = 1.0
 _UNSET = object()
 
 
+class HookVariables:
+    """The context variables that async hooks see: one context for all, so that one can reset what another has set."""
+
+    def __init__(self) -> None:
+        self._context = Context()
+        self._callers = Context()  # as they were after the last hook
+        self._tokens: dict[ContextVar[Any], Token[Any]] = {}  # of those that the caller has from hooks alone
+
+    def with_the_callers(self) -> Context:
+        """Return the context for the next hook, with what the caller has set since the last one."""
+        for variable, value in copy_context().items():
+            if self._callers.get(variable, _UNSET) is not value:
+                self._context.run(variable.set, value)
+        return self._context
+
+    def give_to_the_caller(self) -> None:
+        """Let the caller, and with it sync hooks and the engine, have what a hook has set or reset."""
+        for variable, value in self._context.items():
+            if variable.get(_UNSET) is not value:
+                token = variable.set(value)
+                if token.old_value is Token.MISSING:
+                    self._tokens[variable] = token
+        for variable in [each for each in self._tokens if each not in self._context]:
+            with contextlib.suppress(ValueError):  # the caller is another one by now, which does not have it
+                variable.reset(self._tokens.pop(variable))
+        self._callers = copy_context()
+
+
 class OwnTask:
-    """A call whose awaitable is awaited in a task of its own, with the caller's context variables.
+    """A call whose awaitable is awaited in a task of its own.
 
     Args:
         call: returns what is to be awaited; called in the task too.
+        variables: the context variables of the task, shared with other hooks and the caller.
 
     Attributes:
         result: what the awaitable returned.
         error: what it raised.
     """
 
-    def __init__(self, call: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(self, call: Callable[[], Awaitable[Any]], variables: HookVariables) -> None:
         self.result: Any = None
         self.error: BaseException | None = None
-        self._variables: contextvars.Context | None = None
+        self._variables = variables
         self._running = self._run(call)
-        self._task = asyncio.ensure_future(self._running)
+        context = variables.with_the_callers()
+        self._task = asyncio.get_running_loop().create_task(self._running, context=context)
 
     async def ends_within(self, timeout_s: float | None) -> bool:
         """Wait for its end, for at most so long; return False if it did not come, and was cancelled.
@@ -43,10 +74,13 @@ class OwnTask:
         Raises:
             CancelledError: the caller's task is cancelled, or this one has cancelled itself.
         """
-        task = self._task
+        task, caller = self._task, asyncio.current_task()
+        cancelled_before = 0 if caller is None else caller.cancelling()
         try:
             if timeout_s is None:
                 await task  # hands on each cancellation of the caller's, and then waits for the end
+                if caller is not None and caller.cancelling() > cancelled_before and self.error is None:
+                    raise asyncio.CancelledError  # the hook has caught it, to clean up, and has ended well
             else:
                 await asyncio.wait({task}, timeout=timeout_s)
                 if task.cancelled():
@@ -61,9 +95,7 @@ class OwnTask:
         if not task.done():
             await self._end(_CANCEL_GRACE_S)
             return False
-        for variable, value in (self._variables or {}).items():  # the next hook sees what this one has set
-            if variable.get(_UNSET) is not value:
-                variable.set(value)
+        self._variables.give_to_the_caller()
         return True
 
     @property
@@ -77,8 +109,6 @@ class OwnTask:
         except BaseException as error:  # raised here, a sys.exit would end the event loop
             reraise_if_not_a_failure(error)
             self.error = error
-        finally:
-            self._variables = contextvars.copy_context()
 
     async def _end(self, within_s: float | None) -> None:
         self._task.cancel()

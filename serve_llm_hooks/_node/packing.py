@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .._core.errors import HookPickleError, reraise_if_not_a_failure
 from .._core.messages import describe, exit_of, one_line, readable
 from .._core.snapshot import unchanging
+from .._core.values import same_value
 from .._sources.allow import check_hooks
 from .._sources.import_path import ALONE
 from .task import PackedHook
@@ -184,6 +185,31 @@ def unpack_custom_data(packed: Iterable[tuple[str, bytes]], *, where: str) -> di
                 "Is the same version of its module on every node?"
             ) from readable(error)
     return custom_data
+
+
+def with_changes(ours: Mapping[str, Any], sent: Mapping[str, Any], back: Mapping[str, Any]) -> dict[str, Any]:
+    """Return our data with what a node's hooks have changed, added or deleted of the data that they were sent.
+
+    Args:
+        ours: the data as it is here by now.
+        sent: what the node was sent, unpacked here.
+        back: what came back from it, unpacked here.
+    """
+    kept = {key: value for key, value in ours.items() if key not in sent or key in back}
+    return kept | {key: value for key, value in back.items() if key not in sent or not _are_alike(value, sent[key])}
+
+
+def _are_alike(one: object, other: object) -> bool:
+    """Return True if two values are equal, or pickle alike: an object without ``__eq__`` is equal to itself only."""
+    from .by_value import dumps
+
+    if same_value(one, other):
+        return True
+    try:
+        return dumps(one) == dumps(other)
+    except BaseException as error:
+        reraise_if_not_a_failure(error)
+        return False
 
 
 def unpickle_failure(error: BaseException) -> str:

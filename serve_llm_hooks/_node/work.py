@@ -24,9 +24,10 @@ from .._core.errors import (
 from .._core.hook import with_fresh_instances
 from .._core.messages import one_line, own, readable
 from .._core.origin import file_module_name
+from .._core.own_task import HookVariables
 from .._core.trace import Trace
 from .._observe.announce import tell_files, warn_of_files
-from .._observe.clean_up import run_each
+from .._observe.clean_up import log_error, run_each
 from .._sources.allow import check_source
 from .._sources.shipped import how_to_ship
 from .failures import download_error, reported, why_ended
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     Download = Callable[[NodeTask, DownloadMode], Awaitable[str | None]]
 
 ResultT = TypeVar("ResultT")
+
+# What a hook of the clean-up has that sets no timeout_s. One that hangs would hide why the node failed, for an hour.
+_CLEAN_UP_S = 30.0
 
 
 async def run_task(
@@ -95,6 +99,7 @@ class _Work:
         self.trace = trace
         self.environ = environ
         self.hooks: list[Hook] = []
+        self.variables = HookVariables()  # also of those that clean up
         self.custom_data: tuple[tuple[str, bytes], ...] = ()
         self.skipped: str | None = None
         self.downloading = False
@@ -153,11 +158,14 @@ class _Work:
         hooks = self._at("on_node_failure")
         if not hooks:
             return [], None
+        limit = f"the {_CLEAN_UP_S:g} s of a hook at on_node_failure"
+        hooks = [hook.limited_to(_CLEAN_UP_S, limit) if hook.options.timeout_s is None else hook for hook in hooks]
         seen = error
         if not is_a(error, Exception):
             seen = ServeLLMHooksError(f"{self.task.node}: {why_ended(error)}")
             seen.__cause__ = readable(error)
         set_read_only(self.ctx, error=seen)
+        log_error("model %r: %s failed: %s", self.task.model_id, self.task.node, one_line(seen))
 
         async def run() -> list[Exception]:
             async with self._dispatcher() as dispatcher:
@@ -171,7 +179,9 @@ class _Work:
 
     def _dispatcher(self) -> Dispatcher:
         task = self.task
-        return Dispatcher(task.model_id, trace=self.trace, node=task.node, on_error=task.on_error)
+        return Dispatcher(
+            task.model_id, trace=self.trace, node=task.node, on_error=task.on_error, variables=self.variables
+        )
 
     def _pack_custom_data(self) -> None:
         self.custom_data = pack_custom_data(self.ctx.custom_data, where=str(self.task.node))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import aclosing
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ async def ask(ctx: CallbackCtx, messages: str | Sequence[Mapping[str, Any]], **f
 
     Raises:
         EngineAnswerError: the engine answered with an error; it yields these, and raises nothing.
-        ServeLLMHooksError: there is no engine yet, or it gave no answer.
+        ServeLLMHooksError: there is no engine yet, it is one without ``chat()`` (SGLang's), or it gave no answer.
         TypeError: ``stream=True``; the answer comes whole.
 
     Example:
@@ -46,14 +47,22 @@ async def ask(ctx: CallbackCtx, messages: str | Sequence[Mapping[str, Any]], **f
         raise ServeLLMHooksError("ask(ctx, ...): there is no engine yet; it is there from on_after_engine_init on")
     if fields.get("stream"):
         raise TypeError("ask(ctx, ...) returns the whole answer: leave stream= out, or call ctx.engine.chat yourself")
+    chat = getattr(ctx.engine, "chat", None)
+    if chat is None:
+        raise ServeLLMHooksError(
+            f"ask(ctx, ...): the engine of model {ctx.model_id!r} ({type(ctx.engine).__name__}) has no chat(). "
+            "Ray's vLLM engine has one, SGLang's has not. Call a method that it has, such as "
+            "`await ctx.engine.async_generate(...)` of SGLang's."
+        )
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     request = _request_class()(**{"model": ctx.model_id, "messages": list(messages), **fields})
     answer: Any = None
-    async for answer in ctx.engine.chat(request):
-        error = getattr(answer, "error", None)
-        if error is not None:
-            raise _error_of(ctx.model_id, error)
+    async with aclosing(chat(request)) as answers:  # an error leaves it before its end
+        async for answer in answers:
+            error = getattr(answer, "error", None)
+            if error is not None:
+                raise _error_of(ctx.model_id, error)
     if answer is None:
         raise ServeLLMHooksError(f"the engine of model {ctx.model_id!r} gave no answer")
     return answer

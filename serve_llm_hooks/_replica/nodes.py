@@ -12,11 +12,11 @@ from .._core.errors import HookPickleError, NodeInitializationError, ServeLLMHoo
 from .._core.messages import counted, one_line
 from .._core.points import HOOK_POINTS
 from .._core.results import NodeResult
-from .._core.values import same_value
-from .._node.packing import pack_custom_data, pack_hooks, unpack_custom_data
+from .._node.packing import pack_custom_data, pack_hooks, unpack_custom_data, with_changes
 from .._node.task import NodeTask, has_bucket, wants_download
 from .._observe import announce
 from .gather import run_on_nodes
+from .placement import moved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,6 +99,7 @@ class Nodes:
 
         Raises:
             NodeInitializationError: a node failed.
+            PlacementGroupError: a node has come to the group since.
         """
         start = self._start
         by_point, disabled = start.selection.by_point, start.selection.disabled
@@ -110,12 +111,16 @@ class Nodes:
                 start.record_disabled(point, start.cluster.node(node_id))
         if not any(by_point[point] for point in _AFTER_ENGINE):
             return
+        if new := [start.cluster.node(node_id) for node_id in node_ids if node_id not in self._results]:
+            raise moved(start.model_id, new)
         tasks = tuple(self._second_tasks(node_ids).values())
         reports, failures = await run_on_nodes(start.cluster, tasks, start.ctx.runtime_env, start.progress)
         for node_id in node_ids:
-            result = self._result(node_id, reports.get(node_id), failures, was_sent=True)
+            report = reports.get(node_id)
+            result = self._result(node_id, report, failures, was_sent=True)
             known = self._results[node_id]
-            custom_data = result.custom_data or known.custom_data  # of a lost node, what is known
+            # Of a node that is lost, or that ran no hook, what is known.
+            custom_data = result.custom_data if report is not None and report.events else known.custom_data
             self._results[node_id] = replace(known, custom_data=custom_data, error=result.error)
             if result.error is not None:
                 for point in _AFTER_FAILURE:
@@ -227,12 +232,7 @@ class Nodes:
     def _custom_data_for(self, known: NodeResult) -> dict[str, Any]:
         """Return the replica's data as it is now, with what the node's own hooks have changed."""
         sent = unpack_custom_data(self._sent.get(known.node_id, ()), where="in the replica")
-        own = {
-            key: value
-            for key, value in known.custom_data.items()
-            if key not in sent or not same_value(value, sent[key])
-        }
-        return {**self._start.ctx.custom_data, **own}
+        return with_changes(self._start.ctx.custom_data, sent, known.custom_data)
 
     def _shared_fields(self, hooks: Sequence[Hook]) -> dict[str, Any]:
         """Return what the tasks of all nodes have in common."""

@@ -11,6 +11,7 @@ from .._core.messages import one_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .._core.node import Node
     from .start import Start
 
 
@@ -85,4 +86,13 @@ def replaced_too_late(model_id: str) -> PlacementGroupError:
     return PlacementGroupError(
         f"model {model_id!r}: ctx.placement_group was replaced at on_before_engine_init, too late for "
         "its nodes to be initialized; replace it at on_after_placement_group or before"
+    )
+
+
+def moved(model_id: str, nodes: Sequence[Node]) -> PlacementGroupError:
+    """Return the error for a group that is on other nodes once the engine is up: Ray moves bundles of lost nodes."""
+    return PlacementGroupError(
+        f"model {model_id!r}: its placement group is on {', '.join(map(str, nodes))} since its nodes were initialized, "
+        "so nothing has prepared the model there. Ray moves bundles when their node is lost; was one? "
+        "Serve's next try of the replica initializes the nodes as they are then."
     )

@@ -34,19 +34,22 @@ async def run_shutdown_hooks(start: Start, budget_s: float) -> list[Exception]:
     loop = asyncio.get_running_loop()
     end_s = loop.time() + budget_s
     failures: list[Exception] = []
+    limit = f"the {budget_s:g} s of the hooks at {POINT}"
     consequence = f"the replica stops; its hooks have {budget_s:g} s for that"
     # One of its own: that of the start is closed by now.
-    dispatcher = Dispatcher(start.model_id, trace=start.trace, on_error=start.defaults.on_error)
+    dispatcher = Dispatcher(
+        start.model_id, trace=start.trace, on_error=start.defaults.on_error, variables=start.dispatcher.variables
+    )
     with Progress(start.model_id) as progress:
         async with dispatcher:
             for hook in hooks:
                 left_s = round(end_s - loop.time(), 1)
                 if left_s <= 0:
-                    why = f"the {budget_s:g} s of the hooks at {POINT} were over"
+                    why = f"{limit} were over"
                     start.trace.did_not_run(hook, "skipped", why)
                     logger.error("model %r: hook %s at %s did not run: %s", start.model_id, hook.ref, POINT, why)
                     continue
                 with progress.waiting_for(f"{hook.ref} at {POINT}"):
-                    limited = [hook.limited_to(left_s)]
+                    limited = [hook.limited_to(left_s, limit)]
                     failures += await run_each(dispatcher, limited, start.ctx, consequence=consequence)
     return failures

@@ -71,7 +71,7 @@ BAD = {
     ),
     "takes too long to stop": (
         'import asyncio\n@hook("on_shutdown")\nasync def one(ctx): await asyncio.sleep(60)',
-        "one fails at on_shutdown, so it does not end what it should: still running after timeout_s=16",
+        "one fails at on_shutdown, so it does not end what it should: still running when the 16 s of the",
     ),
     "fails quietly": (
         '@hook("on_before_init", on_error="warn")\ndef one(ctx): 1 / 0',

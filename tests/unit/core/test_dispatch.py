@@ -161,6 +161,58 @@ def test_a_hook_sees_the_context_variables_that_an_async_hook_before_it_has_set(
     assert seen == ["r2"]
 
 
+@pytest.mark.parametrize("default", [{"default": "none"}, {}])
+@pytest.mark.parametrize("timeout_s", [None, 60.0])
+def test_an_async_hook_may_reset_a_context_variable_that_another_has_set(
+    timeout_s: float | None, default: dict[str, str]
+) -> None:
+    request: contextvars.ContextVar[str] = contextvars.ContextVar("request", **default)
+    tokens: list[contextvars.Token[str]] = []
+    seen: list[str] = []
+
+    async def enters(ctx: Any) -> None:
+        tokens.append(request.set("r2"))
+
+    def sees(ctx: Any) -> None:
+        seen.append(request.get("unset"))
+
+    async def sees_async(ctx: Any) -> None:
+        sees(ctx)
+
+    async def leaves(ctx: Any) -> None:
+        request.reset(tokens.pop())
+
+    async def main() -> None:
+        enter, leave = (at("on_before_init", fn, timeout_s=timeout_s) for fn in (enters, leaves))
+        look = at("on_before_init", sees, sees_async)
+        async with Dispatcher("m", trace=None) as dispatcher:
+            await dispatcher.run_point(enter + look, None)
+            sees(None)
+            await dispatcher.run_point(leave + look, None)
+        sees(None)
+
+    run(main())
+    assert seen == ["r2", "r2", "r2", "unset", "unset", "unset"]
+
+
+def test_an_async_hook_sees_what_the_caller_has_set_since_the_last_one() -> None:
+    request = contextvars.ContextVar("request", default="none")
+    seen: list[str] = []
+
+    async def sees_and_sets(ctx: Any) -> None:
+        seen.append(request.get())
+        request.set(f"a hook's after {request.get()}")
+
+    async def main() -> None:
+        async with Dispatcher("m", trace=None) as dispatcher:
+            for value in ("r1", "r2"):
+                request.set(value)
+                await dispatcher.run_point(at("on_before_init", sees_and_sets), None)
+
+    run(main())
+    assert seen == ["r1", "r2"]
+
+
 def test_a_sync_hook_may_return_something_to_await() -> None:
     async def inside(ctx: Any) -> Skip:
         await asyncio.sleep(1)
@@ -800,6 +852,61 @@ def test_a_start_that_is_cancelled_cancels_its_async_hook(timeout_s: float | Non
 
     run(main())
     assert outcomes(trace) == [("waits", "cancelled", "")]
+
+
+@pytest.mark.parametrize("timeout_s", [None, 60.0])
+@pytest.mark.parametrize("returned_by_a_sync_hook", [False, True])
+def test_a_hook_that_catches_its_cancellation_to_clean_up_does_not_undo_it(
+    timeout_s: float | None, returned_by_a_sync_hook: bool
+) -> None:
+    trace = Trace()
+    seen: list[str] = []
+
+    async def polite(ctx: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.5)
+            seen.append("cleaned up")
+
+    def following(ctx: Any) -> None:
+        seen.append("the start goes on")
+
+    first = (lambda ctx: polite(ctx)) if returned_by_a_sync_hook else polite
+    hooks = at("on_before_init", first, timeout_s=timeout_s) + at("on_before_init", following)
+
+    async def main() -> None:
+        task = asyncio.create_task(dispatch(hooks, trace=trace))
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+
+    run(main())
+    assert seen == ["cleaned up"]
+    assert [event.outcome for event in trace] == ["cancelled"]
+
+
+def test_a_start_that_was_cancelled_before_and_goes_on_has_hooks_that_end_well() -> None:
+    trace = Trace()
+
+    async def hook(ctx: Any) -> None:
+        await asyncio.sleep(1)
+
+    async def goes_on() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await dispatch(at("on_before_init", hook), trace=trace)
+
+    async def main() -> None:
+        task = asyncio.create_task(goes_on())
+        await asyncio.sleep(1)
+        task.cancel()
+        await task
+
+    run(main())
+    assert [event.outcome for event in trace] == ["ok"]
 
 
 def test_a_start_that_is_cancelled_lets_its_sync_hook_end_and_starts_no_other() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,11 +16,18 @@ from serve_llm_hooks import (
     NodeInitializationError,
     NodeLostError,
     NodeResult,
+    PlacementGroupError,
     RayServeLLMCallback,
     hook,
     skip,
 )
+from serve_llm_hooks._core.node import Node
 from tests.unit.stub import Config, Failed, StubCluster, start, start_with
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from serve_llm_hooks._node.task import NodeReport, NodeTask
 
 
 @hook("on_after_node_engine_init")
@@ -129,6 +136,91 @@ def test_data_that_cannot_leave_the_replica_is_told() -> None:
         start(put, collect)
 
 
+class Settings:
+    """An object that is equal to itself only."""
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+
+@hook("on_before_download")
+def send_objects(ctx: CallbackCtx) -> None:
+    ctx.custom_data.update(changed_here=Settings("early"), changed_there=Settings("early"))
+
+
+@hook("on_before_node_download")
+def change_object(ctx: NodeCtx) -> None:
+    ctx.custom_data["changed_there"].value = "node's"
+
+
+@hook("on_after_engine_init")
+def change_objects(ctx: CallbackCtx) -> None:
+    for settings in ctx.custom_data.values():
+        settings.value = "late"
+
+
+def test_an_object_that_cannot_be_compared_is_the_replicas_unless_the_nodes_hooks_have_changed_it() -> None:
+    nodes = start(send_objects, change_object, change_objects, collect).ctx.nodes
+    found = nodes["n1"].custom_data
+    assert (found["changed_here"].value, found["changed_there"].value) == ("late", "node's")
+
+
+@hook("on_before_node_download")
+def delete(ctx: NodeCtx) -> None:
+    del ctx.custom_data["kept"]
+
+
+@hook("on_after_node_engine_init")
+def note_keys(ctx: NodeCtx) -> None:
+    ctx.custom_data["keys"] = sorted(ctx.custom_data)
+
+
+def test_a_key_that_the_nodes_own_hook_has_deleted_stays_away() -> None:
+    keys = start(send, delete, change_later, note_keys).ctx.nodes["n1"].custom_data["keys"]
+    assert keys == ["changed_by_both", "changed_later", "changed_on_node", "new"]
+
+
+@hook("on_before_node_download")
+def lock(ctx: NodeCtx) -> None:
+    ctx.custom_data["lock"] = "/mnt/lock"
+
+
+@hook("on_after_node_engine_init")
+def unlock(ctx: NodeCtx) -> None:
+    del ctx.custom_data["lock"]
+
+
+@hook("on_after_node_engine_init")
+def breaks(ctx: NodeCtx) -> None:
+    raise OSError
+
+
+@hook("on_node_failure")
+def unlock_after_failure(ctx: NodeCtx) -> None:
+    del ctx.custom_data["lock"]
+
+
+def test_what_a_hook_has_emptied_is_empty_for_the_replica_also_where_it_cleans_up() -> None:
+    assert [dict(node.custom_data) for node in start(lock, unlock).ctx.nodes.values()] == [{}] * 3
+    failed = Failed()
+    with pytest.raises(NodeInitializationError):
+        start(lock, breaks, unlock_after_failure, failed.hook())
+    assert [dict(node.custom_data) for node in failed.nodes.values()] == [{}] * 3
+
+
+def test_of_a_node_that_is_lost_the_replica_has_what_is_known() -> None:
+    class Lost(StubCluster):
+        async def run_on_node(self, task: NodeTask, **more: Any) -> NodeReport:
+            if task.after_engine:
+                raise NodeLostError("node n0 is gone", node_id="n0")
+            return await super().run_on_node(task, **more)
+
+    failed = Failed()
+    with pytest.raises(NodeInitializationError):
+        start(lock, unlock, failed.hook(), cluster=Lost(nodes=("n0",)))
+    assert dict(failed.nodes["n0"].custom_data) == {"lock": "/mnt/lock"}
+
+
 # -- what is vetoed, turned off or too late -----------------------------------------------------------------------
 
 
@@ -174,6 +266,20 @@ def test_it_runs_on_the_nodes_of_the_group_that_the_engine_is_in() -> None:
 
 
 # -- failure ------------------------------------------------------------------------------------------------------
+
+
+def test_a_group_that_has_moved_to_another_node_since_is_an_error_with_its_name() -> None:
+    class Moved(StubCluster):
+        async def node_ids(self, *args: Any, **more: Any) -> Sequence[str]:
+            return ["n0", "n9"] if "engine" in self.calls else await super().node_ids(*args, **more)
+
+    failed = Failed()
+    cluster = Moved(nodes=("n0", "n1"), nodes_known={"n9": Node("n9", "10.0.0.9", "host-9")})
+    with pytest.raises(PlacementGroupError) as caught:
+        start(collect, failed.hook(), cluster=cluster)
+    assert f"its placement group is on {cluster.node('n9')} since its nodes were initialized" in str(caught.value)
+    assert failed.error is caught.value
+    assert list(failed.nodes) == ["n0", "n1"]
 
 
 @hook("on_after_node_engine_init")

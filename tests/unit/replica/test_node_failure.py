@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
+import logging
 import pickle
 import threading
 from typing import TYPE_CHECKING, Any
@@ -21,7 +24,7 @@ from serve_llm_hooks import (
     load_hooks,
 )
 from serve_llm_hooks._node.work import run_task
-from tests.unit.stub import Failed, StubCluster, node_task, run, start, start_with
+from tests.unit.stub import MIRROR, Failed, StubCluster, node_task, run, start, start_with
 
 if TYPE_CHECKING:
     from serve_llm_hooks import Hook
@@ -73,6 +76,25 @@ def test_the_error_has_its_cause_and_the_context_is_that_of_the_other_hooks() ->
     assert pickle.loads(dict(report.custom_data)["looked"]) == str(ctx.error)
     assert isinstance(report.failure, HookError)
     assert report.failure.hook == "tests.unit.replica.test_node_failure:breaks"
+
+
+mounted = contextvars.ContextVar("mounted", default="nothing")
+tokens: list[contextvars.Token[str]] = []
+
+
+@hook("on_before_node_download")
+async def mount(ctx: NodeCtx) -> None:
+    tokens.append(mounted.set("/mnt"))
+
+
+@hook("on_node_failure")
+async def unmount(ctx: NodeCtx) -> None:
+    mounted.reset(tokens.pop())
+
+
+def test_a_clean_up_may_reset_a_context_variable_that_a_hook_has_set() -> None:
+    report = work_of(mount, breaks, unmount)
+    assert [event.outcome for event in report.events] == ["ok", "failed", "ok"]
 
 
 def test_a_node_that_succeeds_runs_none() -> None:
@@ -133,6 +155,45 @@ def test_a_clean_up_that_hangs_ends_at_its_timeout() -> None:
     assert [event.outcome for event in report.events] == ["failed", "timed_out", "ok"]
 
 
+def test_one_without_a_timeout_has_thirty_seconds_and_does_not_hide_why_the_node_failed() -> None:
+    @hook("on_node_failure")
+    async def hangs(ctx: NodeCtx) -> None:
+        await asyncio.sleep(3600)
+
+    async def work() -> tuple[NodeReport, float]:
+        report = await run_task(node_task(_hooks(breaks, hangs, look)), no_download)
+        return report, asyncio.get_running_loop().time()
+
+    report, took_s = run(work())
+    assert 30 <= took_s <= 31
+    assert "disk full" in str(report.failure)
+    assert report.failure is not None
+    note = report.failure.__notes__[-1]
+    assert "hangs failed at on_node_failure" in note
+    assert note.endswith("still running when the 30 s of a hook at on_node_failure were over")
+    assert [event.outcome for event in report.events] == ["failed", "timed_out", "ok"]
+
+
+def test_one_with_a_timeout_of_its_own_has_that() -> None:
+    @hook("on_node_failure", timeout_s=300)
+    async def takes_a_minute(ctx: NodeCtx) -> None:
+        await asyncio.sleep(60)
+
+    assert [event.outcome for event in work_of(breaks, takes_a_minute).events] == ["failed", "ok"]
+
+
+def test_the_failure_is_in_the_log_before_the_clean_up_begins(caplog: pytest.LogCaptureFixture) -> None:
+    @hook("on_node_failure")
+    async def says_so(ctx: NodeCtx) -> None:
+        logging.getLogger("serve_llm_hooks.test").error("cleaning up")
+
+    work_of(breaks, says_so)
+    first, second = (record.getMessage() for record in caplog.records if record.levelno == logging.ERROR)
+    assert first.startswith("model 'm': node n0 failed: HookError: hook tests.unit.replica.test_node_failure:breaks")
+    assert first.endswith("disk full")
+    assert second == "cleaning up"
+
+
 let_go = threading.Event()
 
 
@@ -153,12 +214,12 @@ def test_after_a_hook_that_holds_its_thread_another_thread_cleans_up() -> None:
     assert report.events[-1].outcome == "ok"
 
 
-def cancelled_after(*, s: float, again_after_s: float | None = None, hooks: Any) -> tuple[float, bool]:
+def cancelled_after(*, s: float, again_after_s: float | None = None, hooks: Any, **fields: Any) -> tuple[float, bool]:
     """Cancel a node's work after some time, and perhaps once more; how long it took, and whether it said so."""
 
     async def main() -> tuple[float, bool]:
         loop = asyncio.get_running_loop()
-        task = loop.create_task(run_task(node_task(_hooks(*hooks)), no_download))
+        task = loop.create_task(run_task(node_task(_hooks(*hooks), **fields), no_download))
         await asyncio.sleep(s)
         task.cancel()
         if again_after_s is not None:
@@ -183,6 +244,18 @@ def test_after_a_cancellation_it_says_so() -> None:
         "node n0: the work there was cancelled: another node has failed, the start has ended, or the time was over"
     )
     assert isinstance(error.__cause__, asyncio.CancelledError)
+
+
+def test_a_hook_that_catches_its_cancellation_lets_no_download_begin() -> None:
+    @hook("on_before_node_download")
+    async def polite(ctx: NodeCtx) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(1000)
+
+    fields: dict[str, Any] = {"mirror": MIRROR, "download_model": DownloadMode.MODEL_AND_TOKENIZER}
+    assert cancelled_after(s=3, hooks=[polite, look], **fields) == (3.0, True)
+    (ctx,) = seen
+    assert "the work there was cancelled" in str(ctx.error)
 
 
 def test_a_clean_up_is_cancelled_when_that_is_asked_for_once_more() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,24 @@ def test_a_class_has_its_object_at_the_end() -> None:
     assert run(shut_down(FullConfig(callback=Lease))).ctx.custom_data["given back"] == 7
 
 
+def test_it_may_reset_a_context_variable_that_a_hook_of_the_start_has_set() -> None:
+    lease = contextvars.ContextVar("lease", default=0)
+
+    class Lease(RayServeLLMCallback):
+        async def on_after_init(self, ctx: CallbackCtx) -> None:
+            self.token = lease.set(7)
+
+        async def on_shutdown(self, ctx: CallbackCtx) -> None:
+            lease.reset(self.token)
+
+    async def in_another_task() -> tuple[Exception, ...]:
+        async with initialization(FullConfig(callback=Lease), cluster=StubCluster()) as run:
+            run.engine = "the engine"
+        return await asyncio.create_task(run.shut_down())
+
+    assert run(in_another_task()) == ()
+
+
 def test_it_runs_once() -> None:
     @hook("on_shutdown")
     def count(ctx: CallbackCtx) -> None: ...
@@ -129,6 +148,38 @@ def test_a_start_that_is_not_over_cannot_be_ended() -> None:
 # -- time and failures --------------------------------------------------------------------------------------------
 
 
+def test_hooks_that_are_written_alike_are_told_apart() -> None:
+    def bye(number: int) -> Any:
+        @hook("on_shutdown")
+        def bye(ctx: CallbackCtx) -> None:
+            if number == 2:
+                raise OSError("no such lease")
+
+        return bye
+
+    ended = stopped(bye(1), bye(2))
+    first, second = (event.hook for event in ended.ctx.trace)
+    assert second == f"{first}#2"
+    (failure,) = ended.failures
+    assert f"hook {second} failed at on_shutdown" in str(failure)
+
+
+def test_one_that_is_cut_short_is_told_of_the_time_that_all_have() -> None:
+    @hook("on_shutdown", timeout_s=3, on_error="warn")
+    async def long(ctx: CallbackCtx) -> None:
+        await asyncio.sleep(1000)
+
+    @hook("on_shutdown", order=1)
+    async def longer(ctx: CallbackCtx) -> None:
+        await asyncio.sleep(1000)
+
+    details = [event.detail for event in stopped(long, longer, budget_s=5).ctx.trace]
+    assert details == [
+        "still running after timeout_s=3",
+        "still running when the 5 s of the hooks at on_shutdown were over",
+    ]
+
+
 def later(name: str, *, order: int = 1) -> Any:
     @hook("on_shutdown", order=order)
     def after(ctx: CallbackCtx) -> None: ...
@@ -165,7 +216,7 @@ def test_a_hook_has_the_time_that_is_left_and_the_others_then_none(caplog: pytes
     ended = stopped(five_seconds, endless, later("last", order=2))
     assert ended.events == [("five_seconds", "ok"), ("endless", "timed_out"), ("last", "skipped")]
     assert ended.took_s == 16
-    assert "still running after timeout_s=11 (the replica stops" in caplog.text
+    assert "still running when the 16 s of the hooks at on_shutdown were over (the replica stops" in caplog.text
     assert "last at on_shutdown did not run: the 16 s of the hooks at on_shutdown were over" in caplog.text
 
 
