@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from serve_llm_hooks._core.worker_thread import WorkerThread
 
 from ..errors import DeadlockError
+from .abandoned import keep_for_ever
 from .awaited import awaited_sockets
 from .clock import VirtualClock
 from .job import Job
@@ -93,7 +94,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         on_sleep: OnBlock | None = None,
     ) -> None:
         self.is_busy: bool = False
-        self.clock: VirtualClock = VirtualClock(self._wake, self._sleep_in_own_thread)
+        self.clock: VirtualClock = VirtualClock(lambda: self._work.wake(), self._sleep_in_own_thread)
         self._time_limit_s = time_limit_s
         self._on_sleep = on_sleep
         selector = _VirtualSelector(self)
@@ -212,7 +213,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._sleep(self.clock.make_sleeper(seconds))
 
     def finish(self) -> None:
-        """Cancel the remaining tasks and close the loop. A task that does not let itself be cancelled is abandoned."""
+        """Cancel the remaining tasks and close the loop. One that does not let itself be cancelled is left as it is."""
         if self.is_closed():
             return
         tasks = [task for task in asyncio.all_tasks(self) if not task.done()]
@@ -227,6 +228,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         except DeadlockError:
             pass  # the run has failed with it already
         finally:
+            self.clock.belongings.abandoned += keep_for_ever(tasks)
             self.clock.end()
             self._hook_threads.release()
             self.close()
@@ -234,9 +236,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _set_time(self, when_s: float) -> None:
         self.clock.now_s = max(self.clock.now_s, when_s)
         self._clock_resolution = math.ulp(self.clock.now_s)  # a timer fires when its time has come, and not before
-
-    def _wake(self) -> None:
-        self._work.wake()
 
     def _sleep_in_own_thread(self, sleeper: Sleeper) -> None:
         """Sleep where a hook blocks the loop, and tell so."""
