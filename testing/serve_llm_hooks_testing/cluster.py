@@ -9,7 +9,7 @@ from ._simulation.replica import run_replica
 from ._simulation.settings import ClusterSettings
 from ._virtual_time.loop import is_loop_running
 from .errors import HarnessError, warn_and_raise
-from .run import recent
+from .run import never_struck, recent
 
 if TYPE_CHECKING:
     from .run import FakeRun
@@ -111,6 +111,5 @@ def _run(settings: ClusterSettings, config: Any) -> FakeRun:
 def _report(run: FakeRun, check: bool) -> FakeRun:
     """Keep a run for the pytest plugin, and emit its warnings and its error in the test's own thread."""
     recent.append(run)
-    unstruck = (f"{fault} never struck: the run did not come to it" for fault in run.unstruck)
-    warn_and_raise((*run.notes, *unstruck), run.error, check=check)
+    warn_and_raise((*run.notes, *never_struck(run.unstruck)), run.error, check=check)
     return run
