@@ -188,7 +188,7 @@ def test_setup_is_called_in_the_replica_and_its_failure_told(hooks: HookRegistry
 
     assert custom_data(start(hooks, setup=setup)) == {"set up": "yes"}
     with pytest.raises(HarnessError, match=r"setup= failed in the replica's process(?s:.*)this setup is wrong"):
-        start(hooks, setup=wrong)
+        start(hooks, setup=wrong, check=False)
 
 
 def test_a_replica_that_dies_by_itself(hooks: HookRegistry) -> None:

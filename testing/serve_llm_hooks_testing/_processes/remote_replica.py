@@ -15,7 +15,7 @@ from .._simulation.replica import check_config_pickles
 from .._simulation.settings import ClusterSettings
 from .._simulation.start import ReplicaStart, set_hooks
 from .._virtual_time.clock import read_system_clocks
-from ..errors import HarnessError
+from ..errors import HarnessError, ReplicaProcessError
 from ..faults import ReplicaDiesFault
 from ..run import FakeNode, FakeRun
 from .channel import Broken, Go
@@ -137,11 +137,12 @@ class _Starts:
             self._notes += outcome.notes
             return run, outcome.died_at
         failure = replica.failure
+        error: HarnessError
         if isinstance(failure, Broken):
             what = "setup= failed" if failure.in_setup else "the replica could not be run"
             error = HarnessError(f"{what} in the replica's process:\n{failure.traceback.rstrip()}")
         else:
-            error = HarnessError(
+            error = ReplicaProcessError(
                 f"the replica's process {failure or 'ended without a word'}; Serve would start another"
             )
         nodes = {node_id: FakeNode(node_id) for node_id in self._settings.node_names}
