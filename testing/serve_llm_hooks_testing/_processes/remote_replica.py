@@ -63,7 +63,7 @@ class _Starts:
         self._config = config
         self._rounds = rounds
         self._folder = folder
-        self._surroundings: Surroundings = of_this_process(settings.setup)
+        self._surroundings: Surroundings = _surroundings(settings, config)
         self._packed = (_packed_settings(settings), _packed_config(config))
         self._names = names_of_hooks(config)
         self._beginning = read_system_clocks()
@@ -149,6 +149,13 @@ class _Starts:
         run = FakeRun(str(self._config.model_id), nodes, Trace(clock=float, epoch_s=0.0), error=error)
         run.elapsed_s = self._rounds.now_s
         return run, None
+
+
+def _surroundings(settings: ClusterSettings, config: Any) -> Surroundings:
+    """Return what the replica gets, with its config's variables. Nodes inherit them, as on Ray."""
+    own = of_this_process(settings.setup)
+    variables = (getattr(config, "runtime_env", None) or {}).get("env_vars") or {}
+    return own.on_node(own.folder, "", {key: str(value) for key, value in variables.items()})
 
 
 def _packed_settings(settings: ClusterSettings) -> bytes:
