@@ -34,6 +34,15 @@ class HarnessWarning(UserWarning):
     """
 
 
+def not_ended_within(limit_s: float) -> str:
+    """Return the message about a start that goes on and on."""
+    return (
+        f"the start has not ended within {limit_s:g} virtual seconds, although something goes on, such as a heartbeat. "
+        "If it may take longer, say FakeCluster(time_limit_s=...). If a hook waits for datetime.now(): that does not "
+        "go with virtual time, and time.time() does."
+    )
+
+
 def is_mistake(error: BaseException | None) -> bool:
     """Return whether an error, or one of a group, is a mistake in the test, and not how the run has ended."""
     parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()

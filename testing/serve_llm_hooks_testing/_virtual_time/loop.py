@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks._core.worker_thread import WorkerThread
 
-from ..errors import DeadlockError
+from ..errors import DeadlockError, not_ended_within
 from .abandoned import keep_for_ever
 from .awaited import awaited_sockets
 from .clock import VirtualClock
@@ -201,11 +201,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if when_s is None:
             raise DeadlockError(self._work.deadlock_message())
         if when_s > self._time_limit_s:
-            raise DeadlockError(
-                f"the start has not ended within {self._time_limit_s:g} virtual seconds, although something goes on, "
-                "such as a heartbeat. If it may take longer, say FakeCluster(time_limit_s=...). Waiting: "
-                f"{self._describe_waiting()}"
-            )
+            raise DeadlockError(f"{not_ended_within(self._time_limit_s)} Waiting: {self._describe_waiting()}")
         self._set_time(when_s)
 
     def block(self, seconds: float) -> None:
