@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .download_mode import DownloadMode, DownloadModeName
 from .messages import describe, did_you_mean
@@ -75,12 +75,44 @@ def _assign(ctx: Any, name: str, value: object) -> None:
     if kind == "read-only" and name in ctx.__dict__:
         raise AttributeError(f"ctx.{name} is read-only")
     if "_closed_after" in ctx.__dict__ and name != "custom_data":
-        raise AttributeError(
-            f"ctx.{name} cannot be changed any more: the engine has been given it. {ctx.__dict__['_closed_after']} is "
-            "the last point at which it can"
-        )
+        raise AttributeError(_too_late(name, ctx.__dict__["_closed_after"]))
     check = _CHECKS.get(kind)
     object.__setattr__(ctx, name, check(name, value) if check else value)
+
+
+# The last point at which a field can be changed that is used before the engine starts.
+_LAST_POINTS = {
+    "placement_group": "on_after_placement_group",
+    "worker_node_download_model": "on_before_download",
+    "local_node_download_model": "on_before_download",
+    "run_init_node": "on_before_download",
+    "download_model": "on_before_node_download",
+}
+
+
+def _too_late(name: str, last_point: str) -> str:
+    return (
+        f"ctx.{name} cannot be changed any more: the engine has been given it. {_LAST_POINTS.get(name, last_point)} "
+        "is the last point at which it can"
+    )
+
+
+class ClosedDict(dict[str, Any]):
+    """A field's dict once the engine has been given it. Its copies, and what is pickled of it, are plain dicts."""
+
+    def __init__(self, values: dict[str, Any], name: str, last_point: str) -> None:
+        super().__init__(values)
+        self._refusal = _too_late(name, last_point)
+
+    def _refuse(self, *_args: object, **_kwargs: object) -> NoReturn:
+        raise TypeError(self._refusal)
+
+    if not TYPE_CHECKING:  # pragma: no branch  # a checker is to see a dict
+        __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        """Return what a copy, and an unpickled one, is made of."""
+        return dict, (dict(self),)
 
 
 def _missing(ctx: Any, name: str) -> Any:

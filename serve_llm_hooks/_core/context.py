@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from .checked_fields import Checked, ModeField, OptionalModeField, checked_field
+from .checked_fields import Checked, ClosedDict, ModeField, OptionalModeField, checked_field
 from .trace import Trace
 
 if TYPE_CHECKING:
@@ -134,5 +134,5 @@ def close(ctx: CallbackCtx | NodeCtx) -> None:
     last_point = "on_after_node_download"
     if isinstance(ctx, CallbackCtx):
         last_point = "on_before_engine_init"
-        ctx.__dict__["extra_init_kwargs"] = MappingProxyType(dict(ctx.extra_init_kwargs))
+        ctx.__dict__["extra_init_kwargs"] = ClosedDict(ctx.extra_init_kwargs, "extra_init_kwargs", last_point)
     ctx.__dict__["_closed_after"] = last_point

@@ -10,6 +10,7 @@ from serve_llm_hooks import HOOK_POINTS, CallbackCtx, DownloadMode, Hook, NodeCt
 from serve_llm_hooks._core.context import set_read_only
 from serve_llm_hooks._core.dispatch import Dispatcher
 from serve_llm_hooks._core.hook import marked_hooks
+from serve_llm_hooks._core.messages import text_of
 from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.points import hook_point
@@ -178,9 +179,18 @@ def _call(hook: Hook, ctx: CallbackCtx | NodeCtx) -> Skip | None:
             veto = monitor.loop.run_until_complete(call())
         except Exception as failure:
             error = failure
+            if _lacks_engine(hook, ctx, failure.__cause__):
+                error.add_note("this ctx has no engine: give the hook callback_ctx(engine=FakeEngine())")
     monitor.note_skipped_waits()
     warn_and_raise([*monitor.notes, *notes], error)
     return veto
+
+
+def _lacks_engine(hook: Hook, ctx: CallbackCtx | NodeCtx, cause: BaseException | None) -> bool:
+    """Return whether a hook seems to have failed because it was given no engine, which a run would have given it."""
+    if not isinstance(ctx, CallbackCtx) or ctx.engine is not None or not HOOK_POINTS[hook.point].after_engine:
+        return False
+    return any(words in text_of(cause) for words in ("no engine", "'NoneType'")) if cause is not None else False
 
 
 def _hook_for(

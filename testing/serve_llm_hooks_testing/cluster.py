@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ._simulation.replica import run_replica
 from ._simulation.settings import ClusterSettings
 from ._virtual_time.loop import is_loop_running
-from .errors import HarnessError, warn_and_raise
-from .run import recent
+from .errors import HarnessError, is_mistake, warn_and_raise
+from .run import never_struck, recent
 
 if TYPE_CHECKING:
     from .run import FakeRun
@@ -67,7 +67,8 @@ class FakeCluster(ClusterSettings):
             check: raise the error of a start that fails; otherwise it is in ``run.error``.
 
         Raises:
-            HarnessError: called inside a running event loop; use :meth:`arun` there.
+            HarnessError: called inside a running event loop (use :meth:`arun` there), or a mistake in the test that
+                shows only in the run, such as a fault on a hook that it does not know; also with ``check=False``.
             Exception: what production would raise, unless ``check=False``.
 
         Example:
@@ -111,6 +112,5 @@ def _run(settings: ClusterSettings, config: Any) -> FakeRun:
 def _report(run: FakeRun, check: bool) -> FakeRun:
     """Keep a run for the pytest plugin, and emit its warnings and its error in the test's own thread."""
     recent.append(run)
-    unstruck = (f"{fault} never struck: the run did not come to it" for fault in run.unstruck)
-    warn_and_raise((*run.notes, *unstruck), run.error, check=check)
+    warn_and_raise((*run.notes, *never_struck(run.unstruck)), run.error, check=check or is_mistake(run.error))
     return run

@@ -15,6 +15,10 @@ class HarnessError(ServeLLMHooksError):
     """The harness cannot do what the test asks for; the message says what to write instead."""
 
 
+class ReplicaProcessError(HarnessError):
+    """The replica's process ended without an answer, as Serve would see it too."""
+
+
 class DeadlockError(HarnessError):
     """The run never ends: nothing is scheduled and nothing is at work, or only something that goes on for ever."""
 
@@ -28,6 +32,21 @@ class HarnessWarning(UserWarning):
 
     A pytest suite makes it an error with ``filterwarnings = ["error::serve_llm_hooks_testing.HarnessWarning"]``.
     """
+
+
+def not_ended_within(limit_s: float) -> str:
+    """Return the message about a start that goes on and on."""
+    return (
+        f"the start has not ended within {limit_s:g} virtual seconds, although something goes on, such as a heartbeat. "
+        "If it may take longer, say FakeCluster(time_limit_s=...). If a hook waits for datetime.now(): that does not "
+        "go with virtual time, and time.time() does."
+    )
+
+
+def is_mistake(error: BaseException | None) -> bool:
+    """Return whether an error, or one of a group, is a mistake in the test, and not how the run has ended."""
+    parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return type(error) is HarnessError or any(map(is_mistake, parts))
 
 
 def warn_and_raise(notes: Iterable[str], error: Exception | None, *, check: bool = True) -> None:

@@ -74,7 +74,7 @@ class FakeRun:
         reached: the last hook point that the start reached; ``None`` if it reached none.
         earlier_starts: the starts that died before this one (:func:`~serve_llm_hooks_testing.replica_dies`).
         notes: problems that did not make it fail, such as a hook that really sleeps or a thread left behind.
-        unstruck: the faults that did not happen.
+        unstruck: the faults that did not happen; those of hooks at ``on_shutdown`` only once they could have.
 
     Example:
         >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
@@ -133,7 +133,7 @@ class FakeRun:
                 "run.shut_down() was called inside a running event loop, which it would block: "
                 "write `await run.ashut_down()` there"
             )
-        return self._ended(self._shut_down(budget_s))
+        return self._ended(self.unstruck, self._shut_down(budget_s))
 
     async def ashut_down(self, *, budget_s: float = DEFAULT_BUDGET_S) -> tuple[Exception, ...]:
         """Async form of :meth:`shut_down`. The replica stops in another thread.
@@ -144,17 +144,17 @@ class FakeRun:
             >>> asyncio.run(FakeCluster().run(FakeLLMConfig("m")).ashut_down())
             ()
         """
-        return self._ended(await asyncio.to_thread(self._shut_down, budget_s))
+        return self._ended(self.unstruck, await asyncio.to_thread(self._shut_down, budget_s))
 
     def _shut_down(self, budget_s: float) -> Ended:
         check_seconds("budget_s", budget_s)
         return ((), ()) if self._stop is None else self._stop(budget_s)
 
-    def _ended(self, ended: Ended) -> tuple[Exception, ...]:
-        """Emit the warnings in the test's own thread."""
+    def _ended(self, told: tuple[Fault, ...], ended: Ended) -> tuple[Exception, ...]:
+        """Emit the warnings in the test's own thread; of the faults, those that were not told of before."""
         failures, notes = ended
         self.notes += notes
-        warn_and_raise(notes, None)
+        warn_and_raise((*notes, *never_struck(self.unstruck[len(told) :])), None)
         return failures
 
     @property
@@ -188,6 +188,11 @@ class FakeRun:
         return (
             f"<FakeRun of {self.model_id!r}: {end} after {self.elapsed_s:g} s, {counted(len(self.trace), 'hook call')}>"
         )
+
+
+def never_struck(faults: Iterable[Fault]) -> tuple[str, ...]:
+    """Return the texts of the warnings about faults that did not happen."""
+    return tuple(f"{fault} never struck: the run did not come to it" for fault in faults)
 
 
 recent: deque[FakeRun] = deque(maxlen=3)

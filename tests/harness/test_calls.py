@@ -20,6 +20,7 @@ from serve_llm_hooks import (
     NodeResult,
     PlacementGroupError,
     UnknownHookError,
+    ask,
     skip,
 )
 from serve_llm_hooks_testing import (
@@ -160,7 +161,7 @@ def test_it_refuses_an_assignment_that_comes_too_late(hooks: HookRegistry) -> No
     ctx = callback_ctx()
     with pytest.raises(HookError, match="cannot be changed any more"):
         call_hook(too_late, ctx)
-    with pytest.raises(HookError, match="mappingproxy"):
+    with pytest.raises(HookError, match=r"ctx.extra_init_kwargs cannot be changed any more.* on_before_engine_init is"):
         call_hook(argument_too_late, ctx)
     ctx.extra_init_kwargs["seed"] = 7  # the test's own, for the next call
     ctx.model_path = "/elsewhere"
@@ -255,3 +256,26 @@ def test_a_path_that_is_given_stays(hooks: HookRegistry) -> None:
     call_hook(look, node_ctx("m"), point="on_before_node_download")
     call_hook(look, node_ctx("m", download_model="NONE"), point="on_after_node_download")
     assert seen == ["/models/m", None, "/x", "/models/m", None, "m"]
+
+
+def test_a_hook_that_lacks_its_engine_is_told_how_to_give_it_one(hooks: HookRegistry) -> None:
+    @hooks.hook("on_after_engine_init")
+    async def warm(ctx: CallbackCtx) -> None:
+        await ask(ctx, "Hello!")
+
+    @hooks.hook("on_after_init")
+    async def check(ctx: CallbackCtx) -> None:
+        await ctx.engine.check_health()
+
+    @hooks.hook("on_after_init")
+    def fails(ctx: CallbackCtx) -> None:
+        raise OSError("disk full")
+
+    for one in (warm, check):
+        with pytest.raises(HookError) as raised:
+            call_hook(one, callback_ctx())
+        assert raised.value.__notes__ == ["this ctx has no engine: give the hook callback_ctx(engine=FakeEngine())"]
+        call_hook(one, callback_ctx("m", engine=FakeEngine(model_id="m")))
+    with pytest.raises(HookError) as raised:
+        call_hook(fails, callback_ctx())
+    assert "engine=" not in str(getattr(raised.value, "__notes__", ""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -439,3 +439,15 @@ def test_faults_in_an_async_test() -> None:
 def test_faults_that_make_no_sense(make: Callable[[], object], error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         make()
+
+
+@pytest.mark.parametrize("processes", [False, "nodes", True])
+def test_a_fault_on_a_hook_that_nobody_knows_fails_the_test_unchecked_too(
+    hooks: HookRegistry, processes: bool | Literal["nodes"]
+) -> None:
+    @hooks.hook("on_before_init")
+    def check_disk(ctx: CallbackCtx) -> None: ...
+
+    cluster = FakeCluster(nodes=1, processes=processes, faults=[hook_fails("chek_disk", OSError())])
+    with pytest.raises(HarnessError, match="did you mean 'check_disk'"):
+        cluster.run(FakeLLMConfig("m", hooks=[hooks]), check=False)

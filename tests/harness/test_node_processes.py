@@ -172,9 +172,9 @@ def test_a_setup_that_fails_says_so(hooks: HookRegistry) -> None:
     def wrong() -> None:
         raise SystemExit("this setup is wrong")
 
-    error = start(hooks, setup=wrong, check=False).error
-    assert isinstance(error, NodeInitializationError)
-    (one, *_) = error.exceptions
+    with pytest.raises(NodeInitializationError) as raised:
+        start(hooks, setup=wrong, check=False)
+    (one, *_) = raised.value.exceptions
     assert isinstance(one, HarnessError)
     assert "setup= failed in the process of node node-0" in str(one)
     assert "this setup is wrong" in str(one)

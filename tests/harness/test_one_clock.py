@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import UTC, datetime, timedelta
 from time import monotonic as bound_monotonic, sleep as bound_sleep
 from typing import TYPE_CHECKING, Any
 
@@ -524,6 +525,17 @@ def test_so_is_one_whose_hook_polls_for_ever() -> None:
 
     with pytest.raises(DeadlockError, match=r"not ended within 300 virtual seconds.*Waiting: hook .*polls"):
         start(polls, time_limit_s=300)
+
+
+def test_a_hook_that_waits_for_the_clock_of_datetime_is_told_which_goes() -> None:
+    def waits(ctx: CallbackCtx) -> None:
+        end = datetime.now(tz=UTC) + timedelta(seconds=60)
+        while datetime.now(tz=UTC) < end:
+            time.sleep(5)
+
+    says = r"datetime.now\(\): that does not go with virtual time, and time.time\(\) does"
+    with pytest.raises(DeadlockError, match=says):
+        start(waits, time_limit_s=300)
 
 
 # -- the engine -------------------------------------------------------------------------------------------------------

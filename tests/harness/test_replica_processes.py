@@ -188,7 +188,30 @@ def test_setup_is_called_in_the_replica_and_its_failure_told(hooks: HookRegistry
 
     assert custom_data(start(hooks, setup=setup)) == {"set up": "yes"}
     with pytest.raises(HarnessError, match=r"setup= failed in the replica's process(?s:.*)this setup is wrong"):
-        start(hooks, setup=wrong)
+        start(hooks, setup=wrong, check=False)
+
+
+@pytest.mark.parametrize(("processes", "in_replica"), [(True, "config"), ("nodes", "test"), (False, "test")])
+def test_the_variables_of_the_config_are_the_replicas_own_as_on_ray(
+    hooks: HookRegistry, monkeypatch: pytest.MonkeyPatch, processes: object, in_replica: str
+) -> None:
+    monkeypatch.setenv("SET_BY", "test")
+
+    @hooks.hook("on_before_init")
+    def tell(ctx: CallbackCtx) -> None:
+        ctx.custom_data["replica"] = os.environ["SET_BY"]
+        ctx.runtime_env = {"env_vars": {"ANOTHER": "1"}}
+
+    @hooks.hook("on_before_node_download")
+    def tell_on_node(ctx: NodeCtx) -> None:
+        ctx.custom_data["node"] = os.environ["SET_BY"]
+
+    config = FakeLLMConfig("m", hooks=[hooks], runtime_env={"env_vars": {"SET_BY": "config"}})
+    run = FakeCluster(nodes=1, processes=processes).run(config)  # type: ignore[arg-type]  # one of the three
+    assert custom_data(run)["replica"] == in_replica
+    assert run.ctx is not None
+    assert run.ctx.nodes["node-0"].custom_data["node"] == in_replica
+    assert os.environ["SET_BY"] == "test"
 
 
 def test_a_replica_that_dies_by_itself(hooks: HookRegistry) -> None:

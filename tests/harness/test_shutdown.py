@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,8 @@ from serve_llm_hooks_testing import (
     HarnessWarning,
     assert_not_run,
     assert_order,
+    engine_fails,
+    hook_fails,
     replica_dies,
 )
 
@@ -136,3 +139,36 @@ def test_a_time_that_is_none_is_refused(hooks: HookRegistry) -> None:
 def test_no_replica_dies_after_its_start() -> None:
     with pytest.raises(HarnessError, match="the start is over by then"):
         replica_dies(at="on_shutdown")
+
+
+def test_a_fault_of_a_hook_at_shutdown_is_judged_by_shut_down(hooks: HookRegistry) -> None:
+    full = OSError("disk full")
+    cluster = FakeCluster(faults=[hook_fails("deregister", full)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        started = cluster.run(FakeLLMConfig("m", hooks=[hooks]))
+        (failure,) = started.shut_down()
+    assert failure.__cause__ is full
+    assert started.unstruck == ()
+
+
+def test_a_fault_that_shut_down_does_not_come_to_is_told_of_once(hooks: HookRegistry) -> None:
+    @hooks.hook("on_shutdown", order=-1)
+    async def takes_all(ctx: CallbackCtx) -> None:
+        await asyncio.sleep(1000)
+
+    cluster = FakeCluster(faults=[hook_fails("deregister")])
+    started = cluster.run(FakeLLMConfig("m", hooks=[hooks]))
+    with pytest.warns(HarnessWarning, match="never struck"):
+        started.shut_down()
+    assert started.unstruck == tuple(cluster.faults)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert started.shut_down() == ()
+
+
+def test_a_fault_of_a_hook_at_shutdown_never_strikes_after_a_failed_start(hooks: HookRegistry) -> None:
+    cluster = FakeCluster(faults=[hook_fails("deregister"), engine_fails()])
+    with pytest.warns(HarnessWarning, match="never struck"):
+        started = cluster.run(FakeLLMConfig("m", hooks=[hooks]), check=False)
+    assert len(started.unstruck) == 1

@@ -81,10 +81,16 @@ class Monitor:
                 "at work is waited for ten times as long)"
             )
 
-    def note_remaining_threads(self) -> None:
-        """Note the threads that are still at work after the run. Idle ones, such as a pool's, are no problem."""
+    def note_remains(self) -> None:
+        """Note the tasks and threads that are still at work after the run. Idle threads are no problem."""
         self._frame = self._sleeping = None
         clock = self.loop.clock
+        for location in clock.belongings.abandoned:
+            self._note(
+                f"{location} went on although it was cancelled, as at a timeout or the end of the run. So it would in "
+                "production, behind whatever comes next. Catch Exception, not everything: a bare `except:` takes "
+                "CancelledError too"
+            )
         for started in clock.belongings.threads:
             thread = started.what
             if thread.ident in clock.asleep_at_end or not _is_at_work(thread):

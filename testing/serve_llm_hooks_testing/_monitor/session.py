@@ -55,7 +55,7 @@ def monitored_loop(
             _monitors.remove(monitor)
             if not _monitors:
                 _instruments.close()
-        monitor.note_remaining_threads()
+        monitor.note_remains()
 
 
 def _instrument() -> None:

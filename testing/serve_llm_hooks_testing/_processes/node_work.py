@@ -89,7 +89,7 @@ class NodeWork:
             report, died_at = monitor.loop.run_until_complete(_work(cluster, self.task, timeline))
             monitor.loop.finish()
             monitor.note_skipped_waits()
-            monitor.note_remaining_threads()
+            monitor.note_remains()
             node = cluster.start.run.nodes[self.task.node_id]
             outcome = NodeOutcome(
                 report=None if report is None else pickle.dumps(report),

@@ -15,7 +15,7 @@ from .._simulation.replica import check_config_pickles
 from .._simulation.settings import ClusterSettings
 from .._simulation.start import ReplicaStart, set_hooks
 from .._virtual_time.clock import read_system_clocks
-from ..errors import HarnessError
+from ..errors import HarnessError, ReplicaProcessError
 from ..faults import ReplicaDiesFault
 from ..run import FakeNode, FakeRun
 from .channel import Broken, Go
@@ -63,7 +63,7 @@ class _Starts:
         self._config = config
         self._rounds = rounds
         self._folder = folder
-        self._surroundings: Surroundings = of_this_process(settings.setup)
+        self._surroundings: Surroundings = _surroundings(settings, config)
         self._packed = (_packed_settings(settings), _packed_config(config))
         self._names = names_of_hooks(config)
         self._beginning = read_system_clocks()
@@ -137,17 +137,25 @@ class _Starts:
             self._notes += outcome.notes
             return run, outcome.died_at
         failure = replica.failure
+        error: HarnessError
         if isinstance(failure, Broken):
             what = "setup= failed" if failure.in_setup else "the replica could not be run"
             error = HarnessError(f"{what} in the replica's process:\n{failure.traceback.rstrip()}")
         else:
-            error = HarnessError(
+            error = ReplicaProcessError(
                 f"the replica's process {failure or 'ended without a word'}; Serve would start another"
             )
         nodes = {node_id: FakeNode(node_id) for node_id in self._settings.node_names}
         run = FakeRun(str(self._config.model_id), nodes, Trace(clock=float, epoch_s=0.0), error=error)
         run.elapsed_s = self._rounds.now_s
         return run, None
+
+
+def _surroundings(settings: ClusterSettings, config: Any) -> Surroundings:
+    """Return what the replica gets, with its config's variables. Nodes inherit them, as on Ray."""
+    own = of_this_process(settings.setup)
+    variables = (getattr(config, "runtime_env", None) or {}).get("env_vars") or {}
+    return own.on_node(own.folder, "", {key: str(value) for key, value in variables.items()})
 
 
 def _packed_settings(settings: ClusterSettings) -> bytes:

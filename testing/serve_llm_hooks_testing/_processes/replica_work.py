@@ -110,7 +110,7 @@ async def _start(cluster: ProcessCluster, config: Any, deadly: tuple[HookName, .
 def _outcome(run: FakeRun, died_at: HookName | None, cluster: ProcessCluster, monitor: Monitor) -> ReplicaOutcome:
     monitor.loop.finish()
     monitor.note_skipped_waits()
-    monitor.note_remaining_threads()
+    monitor.note_remains()
     faults = cluster.settings.faults
     return ReplicaOutcome(
         run=pack_run(run, known_objects(cluster.settings)),

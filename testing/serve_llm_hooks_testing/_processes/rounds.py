@@ -11,6 +11,7 @@ from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from ..errors import not_ended_within
 from .channel import Broken, Done, Go, Idle, Replaced, Started
 from .ends import dump_of, how_it_ended
 from .relay import Repeater
@@ -208,9 +209,8 @@ class Rounds:
         if any(member.idle.next_s is not None for member in self.members):
             goes_on = [member.name for member in self.members if member.idle.next_s is not None]
             return (
-                f"the start has not ended within {self.time_limit_s:g} virtual seconds, although something goes on, "
-                "such as a heartbeat. If it may take longer, say FakeCluster(time_limit_s=...). Waiting for a time: "
-                f"{', '.join(goes_on)}; for something else: {'; '.join(waiting) or 'nobody'}"
+                f"{not_ended_within(self.time_limit_s)} Waiting for a time: {', '.join(goes_on)}; "
+                f"for something else: {'; '.join(waiting) or 'nobody'}"
             )
         return (
             "nothing is scheduled and nothing is at work in any process, so in production this start would hang for "

@@ -101,6 +101,12 @@ def have_failed(paths: dict[str, list[HookFailsFault]], run: FakeRun) -> Iterato
             yield fault
 
 
+def faults_at_shutdown(paths: dict[str, list[HookFailsFault]], run: FakeRun) -> list[HookFailsFault]:
+    """Return the faults of hooks that run when the replica stops."""
+    stopping = {hook.path for hook in run.hooks if hook.point == "on_shutdown"}
+    return [fault for path, faults in paths.items() if path in stopping for fault in faults]
+
+
 def _fault_of(ref: str, paths: dict[str, list[HookFailsFault]], node_id: str) -> HookFailsFault | None:
     faults = paths.get(path_in(ref), ())
     return next((fault for fault in faults if fault.node_id in (None, node_id)), None)

@@ -21,7 +21,7 @@ from .._virtual_time.loop import VirtualLoop
 from ..engine import EngineForHooks
 from ..errors import DeadlockError
 from .copies import copied
-from .fault_hooks import death_hook, failing_paths, with_failing
+from .fault_hooks import death_hook, failing_paths, faults_at_shutdown, have_failed, with_failing
 from .fault_kinds import ReplicaDiesFault
 from .process import SimulatedProcess
 from .simulated_cluster import SimulatedCluster
@@ -68,7 +68,8 @@ def run_replica(
     initialization = cluster.start.initialization
     if run.error is None and initialization is not None and initialization.has_hooks_at_shutdown:
         run._stop = partial(_shut_down, cluster, initialization)
-    run.unstruck = tuple(fault for fault in settings.faults if fault not in cluster.triggered)
+    later = faults_at_shutdown(cluster.start.failing, run) if run._stop is not None else []
+    run.unstruck = tuple(fault for fault in settings.faults if fault not in (*cluster.triggered, *later))
     return run
 
 
@@ -80,6 +81,9 @@ def _shut_down(
         cluster.go_on(monitor.loop.time)
         failures = monitor.loop.run_until_complete(initialization.shut_down(budget_s))
     monitor.note_skipped_waits()
+    run, failing = cluster.start.run, cluster.start.failing
+    happened = (*cluster.triggered, *have_failed(failing, run), *run.unstruck)
+    run.unstruck += tuple(fault for fault in faults_at_shutdown(failing, run) if fault not in happened)
     return failures, tuple(monitor.notes)
 
 

@@ -45,11 +45,16 @@ class Started(Generic[WhatT]):
 
 @dataclass(eq=False)
 class Belongings:
-    """All that may be at work for a run, besides its event loop."""
+    """All that may be at work for a run, besides its event loop.
+
+    Attributes:
+        abandoned: the async hooks that did not let themselves be cancelled when the loop was closed.
+    """
 
     jobs: set[Job] = field(default_factory=set)
     threads: list[Started[threading.Thread]] = field(default_factory=list)
     processes: list[Started[subprocess.Popen[Any] | BaseProcess]] = field(default_factory=list)
+    abandoned: list[HookLocation] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.jobs or self.threads or self.processes)

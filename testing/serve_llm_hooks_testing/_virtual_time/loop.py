@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks._core.worker_thread import WorkerThread
 
-from ..errors import DeadlockError
+from ..errors import DeadlockError, not_ended_within
+from .abandoned import keep_for_ever
 from .awaited import awaited_sockets
 from .clock import VirtualClock
 from .job import Job
@@ -93,7 +94,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         on_sleep: OnBlock | None = None,
     ) -> None:
         self.is_busy: bool = False
-        self.clock: VirtualClock = VirtualClock(self._wake, self._sleep_in_own_thread)
+        self.clock: VirtualClock = VirtualClock(lambda: self._work.wake(), self._sleep_in_own_thread)
         self._time_limit_s = time_limit_s
         self._on_sleep = on_sleep
         selector = _VirtualSelector(self)
@@ -200,11 +201,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if when_s is None:
             raise DeadlockError(self._work.deadlock_message())
         if when_s > self._time_limit_s:
-            raise DeadlockError(
-                f"the start has not ended within {self._time_limit_s:g} virtual seconds, although something goes on, "
-                "such as a heartbeat. If it may take longer, say FakeCluster(time_limit_s=...). Waiting: "
-                f"{self._describe_waiting()}"
-            )
+            raise DeadlockError(f"{not_ended_within(self._time_limit_s)} Waiting: {self._describe_waiting()}")
         self._set_time(when_s)
 
     def block(self, seconds: float) -> None:
@@ -212,7 +209,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._sleep(self.clock.make_sleeper(seconds))
 
     def finish(self) -> None:
-        """Cancel the remaining tasks and close the loop. A task that does not let itself be cancelled is abandoned."""
+        """Cancel the remaining tasks and close the loop. One that does not let itself be cancelled is left as it is."""
         if self.is_closed():
             return
         tasks = [task for task in asyncio.all_tasks(self) if not task.done()]
@@ -227,6 +224,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         except DeadlockError:
             pass  # the run has failed with it already
         finally:
+            self.clock.belongings.abandoned += keep_for_ever(tasks)
             self.clock.end()
             self._hook_threads.release()
             self.close()
@@ -234,9 +232,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _set_time(self, when_s: float) -> None:
         self.clock.now_s = max(self.clock.now_s, when_s)
         self._clock_resolution = math.ulp(self.clock.now_s)  # a timer fires when its time has come, and not before
-
-    def _wake(self) -> None:
-        self._work.wake()
 
     def _sleep_in_own_thread(self, sleeper: Sleeper) -> None:
         """Sleep where a hook blocks the loop, and tell so."""

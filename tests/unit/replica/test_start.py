@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
+import pickle
 import subprocess
 import sys
 from itertools import groupby
@@ -186,8 +188,16 @@ def test_what_runs_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("point", ["on_after_engine_init", "on_after_init"])
-@pytest.mark.parametrize("name", ["model_path", "placement_group", "extra_init_kwargs", "worker_node_download_model"])
-def test_what_comes_too_late_fails_at_the_assignment(point: Any, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("model_path", "on_before_engine_init"),
+        ("placement_group", "on_after_placement_group"),
+        ("extra_init_kwargs", "on_before_engine_init"),
+        ("worker_node_download_model", "on_before_download"),
+    ],
+)
+def test_what_comes_too_late_fails_at_the_assignment(point: Any, name: str, last: str) -> None:
     @hook(point)
     def late(ctx: CallbackCtx) -> None:
         setattr(ctx, name, getattr(ctx, name))
@@ -195,8 +205,7 @@ def test_what_comes_too_late_fails_at_the_assignment(point: Any, name: str) -> N
     with pytest.raises(HookError) as caught:
         start(late)
     assert str(caught.value.__cause__) == (
-        f"ctx.{name} cannot be changed any more: the engine has been given it. "
-        "on_before_engine_init is the last point at which it can"
+        f"ctx.{name} cannot be changed any more: the engine has been given it. {last} is the last point at which it can"
     )
 
 
@@ -205,8 +214,18 @@ def test_an_argument_that_comes_too_late_fails_too() -> None:
     def late(ctx: CallbackCtx) -> None:
         ctx.extra_init_kwargs["max_model_len"] = 128
 
-    with pytest.raises(HookError, match="does not support item assignment"):
+    with pytest.raises(HookError, match="on_before_engine_init is the last point at which it can"):
         start(late)
+
+
+def test_a_copy_of_arguments_that_are_closed_is_the_hooks_own() -> None:
+    @hook("on_after_engine_init")
+    def copies(ctx: CallbackCtx) -> None:
+        arguments = ctx.extra_init_kwargs
+        for own in (dict(arguments), arguments.copy(), copy.deepcopy(arguments), pickle.loads(pickle.dumps(arguments))):
+            own["max_model_len"] = 128
+
+    assert start(copies).ctx.extra_init_kwargs == {}
 
 
 def test_custom_data_is_kept_to_the_end() -> None:
