@@ -13,7 +13,7 @@ from serve_llm_hooks._replica.shutdown import DEFAULT_BUDGET_S
 
 from ._checks.code import constants_of, problems_in_code
 from ._checks.hook_globals import fingerprints, globals_of
-from ._checks.scenarios import SCENARIOS, fault_scenarios, without_own_warnings
+from ._checks.scenarios import SCENARIOS, fault_scenarios, is_injected, without_own_warnings
 from ._checks.targets import targets_of
 from ._simulation.replica import run_replica
 from ._simulation.settings import ClusterSettings
@@ -248,6 +248,8 @@ def _add_failures(scenario: Scenario, run: FakeRun, found: HookCheck) -> set[str
                 failed.add(error.hook)
     for event in run.trace:
         consequence = _ONLY_LOGGED.get(HOOK_POINTS[event.point].during)
+        if is_injected(event.detail):
+            continue
         if consequence and event.outcome not in ("ok", "cancelled", "disabled"):
             found.add(f"hook {event.hook} fails at {event.point}, so it {consequence}: {event.detail}", scenario.name)
         elif event.outcome == "warned" and not scenario.excuses(event.detail):

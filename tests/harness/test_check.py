@@ -433,6 +433,34 @@ def test_a_warm_up_may_fail_in_its_own_words(module: Callable[[str, str], str]) 
     assert check_hooks(name, check=False).problems == []
 
 
+def test_hooks_that_only_end_and_clean_up_are_no_problem(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "ending_hooks",
+        """
+        @hook("on_shutdown")
+        def deregister(ctx): print("given back:", ctx.model_id)
+        @hook("on_node_failure")
+        def unmount(ctx): print("unmounted:", ctx.model_id)
+        """,
+    )
+    assert check_hooks(name, check=False).problems == []
+
+
+def test_a_clean_up_is_not_accused_of_what_the_check_does(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "broken_beside_hooks",
+        """
+        @hook("on_before_node_download")
+        def mount(ctx): ctx.custom_data["missing"]
+        @hook("on_node_failure")
+        def unmount(ctx): pass
+        """,
+    )
+    problems = check_hooks(name, check=False).problems
+    assert problems
+    assert all("unmount" not in problem and "lets it fail" not in problem for problem in problems)
+
+
 def test_what_an_earlier_failure_hides(module: Callable[[str, str], str]) -> None:
     name = module(
         "hidden_hooks",

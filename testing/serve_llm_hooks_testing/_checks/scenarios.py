@@ -91,6 +91,11 @@ def _may_warn(detail: str) -> bool:
     return not detail.startswith(_SLIPS)
 
 
+def is_injected(detail: str) -> bool:
+    """Return whether a hook has failed because a scenario lets it fail."""
+    return detail == f"RuntimeError: {_HOOK_ERROR}"
+
+
 def _is_failure_of(hook: Hook) -> Callable[[Exception], bool]:
     def is_expected(error: Exception) -> bool:
         errors = error.exceptions if isinstance(error, NodeInitializationError) else (error,)
@@ -203,7 +208,7 @@ def fault_scenarios(hooks: HookRegistry, seen: set[str]) -> Iterator[Scenario]:
             fault = missing_module("node-1", module)
             yield Scenario(f"without {module} on one node", 2, (fault,), is_expected=_nodes_fail_with(HookLoadError))
     for hook in hooks:
-        if hook.path in seen or hook.point == "on_failure":
+        if hook.path in seen or HOOK_POINTS[hook.point].during == "failure":  # nothing has failed that it cleans up
             continue
         seen.add(hook.path)
         fault = hook_fails(hook.path, _HOOK_ERROR)
