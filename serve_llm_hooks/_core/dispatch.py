@@ -168,7 +168,7 @@ class Dispatcher:
             logger.info("model %r%s: %s vetoed at %s%s", self._model_id, at_node, hook.ref, hook.point, why)
 
     def _time_out(self, run: _Run) -> None:
-        why = f"still running after timeout_s={run.hooks[run.index].options.timeout_s:g}"
+        why = f"still running {run.hooks[run.index].limit}"
         self._fail(run, None, HookTimeoutError, why, "timed_out")
 
     def _fail(

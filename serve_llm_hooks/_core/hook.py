@@ -45,8 +45,8 @@ class Hook:
     """
 
     __slots__ = (
-        "call", "fn", "identity", "instance", "is_async", "kwargs", "method", "must_run_alone", "name", "number",
-        "options", "path", "phase", "ref",
+        "call", "fn", "identity", "instance", "is_async", "kwargs", "limit", "method", "must_run_alone", "name",
+        "number", "options", "path", "phase", "ref",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +84,7 @@ class Hook:
         names = ", ".join(f"{key}=…" for key in self.kwargs)
         self.number: int = number
         self.ref: str = (f"{self.path}({names})" if names else self.path) + (f"#{number}" if number > 1 else "")
+        self.limit: str = "" if options.timeout_s is None else f"after timeout_s={options.timeout_s:g}"
         self.must_run_alone: bool = self.is_async or options.timeout_s is not None
 
     @property
@@ -142,13 +143,15 @@ class Hook:
         hook.check_kwargs()
         return hook
 
-    def limited_to(self, seconds: float) -> Hook:
-        """Return the same hook with at most these seconds."""
+    def limited_to(self, seconds: float, limit: str) -> Hook:
+        """Return the same hook with at most these seconds; ``limit`` says when it is still running, for messages."""
         own_s = self.options.timeout_s
         if own_s is not None and own_s <= seconds:
             return self
         options = self.options._replace(timeout_s=seconds)
-        return _rebuild(self.fn, options, self.kwargs, self.instance, self.method, self.phase)
+        hook = _rebuild(self.fn, options, self.kwargs, self.instance, self.method, self.phase, self.number)
+        hook.limit = limit
+        return hook
 
     def check_kwargs(self) -> None:
         """Check that the parameters fit the function's signature.

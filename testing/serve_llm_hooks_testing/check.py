@@ -9,7 +9,6 @@ from serve_llm_hooks import HOOK_POINTS, HookError, HookPickleError, HookRegistr
 from serve_llm_hooks._core.messages import counted, one_line
 from serve_llm_hooks._core.points import HOOK_NAMES
 from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
-from serve_llm_hooks._replica.shutdown import DEFAULT_BUDGET_S
 
 from ._checks.code import constants_of, problems_in_code
 from ._checks.hook_globals import fingerprints, globals_of
@@ -227,7 +226,7 @@ def _run(target: Target, scenario: Scenario, left_out: frozenset[str], found: Ho
         found.add(str(run.error))
         return set()
     if run._stop is not None:
-        run.notes += run._stop(DEFAULT_BUDGET_S)[1]
+        run.notes += run._stop(None)[1]
     found.runs[f"{scenario.name}, model {target.model_id}"] = run
     failed = _add_failures(scenario, run, found)
     after = fingerprints(shared)

@@ -71,7 +71,7 @@ BAD = {
     ),
     "takes too long to stop": (
         'import asyncio\n@hook("on_shutdown")\nasync def one(ctx): await asyncio.sleep(60)',
-        "one fails at on_shutdown, so it does not end what it should: still running after timeout_s=16",
+        "one fails at on_shutdown, so .*: still running when the 16 s of the hooks at on_shutdown were over",
     ),
     "fails quietly": (
         '@hook("on_before_init", on_error="warn")\ndef one(ctx): 1 / 0',
@@ -531,6 +531,23 @@ def test_a_config_is_checked_with_what_it_names(module: Callable[[str, str], str
         check_hooks(good, model_id="llama-7b")
     with pytest.raises(AssertionError, match="the config of model 'qwen' has no hooks for it"):
         check_hooks(FakeLLMConfig("qwen", []))
+
+
+def test_a_replica_has_the_time_that_its_config_gives_it(module: Callable[[str, str], str], tmp_path: Path) -> None:
+    source = """
+    import asyncio
+    @hook("on_shutdown", timeout_s=50)
+    async def drain(ctx): await asyncio.sleep(40)
+    """
+    hooks = [module("draining_hooks", source)]
+    assert check_hooks(FakeLLMConfig("m", hooks, deployment_config={"graceful_shutdown_timeout_s": 60})).problems == []
+    file = tmp_path / "serve.yaml"
+    text = "model_id: m\nhooks: [draining_hooks]\ndeployment_config: { graceful_shutdown_timeout_s: SECONDS }\n"
+    file.write_text(text.replace("SECONDS", "60"))
+    assert check_hooks(file).problems == []
+    file.write_text(text.replace("SECONDS", "30"))
+    with pytest.raises(AssertionError, match="still running when the 26 s of the hooks at on_shutdown were over"):
+        check_hooks(file)
 
 
 YAML = """

@@ -165,7 +165,7 @@ def test_a_hook_has_the_time_that_is_left_and_the_others_then_none(caplog: pytes
     ended = stopped(five_seconds, endless, later("last", order=2))
     assert ended.events == [("five_seconds", "ok"), ("endless", "timed_out"), ("last", "skipped")]
     assert ended.took_s == 16
-    assert "still running after timeout_s=11 (the replica stops" in caplog.text
+    assert "still running when the 16 s of the hooks at on_shutdown were over (the replica stops" in caplog.text
     assert "last at on_shutdown did not run: the 16 s of the hooks at on_shutdown were over" in caplog.text
 
 
