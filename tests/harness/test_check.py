@@ -163,6 +163,34 @@ BAD = {
         """,
         "throws the result away",
     ),
+    "a question without await": (
+        """
+        from serve_llm_hooks import ask
+        @hook("on_after_engine_init")
+        async def one(ctx):
+            ask(ctx, "Hello")
+        """,
+        r"one at on_after_engine_init calls ask\(\.\.\.\) in line \d+ of .* without `await`, so nothing of it runs",
+    ),
+    "a question in a sync hook": (
+        """
+        import serve_llm_hooks
+        @hook("on_after_engine_init")
+        def one(ctx):
+            serve_llm_hooks.ask(ctx, "Hello")
+        """,
+        r"without `await`.*write `await serve_llm_hooks\.ask\(\.\.\.\)`, in an `async def`",
+    ),
+    "a helper of its own without await": (
+        """
+        import asyncio
+        async def settle(): await asyncio.sleep(1)
+        @hook("on_after_engine_init")
+        async def one(ctx):
+            settle()
+        """,
+        r"calls settle\(\.\.\.\) in line \d+ of .* without `await`",
+    ),
     "an error that is not imported": (
         """
         @hook("on_before_node_download")
@@ -228,6 +256,7 @@ def test_good_hooks_pass(module: Callable[[str, str], str]) -> None:
     assert {name.rpartition(" ")[2] for name in found.runs} == {"llama-x", "qwen"}
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # which is what some do
 @pytest.mark.parametrize("what", BAD)
 def test_bad_hooks_do_not(module: Callable[[str, str], str], what: str) -> None:
     source, says = BAD[what]
@@ -459,6 +488,22 @@ def test_a_clean_up_is_not_accused_of_what_the_check_does(module: Callable[[str,
     problems = check_hooks(name, check=False).problems
     assert problems
     assert all("unmount" not in problem and "lets it fail" not in problem for problem in problems)
+
+
+def test_what_is_awaited_elsewhere_is_no_problem(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "awaited_hooks",
+        """
+        import asyncio
+        from serve_llm_hooks import ask
+        @hook("on_after_engine_init")
+        async def both(ctx):
+            await ask(ctx, "Hello")
+            await asyncio.gather(ask(ctx, "Hello"), asyncio.sleep(1))
+            print("warm")
+        """,
+    )
+    assert [problem for problem in check_hooks(name, check=False).problems if "await" in problem] == []
 
 
 def test_what_an_earlier_failure_hides(module: Callable[[str, str], str]) -> None:
