@@ -5,13 +5,19 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import HOOK_POINTS, HookError, HookPickleError, HookRegistry, NodeInitializationError
+from serve_llm_hooks import (
+    HOOK_POINTS,
+    EngineArgumentError,
+    HookError,
+    HookPickleError,
+    HookRegistry,
+    NodeInitializationError,
+)
 from serve_llm_hooks._core.messages import counted, one_line
-from serve_llm_hooks._core.points import HOOK_NAMES
 from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
 
-from ._checks.code import constants_of, problems_in_code
-from ._checks.hook_globals import fingerprints, globals_of
+from ._checks.code import constants_of, problems_in_code, writers_of
+from ._checks.hook_globals import fingerprints, shared_globals, shared_problem
 from ._checks.scenarios import SCENARIOS, fault_scenarios, is_injected, without_own_warnings
 from ._checks.targets import targets_of
 from ._simulation.replica import run_replica
@@ -21,10 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from serve_llm_hooks import Hook
     from serve_llm_hooks._sources.entries import HookRef
 
-    from ._checks.hook_globals import GlobalName
     from ._checks.scenarios import Scenario
     from ._checks.targets import Target
     from .run import FakeRun
@@ -219,7 +223,7 @@ def _run(target: Target, scenario: Scenario, left_out: frozenset[str], found: Ho
         node_timeout_s=scenario.node_timeout_s,
     )
     settings.left_out = left_out
-    shared = _shared_globals(target.own_hooks)
+    shared = shared_globals(target.own_hooks)
     before = fingerprints(shared)
     run = run_replica(settings, target.make(scenario.hooks))
     if isinstance(run.error, HookPickleError) and run.ctx is None:  # the config could not be sent
@@ -228,20 +232,27 @@ def _run(target: Target, scenario: Scenario, left_out: frozenset[str], found: Ho
     if run._stop is not None:
         run.notes += run._stop(None)[1]
     found.runs[f"{scenario.name}, model {target.model_id}"] = run
-    failed = _add_failures(scenario, run, found)
+    failed = _add_failures(target, scenario, run, found)
     after = fingerprints(shared)
     for name, users in shared.items():
         if before[name] != after[name]:
-            found.add(_shared_problem(name, users))
+            found.add(shared_problem(name, users))
     return failed
 
 
-def _add_failures(scenario: Scenario, run: FakeRun, found: HookCheck) -> set[str]:
+def _add_failures(target: Target, scenario: Scenario, run: FakeRun, found: HookCheck) -> set[str]:
     """Add the failures that the scenario's own faults do not cause. Return the hooks that failed."""
     failed = set[str]()
     if run.error is not None and not scenario.is_expected(run.error):
         errors = run.error.exceptions if isinstance(run.error, NodeInitializationError) else (run.error,)
         for error in errors:
+            if isinstance(error, EngineArgumentError):
+                writers = writers_of(str(error), target.own_hooks)
+                found.add(
+                    f"{error} (hooks that name it: {', '.join(writers)})" if writers else str(error), scenario.name
+                )
+                failed.update(writers)
+                continue
             found.add(str(error), scenario.name)
             if isinstance(error, HookError):
                 failed.add(error.hook)
@@ -258,28 +269,3 @@ def _add_failures(scenario: Scenario, run: FakeRun, found: HookCheck) -> set[str
     for note in run.notes:
         found.add(note)
     return failed
-
-
-def _shared_globals(hooks: HookRegistry) -> dict[GlobalName, list[Hook]]:
-    """Return the globals that hooks use both in the replica and on nodes, with these hooks."""
-    users: dict[GlobalName, list[Hook]] = {}
-    for hook in hooks:
-        for name in globals_of(hook):
-            users.setdefault(name, []).append(hook)
-    return {name: hooks for name, hooks in users.items() if len({_is_on_node(hook) for hook in hooks}) == 2}
-
-
-def _shared_problem(name: GlobalName, users: Sequence[Hook]) -> str:
-    def refs(on_node: bool) -> str:
-        chosen = sorted({(HOOK_NAMES.index(hook.point), hook.ref) for hook in users if _is_on_node(hook) is on_node})
-        return ", ".join(ref for _, ref in chosen)
-
-    return (
-        f"{'.'.join(name)} changes during a start, and is used in the replica ({refs(False)}) and on nodes "
-        f"({refs(True)}): these are different processes, and each has its own. Pass it on in ctx.custom_data; what a "
-        "node adds there, the replica finds in ctx.nodes[node_id].custom_data"
-    )
-
-
-def _is_on_node(hook: Hook) -> bool:
-    return HOOK_POINTS[hook.point].on_node

@@ -526,6 +526,23 @@ def test_what_an_earlier_failure_hides(module: Callable[[str, str], str]) -> Non
     assert problems[1].endswith("disk full (found with hidden_hooks:first left out, which may be why)")
 
 
+def test_what_a_wrong_engine_argument_hides(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "argument_hooks",
+        """
+        @hook("on_before_init")
+        def limit(ctx): ctx.extra_init_kwargs["max_model_length"] = 5
+        @hook("on_after_init")
+        def look(ctx): ctx.custom_data["nope"]
+        """,
+    )
+    argument, key = check_hooks(name, check=False).problems
+    assert argument.endswith("did you mean 'max_model_len'?) (hooks that name it: argument_hooks:limit)")
+    assert (
+        "hook argument_hooks:look failed at on_after_init for model 'test-model': KeyError: 'nope' (found with" in key
+    )
+
+
 def test_each_entry_is_loaded_whatever_the_others_are(module: Callable[[str, str], str]) -> None:
     name = module("loadable_hooks", '@hook("on_before_init")\ndef one(ctx): 1 / 0')
     problems = check_hooks("no_such_hooks", name, "nor_such_hooks", check=False).problems

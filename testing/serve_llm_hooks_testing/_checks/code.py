@@ -17,7 +17,7 @@ from serve_llm_hooks._core.hook import wrapped_chain
 from .hook_globals import function_and_class
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from serve_llm_hooks import Hook
 
@@ -53,6 +53,11 @@ def constants_of(hook: Hook) -> set[str]:
         for constant in code.co_consts
         if isinstance(constant, str)
     }
+
+
+def writers_of(problem: str, hooks: Iterable[Hook]) -> list[str]:
+    """Return the hooks whose code holds the key that a problem is about, as in ``extra_init_kwargs['max_len']``."""
+    return [hook.ref for hook in hooks if any(f"[{text!r}]" in problem for text in constants_of(hook))]
 
 
 def _functions(hook: Hook) -> list[FunctionType]:
