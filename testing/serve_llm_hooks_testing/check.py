@@ -11,13 +11,13 @@ from serve_llm_hooks import (
     HookError,
     HookPickleError,
     HookRegistry,
-    NodeInitializationError,
 )
-from serve_llm_hooks._core.messages import counted, one_line
+from serve_llm_hooks._core.messages import one_line
 from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
 
 from ._checks.code import constants_of, problems_in_code, writers_of
 from ._checks.hook_globals import fingerprints, shared_globals, shared_problem
+from ._checks.result import HookCheck
 from ._checks.scenarios import SCENARIOS, fault_scenarios, is_injected, without_own_warnings
 from ._checks.targets import targets_of
 from ._simulation.replica import run_replica
@@ -36,48 +36,6 @@ if TYPE_CHECKING:
 
 # What it means that a hook fails where that is only logged.
 _ONLY_LOGGED = {"failure": "cleans nothing up", "shutdown": "does not end what it should"}
-
-
-class HookCheck:
-    """The result of :func:`check_hooks`.
-
-    Attributes:
-        runs: the runs that were made, by scenario and model.
-    """
-
-    def __init__(self) -> None:
-        """Make a result without any problem."""
-        self.runs: dict[str, FakeRun] = {}
-        self._problems: dict[str, list[str]] = {}
-
-    @property
-    def problems(self) -> list[str]:
-        """The problems that would fail in production, one message each."""
-        return [f"{', '.join(when)}: {text}" if when else text for text, when in self._problems.items()]
-
-    @property
-    def texts(self) -> list[str]:
-        """The problems, without the scenarios in which they show."""
-        return list(self._problems)
-
-    def has(self, problem: str) -> bool:
-        """Return whether a problem was added."""
-        return problem in self._problems
-
-    def add(self, problem: str, scenario: str | None = None) -> None:
-        """Add a problem; one that shows in several scenarios is one problem."""
-        when = self._problems.setdefault(problem, [])
-        if scenario is not None and scenario not in when:
-            when.append(scenario)
-
-    def __str__(self) -> str:
-        """Return the problems as a numbered list."""
-        problems = self.problems
-        if not problems:
-            return f"no problem found in {counted(len(self.runs), 'run')}"
-        return "\n".join(
-            [f"{counted(len(problems), 'problem')} found:", *(f"{n}. {text}" for n, text in enumerate(problems, 1))]
-        )
 
 
 def check_hooks(
@@ -134,16 +92,16 @@ def _check_target(target: Target, found: HookCheck, seen: set[str], limit_s: flo
     for hook in target.own_hooks:
         for problem in problems_in_code(hook):
             found.add(problem)
-    follow_ups: dict[str, tuple[str, str]] = {}
+    follow_ups: dict[str, tuple[str, str, set[str]]] = {}
     for scenario in SCENARIOS:
         _run_all(target, scenario, unpicklable, found, follow_ups, limit_s)
     if not any(run.notes for run in found.runs.values()):  # hooks that block would block in each
         for scenario in fault_scenarios(target.own_hooks, seen):
             if not unpicklable:
                 _run(target, scenario, frozenset(), found, limit_s)
-    for text, (scenario_name, left_out) in follow_ups.items():
+    for text, (scenario_name, left_out, nodes) in follow_ups.items():
         if not found.has(text):
-            found.add(f"{text} (found with {left_out} left out, which may be why)", scenario_name)
+            found.add(f"{text} (found with {left_out} left out, which may be why)", scenario_name, nodes)
 
 
 def _add_unchecked(
@@ -198,7 +156,7 @@ def _run_all(
     scenario: Scenario,
     left_out: frozenset[str],
     found: HookCheck,
-    follow_ups: dict[str, tuple[str, str]],
+    follow_ups: dict[str, tuple[str, str, set[str]]],
     limit_s: float,
 ) -> None:
     """Run a scenario; again without the hooks that have failed, until all that fail are found."""
@@ -210,7 +168,8 @@ def _run_all(
         failed = _run(target, scenario, left_out, later, limit_s)
         for text in later.texts:
             if not any(repr(constant) in text for constant in known):  # such as a key that it would have written
-                follow_ups.setdefault(text, (scenario.name, ", ".join(sorted(left_out))))
+                first = follow_ups.setdefault(text, (scenario.name, ", ".join(sorted(left_out)), set()))
+                first[2].update(later.nodes_of(text))
         known |= {text for hook in target.own_hooks if hook.ref in failed for text in constants_of(hook)}
 
 
@@ -243,19 +202,15 @@ def _run(target: Target, scenario: Scenario, left_out: frozenset[str], found: Ho
 def _add_failures(target: Target, scenario: Scenario, run: FakeRun, found: HookCheck) -> set[str]:
     """Add the failures that the scenario's own faults do not cause. Return the hooks that failed."""
     failed = set[str]()
-    if run.error is not None and not scenario.is_expected(run.error):
-        errors = run.error.exceptions if isinstance(run.error, NodeInitializationError) else (run.error,)
-        for error in errors:
-            if isinstance(error, EngineArgumentError):
-                writers = writers_of(str(error), target.own_hooks)
-                found.add(
-                    f"{error} (hooks that name it: {', '.join(writers)})" if writers else str(error), scenario.name
-                )
-                failed.update(writers)
-                continue
-            found.add(str(error), scenario.name)
-            if isinstance(error, HookError):
-                failed.add(error.hook)
+    for error in scenario.unexpected(run.error):
+        writers = writers_of(str(error), target.own_hooks) if isinstance(error, EngineArgumentError) else []
+        if writers:
+            found.add(f"{error} (hooks that name it: {', '.join(writers)})", scenario.name)
+            failed.update(writers)
+        else:
+            found.add_failure(error, scenario.name)
+        if isinstance(error, HookError):
+            failed.add(error.hook)
     for event in run.trace:
         consequence = _ONLY_LOGGED.get(HOOK_POINTS[event.point].during)
         if is_injected(event.detail):

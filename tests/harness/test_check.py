@@ -543,6 +543,24 @@ def test_what_a_wrong_engine_argument_hides(module: Callable[[str, str], str]) -
     )
 
 
+def test_a_broken_hook_on_nodes_is_one_problem(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "broken_on_nodes_hooks",
+        """
+        @hook("on_before_node_download")
+        def mount(ctx): ctx.custom_data["nope"]
+        @hook("on_after_node_download")
+        def look(ctx): ctx.custom_data["neither"]
+        """,
+    )
+    first, second = check_hooks(name, check=False).problems
+    failed = "hook broken_on_nodes_hooks:{} failed at {} for model 'test-model': KeyError: '{}'"
+    nodes = " (on node-0, node-1, node-2)"
+    assert first.endswith(failed.format("mount", "on_before_node_download", "nope") + nodes)
+    assert failed.format("look", "on_after_node_download", "neither") in second
+    assert second.endswith("left out, which may be why)" + nodes)
+
+
 def test_each_entry_is_loaded_whatever_the_others_are(module: Callable[[str, str], str]) -> None:
     name = module("loadable_hooks", '@hook("on_before_init")\ndef one(ctx): 1 / 0')
     problems = check_hooks("no_such_hooks", name, "nor_such_hooks", check=False).problems
