@@ -14,6 +14,7 @@ from serve_llm_hooks import (
 )
 from serve_llm_hooks._core.messages import one_line
 from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
+from serve_llm_hooks._replica.shutdown import POINT
 
 from ._checks.code import constants_of, problems_in_code, writers_of
 from ._checks.hook_globals import fingerprints, shared_globals, shared_problem
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 
 # What it means that a hook fails where that is only logged.
+_TIME_IS_OVER = f"of the hooks at {POINT} were over"
 _ONLY_LOGGED = {"failure": "cleans nothing up", "shutdown": "does not end what it should"}
 
 
@@ -216,7 +218,9 @@ def _add_failures(target: Target, scenario: Scenario, run: FakeRun, found: HookC
         if is_injected(event.detail):
             continue
         if consequence and event.outcome not in ("ok", "cancelled", "disabled"):
-            found.add(f"hook {event.hook} fails at {event.point}, so it {consequence}: {event.detail}", scenario.name)
+            more = ": deployment_config={'graceful_shutdown_timeout_s': ...} gives them more"
+            detail = event.detail + (more if event.detail.endswith(_TIME_IS_OVER) else "")
+            found.add(f"hook {event.hook} fails at {event.point}, so it {consequence}: {detail}", scenario.name)
         elif event.outcome == "warned" and not scenario.excuses(event.detail):
             found.add(
                 f"hook {event.hook} fails at {event.point} (on_error='warn' hides it): {event.detail}", scenario.name

@@ -626,7 +626,7 @@ def test_a_replica_has_the_time_that_its_config_gives_it(module: Callable[[str, 
     file.write_text(text.replace("SECONDS", "60"))
     assert check_hooks(file).problems == []
     file.write_text(text.replace("SECONDS", "30"))
-    with pytest.raises(AssertionError, match="still running when the 26 s of the hooks at on_shutdown were over"):
+    with pytest.raises(AssertionError, match="when the 26 s of the hooks at on_shutdown were over: deployment_config="):
         check_hooks(file)
 
 
