@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._core.dispatch import Dispatcher
 from .._observe.clean_up import run_each
 from .._observe.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .start import Start
 
 
@@ -23,6 +25,28 @@ DEFAULT_BUDGET_S = 16.0
 """What the hooks have where nothing is set: Serve's 20 s, less its 2 s wait for requests, less ``RESERVED_S``."""
 
 POINT = "on_shutdown"
+
+SERVE_DEFAULTS_S = {"graceful_shutdown_timeout_s": 20.0, "graceful_shutdown_wait_loop_s": 2.0}
+
+
+def budget_s(deployment_config: Mapping[str, Any]) -> float:
+    """Return the seconds that hooks at ``on_shutdown`` have under the settings of a deployment, at most.
+
+    Serve kills a replica ``graceful_shutdown_timeout_s`` after it began to stop it. It first waits for requests, for
+    ``graceful_shutdown_wait_loop_s`` at least.
+
+    Example:
+        >>> budget_s({}), budget_s({"graceful_shutdown_timeout_s": 60})
+        (16.0, 56.0)
+    """
+    timeout_s, wait_s = seconds_of(deployment_config)
+    return max(timeout_s - wait_s - RESERVED_S, 0.0)
+
+
+def seconds_of(deployment_config: Mapping[str, Any]) -> list[float]:
+    """Return the settings of a deployment that say when Serve kills a replica, as ``SERVE_DEFAULTS_S`` lists them."""
+    given = {name: deployment_config.get(name) for name in SERVE_DEFAULTS_S}  # Serve itself says what is no number
+    return [float(each) if isinstance(each := given[name], int | float) else SERVE_DEFAULTS_S[name] for name in given]
 
 
 async def run_shutdown_hooks(start: Start, budget_s: float) -> list[Exception]:

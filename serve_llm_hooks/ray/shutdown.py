@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
-from .._replica.shutdown import POINT, RESERVED_S
+from .._replica.shutdown import POINT, RESERVED_S, SERVE_DEFAULTS_S, budget_s, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
-
-_DEFAULTS_S = {"graceful_shutdown_timeout_s": 20.0, "graceful_shutdown_wait_loop_s": 2.0}  # Serve's own
 
 
 def stop(run: Initialization | None, end_of_base: Callable[[], Any] | None) -> Any:
@@ -49,26 +47,7 @@ def _budget_s(llm_config: Any) -> float:
         of_deployment = serve.get_replica_context()._deployment_config  # what a Serve config overrides is in it
     except Exception:  # no replica of Serve's
         return budget_s(llm_config.deployment_config)
-    return budget_s({name: getattr(of_deployment, name, None) for name in _DEFAULTS_S})
-
-
-def budget_s(deployment_config: Mapping[str, Any]) -> float:
-    """Return the seconds that hooks at ``on_shutdown`` have under the settings of a deployment, at most.
-
-    Serve kills a replica ``graceful_shutdown_timeout_s`` after it began to stop it. It first waits for requests, for
-    ``graceful_shutdown_wait_loop_s`` at least.
-
-    Example:
-        >>> budget_s({}), budget_s({"graceful_shutdown_timeout_s": 60})
-        (16.0, 56.0)
-    """
-    timeout_s, wait_s = _seconds(deployment_config)
-    return max(timeout_s - wait_s - RESERVED_S, 0.0)
-
-
-def _seconds(deployment_config: Mapping[str, Any]) -> list[float]:
-    given = {name: deployment_config.get(name) for name in _DEFAULTS_S}  # Serve itself says what is no number
-    return [float(each) if isinstance(each := given[name], int | float) else _DEFAULTS_S[name] for name in given]
+    return budget_s({name: getattr(of_deployment, name, None) for name in SERVE_DEFAULTS_S})
 
 
 def warn_of_slow_hooks(hooks: Iterable[Hook], model_id: str, deployment_config: Mapping[str, Any]) -> None:
@@ -78,7 +57,7 @@ def warn_of_slow_hooks(hooks: Iterable[Hook], model_id: str, deployment_config: 
         wants_s = hook.options.timeout_s or 0.0
         if hook.point != POINT or not hook.options.matches(model_id) or (wants_s <= has_s and has_s):
             continue
-        needed_s = (wants_s or 1.0) + _seconds(deployment_config)[1] + RESERVED_S
+        needed_s = (wants_s or 1.0) + seconds_of(deployment_config)[1] + RESERVED_S
         logger.warning(
             "model %r: hook %s at on_shutdown%s, but its replicas have at most %g s for such hooks before Serve kills "
             "them. Write deployment_config={'graceful_shutdown_timeout_s': %g}, or more.",

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._checks.result import HookCheck as HookCheck
     from ._virtual_time.loop import VirtualLoop as VirtualLoop
     from .asserts import assert_not_run as assert_not_run, assert_order as assert_order, assert_ran_on as assert_ran_on
     from .calls import (
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
         callback_ctx as callback_ctx,
         node_ctx as node_ctx,
     )
-    from .check import HookCheck as HookCheck, check_hooks as check_hooks
+    from .check import check_hooks as check_hooks
     from .cluster import FakeCluster as FakeCluster
     from .config import FakeLLMConfig as FakeLLMConfig
     from .engine import FakeAnswer as FakeAnswer, FakeEngine as FakeEngine

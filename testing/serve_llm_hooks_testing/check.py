@@ -5,15 +5,21 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import HOOK_POINTS, HookError, HookPickleError, HookRegistry, NodeInitializationError
-from serve_llm_hooks._core.messages import counted, one_line
-from serve_llm_hooks._core.points import HOOK_NAMES
+from serve_llm_hooks import (
+    HOOK_POINTS,
+    EngineArgumentError,
+    HookError,
+    HookPickleError,
+    HookRegistry,
+)
+from serve_llm_hooks._core.messages import one_line
 from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
-from serve_llm_hooks._replica.shutdown import DEFAULT_BUDGET_S
+from serve_llm_hooks._replica.shutdown import POINT
 
-from ._checks.code import constants_of, problems_in_code
-from ._checks.hook_globals import fingerprints, globals_of
-from ._checks.scenarios import SCENARIOS, fault_scenarios, without_own_warnings
+from ._checks.code import constants_of, problems_in_code, writers_of
+from ._checks.hook_globals import fingerprints, shared_globals, shared_problem
+from ._checks.result import HookCheck
+from ._checks.scenarios import SCENARIOS, fault_scenarios, is_injected, without_own_warnings
 from ._checks.targets import targets_of
 from ._simulation.replica import run_replica
 from ._simulation.settings import ClusterSettings
@@ -22,59 +28,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from serve_llm_hooks import Hook
     from serve_llm_hooks._sources.entries import HookRef
 
-    from ._checks.hook_globals import GlobalName
     from ._checks.scenarios import Scenario
     from ._checks.targets import Target
     from .run import FakeRun
 
 
 # What it means that a hook fails where that is only logged.
+_TIME_IS_OVER = f"of the hooks at {POINT} were over"
 _ONLY_LOGGED = {"failure": "cleans nothing up", "shutdown": "does not end what it should"}
-
-
-class HookCheck:
-    """The result of :func:`check_hooks`.
-
-    Attributes:
-        runs: the runs that were made, by scenario and model.
-    """
-
-    def __init__(self) -> None:
-        """Make a result without any problem."""
-        self.runs: dict[str, FakeRun] = {}
-        self._problems: dict[str, list[str]] = {}
-
-    @property
-    def problems(self) -> list[str]:
-        """The problems that would fail in production, one message each."""
-        return [f"{', '.join(when)}: {text}" if when else text for text, when in self._problems.items()]
-
-    @property
-    def texts(self) -> list[str]:
-        """The problems, without the scenarios in which they show."""
-        return list(self._problems)
-
-    def has(self, problem: str) -> bool:
-        """Return whether a problem was added."""
-        return problem in self._problems
-
-    def add(self, problem: str, scenario: str | None = None) -> None:
-        """Add a problem; one that shows in several scenarios is one problem."""
-        when = self._problems.setdefault(problem, [])
-        if scenario is not None and scenario not in when:
-            when.append(scenario)
-
-    def __str__(self) -> str:
-        """Return the problems as a numbered list."""
-        problems = self.problems
-        if not problems:
-            return f"no problem found in {counted(len(self.runs), 'run')}"
-        return "\n".join(
-            [f"{counted(len(problems), 'problem')} found:", *(f"{n}. {text}" for n, text in enumerate(problems, 1))]
-        )
 
 
 def check_hooks(
@@ -131,16 +94,16 @@ def _check_target(target: Target, found: HookCheck, seen: set[str], limit_s: flo
     for hook in target.own_hooks:
         for problem in problems_in_code(hook):
             found.add(problem)
-    follow_ups: dict[str, tuple[str, str]] = {}
+    follow_ups: dict[str, tuple[str, str, set[str]]] = {}
     for scenario in SCENARIOS:
         _run_all(target, scenario, unpicklable, found, follow_ups, limit_s)
     if not any(run.notes for run in found.runs.values()):  # hooks that block would block in each
         for scenario in fault_scenarios(target.own_hooks, seen):
             if not unpicklable:
                 _run(target, scenario, frozenset(), found, limit_s)
-    for text, (scenario_name, left_out) in follow_ups.items():
+    for text, (scenario_name, left_out, nodes) in follow_ups.items():
         if not found.has(text):
-            found.add(f"{text} (found with {left_out} left out, which may be why)", scenario_name)
+            found.add(f"{text} (found with {left_out} left out, which may be why)", scenario_name, nodes)
 
 
 def _add_unchecked(
@@ -195,7 +158,7 @@ def _run_all(
     scenario: Scenario,
     left_out: frozenset[str],
     found: HookCheck,
-    follow_ups: dict[str, tuple[str, str]],
+    follow_ups: dict[str, tuple[str, str, set[str]]],
     limit_s: float,
 ) -> None:
     """Run a scenario; again without the hooks that have failed, until all that fail are found."""
@@ -207,7 +170,8 @@ def _run_all(
         failed = _run(target, scenario, left_out, later, limit_s)
         for text in later.texts:
             if not any(repr(constant) in text for constant in known):  # such as a key that it would have written
-                follow_ups.setdefault(text, (scenario.name, ", ".join(sorted(left_out))))
+                first = follow_ups.setdefault(text, (scenario.name, ", ".join(sorted(left_out)), set()))
+                first[2].update(later.nodes_of(text))
         known |= {text for hook in target.own_hooks if hook.ref in failed for text in constants_of(hook)}
 
 
@@ -220,36 +184,43 @@ def _run(target: Target, scenario: Scenario, left_out: frozenset[str], found: Ho
         node_timeout_s=scenario.node_timeout_s,
     )
     settings.left_out = left_out
-    shared = _shared_globals(target.own_hooks)
+    shared = shared_globals(target.own_hooks)
     before = fingerprints(shared)
     run = run_replica(settings, target.make(scenario.hooks))
     if isinstance(run.error, HookPickleError) and run.ctx is None:  # the config could not be sent
         found.add(str(run.error))
         return set()
     if run._stop is not None:
-        run.notes += run._stop(DEFAULT_BUDGET_S)[1]
+        run.notes += run._stop(None)[1]
     found.runs[f"{scenario.name}, model {target.model_id}"] = run
-    failed = _add_failures(scenario, run, found)
+    failed = _add_failures(target, scenario, run, found)
     after = fingerprints(shared)
     for name, users in shared.items():
         if before[name] != after[name]:
-            found.add(_shared_problem(name, users))
+            found.add(shared_problem(name, users))
     return failed
 
 
-def _add_failures(scenario: Scenario, run: FakeRun, found: HookCheck) -> set[str]:
+def _add_failures(target: Target, scenario: Scenario, run: FakeRun, found: HookCheck) -> set[str]:
     """Add the failures that the scenario's own faults do not cause. Return the hooks that failed."""
     failed = set[str]()
-    if run.error is not None and not scenario.is_expected(run.error):
-        errors = run.error.exceptions if isinstance(run.error, NodeInitializationError) else (run.error,)
-        for error in errors:
-            found.add(str(error), scenario.name)
-            if isinstance(error, HookError):
-                failed.add(error.hook)
+    for error in scenario.unexpected(run.error):
+        writers = writers_of(str(error), target.own_hooks) if isinstance(error, EngineArgumentError) else []
+        if writers:
+            found.add(f"{error} (hooks that name it: {', '.join(writers)})", scenario.name)
+            failed.update(writers)
+        else:
+            found.add_failure(error, scenario.name)
+        if isinstance(error, HookError):
+            failed.add(error.hook)
     for event in run.trace:
         consequence = _ONLY_LOGGED.get(HOOK_POINTS[event.point].during)
+        if is_injected(event.detail):
+            continue
         if consequence and event.outcome not in ("ok", "cancelled", "disabled"):
-            found.add(f"hook {event.hook} fails at {event.point}, so it {consequence}: {event.detail}", scenario.name)
+            more = ": deployment_config={'graceful_shutdown_timeout_s': ...} gives them more"
+            detail = event.detail + (more if event.detail.endswith(_TIME_IS_OVER) else "")
+            found.add(f"hook {event.hook} fails at {event.point}, so it {consequence}: {detail}", scenario.name)
         elif event.outcome == "warned" and not scenario.excuses(event.detail):
             found.add(
                 f"hook {event.hook} fails at {event.point} (on_error='warn' hides it): {event.detail}", scenario.name
@@ -257,28 +228,3 @@ def _add_failures(scenario: Scenario, run: FakeRun, found: HookCheck) -> set[str
     for note in run.notes:
         found.add(note)
     return failed
-
-
-def _shared_globals(hooks: HookRegistry) -> dict[GlobalName, list[Hook]]:
-    """Return the globals that hooks use both in the replica and on nodes, with these hooks."""
-    users: dict[GlobalName, list[Hook]] = {}
-    for hook in hooks:
-        for name in globals_of(hook):
-            users.setdefault(name, []).append(hook)
-    return {name: hooks for name, hooks in users.items() if len({_is_on_node(hook) for hook in hooks}) == 2}
-
-
-def _shared_problem(name: GlobalName, users: Sequence[Hook]) -> str:
-    def refs(on_node: bool) -> str:
-        chosen = sorted({(HOOK_NAMES.index(hook.point), hook.ref) for hook in users if _is_on_node(hook) is on_node})
-        return ", ".join(ref for _, ref in chosen)
-
-    return (
-        f"{'.'.join(name)} changes during a start, and is used in the replica ({refs(False)}) and on nodes "
-        f"({refs(True)}): these are different processes, and each has its own. Pass it on in ctx.custom_data; what a "
-        "node adds there, the replica finds in ctx.nodes[node_id].custom_data"
-    )
-
-
-def _is_on_node(hook: Hook) -> bool:
-    return HOOK_POINTS[hook.point].on_node

@@ -46,6 +46,7 @@ class FakeLLMConfig:
         runtime_env: the runtime environment of node tasks and engine workers.
         accelerator_type, accelerator_config: what the engine runs on; a GPU, unless they or the bundles say otherwise.
         placement_group_config: the bundles and the strategy of the placement group.
+        deployment_config: Serve's settings; here they say how long hooks at ``on_shutdown`` have.
         log_engine_metrics: as in Ray's config.
         on_error: what happens when a hook fails that does not say so itself.
 
@@ -72,6 +73,7 @@ class FakeLLMConfig:
     accelerator_type: str | None = None
     accelerator_config: FakeAccelerator = field(default_factory=lambda: FakeAccelerator("gpu"))
     placement_group_config: dict[str, Any] | None = None
+    deployment_config: dict[str, Any] = field(default_factory=dict)
     log_engine_metrics: bool | None = True
     on_error: OnError = "raise"
 
@@ -92,6 +94,7 @@ class FakeLLMConfig:
         accelerator_type: str | None = None,
         accelerator_config: Mapping[str, Any] | None = None,
         placement_group_config: Mapping[str, Any] | None = None,
+        deployment_config: Mapping[str, Any] | None = None,
         log_engine_metrics: bool | None = True,
         on_error: OnError = "raise",
     ) -> None:
@@ -124,6 +127,7 @@ class FakeLLMConfig:
                 "log stats to be enabled."
             )
         self.accelerator_type = accelerator_type
+        self.deployment_config = _named("deployment_config", deployment_config)
         self.placement_group_config = checked_group(placement_group_config)
         self.accelerator_config = accelerator_of(accelerator_config, accelerator_type, self.placement_group_config)
         self.on_error = on_error

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from serve_llm_hooks._core.messages import counted, text_of
-from serve_llm_hooks._replica.shutdown import DEFAULT_BUDGET_S
 
 from ._simulation.arguments import check_seconds
 from ._virtual_time.loop import is_loop_running
@@ -100,15 +99,16 @@ class FakeRun:
 
     def __post_init__(self) -> None:
         """Nothing to stop yet."""
-        self._stop: Callable[[float], Ended] | None = None
+        self._stop: Callable[[float | None], Ended] | None = None
 
-    def shut_down(self, *, budget_s: float = DEFAULT_BUDGET_S) -> tuple[Exception, ...]:
+    def shut_down(self, *, budget_s: float | None = None) -> tuple[Exception, ...]:
         """Stop the replica as Serve does: run ``on_shutdown``, once, and only after a good start.
 
         The clock goes on where the start ended, in an event loop of its own. The calls are added to ``trace``.
 
         Args:
-            budget_s: seconds that the hooks have together. Default: what Serve's own settings leave them.
+            budget_s: seconds that the hooks have together. Default: what the config's
+                ``deployment_config`` leaves them; 16 s unless it says otherwise.
 
         Returns:
             The failures of the hooks, which production only logs.
@@ -135,7 +135,7 @@ class FakeRun:
             )
         return self._ended(self.unstruck, self._shut_down(budget_s))
 
-    async def ashut_down(self, *, budget_s: float = DEFAULT_BUDGET_S) -> tuple[Exception, ...]:
+    async def ashut_down(self, *, budget_s: float | None = None) -> tuple[Exception, ...]:
         """Async form of :meth:`shut_down`. The replica stops in another thread.
 
         Example:
@@ -146,8 +146,9 @@ class FakeRun:
         """
         return self._ended(self.unstruck, await asyncio.to_thread(self._shut_down, budget_s))
 
-    def _shut_down(self, budget_s: float) -> Ended:
-        check_seconds("budget_s", budget_s)
+    def _shut_down(self, budget_s: float | None) -> Ended:
+        if budget_s is not None:
+            check_seconds("budget_s", budget_s)
         return ((), ()) if self._stop is None else self._stop(budget_s)
 
     def _ended(self, told: tuple[Fault, ...], ended: Ended) -> tuple[Exception, ...]:

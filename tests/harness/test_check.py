@@ -71,7 +71,7 @@ BAD = {
     ),
     "takes too long to stop": (
         'import asyncio\n@hook("on_shutdown")\nasync def one(ctx): await asyncio.sleep(60)',
-        "one fails at on_shutdown, so it does not end what it should: still running when the 16 s of the",
+        "one fails at on_shutdown, so .*: still running when the 16 s of the hooks at on_shutdown were over",
     ),
     "fails quietly": (
         '@hook("on_before_init", on_error="warn")\ndef one(ctx): 1 / 0',
@@ -163,6 +163,34 @@ BAD = {
         """,
         "throws the result away",
     ),
+    "a question without await": (
+        """
+        from serve_llm_hooks import ask
+        @hook("on_after_engine_init")
+        async def one(ctx):
+            ask(ctx, "Hello")
+        """,
+        r"one at on_after_engine_init calls ask\(\.\.\.\) in line \d+ of .* without `await`, so nothing of it runs",
+    ),
+    "a question in a sync hook": (
+        """
+        import serve_llm_hooks
+        @hook("on_after_engine_init")
+        def one(ctx):
+            serve_llm_hooks.ask(ctx, "Hello")
+        """,
+        r"without `await`.*write `await serve_llm_hooks\.ask\(\.\.\.\)`, in an `async def`",
+    ),
+    "a helper of its own without await": (
+        """
+        import asyncio
+        async def settle(): await asyncio.sleep(1)
+        @hook("on_after_engine_init")
+        async def one(ctx):
+            settle()
+        """,
+        r"calls settle\(\.\.\.\) in line \d+ of .* without `await`",
+    ),
     "an error that is not imported": (
         """
         @hook("on_before_node_download")
@@ -228,6 +256,7 @@ def test_good_hooks_pass(module: Callable[[str, str], str]) -> None:
     assert {name.rpartition(" ")[2] for name in found.runs} == {"llama-x", "qwen"}
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # which is what some do
 @pytest.mark.parametrize("what", BAD)
 def test_bad_hooks_do_not(module: Callable[[str, str], str], what: str) -> None:
     source, says = BAD[what]
@@ -433,6 +462,50 @@ def test_a_warm_up_may_fail_in_its_own_words(module: Callable[[str, str], str]) 
     assert check_hooks(name, check=False).problems == []
 
 
+def test_hooks_that_only_end_and_clean_up_are_no_problem(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "ending_hooks",
+        """
+        @hook("on_shutdown")
+        def deregister(ctx): print("given back:", ctx.model_id)
+        @hook("on_node_failure")
+        def unmount(ctx): print("unmounted:", ctx.model_id)
+        """,
+    )
+    assert check_hooks(name, check=False).problems == []
+
+
+def test_a_clean_up_is_not_accused_of_what_the_check_does(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "broken_beside_hooks",
+        """
+        @hook("on_before_node_download")
+        def mount(ctx): ctx.custom_data["missing"]
+        @hook("on_node_failure")
+        def unmount(ctx): pass
+        """,
+    )
+    problems = check_hooks(name, check=False).problems
+    assert problems
+    assert all("unmount" not in problem and "lets it fail" not in problem for problem in problems)
+
+
+def test_what_is_awaited_elsewhere_is_no_problem(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "awaited_hooks",
+        """
+        import asyncio
+        from serve_llm_hooks import ask
+        @hook("on_after_engine_init")
+        async def both(ctx):
+            await ask(ctx, "Hello")
+            await asyncio.gather(ask(ctx, "Hello"), asyncio.sleep(1))
+            print("warm")
+        """,
+    )
+    assert [problem for problem in check_hooks(name, check=False).problems if "await" in problem] == []
+
+
 def test_what_an_earlier_failure_hides(module: Callable[[str, str], str]) -> None:
     name = module(
         "hidden_hooks",
@@ -451,6 +524,41 @@ def test_what_an_earlier_failure_hides(module: Callable[[str, str], str]) -> Non
         "hook hidden_hooks:first", "hook hidden_hooks:second"
     ]  # fmt: skip
     assert problems[1].endswith("disk full (found with hidden_hooks:first left out, which may be why)")
+
+
+def test_what_a_wrong_engine_argument_hides(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "argument_hooks",
+        """
+        @hook("on_before_init")
+        def limit(ctx): ctx.extra_init_kwargs["max_model_length"] = 5
+        @hook("on_after_init")
+        def look(ctx): ctx.custom_data["nope"]
+        """,
+    )
+    argument, key = check_hooks(name, check=False).problems
+    assert argument.endswith("did you mean 'max_model_len'?) (hooks that name it: argument_hooks:limit)")
+    assert (
+        "hook argument_hooks:look failed at on_after_init for model 'test-model': KeyError: 'nope' (found with" in key
+    )
+
+
+def test_a_broken_hook_on_nodes_is_one_problem(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "broken_on_nodes_hooks",
+        """
+        @hook("on_before_node_download")
+        def mount(ctx): ctx.custom_data["nope"]
+        @hook("on_after_node_download")
+        def look(ctx): ctx.custom_data["neither"]
+        """,
+    )
+    first, second = check_hooks(name, check=False).problems
+    failed = "hook broken_on_nodes_hooks:{} failed at {} for model 'test-model': KeyError: '{}'"
+    nodes = " (on node-0, node-1, node-2)"
+    assert first.endswith(failed.format("mount", "on_before_node_download", "nope") + nodes)
+    assert failed.format("look", "on_after_node_download", "neither") in second
+    assert second.endswith("left out, which may be why)" + nodes)
 
 
 def test_each_entry_is_loaded_whatever_the_others_are(module: Callable[[str, str], str]) -> None:
@@ -503,6 +611,23 @@ def test_a_config_is_checked_with_what_it_names(module: Callable[[str, str], str
         check_hooks(good, model_id="llama-7b")
     with pytest.raises(AssertionError, match="the config of model 'qwen' has no hooks for it"):
         check_hooks(FakeLLMConfig("qwen", []))
+
+
+def test_a_replica_has_the_time_that_its_config_gives_it(module: Callable[[str, str], str], tmp_path: Path) -> None:
+    source = """
+    import asyncio
+    @hook("on_shutdown", timeout_s=50)
+    async def drain(ctx): await asyncio.sleep(40)
+    """
+    hooks = [module("draining_hooks", source)]
+    assert check_hooks(FakeLLMConfig("m", hooks, deployment_config={"graceful_shutdown_timeout_s": 60})).problems == []
+    file = tmp_path / "serve.yaml"
+    text = "model_id: m\nhooks: [draining_hooks]\ndeployment_config: { graceful_shutdown_timeout_s: SECONDS }\n"
+    file.write_text(text.replace("SECONDS", "60"))
+    assert check_hooks(file).problems == []
+    file.write_text(text.replace("SECONDS", "30"))
+    with pytest.raises(AssertionError, match="when the 26 s of the hooks at on_shutdown were over: deployment_config="):
+        check_hooks(file)
 
 
 YAML = """

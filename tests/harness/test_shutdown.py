@@ -70,6 +70,20 @@ def test_what_takes_longer_than_the_budget_has_timed_out(hooks: HookRegistry) ->
     assert started.trace.events[-1].end_s == 34
 
 
+def test_its_budget_is_what_the_config_leaves() -> None:
+    late = HookRegistry()
+
+    @late.hook("on_shutdown")
+    async def drain(ctx: CallbackCtx) -> None:
+        await asyncio.sleep(40)
+
+    def failures(**settings: float) -> int:
+        config = FakeLLMConfig("m", [late], deployment_config=settings)
+        return len(FakeCluster().run(config).shut_down())
+
+    assert (failures(), failures(graceful_shutdown_timeout_s=60)) == (1, 0)
+
+
 def test_it_stops_once(hooks: HookRegistry) -> None:
     started = run(hooks)
     started.shut_down()

@@ -231,7 +231,7 @@ def test_after_a_start_that_failed_only_its_own_end_runs(three_nodes: list[str])
 
 
 def test_how_long_hooks_have_is_what_serve_leaves_them() -> None:
-    from serve_llm_hooks.ray.shutdown import budget_s
+    from serve_llm_hooks._replica.shutdown import budget_s
 
     assert budget_s({}) == 16
     assert budget_s({"graceful_shutdown_timeout_s": 60, "graceful_shutdown_wait_loop_s": 10}) == 48
@@ -241,10 +241,10 @@ def test_how_long_hooks_have_is_what_serve_leaves_them() -> None:
 
 
 def test_the_settings_are_serves_own() -> None:
-    from serve_llm_hooks.ray import shutdown
+    from serve_llm_hooks._replica.shutdown import SERVE_DEFAULTS_S
 
     constants: Any = import_module("ray.serve._private.constants")
-    assert list(shutdown._DEFAULTS_S.values()) == [
+    assert list(SERVE_DEFAULTS_S.values()) == [
         constants.DEFAULT_GRACEFUL_SHUTDOWN_TIMEOUT_S,
         constants.DEFAULT_GRACEFUL_SHUTDOWN_WAIT_LOOP_S,
     ]

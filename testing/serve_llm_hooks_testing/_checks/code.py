@@ -17,7 +17,7 @@ from serve_llm_hooks._core.hook import wrapped_chain
 from .hook_globals import function_and_class
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from serve_llm_hooks import Hook
 
@@ -25,11 +25,18 @@ if TYPE_CHECKING:
 def problems_in_code(hook: Hook) -> Iterator[str]:
     """Yield what is wrong with a hook's code, on whichever path it is."""
     for fn in _functions(hook):
-        for line in _thrown_away(fn):
-            yield (
-                f"hook {hook.ref} at {hook.point} calls skip(...) in line {line} of {fn.__module__} and throws the "
-                "result away, so nothing is vetoed: write `return skip(...)`"
-            )
+        for line, name, called in _thrown_away(fn):
+            where = f"in line {line} of {fn.__module__}"
+            if called is skip:
+                yield (
+                    f"hook {hook.ref} at {hook.point} calls skip(...) {where} and throws the result away, so nothing "
+                    "is vetoed: write `return skip(...)`"
+                )
+            elif inspect.iscoroutinefunction(called):
+                yield (
+                    f"hook {hook.ref} at {hook.point} calls {name}(...) {where} without `await`, so nothing of it "
+                    f"runs: write `await {name}(...)`, in an `async def`"
+                )
         for name, number in _unknown_names(fn):
             yield (
                 f"hook {hook.ref} at {hook.point} uses {name!r} in line {number} of {fn.__module__}, which has no such "
@@ -46,6 +53,11 @@ def constants_of(hook: Hook) -> set[str]:
         for constant in code.co_consts
         if isinstance(constant, str)
     }
+
+
+def writers_of(problem: str, hooks: Iterable[Hook]) -> list[str]:
+    """Return the hooks whose code holds the key that a problem is about, as in ``extra_init_kwargs['max_len']``."""
+    return [hook.ref for hook in hooks if any(f"[{text!r}]" in problem for text in constants_of(hook))]
 
 
 def _functions(hook: Hook) -> list[FunctionType]:
@@ -102,8 +114,8 @@ def _written_globals(fn: FunctionType) -> set[str]:
     }
 
 
-def _thrown_away(fn: FunctionType) -> Iterator[int]:
-    """Yield the lines in which a function calls ``skip`` as a statement of its own."""
+def _thrown_away(fn: FunctionType) -> Iterator[tuple[int, str, Any]]:
+    """Yield what a function calls as a statement of its own: the line, the name as it is written, the callable."""
     try:
         lines, first = inspect.getsourcelines(fn)
         tree = ast.parse(textwrap.dedent("".join(lines)))
@@ -111,13 +123,15 @@ def _thrown_away(fn: FunctionType) -> Iterator[int]:
         return
     names = {**fn.__globals__, **inspect.getclosurevars(fn).nonlocals}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _is_skip(node.value.func, names):
-            yield first + node.lineno - 1
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            called = node.value.func
+            yield first + node.lineno - 1, ast.unparse(called), _value_of(called, names)
 
 
-def _is_skip(called: ast.expr, names: dict[str, Any]) -> bool:
+def _value_of(called: ast.expr, names: dict[str, Any]) -> Any:
+    """Return what a name, or an attribute of one, stands for; ``None`` if that is not known."""
     if isinstance(called, ast.Name):
-        return names.get(called.id) is skip
+        return names.get(called.id)
     if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
-        return getattr(names.get(called.value.id), called.attr, None) is skip
-    return False
+        return getattr(names.get(called.value.id), called.attr, None)
+    return None

@@ -7,12 +7,14 @@ import sys
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from serve_llm_hooks import HOOK_POINTS
 from serve_llm_hooks._core.hook import MARK
+from serve_llm_hooks._core.points import HOOK_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from serve_llm_hooks import Hook
+    from serve_llm_hooks import Hook, HookRegistry
 
 GlobalName = tuple[str, str]
 """A module's name and a name in it. ``("os", "environ")`` stands for the environment variables."""
@@ -30,6 +32,31 @@ def globals_of(hook: Hook) -> set[GlobalName]:
     if isinstance(fn, FunctionType):
         _collect(fn, cls, found, set())
     return found
+
+
+def shared_globals(hooks: HookRegistry) -> dict[GlobalName, list[Hook]]:
+    """Return the globals that hooks use both in the replica and on nodes, with these hooks."""
+    users: dict[GlobalName, list[Hook]] = {}
+    for hook in hooks:
+        for name in globals_of(hook):
+            users.setdefault(name, []).append(hook)
+    return {name: hooks for name, hooks in users.items() if len({_is_on_node(hook) for hook in hooks}) == 2}
+
+
+def shared_problem(name: GlobalName, users: Sequence[Hook]) -> str:
+    def refs(on_node: bool) -> str:
+        chosen = sorted({(HOOK_NAMES.index(hook.point), hook.ref) for hook in users if _is_on_node(hook) is on_node})
+        return ", ".join(ref for _, ref in chosen)
+
+    return (
+        f"{'.'.join(name)} changes during a start, and is used in the replica ({refs(False)}) and on nodes "
+        f"({refs(True)}): these are different processes, and each has its own. Pass it on in ctx.custom_data; what a "
+        "node adds there, the replica finds in ctx.nodes[node_id].custom_data"
+    )
+
+
+def _is_on_node(hook: Hook) -> bool:
+    return HOOK_POINTS[hook.point].on_node
 
 
 def fingerprints(names: Iterable[GlobalName]) -> dict[GlobalName, object]:

@@ -64,9 +64,14 @@ def _veto_defaults(ctx: CallbackCtx) -> Skip:
     return skip(_REASONS[1])
 
 
+def parts_of(error: Exception) -> tuple[Exception, ...]:
+    """Return the errors of the nodes, if that is what a start has failed with."""
+    return tuple(error.exceptions) if isinstance(error, NodeInitializationError) else (error,)
+
+
 def _nodes_fail_with(*kinds: type[Exception]) -> Callable[[Exception], bool]:
     def is_expected(error: Exception) -> bool:
-        return isinstance(error, NodeInitializationError) and all(isinstance(e, kinds) for e in error.exceptions)
+        return all(isinstance(each, kinds) for each in parts_of(error))
 
     return is_expected
 
@@ -83,8 +88,9 @@ def _is_deliberate(error: Exception) -> bool:
     """Return whether a hook refuses what the fault has done, and does not stumble over its own code."""
     if "The engine takes one path for all its workers" in str(error):  # which the library refuses itself
         return True
-    errors = error.exceptions if isinstance(error, NodeInitializationError) else (error,)
-    return all(isinstance(e, HookError) and not any(f": {slip}: " in str(e) for slip in _SLIPS) for e in errors)
+    return all(
+        isinstance(e, HookError) and not any(f": {slip}: " in str(e) for slip in _SLIPS) for e in parts_of(error)
+    )
 
 
 def _may_warn(detail: str) -> bool:
@@ -92,10 +98,14 @@ def _may_warn(detail: str) -> bool:
     return not detail.startswith(_SLIPS)
 
 
+def is_injected(detail: str) -> bool:
+    """Return whether a hook has failed because a scenario lets it fail."""
+    return detail == f"RuntimeError: {_HOOK_ERROR}"
+
+
 def _is_failure_of(hook: Hook) -> Callable[[Exception], bool]:
     def is_expected(error: Exception) -> bool:
-        errors = error.exceptions if isinstance(error, NodeInitializationError) else (error,)
-        return all(isinstance(e, HookError) and path_in(e.hook) == hook.path for e in errors)
+        return all(isinstance(e, HookError) and path_in(e.hook) == hook.path for e in parts_of(error))
 
     return is_expected
 
@@ -139,6 +149,12 @@ class Scenario:
     is_expected: Callable[[Exception], bool] = lambda error: False
     node_timeout_s: float = 3600.0
     excuses: Callable[[str], bool] = lambda detail: False
+
+    def unexpected(self, error: Exception | None) -> list[Exception]:
+        """Return what the faults do not cause of an error of the start: nodes may fail for different reasons."""
+        if error is None or self.is_expected(error):
+            return []
+        return [each for each in parts_of(error) if not self.is_expected(each)]
 
 
 SCENARIOS = (
@@ -204,7 +220,7 @@ def fault_scenarios(hooks: HookRegistry, seen: set[str]) -> Iterator[Scenario]:
             fault = missing_module("node-1", module)
             yield Scenario(f"without {module} on one node", 2, (fault,), is_expected=_nodes_fail_with(HookLoadError))
     for hook in hooks:
-        if hook.path in seen or hook.point == "on_failure":
+        if hook.path in seen or HOOK_POINTS[hook.point].during == "failure":  # nothing has failed that it cleans up
             continue
         seen.add(hook.path)
         fault = hook_fails(hook.path, _HOOK_ERROR)

@@ -176,7 +176,7 @@ def _packed_config(config: Any) -> bytes:
     return dumps(own)
 
 
-def _refuse_to_stop(budget_s: float) -> Ended:
+def _refuse_to_stop(budget_s: float | None) -> Ended:
     raise HarnessError(
         "run.shut_down() needs the replica's process, which has ended with its start: use processes='nodes', which "
         "leaves the replica in the test's process"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from serve_llm_hooks import HookPickleError, HookRegistry
 from serve_llm_hooks._core.messages import one_line, readable
 from serve_llm_hooks._node.packing import check_parameters_travel, pack_hooks
+from serve_llm_hooks._replica.shutdown import budget_s
 from serve_llm_hooks._sources.entries import hooks_of_entries
 from serve_llm_hooks._sources.select import hooks_of_config
 from serve_llm_hooks.entry import initialization
@@ -74,12 +75,20 @@ def run_replica(
 
 
 def _shut_down(
-    cluster: SimulatedCluster, initialization: Initialization, budget_s: float
+    cluster: SimulatedCluster, initialization: Initialization, hooks_have_s: float | None
 ) -> tuple[tuple[Exception, ...], tuple[str, ...]]:
-    """Stop the replica of a good start; return the failures of its hooks, and the monitor's notes."""
+    """Stop the replica of a good start; return the failures of its hooks, and the monitor's notes.
+
+    Args:
+        cluster: where it has started.
+        initialization: its start.
+        hooks_have_s: seconds that its hooks have. ``None``: what its config leaves them.
+    """
+    if hooks_have_s is None:
+        hooks_have_s = budget_s(getattr(initialization.start.llm_config, "deployment_config", None) or {})
     with monitored_loop(cluster.settings.real_sleep_limit_s, cluster.settings.time_limit_s) as monitor:
         cluster.go_on(monitor.loop.time)
-        failures = monitor.loop.run_until_complete(initialization.shut_down(budget_s))
+        failures = monitor.loop.run_until_complete(initialization.shut_down(hooks_have_s))
     monitor.note_skipped_waits()
     run, failing = cluster.start.run, cluster.start.failing
     happened = (*cluster.triggered, *have_failed(failing, run), *run.unstruck)

@@ -1,0 +1,86 @@
+"""What ``check_hooks`` has found."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from serve_llm_hooks import HookError
+from serve_llm_hooks._core.messages import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..run import FakeRun
+
+# As the message of a hook that has failed on a node says where that was.
+_ON_NODE = re.compile(r" on node (node-\d+)(?: \([^)]*\))?(?=: )")
+
+
+@dataclass
+class Shown:
+    """Where a problem shows: the names of the scenarios and the nodes, in their order."""
+
+    scenarios: dict[str, None] = field(default_factory=dict)
+    nodes: dict[str, None] = field(default_factory=dict)
+
+    def written(self, problem: str) -> str:
+        """Return a problem with where it shows."""
+        when = f"{', '.join(self.scenarios)}: " if self.scenarios else ""
+        return f"{when}{problem}" + (f" (on {', '.join(sorted(self.nodes))})" if self.nodes else "")
+
+
+class HookCheck:
+    """The result of :func:`~serve_llm_hooks_testing.check_hooks`.
+
+    Attributes:
+        runs: the runs that were made, by scenario and model.
+    """
+
+    def __init__(self) -> None:
+        """Make a result without any problem."""
+        self.runs: dict[str, FakeRun] = {}
+        self._problems: dict[str, Shown] = {}
+
+    @property
+    def problems(self) -> list[str]:
+        """The problems that would fail in production, one message each."""
+        return [shown.written(text) for text, shown in self._problems.items()]
+
+    @property
+    def texts(self) -> list[str]:
+        """The problems, without the scenarios in which they show."""
+        return list(self._problems)
+
+    def has(self, problem: str) -> bool:
+        """Return whether a problem was added."""
+        return problem in self._problems
+
+    def nodes_of(self, problem: str) -> Iterable[str]:
+        """Return the nodes on which a problem shows."""
+        return self._problems[problem].nodes
+
+    def add(self, problem: str, scenario: str | None = None, nodes: Iterable[str] = ()) -> None:
+        """Add a problem; one that shows in several scenarios, or on several nodes, is one problem."""
+        shown = self._problems.setdefault(problem, Shown())
+        if scenario is not None:
+            shown.scenarios[scenario] = None
+        shown.nodes.update(dict.fromkeys(nodes))
+
+    def add_failure(self, error: Exception, scenario: str) -> None:
+        """Add the failure of a start, without the node in its text: other nodes may have the same."""
+        node = _ON_NODE.search(str(error)) if isinstance(error, HookError) else None
+        if node is None:
+            self.add(str(error), scenario)
+        else:
+            self.add(node.string[: node.start()] + node.string[node.end() :], scenario, [node[1]])
+
+    def __str__(self) -> str:
+        """Return the problems as a numbered list."""
+        problems = self.problems
+        if not problems:
+            return f"no problem found in {counted(len(self.runs), 'run')}"
+        return "\n".join(
+            [f"{counted(len(problems), 'problem')} found:", *(f"{n}. {text}" for n, text in enumerate(problems, 1))]
+        )
