@@ -45,7 +45,8 @@ def not_ended_within(limit_s: float) -> str:
 
 def is_mistake(error: BaseException | None) -> bool:
     """Return whether an error, or one of a group, is a mistake in the test, and not how the run has ended."""
-    parts = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    # By its type: an exception of somebody else may raise where its attributes are read.
+    parts = getattr(error, "exceptions", ()) if issubclass(type(error), BaseExceptionGroup) else ()
     return type(error) is HarnessError or any(map(is_mistake, parts))
 
 
