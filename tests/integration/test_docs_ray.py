@@ -56,7 +56,7 @@ def test_the_yaml_of_the_pages_makes_configs(tmp_path: Path, monkeypatch: pytest
         (tmp_path / f"{name}.py").write_text(module.text)
     monkeypatch.syspath_prepend(tmp_path)
     made = 0
-    for page, block in ((page, block) for page in PAGES for block in blocks_of(page, "yaml")):
+    for page, block in [(each, block) for each in PAGES for block in blocks_of(each, "yaml")]:
         hooks = "cli_hooks" if page.name == "cli.md" else "readme_hooks"
         text = block.text.replace("my_company.llm_hooks", hooks)
         document = yaml.safe_load(text.replace("my_company.callbacks", "page_callbacks"))
@@ -75,4 +75,4 @@ def test_the_yaml_of_the_pages_makes_configs(tmp_path: Path, monkeypatch: pytest
             native = RayLLMConfig(model_loading_config={"model_id": "llama-3-8b"}, **document)
             assert isinstance(native.get_or_create_callback(), HooksCallback)
             made += 1
-    assert made == 7
+    assert made == 8
