@@ -370,6 +370,8 @@ def _start_engine(scenario: Scenario, config: Any, started: list[dict[str, Any]]
 
     with pytest.MonkeyPatch.context() as patch:  # the model is nowhere, so vLLM cannot look at it
         patch.setattr(AsyncEngineArgs, "create_engine_config", lambda self, **about: None)
+        # Ray looks here for a model that is there already; it must not find what another scenario has left.
+        patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", os.devnull)
         args: Any = vllm_engine._get_vllm_engine_config(config)[0]
     for fault in scenario.faults:
         if isinstance(fault, f.EngineFailsFault):
