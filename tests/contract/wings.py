@@ -132,7 +132,7 @@ def run_fake(
         faults=list(scenario.faults),
         node_timeout_s=scenario.node_timeout_s,
         node_grace_s=scenario.node_grace_s,
-        real_sleep_limit_s=0.1,  # for the hooks that block: the real ones do so for longer
+        real_sleep_limit_s=0.3,  # for the hooks that block: the real ones do so for longer
         processes=processes,
         setup=partial(prepare, names, now_s()) if processes else None,
     )
