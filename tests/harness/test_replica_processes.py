@@ -232,7 +232,7 @@ def test_a_replica_that_hangs(hooks: HookRegistry) -> None:
             pass
 
     with pytest.raises(HarnessError, match=r"it neither waited nor answered(?s:.*)in hang_for_ever"):
-        start(hooks, hang_s=0.5)
+        start(hooks, hang_s=3)
 
 
 def test_a_start_that_would_hang_says_where(hooks: HookRegistry) -> None:
