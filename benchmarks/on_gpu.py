@@ -36,7 +36,7 @@ ALONE = {  # nothing is asked of a network
 
 
 class Found(NamedTuple):
-    """What a step has measured."""
+    """Hold what a step has measured."""
 
     keys: dict[str, float]
     samples: dict[str, Any]
@@ -92,7 +92,7 @@ class Run:
         return Found({"deploy_to_first_token": first["ours"] / first["theirs"]}, {"deploy_s": starts})
 
     def process(self) -> Found:
-        """What calling a hook costs, in one process; fewer turns than `make bench` takes."""
+        """Measure the dispatch keys in one process, with fewer turns than `make bench` takes."""
         os.environ["BENCH_TURNS"] = "3"
         results: dict[str, Any] = {"keys": {}, "samples": {}}
         in_process(results, quick=True)

@@ -71,7 +71,7 @@ def _between(begin: str, new: str, end: str, text: str) -> str:
 
 
 def gpu_table(measured: dict[str, Any] | None, reach: dict[str, float]) -> str:
-    """What was measured on a GPU; ``None`` says that nothing was."""
+    """Return the page's lines on the figures of a GPU; ``None`` stands for no figures."""
     if measured is None:
         return "Nothing has been measured on a GPU: none has been at hand since `scripts/gpu-measure.sh` was written."
     lines = [f"Device: {measured['device']}.", "", *_stamps(measured["stamps"]), ""]

@@ -1,4 +1,4 @@
-"""What is told of a node's work that has failed: errors that reach the replica whole, and their words."""
+"""Turn the failure of a node's work into an error that reaches the replica whole, and into words."""
 
 from __future__ import annotations
 

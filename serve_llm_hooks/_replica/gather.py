@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 POLITE_CANCEL_S = 3.0
-"""How long a node's task that is cancelled may take to stop by itself. Then its process is ended by force."""
+"""Seconds that a cancelled task of a node has to stop by itself; then its process is ended by force."""
 
 _CANCEL_S = 10.0  # how long a cluster may take to cancel a node's task
 
