@@ -50,7 +50,7 @@ def _mark_default_groups() -> None:
         return _marked(await acquire(self, llm_config))
 
     SimulatedCluster.defaults = marked_defaults  # type: ignore[method-assign]  # for as long as this process lives
-    SimulatedCluster.acquire_placement_group = marked  # type: ignore[method-assign]  # as above
+    SimulatedCluster.acquire_placement_group = marked  # type: ignore[method-assign]  # for as long as this process lives
 
 
 def _marked(group: Any) -> Any:

@@ -134,8 +134,8 @@ def told_start(
         told["output"] = {
             "group": [names.node(node_id) for node_id in group_nodes(group)],
             "the default group": group == default_group,
-            "runtime env": _told_env(output.runtime_env),  # type: ignore[attr-defined]  # as above
-            "extra init kwargs": names.plain(output.extra_init_kwargs),  # type: ignore[attr-defined]  # as above
+            "runtime env": _told_env(output.runtime_env),  # type: ignore[attr-defined]  # typed as object
+            "extra init kwargs": names.plain(output.extra_init_kwargs),  # type: ignore[attr-defined]  # typed as object
         }
     told["engine"] = engine and names.plain(dict(engine))
     return told

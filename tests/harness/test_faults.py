@@ -389,50 +389,50 @@ def test_faults_in_an_async_test() -> None:
         (lambda: FakeCluster(nodes=2, faults=[failing_download("node-2")]), HarnessError, "node-0 to node-1"),
         (lambda: FakeCluster(faults=[slow_download("nod-1", 3)]), HarnessError, "did you mean 'node-1'"),
         (lambda: FakeCluster(faults=["node-1"]), HarnessError, "failing_download"),  # type: ignore[list-item]  # the mistake
-        (lambda: FakeCluster(faults=failing_download("node-1")), HarnessError, "is a list"),  # type: ignore[arg-type]  # likewise
+        (lambda: FakeCluster(faults=failing_download("node-1")), HarnessError, "is a list"),  # type: ignore[arg-type]  # the mistake
         (lambda: slow_download("node-1", -1), HarnessError, "slow_download="),
         (lambda: failing_download("node-1", after_s=-1), HarnessError, "after_s="),
         (lambda: lost_node("node-1", at="on_before_init"), HarnessError, "runs in the replica"),
         (lambda: lost_node("node-0"), HarnessError, "replica_dies"),
         (lambda: replica_dies(at="on_before_node_download"), HarnessError, "lost_node"),
-        (lambda: replica_dies(at="on_before_engine"), UnknownHookError, "on_before_engine_init"),  # type: ignore[arg-type]  # likewise
+        (lambda: replica_dies(at="on_before_engine"), UnknownHookError, "on_before_engine_init"),  # type: ignore[arg-type]  # the mistake
         (lambda: replica_dies(at="on_after_init", times=0), HarnessError, "times="),
         (lambda: missing_module("node-1", "a:b"), HarnessError, "module's name"),
-        (lambda: engine_fails(3), HarnessError, "exception or its text"),  # type: ignore[arg-type]  # likewise
+        (lambda: engine_fails(3), HarnessError, "exception or its text"),  # type: ignore[arg-type]  # the mistake
         *((lambda fault=fault: fault(None), HarnessError, "a node by its id") for fault in ON_NODES),
         *((lambda fault=fault: fault(""), HarnessError, "a node by its id") for fault in ON_NODES),
-        (lambda: failing_download("node-1", 403), HarnessError, "exception or its text"),  # type: ignore[arg-type]  # likewise
-        (lambda: failing_download("node-1", quietly="no"), HarnessError, "quietly="),  # type: ignore[arg-type]  # likewise
+        (lambda: failing_download("node-1", 403), HarnessError, "exception or its text"),  # type: ignore[arg-type]  # the mistake
+        (lambda: failing_download("node-1", quietly="no"), HarnessError, "quietly="),  # type: ignore[arg-type]  # the mistake
         (lambda: different_path("node-1", ""), HarnessError, "a path"),
-        (lambda: different_path("node-1", None), HarnessError, "a path"),  # type: ignore[arg-type]  # likewise
-        (lambda: lost_node("node-1", noticed_after_s="5"), HarnessError, "noticed_after_s="),  # type: ignore[arg-type]  # likewise
+        (lambda: different_path("node-1", None), HarnessError, "a path"),  # type: ignore[arg-type]  # the mistake
+        (lambda: lost_node("node-1", noticed_after_s="5"), HarnessError, "noticed_after_s="),  # type: ignore[arg-type]  # the mistake
         (lambda: missing_module("node-1", ""), HarnessError, "module's name"),
         (lambda: missing_module("node-1", "my company"), HarnessError, "module's name"),
         (lambda: unschedulable(after_s=float("nan")), HarnessError, "after_s="),
-        (lambda: engine_fails(ValueError), HarnessError, "exception or its text"),  # type: ignore[arg-type]  # likewise
+        (lambda: engine_fails(ValueError), HarnessError, "exception or its text"),  # type: ignore[arg-type]  # the mistake
         (lambda: engine_answers_error(""), HarnessError, "the error's message"),
         (lambda: engine_answers_error("no", code=200), HarnessError, "code="),
         (lambda: hook_fails("on_before_init"), HarnessError, "a hook by its name"),
         (lambda: hook_fails(""), HarnessError, "a hook's name"),
-        (lambda: hook_fails("check", 3), HarnessError, "exception or its text"),  # type: ignore[arg-type]  # likewise
+        (lambda: hook_fails("check", 3), HarnessError, "exception or its text"),  # type: ignore[arg-type]  # the mistake
         (lambda: hook_fails("check", node=""), HarnessError, "a node by its id"),
         (lambda: replica_dies(at="on_after_init", times=True), HarnessError, "times="),
-        (lambda: replica_dies(at=None), UnknownHookError, "not a hook point"),  # type: ignore[arg-type]  # likewise
+        (lambda: replica_dies(at=None), UnknownHookError, "not a hook point"),  # type: ignore[arg-type]  # the mistake
         (lambda: FakeCluster(faults=[hook_fails("check", node="node-9")]), HarnessError, "node-0 to node-2"),
         (lambda: FakeCluster(own_bundles=[]), HarnessError, "own_bundles="),
         (lambda: FakeCluster(own_bundles=[0, 0]), HarnessError, "each once"),
-        (lambda: FakeCluster(own_bundles=["0"]), HarnessError, "own_bundles="),  # type: ignore[list-item]  # likewise
+        (lambda: FakeCluster(own_bundles=["0"]), HarnessError, "own_bundles="),  # type: ignore[list-item]  # the mistake
         (lambda: FakeCluster(more_engine_args="abc"), HarnessError, r"as in more_engine_args=\['abc'\]"),
-        (lambda: FakeCluster(more_engine_args=[1]), HarnessError, "list of names"),  # type: ignore[list-item]  # likewise
-        (lambda: FakeCluster(in_group="no"), HarnessError, "in_group= is True or False"),  # type: ignore[arg-type]  # likewise
+        (lambda: FakeCluster(more_engine_args=[1]), HarnessError, "list of names"),  # type: ignore[list-item]  # the mistake
+        (lambda: FakeCluster(in_group="no"), HarnessError, "in_group= is True or False"),  # type: ignore[arg-type]  # the mistake
         (lambda: FakeCluster(real_sleep_limit_s=1e-9), HarnessError, "would report every hook"),
-        (lambda: FakeCluster(engine_check=True), HarnessError, "engine_check="),  # type: ignore[arg-type]  # likewise
+        (lambda: FakeCluster(engine_check=True), HarnessError, "engine_check="),  # type: ignore[arg-type]  # the mistake
         (lambda: FakeCluster(nodes=[]), HarnessError, "no cluster"),
         (lambda: FakeCluster(nodes=[{"CPU": -1}]), HarnessError, r"nodes\[0\]: 'CPU' is a number, 0 or more"),
-        (lambda: FakeCluster(nodes=[8, 8]), HarnessError, "a mapping of resources"),  # type: ignore[list-item]  # likewise
+        (lambda: FakeCluster(nodes=[8, 8]), HarnessError, "a mapping of resources"),  # type: ignore[list-item]  # the mistake
         (lambda: FakeCluster(nodes=[{"CPU": 8}], group_nodes=1), HarnessError, "group_nodes="),
         (lambda: FakePlacementGroup("node-0"), HarnessError, "a list of nodes"),
-        (lambda: FakePlacementGroup([0]), HarnessError, "a list of nodes"),  # type: ignore[list-item]  # likewise
+        (lambda: FakePlacementGroup([0]), HarnessError, "a list of nodes"),  # type: ignore[list-item]  # the mistake
         (lambda: FakePlacementGroup(["node-0"], bundles=[]), HarnessError, "a bundle for each node"),
     ],
 )

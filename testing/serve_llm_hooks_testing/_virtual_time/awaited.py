@@ -33,7 +33,7 @@ def awaited_sockets(
 
 def _is_answer_awaited(loop: asyncio.AbstractEventLoop, job_futures: Iterable[object]) -> bool:
     """Return whether a task waits for something other than a timer, a worker thread or another task."""
-    timers: Iterable[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined]  # likewise
+    timers: Iterable[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined]  # asyncio's own
     known = {id(each) for timer in timers for each in timer._args or ()}
     known.update(map(id, job_futures))
     for task in asyncio.all_tasks(loop):

@@ -130,10 +130,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Schedule a callback. Those that are due together are called in the order in which they were scheduled."""
         self._check_closed()  # type: ignore[attr-defined]  # asyncio's own, as its heap is
         timer = Timer(self.clock.next_order(), self.clock.rounded(when), callback, args, self, context)
-        heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined]  # as above
+        heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined]  # asyncio's own
         return timer
 
-    def run_in_executor(  # type: ignore[override]  # as above
+    def run_in_executor(  # type: ignore[override]  # typeshed has TypeVarTuples
         self, executor: Executor | None, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
         """Call a function in a worker thread, or in a process of a pool. The clock waits for it."""
@@ -158,7 +158,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         job.future.add_done_callback(discard)
         return job.future
 
-    def call_soon_threadsafe(  # type: ignore[override]  # as above
+    def call_soon_threadsafe(  # type: ignore[override]  # typeshed has TypeVarTuples
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         """Schedule a callback from another thread, and wake the loop where it waits for worker threads."""
@@ -177,7 +177,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """
         clock = self.clock
         while True:
-            timer: Timer | None = self._scheduled[0] if timeout_s else None  # type: ignore[attr-defined]  # as above
+            timer: Timer | None = self._scheduled[0] if timeout_s else None  # type: ignore[attr-defined]  # asyncio's own
             sleeper = first = clock.next_sleeper()
             if timer is not None and (sleeper is None or not sleeper.is_before(timer.when(), timer.order)):
                 first = None
@@ -258,14 +258,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         sockets = self._selector.get_map()  # type: ignore[attr-defined]  # asyncio's own
         if len(sockets) <= 1:
             return ()
-        own = self._ssock.fileno()  # type: ignore[attr-defined]  # as above
+        own = self._ssock.fileno()  # type: ignore[attr-defined]  # asyncio's own
         futures = [job.future for job in tuple(self.clock.belongings.jobs)]
         return awaited_sockets(self, [key.fd for key in sockets.values() if key.fd != own], futures)
 
     def _describe_waiting(self) -> str:
         """Return the hooks that wait, and at which lines."""
         waiting = [locate_awaitable(task.get_coro()) for task in asyncio.all_tasks(self)]
-        waiting += [locate_awaitable(generator) for generator in self._asyncgens]  # type: ignore[attr-defined]  # as above
+        waiting += [locate_awaitable(generator) for generator in self._asyncgens]  # type: ignore[attr-defined]  # asyncio's own
         waiting += [locate_thread(job.thread_id) for job in tuple(self.clock.belongings.jobs)]
         return "; ".join(sorted({str(location) for location in waiting if location is not None}) or ["the run itself"])
 

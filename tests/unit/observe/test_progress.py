@@ -167,7 +167,7 @@ def test_the_hooks_module(said: Said, write_module: Callable[[str, str], object]
     try:
         start("slow_to_import")
     finally:
-        del builtins.wait_for  # type: ignore[attr-defined]  # as above
+        del builtins.wait_for  # type: ignore[attr-defined]  # made above
 
 
 heard: list[Said] = []
