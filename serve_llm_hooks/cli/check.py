@@ -58,9 +58,7 @@ def _checked(model: Model) -> dict[str, Any]:
         except CONFIG_ERRORS as error:
             problems = [text_of(error)]
     return {
-        "model_id": model.model_id,
-        "application": model.application or None,
-        "config": model.where or None,
+        **model.as_json(),
         "runs": runs,
         "problems": problems,
         "warnings": warned,

@@ -42,6 +42,10 @@ class Model:
     is_ours: bool = True
     warned: tuple[str, ...] = ()
 
+    def as_json(self) -> dict[str, str | None]:
+        """Return which model it is, as the answers of commands say it."""
+        return {"model_id": self.model_id, "application": self.application or None, "config": self.where or None}
+
     def config(self) -> Any:
         """Return its config: one that needs no Ray, unless it names a callback class that was written for Ray.
 

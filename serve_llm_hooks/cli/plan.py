@@ -68,9 +68,7 @@ def _planned(model: Model) -> dict[str, Any]:
             "serve_llm_hooks.ray:build_openai_app"
         )
     return {
-        "model_id": model.model_id,
-        "application": model.application or None,
-        "config": model.where or None,
+        **model.as_json(),
         "problem": problem,
         "hooks": hooks,
         "not_run": []
