@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _SELDOM = (100_000, 50, 1000)
 _UNUSED_S = 300.0  # how long it rests for a start that may never come: an ingress, or a router, has none
 _before: tuple[int, int, int] | None = None
+_seldom = _SELDOM
 _unused: threading.Timer | None = None
 
 
@@ -24,10 +25,12 @@ def begin() -> None:
 
     It ends by itself after some minutes.
     """
-    global _before, _unused
+    global _before, _seldom, _unused
     if _before is None and gc.isenabled():
-        _before = gc.get_threshold()
-        gc.set_threshold(*_SELDOM)
+        _before = first, second, third = gc.get_threshold()
+        # Somebody may let it run even more seldom: Ray Serve has a variable for it.
+        _seldom = max(first, _SELDOM[0]), max(second, _SELDOM[1]), max(third, _SELDOM[2])
+        gc.set_threshold(*_seldom)
         _unused = threading.Timer(_UNUSED_S, end)
         _unused.daemon = True
         _unused.start()
@@ -42,7 +45,7 @@ def end() -> None:
         unused.cancel()
     if before is not None:
         gc.freeze()
-        if gc.get_threshold() == _SELDOM:  # else somebody has set it since
+        if gc.get_threshold() == _seldom:  # else somebody has set it since
             gc.set_threshold(*before)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from serve_llm_hooks import CallbackCtx, HookEvent, InitializeNodeOutput
 
 FOLDER = "/models/m"
+ROOT_LEVEL = logging.getLogger().level
+
+
+@pytest.fixture(autouse=True)
+def log_is_heard() -> None:
+    """An engine that another test has started in this process sets the root logger to ERROR."""
+    logging.getLogger().setLevel(ROOT_LEVEL)
 
 
 @pytest.fixture(scope="module")

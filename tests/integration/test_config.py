@@ -222,7 +222,6 @@ def test_hooks_that_stay_behind_are_told_once_when_the_config_is_sent(
 
     from serve_llm_hooks.ray import LLMConfig
 
-    caplog.set_level(logging.WARNING, "serve_llm_hooks")  # an engine of another test may have silenced it
     registry.clear()
     hook("on_before_init", model_id="left-out")(lambda ctx: None)
     left_out = LLMConfig(model_id="left-out", **CPU)
@@ -546,7 +545,6 @@ def test_native_use_that_names_no_hooks_says_which_line_to_write(
     from serve_llm_hooks.ray import LLMConfig
     from serve_llm_hooks.ray.native_config import hooks_of_native_config
 
-    caplog.set_level(logging.WARNING, "serve_llm_hooks")  # an engine of another test may have silenced it
 
     def config(**kwargs: Any) -> Any:
         chosen = {"callback_class": "serve_llm_hooks.ray.HooksCallback", "callback_kwargs": kwargs}
@@ -798,7 +796,6 @@ def test_a_config_whose_hooks_are_for_another_model_says_so(
     @hook_registry.hook("on_before_init", model_id="qwen/*")
     def of_qwen(ctx: CallbackCtx) -> None: ...
 
-    caplog.set_level(logging.WARNING, "serve_llm_hooks")  # an engine of another test may have silenced it
     config = LLMConfig(model_id="Qwen/Qwen3-8B", hooks=[hook_registry], **CPU)
     (message,) = warnings_of(caplog)
     assert "of_qwen at on_before_init (model_id='qwen/*', which differs from 'Qwen/Qwen3-8B'" in message

@@ -131,6 +131,8 @@ class RealWork:
             events = self._wait_a_slice()
             if events is not None:
                 return events
+        if self._take_wakeups():  # from what has ended while it was looked for
+            return self._poll(0) if self._has_sockets() else []
         return (self._poll(0) or None) if self._has_sockets() else None
 
     def wait_for_threads(self, sleeper: Sleeper, until_s: float | None) -> None:

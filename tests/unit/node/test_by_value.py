@@ -164,7 +164,7 @@ def test_a_hooks_file_that_uses_the_file_beside_it(
 def test_reading_a_pickle_makes_nothing_of_it() -> None:
     class Loud:
         def __reduce__(self) -> Any:
-            return (print, ("made",))
+            return (sorted, ("made",))
 
     names = names_in(dumps([Loud(), {1: {2, 3}}, sys, (len, 4.0), pytest.raises, type("Made", (), {"a": 1})]))
-    assert {("builtins", "print"), ("builtins", "len"), ("sys", "")} <= names
+    assert {("builtins", "sorted"), ("builtins", "len"), ("sys", "")} <= names

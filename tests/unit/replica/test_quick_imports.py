@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def collector() -> Iterator[tuple[int, int, int]]:
-    """The collector as it was, and is again after the test."""
+    """Python's own settings of the collector, whatever another test in this process has made of them."""
     before = gc.get_threshold()
-    yield before
+    gc.set_threshold(700, 10, 10)
+    yield gc.get_threshold()
     gc.enable()
     gc.set_threshold(*before)
     gc.unfreeze()
@@ -30,6 +31,13 @@ def test_the_collector_runs_seldom_and_then_as_before(collector: tuple[int, int,
         assert gc.get_threshold() > collector
     assert gc.get_threshold() == collector
     assert gc.get_freeze_count() > 0
+
+
+def test_one_that_runs_more_seldom_already_does_so_still() -> None:
+    gc.set_threshold(200_000, 30, 30)
+    with quick_imports.quick_imports():
+        assert gc.get_threshold() == (200_000, 50, 1000)
+    assert gc.get_threshold() == (200_000, 30, 30)
 
 
 def test_it_runs_as_before_after_an_import_that_fails(collector: tuple[int, int, int]) -> None:
