@@ -7,7 +7,7 @@ from serve_llm_hooks import hook
 SHARDS = 1
 
 
-@hook("on_after_placement_group")
+@hook("on_before_download")
 def count_shards(ctx):
     setattr(sys.modules[__name__], "SHARDS", 8)
 

@@ -13,4 +13,4 @@ def measure_disk(ctx):
 @hook("on_after_download")
 def decide(ctx):
     free_gb = recall("free_gb")
-    ctx.extra_init_kwargs["swap_space"] = 16 if free_gb is not None and free_gb > 100 else 4
+    ctx.extra_init_kwargs["max_num_seqs"] = 256 if free_gb is not None and free_gb > 100 else 64
