@@ -107,7 +107,7 @@ BAD = {
         @hook("on_after_download")
         def two(ctx): print(found)
         """,
-        r"what is printed or logged at .*_hooks\.py:\d+: other where the replica and each node are processes",
+        r"what is printed or logged at .*_hooks\.py:\d+: not the same when the replica and each node are processes",
     ),
     "written in the replica, read on a node": (
         """
@@ -119,7 +119,7 @@ BAD = {
         @hook("on_before_node_download")
         def two(ctx): print(token)
         """,
-        "what is printed or logged at .*: other where the replica and each node are processes of their own",
+        "what is printed or logged at .*: not the same when the replica and each node are processes of their own",
     ),
     "written in one method, read in another": (
         """

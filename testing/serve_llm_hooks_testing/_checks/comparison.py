@@ -10,7 +10,7 @@ from serve_llm_hooks import HOOK_POINTS
 from serve_llm_hooks._core.messages import one_line
 
 from .._simulation.settings import ClusterSettings
-from ..errors import HarnessError, is_mistake
+from ..errors import HarnessError, ReplicaProcessError, is_mistake
 from ..faults import engine_fails, failing_download, replica_dies
 from ..placement_group import FakePlacementGroup
 from .apart import Watched, run_watched
@@ -18,19 +18,20 @@ from .code import constants_of
 from .differences import Differences, differences, names_in
 from .files import changed_in, files_of_others
 from .scenarios import Scenario
-from .story import what_varies
+from .story import begun_in, what_varies
 
 if TYPE_CHECKING:
     from .result import HookCheck
     from .targets import Target
 
-_APART = "where the replica and each node are processes of their own, as on Ray"
+_APART = "when the replica and each node are processes of their own, as on Ray"
+_OTHER = f"not the same {_APART}, as when all is one process"
 _PASS_ON = (
     "What one sets in a module, a cache, a default argument, its environment, sys.path or working directory, or in a "
     "file of its machine, the others do not find. Pass it on in ctx.custom_data; what a node adds there, the replica "
     "finds in ctx.nodes[node_id].custom_data"
 )
-_MAY_BE = "That may be meant so, as with a counter of each process's own"
+_MAY_BE = "That may be meant so, as with a counter or the age of each process"
 _LIMIT_S = 1000.0  # virtual seconds that a start in one process may take; such a wait may never end there
 _ENOUGH_S = 30.0  # of real time, after which no further scenario is compared: each process imports what hooks import
 _MORE_S = 300.0  # how much longer it may take in processes of their own
@@ -108,6 +109,8 @@ def _compare(target: Target, found: HookCheck, limit_s: float) -> bool:
         one = run_watched(settings, target.make(()), in_one=True)
         if isinstance(one.run.error, HarnessError) or (one.run.error is not None and not compared.scenario.faults):
             # It fails where all share everything. If only there, that is why: there is nothing to compare.
+            if isinstance(one.run.error, ReplicaProcessError):  # as the test's own would, with the test
+                return False
             is_alike = is_alike and run_watched(settings, target.make(())).run.error is not None
             continue
         settings.node_timeout_s = one.run.elapsed_s + _MORE_S
@@ -147,20 +150,21 @@ def _differences(target: Target, settings: ClusterSettings, one: Watched, apart:
 
     The second run in processes comes before the second in one: what only changes with time changes between these.
     """
-    found = differences(one.story, apart.story)
+    begun = begun_in(apart.run)
+    found = differences(one.story, apart.story, begun=begun)
     if not found:
         return found
     again = run_watched(settings, target.make(()))
     varying = what_varies(apart.story, again.story)
     varying |= what_varies(one.story, run_watched(settings, target.make(()), in_one=True).story)
-    return differences(one.story, apart.story, varying)
+    return differences(one.story, apart.story, varying, begun=begun)
 
 
 def _tell(found_here: Differences, compared: Compared, told: _Told, found: HookCheck) -> None:
     name = compared.scenario.name
     for point, hook, error in found_here.failures:
         what = f"hook {hook} fails at {point}" if hook else "a start fails"
-        text = f"{what} {_APART}, and not in one process: {error}. {_PASS_ON}"
+        text = f"{what} {_APART}, and not when all is one process: {error}. {_PASS_ON}"
         if compared.of_two or found.has(text):
             found.add(text, name)
         else:
@@ -175,12 +179,12 @@ def _add_told(target: Target, told: _Told, changed: dict[str, None], found: Hook
     """Add what differs in two messages at most: of one fault, much may differ."""
     also = f" Processes have changed {', '.join(changed)}." if changed else ""
     if told.faults:
-        what = f"{_listed(target, told.faults)}: other {_APART}, than in one process.{also} {_PASS_ON}"
+        what = f"{_listed(target, told.faults)}: {_OTHER}.{also} {_PASS_ON}"
         for name in dict.fromkeys(name for names in told.faults.values() for name in names):
             found.add(what, name)
     doubtful = {words: names for words, names in told.doubtful.items() if words not in told.faults}
     if doubtful:
-        what = f"{_listed(target, doubtful)}: other {_APART}, than in one process.{also} {_MAY_BE}. If not: {_PASS_ON}"
+        what = f"{_listed(target, doubtful)}: {_OTHER}.{also} {_MAY_BE}. If not: {_PASS_ON}"
         for name in dict.fromkeys(name for names in doubtful.values() for name in names):
             found.add_note(what, name)
 
@@ -217,4 +221,4 @@ def _add_files(target: Target, settings: ClusterSettings, apart: Watched, name: 
 def _consequence(missed: Differences) -> str:
     for point, hook, error in missed.failures:
         return f": without it, {f'hook {hook} fails at {point}' if hook else 'a start fails'}: {error}"
-    return f": without it, other are {', '.join(missed.faults)}"
+    return f", for without it {', '.join(missed.faults)} is not the same"

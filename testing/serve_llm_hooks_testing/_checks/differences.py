@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from .story import Key, Story
 
 _BAD = ("failed", "timed_out", "warned")
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_ROUNDING_S = 0.05
 _EMPTY = ("", "[]", "{}", "0", "0.0")
 
 
@@ -36,7 +37,7 @@ class Differences:
         return bool(self.failures or self.faults or self.doubtful)
 
 
-def differences(one: Story, apart: Story, varying: Collection[Key] = ()) -> Differences:
+def differences(one: Story, apart: Story, varying: Collection[Key] = (), begun: Collection[float] = ()) -> Differences:
     """Return what differs.
 
     What happens only in processes of their own is none: each makes its own client, and passes its own guard.
@@ -45,6 +46,7 @@ def differences(one: Story, apart: Story, varying: Collection[Key] = ()) -> Diff
         one: what happened in one process.
         apart: what happened in processes of their own.
         varying: what differs between runs of one kind too.
+        begun: when the processes began: each is as much younger than the one process.
     """
     found = Differences()
     for key in sorted({*one, *apart} - set(varying)):
@@ -62,7 +64,7 @@ def differences(one: Story, apart: Story, varying: Collection[Key] = ()) -> Diff
         lost, new = one.get(key, set()) - apart.get(key, set()), apart.get(key, set()) - one.get(key, set())
         gone = key[0] == "data" and key not in apart
         if lost and (new or gone):
-            is_count = bool(new) and _may_be_counts(lost, new, calls)
+            is_count = bool(new) and _may_be_its_own(lost, new, calls, begun)
             (found.doubtful if is_count else found.faults).append(_in_words(key, new))
         elif lost and key[0] == "data":
             found.doubtful.append(_in_words(key, new))
@@ -73,16 +75,19 @@ def _bad(texts: Collection[str]) -> list[str]:
     return [text for text in texts if text.startswith(_BAD)]
 
 
-def _may_be_counts(lost: Collection[str], new: Collection[str], calls: int) -> bool:
-    """Return whether texts differ as those of a counter do that counts, in one process, the calls of all."""
-    return all(any(_is_count(text, more, calls) for more in lost) for text in new)
+def _may_be_its_own(lost: Collection[str], new: Collection[str], calls: int, begun: Collection[float]) -> bool:
+    """Return whether texts differ as those do that tell of a process's own calls, or of its age."""
 
+    def is_own(few: float, many: float) -> bool:
+        is_count = 1 <= few < many <= few + calls and few == int(few) and many == int(many)
+        return few == many or is_count or any(abs(many - few - age_s) < _ROUNDING_S for age_s in begun)
 
-def _is_count(text: str, more: str, calls: int) -> bool:
-    if _NUMBER.sub("#", text) != _NUMBER.sub("#", more) or "." in text:
-        return False
-    pairs = zip(map(int, _NUMBER.findall(text)), map(int, _NUMBER.findall(more)), strict=True)
-    return all(few == many or 1 <= few < many <= few + calls for few, many in pairs)
+    def are_own(text: str, other: str) -> bool:
+        pairs = zip(_NUMBER.findall(text), _NUMBER.findall(other), strict=False)
+        is_alike = _NUMBER.sub("#", text) == _NUMBER.sub("#", other)
+        return is_alike and all(is_own(float(few), float(many)) for few, many in pairs)
+
+    return all(any(are_own(text, other) for other in lost) for text in new)
 
 
 def _in_words(key: Key, new: Collection[str]) -> str:

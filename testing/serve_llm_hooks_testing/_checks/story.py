@@ -87,6 +87,14 @@ def _written(value: Any, depth: int) -> str:
     return f"<{type(value).__name__}>"
 
 
+def begun_in(run: FakeRun) -> set[float]:
+    """Return the virtual times at which the processes of a run began to run hooks."""
+    begun: dict[int, float] = {}
+    for event in run.trace:
+        begun[event.process_id] = min(event.start_s, begun.get(event.process_id, event.start_s))
+    return set(begun.values())
+
+
 def what_varies(story: Mapping[Key, set[str]], other: Mapping[Key, set[str]]) -> set[Key]:
     """Return what is not the same in two runs of one kind: that says nothing about kinds."""
     return {key for key in {*story, *other} if story.get(key) != other.get(key)}

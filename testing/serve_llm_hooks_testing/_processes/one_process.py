@@ -11,7 +11,7 @@ from serve_llm_hooks._core.lazy_instance import LazyInstance
 
 from .._simulation.replica import check_config_pickles, run_replica
 from .._simulation.start import ReplicaStart
-from ..errors import HarnessError
+from ..errors import HarnessError, ReplicaProcessError
 from ..run import FakeNode, FakeRun
 from .channel import Broken, Done
 from .child import Job
@@ -85,5 +85,5 @@ def run_in_one_process(settings: ClusterSettings, config: Any) -> FakeRun:
     if isinstance(member.failure, Broken):
         raise HarnessError(f"the run has failed in its process:\n{member.failure.traceback.rstrip()}")
     nodes = {node_id: FakeNode(node_id) for node_id in settings.node_names}
-    ended = HarnessError(f"the process of the run {member.failure or 'ended without a word'}")
+    ended = ReplicaProcessError(f"the process of the run {member.failure or 'ended without a word'}")
     return FakeRun(str(config.model_id), nodes, Trace(clock=float, epoch_s=0.0), error=ended)
