@@ -11,7 +11,7 @@ from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING, NamedTuple
 
 from .belongings import Belongings
-from .sleeper import Sleeper
+from .sleeper import Sleeper, next_change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,13 +98,17 @@ class VirtualClock:
             return
         with self.asleep_in_c(sleeper):
             sleeper.wait()
+        end_if_killed(sleeper)
 
     @contextmanager
     def asleep_in_c(self, sleeper: Sleeper) -> Iterator[None]:
         """Let the calling thread be asleep in the ``with`` block, which it leaves when the sleeper is awake."""
         thread_id = threading.get_ident()
+        next_change()
         with self._lock:
-            if not self.is_over:
+            if sleeper.process is not None and sleeper.process.is_over:
+                sleeper.wake(by_clock=True)
+            elif not self.is_over:
                 if sleeper.until_s is not None:
                     heapq.heappush(self._sleepers, sleeper)
                 self.asleep[thread_id] = sleeper
@@ -126,6 +130,13 @@ class VirtualClock:
                 heapq.heappop(self._sleepers)
             return self._sleepers[0] if self._sleepers else None
 
+    def wake_the_dead(self) -> None:
+        """Let the threads of processes that are over go on, to their end."""
+        with self._lock:
+            for sleeper in tuple(self.asleep.values()):
+                if sleeper.process is not None and sleeper.process.is_over:
+                    sleeper.wake(by_clock=True)
+
     def end(self) -> None:
         """End the run: who waits for a time goes on, and waits for the rest of it in real time."""
         with self._lock:
@@ -134,3 +145,13 @@ class VirtualClock:
             for sleeper in self._sleepers:
                 sleeper.wake(by_clock=True)
             self._sleepers.clear()
+
+
+def end_if_killed(sleeper: Sleeper) -> None:
+    """End the calling thread if its process is over. A real one ends without a word; this one may clean up.
+
+    Raises:
+        SystemExit: it is; a thread ends with this, and says nothing.
+    """
+    if sleeper.process is not None and sleeper.process.is_over:
+        raise SystemExit
