@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 
@@ -83,11 +85,10 @@ def test_thread_local_data_of_a_replica_that_died_is_not_seen(hook: Any) -> None
     assert noted(run) == {"seen": None}
 
 
-def test_a_test_finds_its_own_thread_local_data_after_a_run() -> None:
-    _local.value = "the test's"
+def test_a_hook_in_the_loops_thread_finds_what_its_module_has_set_there() -> None:
+    _local.value = "set where it was imported"
     try:
-        assert noted(start(("on_before_init", _of_loops_thread))) == {"seen": None}
-        assert _local.value == "the test's"
+        assert noted(start(("on_before_init", _of_loops_thread))) == {"seen": "set where it was imported"}
     finally:
         del _local.value
 
@@ -322,22 +323,28 @@ def test_what_a_node_writes_into_its_environment_no_other_sees(monkeypatch: pyte
 
 
 def test_what_the_replica_writes_the_test_sees_and_nodes_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for what the config sets: that is the replica's own."""
     monkeypatch.delenv("WRITTEN", raising=False)
+    monkeypatch.setenv("BOTH", "test")
 
     def write(ctx: CallbackCtx) -> None:
         os.environ["WRITTEN"] = os.environ["FROM_CONFIG"] = "replica"
         ctx.custom_data["seen"] = (os.environ["WRITTEN"], os.environ["FROM_CONFIG"], len(os.environ) > 2)
+        with mock.patch.dict(os.environ, {"FROM_CONFIG": "patched"}):  # which writes all others again
+            ctx.custom_data["patched"] = (os.environ["FROM_CONFIG"], os.environ["BOTH"])
         del os.environ["FROM_CONFIG"]
-        ctx.custom_data["gone"] = "FROM_CONFIG" not in os.environ
+        ctx.custom_data["gone"] = "FROM_CONFIG" not in os.environ and "FROM_CONFIG" not in dict(os.environ)
 
     def look(ctx: NodeCtx) -> None:
         ctx.custom_data["node"] = (os.environ.get("WRITTEN"), os.environ.get("FROM_CONFIG"))
 
     run = start(("on_before_init", write), ("on_before_node_download", look), config=VARIABLES)
     assert noted(run)["seen"] == ("replica", "replica", True)
+    assert noted(run)["patched"] == ("patched", "config")
     assert noted(run)["gone"]
     assert noted_on(run)[0]["node"] == (None, "config")
-    assert os.environ["WRITTEN"] == "replica"
+    assert [os.environ.get(name) for name in ("WRITTEN", "FROM_CONFIG", "BOTH")] == ["replica", None, "test"]
+    assert subprocess.check_output("echo $WRITTEN-$FROM_CONFIG-$BOTH", shell=True, text=True) == "replica--test\n"
     monkeypatch.delenv("WRITTEN")
 
 
@@ -490,6 +497,25 @@ def test_whatever_a_nodes_thread_waits_for_it_ends(hook: Any) -> None:
     run = start(("on_before_node_download", hook), ("on_after_download", _sleep_and_tell))
     _left[0].join()
     assert noted(run) == {"seen": ["ended"]}
+
+
+def _work_on_whatever_happens() -> None:
+    while not _stop.is_set():
+        with contextlib.suppress(BaseException):
+            time.sleep(1)
+            _seen.append("works on")
+
+
+def _leave_one_that_catches_everything(ctx: NodeCtx) -> None:
+    _leave_thread(_work_on_whatever_happens, daemon=True)
+
+
+def test_a_thread_that_does_not_end_with_its_node_waits_for_the_runs_end() -> None:
+    run = start(("on_before_node_download", _leave_one_that_catches_everything), ("on_after_download", _sleep_and_tell))
+    _stop.set()
+    _left[0].join()
+    assert noted(run) == {"seen": []}
+    assert run.notes == ()
 
 
 async def _catch_everything(ctx: NodeCtx) -> None:

@@ -42,28 +42,37 @@ class _Routed(MutableMapping[bytes, bytes]):
 
 
 class _Over(MutableMapping[bytes, bytes]):
-    """The variables of the test's process, which are written to, and over them some more."""
+    """The variables of the test's process, which are written to, and over them a process's own."""
 
-    def __init__(self, more: dict[bytes, bytes], shared: Variables) -> None:
-        self._more = more
+    def __init__(self, own: Mapping[bytes, bytes], shared: Variables) -> None:
+        self.own: dict[bytes, bytes | None] = dict(own)  # ``None``: it was deleted
         self._shared = shared
 
     def __getitem__(self, key: bytes) -> bytes:
-        return self._more[key] if key in self._more else self._shared[key]
+        value = self.own[key] if key in self.own else self._shared[key]
+        if value is None:
+            raise KeyError(key)
+        return value
 
     def __setitem__(self, key: bytes, value: bytes) -> None:
-        self._more.pop(key, None)
-        self._shared[key] = value
+        if key in self.own:
+            self.own[key] = value
+        else:
+            self._shared[key] = value
 
     def __delitem__(self, key: bytes) -> None:
-        if self._more.pop(key, None) is None or key in self._shared:
+        if self.own.get(key) is not None:
+            self.own[key] = None
+        elif key in self.own:
+            raise KeyError(key)
+        else:
             del self._shared[key]
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter({**self._shared, **self._more})
+        return (key for key, value in {**self._shared, **self.own}.items() if value is not None)
 
     def __len__(self) -> int:
-        return len({**self._shared, **self._more})
+        return sum(1 for _ in self)
 
 
 def copy_of_environment() -> dict[bytes, bytes] | None:
@@ -109,10 +118,11 @@ def install_environments(undo: ExitStack) -> None:
 
 
 def _unless_own(real: Any) -> Any:
-    def change(*args: Any) -> None:
+    def change(name: Any, *value: Any) -> None:
         process = current_process()
-        if process is None or not isinstance(process.environ, dict):
-            real(*args)
+        environ = None if process is None else process.environ
+        if environ is None or (isinstance(environ, _Over) and os.fsencode(name) not in environ.own):
+            real(name, *value)
 
     change.__name__ = change.__qualname__ = real.__name__
     return change

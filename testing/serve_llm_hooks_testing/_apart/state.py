@@ -31,6 +31,7 @@ class ProcessState:
         is_over: whether it has been killed, or has ended.
         threads: those that were started in it, and have not ended.
         on_thread_end: called in a thread that ends.
+        told_to_end: how often a thread was told to end, after its process had.
         locks: by the id of an asyncio lock of the test's process, that lock and its own.
         bound: the objects of asyncio that it has bound to its event loop.
         signals: the handlers that were there before its own.
@@ -41,6 +42,7 @@ class ProcessState:
         self.environ = environ
         self.is_over: bool = False
         self.threads: list[threading.Thread] = []
+        self.told_to_end: int = 0
         self.on_thread_end: Callable[[], object] | None = None
         self.locks: dict[int, tuple[Any, Any]] = {}
         self.bound: list[Any] = []

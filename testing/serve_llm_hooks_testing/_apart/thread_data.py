@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
 
 LocalT = TypeVar("LocalT", bound="threading.local")
 
@@ -26,19 +24,30 @@ def keep(local: LocalT) -> LocalT:
 
 def forget_thread_data() -> None:
     """Forget the thread-local data of the calling thread."""
-    _take(_data_of_thread())
-
-
-@contextmanager
-def own_thread_data() -> Iterator[None]:
-    """Let the calling thread have no thread-local data in the ``with`` block, and afterwards what it had before."""
     data = _data_of_thread()
-    before = _take(data)
-    try:
-        yield
-    finally:
-        _take(data)
-        data.update(before)
+    for key in _keys(data):
+        del data[key]
+
+
+class ThreadData:
+    """The thread-local data of the calling thread, as it is now: modules may have set it when they were imported."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+        for key in _keys(_data_of_thread()):
+            own = vars(ctypes.cast(int(key.removeprefix(_PREFIX), 16), ctypes.py_object).value)
+            self._before[key] = (own, own.copy())
+
+    def restore(self) -> None:
+        """Make it as it was."""
+        data = _data_of_thread()
+        for key in _keys(data):
+            if key in self._before:
+                own, before = self._before[key]
+                own.clear()
+                own.update(before)
+            else:
+                del data[key]
 
 
 def _data_of_thread() -> dict[object, Any]:
@@ -49,6 +58,5 @@ def _data_of_thread() -> dict[object, Any]:
     return data
 
 
-def _take(data: dict[object, Any]) -> dict[object, Any]:
-    keys = [key for key in data if isinstance(key, str) and key.startswith(_PREFIX) and key not in _kept]
-    return {key: data.pop(key) for key in keys}
+def _keys(data: dict[object, Any]) -> list[str]:
+    return [key for key in data if isinstance(key, str) and key.startswith(_PREFIX) and key not in _kept]

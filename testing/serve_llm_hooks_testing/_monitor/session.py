@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from .._apart.environ import install_environments
 from .._apart.locks import install_locks
 from .._apart.main_thread import install_main_threads
-from .._apart.thread_data import own_thread_data
 from .._virtual_time.loop import VirtualLoop
 from .._virtual_time.started import install_notes_of_started
 from .._virtual_time.system_clocks import in_run, install_clocks
@@ -49,11 +48,12 @@ def monitored_loop(
         if len(_monitors) == 1:
             _instrument()
     try:
-        with own_thread_data(), in_run(monitor.loop.clock):
+        with in_run(monitor.loop.clock):
             try:
                 yield monitor
             finally:
                 monitor.loop.finish()
+                monitor.thread_data.restore()
     finally:
         with _lock:
             _monitors.remove(monitor)

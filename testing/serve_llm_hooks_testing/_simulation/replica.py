@@ -19,7 +19,6 @@ from serve_llm_hooks._sources.select import hooks_of_config
 from serve_llm_hooks.entry import initialization
 
 from .._apart.state import in_process
-from .._apart.thread_data import forget_thread_data
 from .._monitor.session import monitored_loop
 from .._virtual_time.loop import VirtualLoop
 from ..engine import EngineForHooks
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from serve_llm_hooks import HookName
     from serve_llm_hooks._replica.initialize import Initialization
 
+    from .._apart.thread_data import ThreadData
     from .._monitor.monitor import MakeLoop
     from ..run import FakeRun
     from .settings import ClusterSettings
@@ -66,7 +66,7 @@ def run_replica(
         cluster = (make_cluster or SimulatedCluster)(settings, monitor.loop.time)
         at_end.callback(cluster.processes.release)
         try:
-            run = monitor.loop.run_until_complete(_start_until_alive(cluster, config))
+            run = monitor.loop.run_until_complete(_start_until_alive(cluster, config, monitor.thread_data))
         except DeadlockError as error:
             run = cluster.start.end(error, cluster.clock())
     monitor.note_skipped_waits()
@@ -103,7 +103,7 @@ def _shut_down(
     return failures, tuple(monitor.notes)
 
 
-async def _start_until_alive(cluster: SimulatedCluster, config: Any) -> FakeRun:
+async def _start_until_alive(cluster: SimulatedCluster, config: Any, thread_data: ThreadData) -> FakeRun:
     """Start the replica; start it again, as Serve does, when its process dies."""
     deaths: Counter[ReplicaDiesFault] = Counter()
     for fault in cluster.settings.faults:
@@ -121,7 +121,7 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any) -> FakeRun:
             return run
         died.append(cluster.start.die(cluster.clock()))
         process.kill()
-        forget_thread_data()
+        thread_data.restore()
         assert process.died_at is not None
         fault = deadly[process.died_at]
         deaths[fault] -= 1

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Virtual times are sums of floats: they are kept in whole nanoseconds, so that 0.1 and 0.2 are 0.3.
 _DIGITS = 9
+# A thread that catches what ends it is told so this often. After that it waits for the end of the run.
+_TELLS = 100
 
 
 class Beginning(NamedTuple):
@@ -62,6 +64,7 @@ class VirtualClock:
         self._sleep_in_loop = sleep_in_loop
         self._order = itertools.count()
         self._sleepers: list[Sleeper] = []  # a heap of those that wait for a time
+        self._stubborn: list[Sleeper] = []  # of threads that do not end with their process
         self._lock = threading.Lock()
 
     @property
@@ -106,8 +109,13 @@ class VirtualClock:
         thread_id = threading.get_ident()
         next_change()
         with self._lock:
-            if sleeper.process is not None and sleeper.process.is_over:
+            process = sleeper.process
+            if process is not None and process.is_over and process.told_to_end < _TELLS:
+                process.told_to_end += 1
                 sleeper.wake(by_clock=True)
+            elif process is not None and process.is_over and not self.is_over:
+                self._stubborn.append(sleeper)
+                self.asleep[thread_id] = sleeper
             elif not self.is_over:
                 if sleeper.until_s is not None:
                     heapq.heappush(self._sleepers, sleeper)
@@ -143,6 +151,8 @@ class VirtualClock:
             self.is_over = True
             self.asleep_at_end = frozenset(self.asleep)
             for sleeper in self._sleepers:
+                sleeper.wake(by_clock=True)
+            for sleeper in self._stubborn:
                 sleeper.wake(by_clock=True)
             self._sleepers.clear()
 
