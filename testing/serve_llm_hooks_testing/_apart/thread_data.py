@@ -35,7 +35,7 @@ class ThreadData:
     def __init__(self) -> None:
         self._before: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
         for key in _keys(_data_of_thread()):
-            own = vars(ctypes.cast(int(key.removeprefix(_PREFIX), 16), ctypes.py_object).value)
+            own: Any = vars(ctypes.cast(int(key.removeprefix(_PREFIX), 16), ctypes.py_object).value)
             self._before[key] = (own, own.copy())
 
     def restore(self) -> None:
