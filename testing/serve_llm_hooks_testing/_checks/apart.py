@@ -54,7 +54,7 @@ def run_watched(
     """
     with tempfile.TemporaryDirectory(prefix="check-hooks-", ignore_cleanup_errors=True) as folder:
         own = copy.copy(settings)
-        own.processes, own.stops_replica, own.shares_environment = True, True, in_one
+        own.processes, own.stops_replica = True, True
         own.setup = Watch(folder, os.getcwd(), hidden)
         run = run_in_one_process(own, config) if in_one else run_in_processes(own, config)
         processes = {int(file.name.rpartition("-")[2]): _read(file) for file in Path(folder).glob("did-*")}

@@ -22,6 +22,7 @@ from .story import begun_in, what_varies
 
 if TYPE_CHECKING:
     from .result import HookCheck
+    from .story import Key
     from .targets import Target
 
 _APART = "when the replica and each node are processes of their own, as on Ray"
@@ -74,10 +75,23 @@ _COMPARED = (
 
 @dataclass
 class _Told:
-    """What differs, in words, with the scenarios in which it does."""
+    """What is known of earlier scenarios.
+
+    Attributes:
+        faults, doubtful: what differs, in words, with the scenarios in which it does.
+        failures: what fails.
+        varying: what differs between runs of one kind.
+    """
 
     faults: dict[str, dict[str, None]] = field(default_factory=dict)
     doubtful: dict[str, dict[str, None]] = field(default_factory=dict)
+    failures: set[tuple[str, str, str]] = field(default_factory=set)
+    varying: set[Key] = field(default_factory=set)
+
+    def has(self, found: Differences) -> bool:
+        """Return whether all of it was found before."""
+        words = {*found.faults, *found.doubtful}
+        return self.failures.issuperset(found.failures) and words <= {*self.faults, *self.doubtful}
 
 
 def compare_processes(target: Target, found: HookCheck, limit_s: float) -> bool:
@@ -119,7 +133,7 @@ def _compare(target: Target, found: HookCheck, limit_s: float) -> bool:
         if apart.run.error is not None and is_mistake(apart.run.error):
             raise apart.run.error
         name = compared.scenario.name
-        if found_here := _differences(target, settings, one, apart):
+        if found_here := _differences(target, settings, told, one, apart):
             changed |= dict.fromkeys(changed_in(apart.processes))
             _tell(found_here, compared, told, found)
         for fields in _config_changes(apart):
@@ -145,23 +159,24 @@ def _settings(compared: Compared, limit_s: float) -> ClusterSettings:
     return settings
 
 
-def _differences(target: Target, settings: ClusterSettings, one: Watched, apart: Watched) -> Differences:
-    """Return what differs between the two, and does not between two runs of one kind.
+def _differences(target: Target, settings: ClusterSettings, told: _Told, one: Watched, apart: Watched) -> Differences:
+    """Return what differs between the two, and does not between two runs of one kind, which are made of what is new.
 
     The second run in processes comes before the second in one: what only changes with time changes between these.
     """
     begun = begun_in(apart.run)
-    found = differences(one.story, apart.story, begun=begun)
-    if not found:
+    found = differences(one.story, apart.story, told.varying, begun=begun)
+    if told.has(found):
         return found
     again = run_watched(settings, target.make(()))
-    varying = what_varies(apart.story, again.story)
-    varying |= what_varies(one.story, run_watched(settings, target.make(()), in_one=True).story)
-    return differences(one.story, apart.story, varying, begun=begun)
+    told.varying |= what_varies(apart.story, again.story)
+    told.varying |= what_varies(one.story, run_watched(settings, target.make(()), in_one=True).story)
+    return differences(one.story, apart.story, told.varying, begun=begun)
 
 
 def _tell(found_here: Differences, compared: Compared, told: _Told, found: HookCheck) -> None:
     name = compared.scenario.name
+    told.failures.update(found_here.failures)
     for point, hook, error in found_here.failures:
         what = f"hook {hook} fails at {point}" if hook else "a start fails"
         text = f"{what} {_APART}, and not when all is one process: {error}. {_PASS_ON}"

@@ -41,6 +41,7 @@ class WholeRun:
         """Do it, and stop the replica if it has started."""
         _share_callbacks()
         settings: ClusterSettings = pickle.loads(self.settings)
+        settings.shares_environment = True
         run = run_replica(settings, pickle.loads(self.config))
         if run._stop is not None:
             run._stop(None)

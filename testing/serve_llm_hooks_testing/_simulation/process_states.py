@@ -17,7 +17,8 @@ class ProcessStates:
     Args:
         under_serve: whether Serve starts the replica, with the variables of its config's ``runtime_env``. Nodes inherit
             them.
-        shares_environment: whether all write into the environment of the test's process.
+        shares_environment: whether all have the environment of the test's process, and only the variables of their
+            ``runtime_env`` besides.
 
     Attributes:
         variables: those that the replica has from its config, and that nodes inherit.
@@ -32,15 +33,18 @@ class ProcessStates:
 
     def for_replica(self, config: Any) -> ProcessState:
         """Return what a start of the replica has. What it writes into its environment, the test's process has too."""
-        self.variables = _env_vars(getattr(config, "runtime_env", None)) if self._under_serve else {}
+        has_variables = self._under_serve and self._begun_with is not None
+        self.variables = _env_vars(getattr(config, "runtime_env", None)) if has_variables else {}
         self.replica = ProcessState(loop_in_main_thread=False, environ=shared_environment(self.variables))
         return self.replica
 
     def for_node(self, runtime_env: Mapping[str, Any] | None) -> ProcessState:
         """Return what the process of a node's task has."""
         variables = {**self.variables, **_env_vars(runtime_env)}
-        shares = self._begun_with is None
-        environ = shared_environment(variables) if shares else own_environment(self._begun_with, variables)
+        if self._begun_with is None:
+            environ = shared_environment(variables)
+        else:
+            environ = own_environment(self._begun_with, variables)
         return ProcessState(loop_in_main_thread=True, environ=environ)
 
     def release(self) -> None:
