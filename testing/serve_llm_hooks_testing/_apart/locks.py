@@ -57,7 +57,7 @@ _REPLACED: list[tuple[Any, str, Any, Any]] = [
     )
     for name in names
 ]
-_REPLACED.append((mixins._LoopBoundMixin, "_get_loop", _real_get_loop, _get_loop))  # type: ignore[attr-defined]  # asyncio's own
+_REPLACED.append((mixins._LoopBoundMixin, "_get_loop", _real_get_loop, _get_loop))
 
 
 def install_locks(undo: ExitStack) -> None:
