@@ -40,9 +40,13 @@ class SimulatedProcess(Generic[ResultT]):
             except asyncio.CancelledError:
                 self._task.cancel()
                 await asyncio.wait((self._task,), timeout=POLITE_CANCEL_S)
-                self._task.cancel()
+                self.kill()
                 raise
         return None if self._death.done() else self._task.result()
+
+    def kill(self) -> None:
+        """End it where it did not stop when it was cancelled."""
+        self._task.cancel()
 
     async def clean_up(self) -> None:
         """Cancel the task of a process that has died."""
