@@ -462,7 +462,7 @@ def no_data_of_its_own() -> None:
 @lie("a_node_refuses_what_its_environment_does_not_allow")
 def environment_ignored() -> None:
     """a node runs hooks that its environment does not allow"""
-    patch(cluster_module, "run_task", lambda run: lambda *args, environ, **kwargs: run(*args, **kwargs))
+    patch(cluster_module, "run_task", lambda run: lambda *args, **kwargs: run(*args, **{**kwargs, "environ": {}}))
 
 
 @lie("a_node_has_the_variables_of_the_runtime_env_and_its_own")
