@@ -1036,21 +1036,6 @@ async def waits_at_a_lock_of_its_module(ctx: CallbackCtx) -> None:
     note(ctx, "order", order)
 
 
-@hook("on_before_init")
-async def sets_a_signal_handler_in_the_replica(ctx: CallbackCtx) -> None:
-    note(ctx, "in the main thread", threading.current_thread() is threading.main_thread())
-    refused: list[str] = []
-    try:
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    except ValueError as error:
-        refused.append(type(error).__name__)
-    try:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, print)
-    except RuntimeError as error:
-        refused.append(type(error).__name__)
-    note(ctx, "refused", refused)
-
-
 _starts: list[str] = []
 
 

@@ -1102,6 +1102,12 @@ def starts_in_one_process_share_no_objects(told: Told) -> None:
     assert notes(told)["seen"] == ["the beginning", "an engine", "the end"]
 
 
+@scenario(Model([h.waits_at_a_lock_of_its_module, h.no_download]), group=1, times=2)
+def a_lock_of_a_module_is_good_for_the_next_start(told: Told) -> None:
+    went_well(told)
+    assert notes(told) == {"order": [0, 1, 2]}
+
+
 @scenario(
     Model(
         [
@@ -1125,7 +1131,7 @@ def processes_share_no_globals(told: Told) -> None:
     assert notes(told)["found in the replica"] == nothing[:3]
 
 
-@scenario(Model([h.make_a_folder, h.leaves_tasks_behind, h.waits_and_looks_into_the_folder]), group=2, apart=True)
+@scenario(Model([h.make_a_folder, h.leaves_tasks_behind, h.waits_and_looks_into_the_folder]), group=2)
 def tasks_that_hooks_leave_on_a_node_end_with_its_task(told: Told) -> None:
     went_well(told)
     assert notes(told)["in the folder"] == ["0 goes on", "0 is tidy", "1 goes on", "1 is tidy"]
@@ -1134,7 +1140,6 @@ def tasks_that_hooks_leave_on_a_node_end_with_its_task(told: Told) -> None:
 @scenario(
     Model([h.make_a_folder, h.cleans_up_when_it_is_cancelled, h.look_into_the_folder]),
     node_grace_s=1.0,
-    apart=True,
 )
 def a_hook_that_is_cancelled_has_three_seconds_for_its_own_clean_up(told: Told) -> None:
     node_errors(told, "HookError", "node-1")
