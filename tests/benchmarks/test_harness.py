@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serve_llm_hooks import HookRegistry, NodeCtx, initialization
-from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
+from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, explore_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,6 +70,16 @@ def test_a_start_in_processes(benchmark: Any, nodes: int, processes: Any) -> Non
     run = benchmark.pedantic(cluster.run, (config,), rounds=5 if nodes > 4 else 30, warmup_rounds=2)
     assert len(run.trace) == 7 + 3 * nodes
     assert run.ctx.custom_data["free_gb"] == 100 * nodes
+
+
+@pytest.mark.parametrize("nodes", [4])
+def test_two_hundred_seeds_are_explored(benchmark: Any, nodes: int) -> None:
+    """Goal: 10 s, for ten hooks on four nodes."""
+    seeds = 200 if benchmark.enabled else 5
+    explore = partial(explore_hooks, HOOKS, model_id="benchmark", seeds=seeds, nodes=nodes, check=False)
+    found = benchmark.pedantic(explore, rounds=3 if benchmark.enabled else 1)
+    assert found.findings == []
+    assert found.starts >= 2 * seeds
 
 
 @pytest.fixture

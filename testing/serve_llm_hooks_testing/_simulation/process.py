@@ -50,6 +50,11 @@ class SimulatedProcess(Generic[ResultT]):
         await asyncio.wait((self._task,))
 
 
+def process_in(context: Context | None) -> object:
+    """Return the process that a context is of; ``None`` if it is of none. Without one, the current context."""
+    return _current.get(None) if context is None else context.get(_current, None)
+
+
 async def die(ctx: Any, *, point: HookName) -> None:
     """Kill the current process. A hook, which never returns, so that nothing that comes after it runs."""
     process = _current.get()

@@ -27,6 +27,7 @@ from .fault_kinds import ReplicaDiesFault
 from .process import SimulatedProcess
 from .simulated_cluster import SimulatedCluster
 from .start import ReplicaStart, set_hooks
+from .timing import Cancelling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -129,6 +130,10 @@ async def start_once(cluster: SimulatedCluster, config: Any, deadly: Iterable[Ho
     start = cluster.start
     start.triggered = cluster.triggered
     failure: Exception | None = None
+    timing = cluster.settings.timing
+    if timing is not None:
+        timing.apply(cluster.local_node_id)
+    cancelling = Cancelling(timing)
     try:
         hooks = HookRegistry(hook for hook in hooks_of_config(own) if hook.ref not in cluster.settings.left_out)
         set_hooks(start.run, own, hooks)
@@ -143,6 +148,12 @@ async def start_once(cluster: SimulatedCluster, config: Any, deadly: Iterable[Ho
             start.reach("on_after_init")
     except Exception as error:
         failure = error
+    except asyncio.CancelledError:
+        failure = cancelling.error()
+        if failure is None:
+            raise
+    finally:
+        cancelling.stop()
     return start.end(failure, cluster.clock())
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from .fault_kinds import Fault
+    from .timing import Timing
 
 
 class ClusterSettings:
@@ -27,6 +28,7 @@ class ClusterSettings:
         node_resources: what each node has; ``None`` where that is not declared.
         default_group: the placement group that the replica is in, or acquires, unless the config says what it holds.
         left_out: the hooks (by ``ref``) that do not run; ``check_hooks`` finds with it what others hide.
+        timing: when what happens, in a start of ``explore_hooks``.
         places_bundles: whether the default group is placed by its bundles, wherever the config has none of its own.
     """
 
@@ -79,6 +81,7 @@ class ClusterSettings:
                 f"{describe(engine_check)}"
             )
         self.left_out: frozenset[str] = frozenset()
+        self.timing: Timing | None = None
         self.engine_check: Callable[..., dict[str, Any]] | None = engine_check
         self.more_engine_args: frozenset[str] = check_names("more_engine_args", more_engine_args)
         self.processes: bool | Literal["nodes"] = _processes(processes)

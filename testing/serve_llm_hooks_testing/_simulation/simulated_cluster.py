@@ -10,7 +10,6 @@ import asyncio
 import copy
 import os
 import pickle
-from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,9 +40,10 @@ from .fault_kinds import (
 )
 from .process import SimulatedProcess
 from .start import ReplicaStart
+from .timing import context_on_node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from serve_llm_hooks import CallbackCtx, DownloadMode, HookName
     from serve_llm_hooks._node.task import NodeReport, NodeTask
@@ -159,6 +159,8 @@ class SimulatedCluster:
         node = self.start.run.nodes[task.node_id]
         node.tasks += 1
         node.runtime_env = copy.deepcopy(runtime_env)
+        if self.settings.timing is not None:
+            await self.settings.timing.begin(task)
         lost: dict[HookName | None, LostNodeFault] = {
             fault.at: fault for fault in self._faults(LostNodeFault, task.node_id)
         }
@@ -169,11 +171,15 @@ class SimulatedCluster:
         answer = await self._work_on_node(arrived, runtime_env)
         return await self._lose_node(lost[answer], task) if isinstance(answer, str) else answer
 
+    def node_work(self, work: Coroutine[Any, Any, NodeReport]) -> Coroutine[Any, Any, NodeReport]:
+        """Return the work of a node; subclasses see how it ends."""
+        return work
+
     async def _work_on_node(self, task: NodeTask, runtime_env: dict[str, Any] | None) -> NodeReport | HookName:
         """Do a node's work. Return its report, or the point at which its process has died."""
         environ = {**os.environ, **((runtime_env or {}).get("env_vars") or {})}
-        work = run_task(task, self._download, clock=self.clock, epoch_s=0.0, environ=environ)
-        process = SimulatedProcess(work, Context())  # context variables of the replica do not reach a node
+        work = self.node_work(run_task(task, self._download, clock=self.clock, epoch_s=0.0, environ=environ))
+        process = SimulatedProcess(work, context_on_node(self.settings.timing, task.node_id))
         report = await process.wait()
         if report is None:
             await process.clean_up()
