@@ -38,8 +38,9 @@ def _cause_of(fault: Fault) -> Callable[[Exception], bool]:
     def caused(error: Exception) -> bool:
         match fault:
             case DownloadFault():
-                said = one_line(fault.error) if isinstance(fault.error, Exception) else fault.error or ""
-                return isinstance(error, DownloadError) and error.node_id == fault.node_id and said in str(error)
+                return (
+                    isinstance(error, DownloadError) and error.node_id == fault.node_id and _said(fault) in str(error)
+                )
             case LostNodeFault():
                 return isinstance(error, NodeLostError) and error.node_id == fault.node_id
             case MissingModuleFault():
@@ -56,6 +57,13 @@ def _cause_of(fault: Fault) -> Callable[[Exception], bool]:
                 return False
 
     return caused
+
+
+def _said(fault: DownloadFault) -> str:
+    """Return what a failing download is told to say; one that fails quietly says nothing."""
+    if fault.quietly:
+        return ""
+    return one_line(fault.error) if isinstance(fault.error, Exception) else fault.error or ""
 
 
 def _is_named(error: HookError, name: str) -> bool:
