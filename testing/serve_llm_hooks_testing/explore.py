@@ -121,9 +121,9 @@ class _Exploration:
     def play(self, schedule: Schedule) -> None:
         """Play one schedule."""
         played = self._player.play(schedule)
-        for problem in played.problems:
+        recent.extend(played.runs)
+        for problem in {each.key: each for each in reversed(played.problems)}.values():
             if self._player.is_of_processes(schedule, problem):
-                recent.extend(played.runs)
                 self._add(problem, schedule, [])
 
     def explore(self, seeds: Sequence[int], nodes: int) -> None:

@@ -23,7 +23,8 @@ import pytest
 
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, FakePlacementGroup, faults as f
 from serve_llm_hooks_testing._simulation import replica
-from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster, made_up_node
+from serve_llm_hooks_testing._simulation.made_up import made_up_node
+from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
 
 from . import strikes, wing
 from .in_processes import is_default, make_fake_group, now_s, prepare

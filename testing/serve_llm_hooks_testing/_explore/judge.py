@@ -32,6 +32,11 @@ _SLIPS = (
     "AttributeError", "ImportError", "IndexError", "KeyError", "ModuleNotFoundError", "NameError", "TypeError",
     "UnboundLocalError", "ZeroDivisionError",
 )  # fmt: skip
+# What a run notes besides.
+_NOTES = {
+    "left a thread behind": "nothing is left",
+    "went on although it was cancelled": "it can be cancelled",
+}
 _CATCHES_ALL = "Catch Exception, not everything: a bare `except:` and BaseException take CancelledError too"
 
 # Rules that a hook breaks which fails; which of them depends on what happens around it.
@@ -112,8 +117,9 @@ def problems_of_remains(run: FakeRun, remains: Remains) -> Iterator[Problem]:
             f"{location} goes on although it was cancelled. {_CATCHES_ALL}",
         )
     for note in run.notes:
-        if "left a thread behind" in note:
-            yield Problem("nothing is left", note.partition(" (at ")[0], note)
+        for seen, rule in _NOTES.items():
+            if seen in note:
+                yield Problem(rule, note.partition(" (at ")[0].removeprefix("hook "), note)
 
 
 def _how_it_ended(run: FakeRun) -> str:

@@ -28,11 +28,16 @@ if TYPE_CHECKING:
 
     from .._virtual_time.job import Job
     from .._virtual_time.locations import HookLocation
+    from .._virtual_time.sleeper import Sleeper
     from .._virtual_time.waiting import Events
 
 # Virtual seconds that what a start has left running has to end by itself; sync hooks, which nobody can stop, have more.
 _SETTLE_S = 30.0
 _SETTLE_SYNC_S = 3600.0
+
+
+# Virtual seconds that async hooks may block the event loop, which nodes share here: one may wait for another.
+_BLOCKED_S = 60.0
 
 
 class Remains:
@@ -68,6 +73,8 @@ class ExploringLoop(VirtualLoop):
         self._work.submit = self._submit_in_turn  # type: ignore[method-assign, assignment]  # of this one loop
         self._is_held_up = self._work._is_held_up
         self._work._is_held_up = self._is_held_up_by_turns  # type: ignore[method-assign]  # as above
+        self._blocked_s = 0.0
+        self._is_last_chance = False
         self._process_of: WeakKeyDictionary[asyncio.Task[Any], object] = WeakKeyDictionary()
         super().set_task_factory(self._make_task)
 
@@ -108,6 +115,21 @@ class ExploringLoop(VirtualLoop):
         self._begin_next()
         return outer
 
+    def _sleep_in_own_thread(self, sleeper: Sleeper) -> None:
+        """Sleep where a hook blocks the loop.
+
+        Raises:
+            DeadlockError: it does so all the time.
+        """
+        begin_s = self.now_s
+        super()._sleep_in_own_thread(sleeper)
+        self._blocked_s += self.now_s - begin_s
+        if self._blocked_s > _BLOCKED_S:
+            raise DeadlockError(
+                f"async hooks block the event loop for more than {_BLOCKED_S:g} s: no timeout fires meanwhile, and the "
+                "replica answers nobody. Make a hook that sleeps a plain def, or await asyncio.sleep()"
+            )
+
     def _submit_in_turn(self, *call: Any) -> None:
         self._queue.append(partial(self._submit, *call))
         self._begin_next()
@@ -127,6 +149,9 @@ class ExploringLoop(VirtualLoop):
 
     def _is_held_up_by_turns(self, until_s: float | None, sockets: Iterable[int]) -> bool:
         """Return whether the clock has to wait; also where it need not go on for the next thread that wakes up."""
+        if until_s is None and not self._work.is_pending():  # nothing will happen, unless some library's thread does it
+            self._is_last_chance = not self._is_last_chance
+            return self._is_last_chance
         if until_s is not None and until_s == self.now_s:
             until_s = math.nextafter(until_s, math.inf)
         return self._is_held_up(until_s, sockets)

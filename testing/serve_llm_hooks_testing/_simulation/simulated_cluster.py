@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from serve_llm_hooks import NodeLostError, PlacementGroupError
 from serve_llm_hooks._core.messages import counted, describe
-from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._replica.engine_args import split_engine_kwargs
 
@@ -38,6 +37,7 @@ from .fault_kinds import (
     MissingModuleFault,
     UnschedulableFault,
 )
+from .made_up import made_up_node
 from .process import SimulatedProcess
 from .start import ReplicaStart
 from .timing import context_on_node
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from serve_llm_hooks import CallbackCtx, DownloadMode, HookName
+    from serve_llm_hooks._core.node import Node
     from serve_llm_hooks._node.task import NodeReport, NodeTask
     from serve_llm_hooks._replica.cluster import ReplicaDefaults
 
@@ -53,15 +54,6 @@ if TYPE_CHECKING:
     from .settings import ClusterSettings
 
 FaultT = TypeVar("FaultT")
-
-
-def made_up_node(node_id: str) -> Node:
-    """Return a node as Ray would tell it: ``"node-0"`` has the address ``"10.0.0.1"``, and so on."""
-    number = node_id.removeprefix("node-")
-    if not number.isdigit():
-        return Node(node_id)
-    high, low = divmod(int(number) + 1, 256)
-    return Node(node_id, f"10.0.{high}.{low}", node_id)
 
 
 class SimulatedCluster:
