@@ -50,10 +50,10 @@ def explore_hooks(
     """Run hooks through starts that are drawn from seeds, and report what does not hold, with the smallest schedule.
 
     From each seed it draws how many nodes there are, when they begin and how long things take there, and what fails: a
-    download, a node, the group, the engine, a hook, the replica's process; or the start is cancelled, mostly where a
-    hook waits. What must hold: the start ends; its error names the cause; ``on_failure`` runs when it should, and
-    clean-up succeeds; nothing is left running; a cancelled hook ends; the next start, on the same machines and without
-    a fault, succeeds.
+    download, a node, the group, the engine, a hook; or the start is cancelled, or the replica's process killed, mostly
+    where a hook waits. What must hold: the start ends; its error names the cause; ``on_failure`` runs when it should,
+    and clean-up succeeds; nothing is left running; a cancelled hook ends; the next start, on the same machines and
+    without a fault, succeeds.
 
     The same seed gives the same run. Before each, module globals, environment variables, the temporary folder
     (``tempfile``) and the state of ``random`` are as they were; what else hooks change is for ``reset``.

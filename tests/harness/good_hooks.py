@@ -73,20 +73,23 @@ GOOD = {
             async with other:
                 await asyncio.sleep(1)
         """,
-    "a lock file that is always removed": """
+    "a file that is written beside its place, and moved there": """
         import asyncio
         import tempfile
         from pathlib import Path
 
         @hook("on_before_init")
         async def fetch_secrets(ctx):
-            lock = Path(tempfile.gettempdir(), "secrets.lock")
-            lock.touch(exist_ok=False)
+            file = Path(tempfile.gettempdir(), "secrets.json")
+            part = file.with_suffix(".part")
             try:
+                part.write_text("{")
                 await asyncio.sleep(3)
-                ctx.custom_data["token"] = "t"
+                part.write_text("{}")
+                part.replace(file)
             finally:
-                lock.unlink()
+                part.unlink(missing_ok=True)
+            ctx.custom_data["secrets"] = file.read_text()
         """,
     "a lock of the operating system across an await": """
         import asyncio

@@ -340,6 +340,7 @@ def test_faults_are_written_as_they_are_made() -> None:
         ({"download_s": 20}, "download_s= has a number of seconds for each node, as in {'node-1': 60}, not 20"),
         ({"awaits_s": {"node-0": -1}}, r"awaits_s\['node-0'\]"),
         ({"cancelled_after_s": "soon"}, "cancelled_after_s"),
+        ({"dies_after_s": -1}, "dies_after_s"),
     ],
 )
 def test_a_schedule_that_is_none(fields: dict[str, Any], says: str) -> None:
@@ -399,6 +400,26 @@ def test_the_plugin_shows_the_smallest_start(module: Module) -> None:
 
 def test_a_good_result_says_what_was_done() -> None:
     assert str(explore_hooks(HOOKS, seeds=2)) == "no problem found with 2 seeds in 4 starts"
+
+
+@linux
+@pytest.mark.parametrize("in_processes", [False, True])
+def test_a_replica_that_is_killed_is_started_again(module: Module, in_processes: bool) -> None:
+    from serve_llm_hooks_testing._processes.remote_replica import run_in_processes
+    from serve_llm_hooks_testing._simulation.replica import run_replica
+
+    source = """
+    import asyncio
+    @hook("on_before_init")
+    async def look(ctx): await asyncio.sleep(30)
+    """
+    settings = Schedule(nodes=2, awaits_s={"node-0": 0}, dies_after_s=12).settings(0.25)
+    start = run_in_processes if in_processes else run_replica
+    run = start(settings, FakeLLMConfig("m", [module("killed_hooks", source)]))
+    assert run.error is None
+    [died] = run.earlier_starts
+    assert (died.elapsed_s, run.elapsed_s) == (12, 12 + 30 + 20 + 30)
+    assert [event.outcome for event in run.trace] == ["ok"]
 
 
 @linux

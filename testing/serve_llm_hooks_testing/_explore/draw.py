@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HOOK_POINTS
 
@@ -18,7 +18,7 @@ from ..faults import (
     replica_dies,
     unschedulable,
 )
-from .schedule import Schedule
+from .schedule import MOMENTS, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,27 +55,32 @@ def draw(seed: int, facts: Facts, play: Callable[[Schedule], FakeRun]) -> Schedu
     Args:
         seed: the seed.
         facts: what it is for.
-        play: runs a start, to see when its hooks are at work; at such a moment it is cancelled.
+        play: runs a start, to see when its hooks are at work; at such a moment it is cancelled, or its process dies.
     """
     rng = random.Random(seed)
     nodes = facts.nodes if rng.random() < 0.5 else rng.randint(1, facts.nodes)
     schedule = _times(rng, nodes)
     kinds = list(_KINDS)
     faults: list[Fault] = []
-    is_cancelled = False
+    moments: list[str] = []
     for _ in range(rng.choices((0, 1, 2), (1, 6, 3))[0]):
         kind = rng.choices(kinds, [_KINDS[each] for each in kinds])[0]
         kinds.remove(kind)
-        is_cancelled = is_cancelled or kind == "cancelled"
+        moments += [kind] if kind in MOMENTS else []
         fault = _fault(rng, kind, nodes, facts)
         faults += [] if fault is None else [fault]
     schedule = replace(schedule, faults=faults)
-    return replace(schedule, cancelled_after_s=_moment(rng, play(schedule))) if is_cancelled else schedule
+    if not moments:
+        return schedule
+    run = play(schedule)
+    at: dict[str, Any] = {name: _moment(rng, run) for name in moments}
+    return replace(schedule, **at)
 
 
 # Each kind of fault, and how often it is drawn, beside the others.
 _KINDS = {
-    "cancelled": 5,
+    "cancelled_after_s": 5,
+    "dies_after_s": 3,
     "death": 4,
     "hook": 4,
     "download": 4,

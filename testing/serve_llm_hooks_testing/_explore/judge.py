@@ -102,13 +102,13 @@ def problems_of_remains(run: FakeRun, remains: Remains) -> Iterator[Problem]:
             f"{location} is still running when the work of its node is over. The node's process ends then, and with it "
             "what is not done: await it in the hook that has started it",
         )
-    if run.error is not None and not isinstance(run.error, DeadlockError):
+    # Where a start is cancelled, no hook is called that could end what goes on.
+    if run.error is not None and not isinstance(run.error, DeadlockError | StartCancelledError):
         for location in remains.in_replica:
             yield Problem(
                 "nothing is left",
                 location.hook,
-                f"{location} goes on after a start that {_how_it_ended(run)}: cancel it in a `finally`, or at "
-                "on_failure",
+                f"{location} goes on after a start that {_how_it_ended(run)}: cancel it at on_failure",
             )
     for location in remains.stubborn:
         yield Problem(
@@ -137,18 +137,11 @@ def _unexplained(error: Exception, run: FakeRun, schedule: Schedule) -> Iterator
         if is_explained or (any(explained) and _follows(part)):
             continue
         rule, why = "a start succeeds", "the start fails, and nothing went wrong around it"
-        if _succeeded_before(part, run):
-            rule = "it can be done again"
-            why = "it succeeded in a start whose process died, and fails when the replica is started again"
+        if run.earlier_starts:
+            rule, why = "it can be done again", "the replica's process died, and the start after that fails"
         elif schedule.is_disturbed:
             rule, why = "its error names the cause", "the start fails, and not with what went wrong"
         yield Problem(rule, _who(part), f"{why}: {_told(part)}")
-
-
-def _succeeded_before(error: Exception, run: FakeRun) -> bool:
-    return isinstance(error, HookError) and any(
-        event.hook == error.hook and event.outcome == "ok" for start in run.earlier_starts for event in start.trace
-    )
 
 
 def _follows(part: Exception) -> bool:

@@ -33,6 +33,7 @@ class Schedule:
         awaits_s: by node, those that everything takes besides which an async hook awaits, so that other nodes come in
             between; 0.001 where it is not named. The replica is on ``"node-0"``.
         cancelled_after_s: when the start is cancelled, as by a limit around it; ``None``: it is not.
+        dies_after_s: when the replica's process is killed, wherever it is, and started again; ``None``: it is not.
 
     Raises:
         HarnessError: a number that is none, a node or a fault that does not exist.
@@ -48,13 +49,14 @@ class Schedule:
     download_s: Mapping[str, float] = field(default_factory=dict)
     awaits_s: Mapping[str, float] = field(default_factory=dict)
     cancelled_after_s: float | None = None
+    dies_after_s: float | None = None
 
     def __post_init__(self) -> None:
         """Check it."""
         names = tuple(f"node-{index}" for index in range(check_count("nodes", self.nodes)))
         checked: dict[str, object] = {
             "faults": check_faults(self.faults, names),
-            "cancelled_after_s": check_optional_seconds("cancelled_after_s", self.cancelled_after_s),
+            **{name: check_optional_seconds(name, getattr(self, name)) for name in MOMENTS},
             **{name: _times(name, getattr(self, name), names) for name in TIMES},
         }
         for name, value in checked.items():
@@ -63,7 +65,7 @@ class Schedule:
     @property
     def is_disturbed(self) -> bool:
         """Whether anything fails, or the start is cancelled."""
-        return bool(self.faults) or self.cancelled_after_s is not None
+        return bool(self.faults) or any(getattr(self, name) is not None for name in MOMENTS)
 
     def given(self) -> dict[str, Any]:
         """Return the fields that say something, by their names."""
@@ -78,7 +80,7 @@ class Schedule:
         """Return the settings of a cluster on which just this happens."""
         slow = [slow_download(node_id, seconds) for node_id, seconds in self.download_s.items()]
         settings = ClusterSettings(self.nodes, faults=[*slow, *self.faults], real_sleep_limit_s=real_sleep_limit_s)
-        settings.timing = Timing(self.begins_s, self.awaits_s, self.cancelled_after_s)
+        settings.timing = Timing(self.begins_s, self.awaits_s, self.cancelled_after_s, self.dies_after_s)
         return settings
 
     def without_faults(self) -> Schedule:
@@ -88,6 +90,9 @@ class Schedule:
 
 TIMES = ("begins_s", "download_s", "awaits_s")
 """The fields that hold a time for each node."""
+
+MOMENTS = ("cancelled_after_s", "dies_after_s")
+"""The fields that hold a moment."""
 
 
 def _times(name: str, value: object, node_ids: tuple[str, ...]) -> dict[str, float]:

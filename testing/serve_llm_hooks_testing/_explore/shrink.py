@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..faults import DownloadFault, LostNodeFault, ReplicaDiesFault, UnschedulableFault
-from .schedule import TIMES, Schedule
+from .schedule import MOMENTS, TIMES, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,8 +51,9 @@ def shrink(schedule: Schedule, shows: Callable[[Schedule], bool], tries: int) ->
 def _smaller(schedule: Schedule) -> Iterator[Schedule]:
     for index in range(len(schedule.faults)):
         yield replace(schedule, faults=[*schedule.faults[:index], *schedule.faults[index + 1 :]])
-    if schedule.cancelled_after_s is not None:
-        yield replace(schedule, cancelled_after_s=None)
+    moments = [name for name in MOMENTS if getattr(schedule, name) is not None]
+    for name in moments:
+        yield _with(schedule, name, None)
     for nodes in range(1, schedule.nodes):
         yield _on_fewer(schedule, nodes)
     for name in TIMES:
@@ -70,9 +71,9 @@ def _smaller(schedule: Schedule) -> Iterator[Schedule]:
         for node_id, value in times.items():
             for rounder in _rounder(value):
                 yield _with(schedule, name, {**times, node_id: rounder})
-    if schedule.cancelled_after_s is not None:
-        for rounder in _rounder(schedule.cancelled_after_s):
-            yield replace(schedule, cancelled_after_s=rounder)
+    for name in moments:
+        for rounder in _rounder(getattr(schedule, name)):
+            yield _with(schedule, name, rounder)
 
 
 def _on_fewer(schedule: Schedule, nodes: int) -> Schedule:

@@ -44,6 +44,11 @@ class SimulatedProcess(Generic[ResultT]):
                 raise
         return None if self._death.done() else self._task.result()
 
+    def die(self) -> None:
+        """Kill it, wherever it is."""
+        if not (self._task.done() or self._death.done()):
+            self._death.set_result(None)
+
     async def clean_up(self) -> None:
         """Cancel the task of a process that has died."""
         self._task.cancel()

@@ -108,17 +108,19 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any) -> FakeRun:
         cluster.start = ReplicaStart(str(config.model_id), cluster.settings.node_names)
         deadly: dict[HookName, ReplicaDiesFault] = {fault.at: fault for fault, left in deaths.items() if left}
         process = SimulatedProcess(start_once(cluster, config, deadly), copy_context())
+        if cluster.settings.timing is not None:
+            cluster.settings.timing.call_at_death(process.die)
         run = await process.wait()
         if run is not None:
             run.earlier_starts = tuple(died)
             return run
         died.append(cluster.start.die(cluster.clock()))
         await process.clean_up()
-        assert process.died_at is not None
-        fault = deadly[process.died_at]
-        deaths[fault] -= 1
-        cluster.triggered.append(fault)
-        await asyncio.sleep(fault.restart_s)
+        if process.died_at is not None:  # else it was its timing
+            fault = deadly[process.died_at]
+            deaths[fault] -= 1
+            cluster.triggered.append(fault)
+            await asyncio.sleep(fault.restart_s)
 
 
 async def start_once(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookName]) -> FakeRun:

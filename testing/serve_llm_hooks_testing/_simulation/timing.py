@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from serve_llm_hooks._core.own_task import OwnTask
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from serve_llm_hooks._node.task import NodeTask
 
@@ -31,11 +31,19 @@ class Timing:
         awaits_s: by node, how long what an async hook awaits takes besides; else ``AWAITS_S``. The replica is on
             ``node-0``.
         cancelled_after_s: when the start is cancelled; ``None`` if it is not.
+        dies_after_s: when the replica's process dies, once; ``None`` if it does not.
     """
 
     begins_s: Mapping[str, float] = field(default_factory=dict)
     awaits_s: Mapping[str, float] = field(default_factory=dict)
     cancelled_after_s: float | None = None
+    dies_after_s: float | None = None
+
+    def call_at_death(self, die: Callable[[], object]) -> None:
+        """Call a function when the replica's process is to die; not again in the starts after that."""
+        loop = asyncio.get_running_loop()
+        if self.dies_after_s is not None and self.dies_after_s > loop.time():
+            loop.call_at(self.dies_after_s, die)
 
     async def begin(self, task: NodeTask) -> None:
         """Wait until the work on a node begins."""

@@ -1,4 +1,4 @@
-"""A lock file that is not removed when the start is cancelled: the next start finds it."""
+"""A lock file that stays when the start is cancelled or its process killed: the next start finds it."""
 
 from __future__ import annotations
 
