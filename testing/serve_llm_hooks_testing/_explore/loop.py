@@ -20,11 +20,11 @@ from .._virtual_time.threads import HookThread
 from ..errors import DeadlockError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from concurrent.futures import Executor
     from contextvars import Context
 
-    from serve_llm_hooks._node.task import NodeReport
+    from serve_llm_hooks._node.task import NodeReport, NodeTask
 
     from .._virtual_time.job import Job
     from .._virtual_time.locations import HookLocation
@@ -194,9 +194,9 @@ class ExploringLoop(VirtualLoop):
 class ExploredCluster(SimulatedCluster):
     """A cluster on whose nodes it is seen what is left running when their work has succeeded."""
 
-    async def node_work(self, work: Coroutine[Any, Any, NodeReport]) -> NodeReport:
+    async def node_work(self, task: NodeTask, environ: Mapping[str, str]) -> NodeReport:
         """Do the work of a node."""
-        report = await work
+        report = await super().node_work(task, environ)
         loop = asyncio.get_running_loop()
         if report.failure is None and isinstance(loop, ExploringLoop):
             loop.see_left_on_node()

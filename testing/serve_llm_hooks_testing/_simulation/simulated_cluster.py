@@ -43,7 +43,7 @@ from .start import ReplicaStart
 from .timing import context_on_node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from serve_llm_hooks import CallbackCtx, DownloadMode, HookName
     from serve_llm_hooks._core.node import Node
@@ -163,15 +163,15 @@ class SimulatedCluster:
         answer = await self._work_on_node(arrived, runtime_env)
         return await self._lose_node(lost[answer], task) if isinstance(answer, str) else answer
 
-    def node_work(self, work: Coroutine[Any, Any, NodeReport]) -> Coroutine[Any, Any, NodeReport]:
-        """Return the work of a node; subclasses see how it ends."""
-        return work
+    async def node_work(self, task: NodeTask, environ: Mapping[str, str]) -> NodeReport:
+        """Do the work of a node, in its process; subclasses see how it ends."""
+        return await run_task(task, self._download, clock=self.clock, epoch_s=0.0, environ=environ)
 
     async def _work_on_node(self, task: NodeTask, runtime_env: dict[str, Any] | None) -> NodeReport | HookName:
         """Do a node's work. Return its report, or the point at which its process has died."""
         environ = {**os.environ, **((runtime_env or {}).get("env_vars") or {})}
-        work = self.node_work(run_task(task, self._download, clock=self.clock, epoch_s=0.0, environ=environ))
-        process = SimulatedProcess(work, context_on_node(self.settings.timing, task.node_id))
+        context = context_on_node(self.settings.timing, task.node_id)
+        process = SimulatedProcess(self.node_work(task, environ), context)
         report = await process.wait()
         if report is None:
             await process.clean_up()
