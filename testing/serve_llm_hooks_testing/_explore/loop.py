@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from serve_llm_hooks._node.task import NodeReport, NodeTask
 
+    from .._simulation.process import SimulatedProcess
     from .._virtual_time.job import Job
     from .._virtual_time.locations import HookLocation
     from .._virtual_time.sleeper import Sleeper
@@ -75,7 +76,7 @@ class ExploringLoop(VirtualLoop):
         self._work._is_held_up = self._is_held_up_by_turns  # type: ignore[method-assign]  # as above
         self._blocked_s = 0.0
         self._is_last_chance = False
-        self._process_of: WeakKeyDictionary[asyncio.Task[Any], object] = WeakKeyDictionary()
+        self._process_of: WeakKeyDictionary[asyncio.Task[Any], SimulatedProcess[Any] | None] = WeakKeyDictionary()
         super().set_task_factory(self._make_task)
 
     def set_task_factory(self, factory: Any) -> None:
@@ -181,7 +182,9 @@ class ExploringLoop(VirtualLoop):
 
     def _running(self) -> Any:
         own = asyncio.current_task()
-        for task in tuple(self._process_of):
+        for task, process in tuple(self._process_of.items()):
+            if process is not None and process.is_over:  # it does not go on
+                continue
             if task is not own and not task.done() and locate_awaitable(task.get_coro()) is not None:
                 yield task
 

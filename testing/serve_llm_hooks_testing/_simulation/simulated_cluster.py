@@ -38,7 +38,8 @@ from .fault_kinds import (
     UnschedulableFault,
 )
 from .made_up import made_up_node
-from .process import SimulatedProcess
+from .process import NodeProcess
+from .process_states import ProcessStates
 from .start import ReplicaStart
 from .timing import context_on_node
 
@@ -63,6 +64,7 @@ class SimulatedCluster:
         start: the current start of the replica.
         default_group: the group that the replica is in, or acquires.
         triggered: the faults that have happened.
+        processes: what the replica and the nodes have to themselves.
     """
 
     local_node_id: str = "node-0"
@@ -75,6 +77,7 @@ class SimulatedCluster:
         self.start = ReplicaStart("", ())
         self.default_group: FakePlacementGroup = settings.default_group
         self.triggered: list[Fault] = []
+        self.processes = ProcessStates(under_serve=settings.in_group, shares_environment=settings.shares_environment)
         self._time = time
 
     def trigger(self, kind: type[FaultT], node_id: str | None = None) -> list[FaultT]:
@@ -169,12 +172,12 @@ class SimulatedCluster:
 
     async def _work_on_node(self, task: NodeTask, runtime_env: dict[str, Any] | None) -> NodeReport | HookName:
         """Do a node's work. Return its report, or the point at which its process has died."""
-        environ = {**os.environ, **((runtime_env or {}).get("env_vars") or {})}
         context = context_on_node(self.settings.timing, task.node_id)
-        process = SimulatedProcess(self.node_work(task, environ), context)
+        state = self.processes.for_node(runtime_env)
+        process = NodeProcess(self.node_work(task, os.environ), context, state)
         report = await process.wait()
         if report is None:
-            await process.clean_up()
+            process.kill()
             assert process.died_at is not None
             return process.died_at
         process_id = node_process_id(int(task.node_id.removeprefix("node-")), second=task.after_engine)
