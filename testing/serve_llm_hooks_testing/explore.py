@@ -142,8 +142,8 @@ class _Exploration:
                 if known.seeds[-1] != seed:
                     known.seeds.append(seed)
                 continue
-            smallest = self._smallest(schedule, problem)
-            if not player.in_processes and not player.is_of_processes(smallest, problem):
+            smallest = self._smallest(schedule, problem) if self._is_real(schedule, problem) else None
+            if smallest is None or not self._is_real(smallest, problem):
                 player.in_processes = True  # from here on: in one process, hooks share what they would not
                 self._explore(seed, facts)
                 return
@@ -151,6 +151,9 @@ class _Exploration:
             recent.extend(shown.runs)
             same = next(each for each in shown.problems if each.key == problem.key)
             self._by_key[problem.key] = self._add(same, smallest, [seed])
+
+    def _is_real(self, schedule: Schedule, problem: Problem) -> bool:
+        return self._player.in_processes or self._player.is_of_processes(schedule, problem)
 
     def _smallest(self, schedule: Schedule, problem: Problem) -> Schedule:
         player = self._player

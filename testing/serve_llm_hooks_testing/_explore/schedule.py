@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from ..faults import Fault
 
+# Virtual seconds after which a start is taken for one that never ends: several times what a node may take.
+_TIME_LIMIT_S = 14_400.0
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -79,7 +82,12 @@ class Schedule:
     def settings(self, real_sleep_limit_s: float) -> ClusterSettings:
         """Return the settings of a cluster on which just this happens."""
         slow = [slow_download(node_id, seconds) for node_id, seconds in self.download_s.items()]
-        settings = ClusterSettings(self.nodes, faults=[*slow, *self.faults], real_sleep_limit_s=real_sleep_limit_s)
+        settings = ClusterSettings(
+            self.nodes,
+            faults=[*slow, *self.faults],
+            real_sleep_limit_s=real_sleep_limit_s,
+            time_limit_s=_TIME_LIMIT_S,
+        )
         settings.timing = Timing(self.begins_s, self.awaits_s, self.cancelled_after_s, self.dies_after_s)
         return settings
 
