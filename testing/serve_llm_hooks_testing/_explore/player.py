@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .world import World
 
 # Rules that say nothing of what processes share, and what only the test's own process can see.
-_SEEN_HERE = ("nothing is left", "it can be cancelled", "the end succeeds")
+_SEEN_HERE = ("nothing is left", "it can be cancelled")
 # As the note of a run in processes says it.
 _REPLACED = "replaced in the test's process"
 
@@ -108,4 +108,5 @@ class Player:
             return run_replica(settings, config, make_loop=make_loop, make_cluster=ExploredCluster)
         from .._processes.remote_replica import run_in_processes
 
+        settings.stops_replica = True
         return run_in_processes(settings, config)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._monitor.session import monitored_loop
 from .._simulation.process import SimulatedProcess
-from .._simulation.replica import start_once
+from .._simulation.replica import seconds_to_stop, start_once
 from .._simulation.start import ReplicaStart
 from ..errors import DeadlockError
 from .channel import Done
@@ -97,6 +97,9 @@ class ReplicaWork:
                 run, process = monitor.loop.run_until_complete(_start(cluster, config, self.deadly))
             except DeadlockError as error:
                 run, process = cluster.start.end(error, cluster.clock()), None
+            initialization = cluster.start.initialization
+            if settings.stops_replica and run.error is None and process is None and initialization is not None:
+                monitor.loop.run_until_complete(initialization.shut_down(seconds_to_stop(initialization)))
             channel.send(Done(_outcome(run, process, cluster, monitor)))
             if process is not None:
                 os.kill(os.getpid(), signal.SIGKILL)

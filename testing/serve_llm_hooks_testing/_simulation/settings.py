@@ -29,6 +29,7 @@ class ClusterSettings:
         default_group: the placement group that the replica is in, or acquires, unless the config says what it holds.
         left_out: the hooks (by ``ref``) that do not run; ``check_hooks`` finds with it what others hide.
         timing: when what happens, in a start of ``explore_hooks``.
+        stops_replica: whether a replica in a process of its own is stopped there once it has started.
         shares_environment: whether nodes and the replica change the same variables, as ``check_hooks`` wants it to
             find out who depends on that.
         places_bundles: whether the default group is placed by its bundles, wherever the config has none of its own.
@@ -84,6 +85,7 @@ class ClusterSettings:
             )
         self.left_out: frozenset[str] = frozenset()
         self.timing: Timing | None = None
+        self.stops_replica: bool = False
         self.shares_environment: bool = False
         self.engine_check: Callable[..., dict[str, Any]] | None = engine_check
         self.more_engine_args: frozenset[str] = check_names("more_engine_args", more_engine_args)
