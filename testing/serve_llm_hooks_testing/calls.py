@@ -18,8 +18,8 @@ from serve_llm_hooks._core.points import hook_point
 from ._apart.state import in_process
 from ._monitor.session import monitored_loop
 from ._simulation.lone_hook import as_in_a_run, forget_path, settings_of
+from ._simulation.made_up import made_up_node
 from ._simulation.process_states import ProcessStates
-from ._simulation.simulated_cluster import made_up_node
 from ._virtual_time.loop import is_loop_running
 from .config import FakeLLMConfig
 from .engine import EngineForHooks, FakeEngine

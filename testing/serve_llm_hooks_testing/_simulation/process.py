@@ -62,6 +62,16 @@ class SimulatedProcess(Generic[ResultT]):
                 raise
         return None if self._death.done() else self._task.result()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it goes on any more."""
+        return self._state is not None and self._state.is_over
+
+    def die(self) -> None:
+        """Let it die, wherever it is."""
+        if not (self._task.done() or self._death.done()):
+            self._death.set_result(None)
+
     def kill(self) -> None:
         """End it at once. What its hooks would do when they are cancelled, they do when the run is over."""
         if self._state is None:
@@ -83,6 +93,7 @@ class NodeProcess(SimulatedProcess[ResultT]):
     def __init__(self, main: Coroutine[Any, Any, ResultT], context: Context, state: ProcessState) -> None:
         super().__init__(_then_end_tasks(main, state), context, state)
         self._node_state = state
+        self._task.add_done_callback(lambda _: main.close())  # else Python complains of one that was not begun
 
     async def wait(self) -> ResultT | None:
         """Wait until its work ends; end the process when Python would wait for its threads no more."""
@@ -106,6 +117,11 @@ async def _then_end_tasks(work: Coroutine[Any, Any, ResultT], state: ProcessStat
         return await work
     finally:
         await state.end_tasks(_LEFT_TASKS_S)
+
+
+def process_in(context: Context | None) -> SimulatedProcess[Any] | None:
+    """Return the process that a context is of; ``None`` if it is of none. Without one, the current context."""
+    return _current.get(None) if context is None else context.get(_current, None)
 
 
 async def die(ctx: Any, *, point: HookName) -> None:

@@ -29,6 +29,7 @@ from .fault_kinds import ReplicaDiesFault
 from .process import SimulatedProcess
 from .simulated_cluster import SimulatedCluster
 from .start import ReplicaStart, set_hooks
+from .timing import Cancelling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -120,6 +121,8 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any, thread_data
         deadly: dict[HookName, ReplicaDiesFault] = {fault.at: fault for fault, left in deaths.items() if left}
         state = cluster.processes.for_replica(config)
         process = SimulatedProcess(start_once(cluster, config, deadly), copy_context(), state)
+        if cluster.settings.timing is not None:
+            cluster.settings.timing.call_at_death(process.die)
         run = await process.wait()
         if run is not None:
             run.earlier_starts = tuple(died)
@@ -127,11 +130,11 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any, thread_data
         died.append(cluster.start.die(cluster.clock()))
         process.kill()
         thread_data.restore()
-        assert process.died_at is not None
-        fault = deadly[process.died_at]
-        deaths[fault] -= 1
-        cluster.triggered.append(fault)
-        await asyncio.sleep(fault.restart_s)
+        if process.died_at is not None:  # else it was its timing
+            fault = deadly[process.died_at]
+            deaths[fault] -= 1
+            cluster.triggered.append(fault)
+            await asyncio.sleep(fault.restart_s)
 
 
 async def start_once(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookName]) -> FakeRun:
@@ -143,6 +146,10 @@ async def start_once(cluster: SimulatedCluster, config: Any, deadly: Iterable[Ho
     start = cluster.start
     start.triggered = cluster.triggered
     failure: Exception | None = None
+    timing = cluster.settings.timing
+    if timing is not None:
+        timing.apply(cluster.local_node_id)
+    cancelling = Cancelling(timing)
     try:
         hooks = HookRegistry(hook for hook in hooks_of_config(own) if hook.ref not in cluster.settings.left_out)
         set_hooks(start.run, own, hooks)
@@ -157,6 +164,12 @@ async def start_once(cluster: SimulatedCluster, config: Any, deadly: Iterable[Ho
             start.reach("on_after_init")
     except Exception as error:
         failure = error
+    except asyncio.CancelledError:
+        failure = cancelling.error()
+        if failure is None:
+            raise
+    finally:
+        cancelling.stop()
     return start.end(failure, cluster.clock())
 
 

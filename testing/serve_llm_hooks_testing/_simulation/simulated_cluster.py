@@ -10,13 +10,11 @@ import asyncio
 import copy
 import os
 import pickle
-from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from serve_llm_hooks import NodeLostError, PlacementGroupError
 from serve_llm_hooks._core.messages import counted, describe
-from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._replica.engine_args import split_engine_kwargs
 
@@ -39,14 +37,17 @@ from .fault_kinds import (
     MissingModuleFault,
     UnschedulableFault,
 )
+from .made_up import made_up_node
 from .process import NodeProcess
 from .process_states import ProcessStates
 from .start import ReplicaStart
+from .timing import context_on_node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from serve_llm_hooks import CallbackCtx, DownloadMode, HookName
+    from serve_llm_hooks._core.node import Node
     from serve_llm_hooks._node.task import NodeReport, NodeTask
     from serve_llm_hooks._replica.cluster import ReplicaDefaults
 
@@ -54,15 +55,6 @@ if TYPE_CHECKING:
     from .settings import ClusterSettings
 
 FaultT = TypeVar("FaultT")
-
-
-def made_up_node(node_id: str) -> Node:
-    """Return a node as Ray would tell it: ``"node-0"`` has the address ``"10.0.0.1"``, and so on."""
-    number = node_id.removeprefix("node-")
-    if not number.isdigit():
-        return Node(node_id)
-    high, low = divmod(int(number) + 1, 256)
-    return Node(node_id, f"10.0.{high}.{low}", node_id)
 
 
 class SimulatedCluster:
@@ -162,6 +154,8 @@ class SimulatedCluster:
         node = self.start.run.nodes[task.node_id]
         node.tasks += 1
         node.runtime_env = copy.deepcopy(runtime_env)
+        if self.settings.timing is not None:
+            await self.settings.timing.begin(task)
         lost: dict[HookName | None, LostNodeFault] = {
             fault.at: fault for fault in self._faults(LostNodeFault, task.node_id)
         }
@@ -172,11 +166,15 @@ class SimulatedCluster:
         answer = await self._work_on_node(arrived, runtime_env)
         return await self._lose_node(lost[answer], task) if isinstance(answer, str) else answer
 
+    async def node_work(self, task: NodeTask, environ: Mapping[str, str]) -> NodeReport:
+        """Do the work of a node, in its process; subclasses see how it ends."""
+        return await run_task(task, self._download, clock=self.clock, epoch_s=0.0, environ=environ)
+
     async def _work_on_node(self, task: NodeTask, runtime_env: dict[str, Any] | None) -> NodeReport | HookName:
         """Do a node's work. Return its report, or the point at which its process has died."""
-        work = run_task(task, self._download, clock=self.clock, epoch_s=0.0, environ=os.environ)
-        # Context variables of the replica do not reach a node.
-        process = NodeProcess(work, Context(), self.processes.for_node(runtime_env))
+        context = context_on_node(self.settings.timing, task.node_id)
+        state = self.processes.for_node(runtime_env)
+        process = NodeProcess(self.node_work(task, os.environ), context, state)
         report = await process.wait()
         if report is None:
             process.kill()
