@@ -19,6 +19,7 @@ import math
 import selectors
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks._core.worker_thread import WorkerThread
@@ -262,9 +263,8 @@ class VirtualLoop(ApartLoop):
         sockets = self._selector.get_map()  # type: ignore[attr-defined]  # asyncio's own
         if len(sockets) <= 1:
             return ()
-        own = self._ssock.fileno()  # type: ignore[attr-defined]  # asyncio's own
-        futures = [job.future for job in tuple(self.clock.belongings.jobs)]
-        return awaited_sockets(self, [key.fd for key in sockets.values() if key.fd != own], futures)
+        descriptors = [fd for fd in sockets if fd != self._ssock.fileno()]  # type: ignore[attr-defined]  # asyncio's own
+        return awaited_sockets(self, descriptors, [job.future for job in tuple(self.clock.belongings.jobs)])
 
     def _describe_waiting(self) -> str:
         """Return the hooks that wait, and at which lines."""
@@ -291,8 +291,6 @@ class _VirtualSelector(selectors.DefaultSelector):
 
 def is_loop_running() -> bool:
     """Return whether the calling thread is inside a running event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    with suppress(RuntimeError):
+        return bool(asyncio.get_running_loop())
+    return False
