@@ -50,6 +50,9 @@ class Hook:
         "number", "options", "path", "phase", "ref",
     )  # fmt: skip
 
+    is_finish = False
+    """``True`` for what follows the ``yield`` of a hook, which is run as a hook."""
+
     def __init__(
         self,
         fn: Callable[..., Any],
@@ -108,6 +111,14 @@ class Hook:
         """The file and the line of its definition; ``None`` where there is none, as of what is written in C."""
         owner = self.fn if self.instance is None else self.instance.owner
         return location_of(getattr(owner, self.method) if self.method else owner)
+
+    @property
+    def is_span(self) -> bool:
+        """``True`` for a function or method with a ``yield``: a part of it runs at its point, and the rest later."""
+        from .signature import bound_method, yields  # few ask
+
+        owner = self.fn if self.instance is None else self.instance.owner
+        return yields(bound_method(owner, self.method) if self.method else self.fn)
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class Call(Protocol):
     def point(self) -> HookName: ...
     @property
     def ref(self) -> str: ...
+    @property
+    def is_finish(self) -> bool: ...
 
 
 class HookEvent(NamedTuple):
@@ -50,6 +52,7 @@ class HookEvent(NamedTuple):
         detail: the reason of a veto, the error in one line, or why it did not run.
         address: the node's IP address; empty where it is not known.
         hostname: the node's name; empty where it is not known.
+        is_finish: ``True`` for what follows the ``yield`` of a hook: a hook with one has two events.
     """
 
     point: HookName
@@ -62,6 +65,12 @@ class HookEvent(NamedTuple):
     detail: str = ""
     address: str = ""
     hostname: str = ""
+    is_finish: bool = False
+
+    @property
+    def label(self) -> str:
+        """The hook, and whether this is the second of its parts, as tables and reports show it."""
+        return f"{self.hook} (finish)" if self.is_finish else self.hook
 
     @property
     def name(self) -> str:
@@ -202,7 +211,7 @@ class Trace:
                 f"{event.start_s - first_s:9.3f} s",
                 f"{event.duration_s:8.3f} s",
                 event.point,
-                event.hook,
+                event.label,
                 Node(event.node_id, event.address, event.hostname).label,
                 str(event.process_id),
                 f"{event.outcome}: {event.detail}" if event.detail else event.outcome,
@@ -232,6 +241,7 @@ class Trace:
                 detail,
                 address,
                 hostname,
+                hook.is_finish,
             )
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +10,20 @@ from .._core.context import CallbackCtx
 from .._core.dispatch import Dispatcher
 from .._core.points import HOOK_POINTS, left_out_by
 from .._core.trace import Trace
+from .._core.until import SHUTDOWN
 from .._observe.announce import warn_of_left_out
+from .._observe.clean_up import run_each
 from .._observe.progress import Progress
 from .given_config import GivenConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._core.hook import Hook
     from .._core.node import Node
     from .._core.points import HookName
     from .._core.selection import Selection
+    from .._core.spans import OpenSpans
     from .._core.veto import Skip
     from .cluster import Cluster, ReplicaDefaults
 
@@ -33,6 +40,7 @@ class Start:
         ctx: the context of hooks in the replica.
         trace: the hook calls so far.
         dispatcher: runs the hooks.
+        spans: what hooks with a ``yield`` have set up, and that is to be finished.
         progress: logs what is waited for.
     """
 
@@ -54,10 +62,13 @@ class Start:
         self._given = GivenConfig(llm_config)
         self.model_id: str = self.ctx.model_id
         self.dispatcher: Dispatcher = Dispatcher(self.model_id, trace=self.trace, on_error=self.defaults.on_error)
+        self.spans: OpenSpans = self.dispatcher.spans
         self.progress: Progress = Progress(self.model_id)
 
     async def point(self, name: HookName) -> Skip | None:
-        """Run a point's hooks; return the veto, if there was one."""
+        """Finish what lasts until a point, and run its hooks; return the veto, if there was one."""
+        if self.spans:
+            await self._finish(lambda hook: hook.options.until == name)
         self.record_disabled(name)
         hooks = self.selection.by_point[name]
         if not hooks:
@@ -69,6 +80,39 @@ class Start:
         if veto:
             self.leave_out(name, f"vetoed at {name}: {veto.reason}")
         return veto
+
+    async def end(self) -> None:
+        """Finish what lasts until the end of a good start."""
+        if self.spans:
+            await self._finish(lambda hook: hook.options.until != SHUTDOWN)
+
+    async def _finish(self, is_due: Callable[[Hook], bool]) -> None:
+        with self.progress.waiting_for(lambda: f"{self.trace.running}, after its `yield`"):
+            for finish in self.spans.take(is_due):
+                await self.dispatcher.run_point([finish], self.ctx)
+
+    async def end_after(self, error: BaseException) -> None:
+        """Finish all that is set up after a start that has failed, or is being cancelled. What fails is logged."""
+        # A thread of its own where the start is being cancelled: a hook may still be running in the other.
+        dispatcher = self.dispatcher if isinstance(error, Exception) else self.new_dispatcher()
+        cancelled: asyncio.CancelledError | None = None
+        with self.progress.waiting_for(lambda: f"{self.trace.running}, after its `yield`"):
+            for finish in self.spans.take_all(error):
+                try:
+                    await run_each(dispatcher, [finish], self.ctx, consequence="the first error is raised")
+                except asyncio.CancelledError as once_more:  # ends this one, and not the others
+                    cancelled = once_more
+        if dispatcher is not self.dispatcher:
+            await dispatcher.__aexit__()
+        if cancelled is not None:
+            raise cancelled
+
+    def new_dispatcher(self) -> Dispatcher:
+        """Return another dispatcher of this start, with a thread of its own for sync hooks."""
+        variables, spans = self.dispatcher.variables, self.spans
+        return Dispatcher(
+            self.model_id, trace=self.trace, on_error=self.defaults.on_error, variables=variables, spans=spans
+        )
 
     def leave_out(self, veto: HookName, why: str) -> None:
         """Record the hooks that a veto at this point, or what means the same, leaves out, and warn of them."""

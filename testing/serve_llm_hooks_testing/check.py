@@ -19,7 +19,7 @@ from serve_llm_hooks._replica.shutdown import POINT
 from ._checks.code import constants_of, problems_in_code, writers_of
 from ._checks.hook_globals import fingerprints, shared_globals, shared_problem
 from ._checks.result import HookCheck
-from ._checks.scenarios import SCENARIOS, fault_scenarios, is_injected, without_own_warnings
+from ._checks.scenarios import SCENARIOS, fault_scenarios, is_injected, parts_of, without_own_warnings
 from ._checks.targets import targets_of
 from ._simulation.replica import run_replica
 from ._simulation.settings import ClusterSettings
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from serve_llm_hooks import HookEvent
     from serve_llm_hooks._sources.entries import HookRef
 
     from ._checks.scenarios import Scenario
@@ -201,6 +202,13 @@ def _run(target: Target, scenario: Scenario, left_out: frozenset[str], found: Ho
     return failed
 
 
+def _ends_badly(event: HookEvent, run: FakeRun) -> bool:
+    """Return whether what follows a `yield` has failed, and something else has ended the start, or nothing has."""
+    errors = () if run.error is None else parts_of(run.error)
+    is_error = any(isinstance(error, HookError) and error.hook == event.hook for error in errors)
+    return event.is_finish and event.outcome in ("failed", "timed_out") and not is_error
+
+
 def _add_failures(target: Target, scenario: Scenario, run: FakeRun, found: HookCheck) -> set[str]:
     """Add the failures that the scenario's own faults do not cause. Return the hooks that failed."""
     failed = set[str]()
@@ -221,6 +229,8 @@ def _add_failures(target: Target, scenario: Scenario, run: FakeRun, found: HookC
             more = ": deployment_config={'graceful_shutdown_timeout_s': ...} gives them more"
             detail = event.detail + (more if event.detail.endswith(_TIME_IS_OVER) else "")
             found.add(f"hook {event.hook} fails at {event.point}, so it {consequence}: {detail}", scenario.name)
+        elif _ends_badly(event, run) and not scenario.excuses(event.detail):
+            found.add(f"hook {event.hook} fails after its `yield`, which is only logged: {event.detail}", scenario.name)
         elif event.outcome == "warned" and not scenario.excuses(event.detail):
             found.add(
                 f"hook {event.hook} fails at {event.point} (on_error='warn' hides it): {event.detail}", scenario.name

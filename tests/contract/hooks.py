@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -20,7 +21,7 @@ from serve_llm_hooks import HookRegistry, ask, skip
 from . import wing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Iterator
 
     from serve_llm_hooks import CallbackCtx, NodeCtx, Skip
 
@@ -705,6 +706,274 @@ def shutdown_that_blocks(ctx: CallbackCtx) -> None:
 @hook("on_shutdown", order=1)
 def shutdown_after_that(ctx: CallbackCtx) -> None:
     note(ctx, "there was time left")
+
+
+# -- spans ------------------------------------------------------------------------------------------------------------
+
+
+def say(ctx: CallbackCtx | NodeCtx, what: str) -> None:
+    """Add a line to what the spans of a start, or of a node, have said."""
+    note(ctx, "said", [*ctx.custom_data.get("notes", {}).get("said", ()), what])
+
+
+def told_error(error: BaseException | None) -> str:
+    return "nothing" if error is None else type(error).__name__
+
+
+@hook("on_before_init")
+def outer_span(ctx: CallbackCtx) -> Iterator[None]:
+    say(ctx, "outer begins")
+    try:
+        yield
+    except BaseException as error:
+        say(ctx, f"outer ends after {told_error(error)}, {ctx.error is error}")
+        raise
+    say(ctx, "outer ends")
+
+
+@hook("on_before_download")
+async def inner_span(ctx: CallbackCtx) -> AsyncIterator[None]:
+    await asyncio.sleep(0.01)
+    say(ctx, "inner begins")
+    try:
+        yield
+    except BaseException as error:
+        say(ctx, f"inner ends after {told_error(error)}, {ctx.error is error}")
+        return  # as if it were none of its business: the start fails all the same
+    await asyncio.sleep(0.01)
+    say(ctx, "inner ends")
+
+
+@hook("on_after_init")
+def last_of_a_start(ctx: CallbackCtx) -> None:
+    say(ctx, "the start is done")
+
+
+@hook("on_failure")
+def last_of_a_failure(ctx: CallbackCtx) -> None:
+    say(ctx, f"the start has failed: {told_error(ctx.error)}")
+
+
+@hook("on_shutdown")
+def last_of_all(ctx: CallbackCtx) -> None:
+    say(ctx, "the replica stops")
+
+
+@hook("on_before_init", until="on_before_engine_init")
+async def until_the_engine(ctx: CallbackCtx) -> AsyncIterator[None]:
+    say(ctx, "begins")
+    yield
+    say(ctx, f"ends at {ctx.model_path}")
+    ctx.extra_init_kwargs["seed"] = 7
+
+
+@hook("on_before_engine_init")
+def behind_the_span(ctx: CallbackCtx) -> None:
+    say(ctx, f"before the engine, with seed {ctx.extra_init_kwargs['seed']}")
+
+
+@hook("on_after_init", until="on_shutdown")
+async def lifespan(ctx: CallbackCtx) -> AsyncIterator[None]:
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            beats += 1
+            await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(beat())
+    yield
+    task.cancel()
+    await asyncio.wait([task])
+    say(ctx, f"the heart has beaten: {beats > 0}, the engine answers: {ctx.engine is not None}")
+
+
+@hook("on_before_init", until="on_shutdown")
+def lifespan_of_old(ctx: CallbackCtx) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        say(ctx, f"released after {told_error(ctx.error)}")
+
+
+@hook("on_before_init", until="on_shutdown", timeout_s=0.2)
+async def lifespan_without_an_end(ctx: CallbackCtx) -> AsyncIterator[None]:
+    yield
+    await asyncio.sleep(1000)
+
+
+@hook("on_before_download")
+def span_that_breaks(ctx: CallbackCtx) -> Iterator[None]:
+    yield
+    raise OSError("cannot be released")
+
+
+@hook("on_before_download", on_error="warn")
+def span_that_breaks_and_is_warned_of(ctx: CallbackCtx) -> Iterator[None]:
+    yield
+    raise OSError("cannot be released")
+
+
+@hook("on_before_download", timeout_s=0.2)
+async def span_without_an_end(ctx: CallbackCtx) -> AsyncIterator[None]:
+    yield
+    await asyncio.sleep(1000)
+
+
+@hook("on_before_download", timeout_s=0.2)
+def span_that_never_comes_to_its_yield(ctx: CallbackCtx) -> Iterator[None]:
+    time.sleep(4)
+    yield
+
+
+@hook("on_before_download")
+def yields_twice(ctx: CallbackCtx) -> Iterator[None]:
+    try:
+        yield
+        yield
+    finally:
+        say(ctx, "closed")
+
+
+@hook("on_before_download")
+async def yields_twice_async(ctx: CallbackCtx) -> AsyncIterator[None]:
+    yield
+    yield
+
+
+@hook("on_before_download")
+def yields_never(ctx: CallbackCtx) -> Iterator[None]:
+    if ctx.model_id == "somebody else's":
+        yield
+
+
+@hook("on_before_download")
+async def yields_never_async(ctx: CallbackCtx) -> AsyncIterator[None]:
+    if ctx.model_id == "somebody else's":
+        yield
+
+
+@hook("on_before_download")
+def span_that_vetoes(ctx: CallbackCtx) -> Iterator[Skip]:
+    yield skip("its files are here")
+    say(ctx, "ends")
+
+
+@hook("on_before_download")
+async def span_that_yields_something(ctx: CallbackCtx) -> AsyncIterator[Any]:
+    try:
+        yield 5
+    except BaseException as error:
+        say(ctx, f"ends after {told_error(error)}")
+        raise
+
+
+@hook("on_before_download")
+async def holds_a_task_group(ctx: CallbackCtx) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_breaks_soon())
+        yield
+
+
+async def _breaks_soon() -> None:
+    await asyncio.sleep(0.01)
+    raise OSError("in the task group")
+
+
+@hook("on_after_download")
+async def waits_a_little(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(0.2)
+
+
+variable: ContextVar[str] = ContextVar("variable", default="unset")
+
+
+@hook("on_before_init")
+def sets_a_variable(ctx: CallbackCtx) -> Iterator[None]:
+    token = variable.set("sync")
+    yield
+    variable.reset(token)
+    say(ctx, f"sync: {variable.get()}")
+
+
+@hook("on_before_init")
+async def sets_a_variable_async(ctx: CallbackCtx) -> AsyncIterator[None]:
+    token = variable.set("async")
+    yield
+    variable.reset(token)
+    say(ctx, f"async: {variable.get()}")
+
+
+@hook("on_before_download")
+async def sees_the_variable(ctx: CallbackCtx) -> None:
+    say(ctx, f"between: {variable.get()}")
+
+
+class Spans:
+    """Methods with a ``yield``: what is set on ``self`` is there in both parts."""
+
+    def __init__(self, name: str = "object") -> None:
+        self.name = name
+
+    def on_before_init(self, ctx: CallbackCtx) -> Iterator[None]:
+        say(ctx, f"{self.name} begins")
+        yield
+        say(ctx, f"{self.name} ends")
+
+    async def on_before_download(self, ctx: CallbackCtx) -> AsyncIterator[None]:
+        self.name = "changed"
+        yield
+        say(ctx, f"{self.name} ends, async")
+
+    def on_before_node_download(self, ctx: NodeCtx) -> Iterator[None]:
+        say(ctx, f"{self.name} begins")
+        yield
+        say(ctx, f"{self.name} ends")
+
+
+@hook("on_before_node_download")
+async def span_on_nodes(ctx: NodeCtx) -> AsyncIterator[None]:
+    say(ctx, "begins")
+    try:
+        yield
+    except Exception as error:
+        say(ctx, f"ends after {told_error(error)}, {ctx.error is error}")
+        raise
+    say(ctx, "ends")
+
+
+@hook("on_before_node_download", until="on_after_node_download")
+def span_around_the_download(ctx: NodeCtx) -> Iterator[None]:
+    say(ctx, "the download begins")
+    yield
+    say(ctx, f"the download ends: {ctx.model_path is not None}")
+
+
+@hook("on_after_node_download")
+def says_it_is_downloaded(ctx: NodeCtx) -> None:
+    say(ctx, "downloaded")
+
+
+@hook("on_after_node_engine_init")
+def span_behind_the_engine(ctx: NodeCtx) -> Iterator[None]:
+    say(ctx, "caches are looked at")
+    yield
+    say(ctx, "caches are saved")
+
+
+@hook("on_after_node_download")
+def span_that_breaks_on_nodes(ctx: NodeCtx) -> Iterator[None]:
+    yield
+    raise OSError("cannot be unmounted")
+
+
+@hook("on_node_failure")
+def says_it_has_failed(ctx: NodeCtx) -> None:
+    say(ctx, f"failed: {told_error(ctx.error)}")
+
+
+# -- clocks -----------------------------------------------------------------------------------------------------------
 
 
 @hook("on_before_init")

@@ -944,6 +944,224 @@ def a_hook_for_the_end_that_is_disabled_leaves_a_mark(told: Told) -> None:
     assert told["replica"] == ["on_shutdown shutdown disabled: 'shutdown' in SERVE_LLM_HOOKS_DISABLE"]
 
 
+# -- spans ------------------------------------------------------------------------------------------------------------
+
+
+def said(told: Told, where: str = "replica") -> list[str]:
+    """What the spans have said, in order."""
+    lines: list[str] = notes(told, where).get("said", [])
+    return lines
+
+
+def finished(told: Told, where: str = "replica", task: str = "on nodes") -> list[str]:
+    """Return the hooks of whose spans the second part ran, each with how that ended."""
+    lines = told["replica"] if where == "replica" else told.get(task, {}).get(where, {"hooks": []})["hooks"]
+    return [f"{line.split()[1]} {line.split()[5].rstrip(':')}" for line in lines if " after the yield: " in line]
+
+
+SPANS = [h.outer_span, h.inner_span, h.last_of_a_start, h.last_of_a_failure]
+
+
+@scenario(Model(SPANS), group=1)
+def spans_end_after_a_good_start_the_last_one_first(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["outer begins", "inner begins", "the start is done", "inner ends", "outer ends"]
+    assert finished(told) == ["inner_span ok", "outer_span ok"]
+    assert told["in order"]
+
+
+@scenario(Model(SPANS), group=1, faults=[engine_fails(RuntimeError("no GPU"))])
+def spans_end_before_on_failure_and_the_error_is_raised_in_them(told: Told) -> None:
+    failed(told, "RuntimeError")
+    assert said(told)[2:] == [
+        "inner ends after RuntimeError, True",
+        "outer ends after RuntimeError, True",
+        "the start has failed: RuntimeError",
+    ]
+    assert finished(told) == ["inner_span ok", "outer_span ok"]
+
+
+@scenario(Model([h.until_the_engine, h.behind_the_span, *SPANS]), group=1)
+def a_span_ends_on_entry_to_the_point_that_it_names(told: Told) -> None:
+    went_well(told)
+    at = said(told).index("ends at /contract/model")
+    assert said(told)[at + 1] == "before the engine, with seed 7"
+    assert told["engine"]["kwargs"]["seed"] == 7
+
+
+@scenario(Model([*SPANS, h.span_that_breaks]), group=1)
+def a_span_that_cannot_end_ends_the_start_and_the_others_see_it(told: Told) -> None:
+    error = failed(told, "HookError", hook="tests.contract.hooks:span_that_breaks", point="on_before_download")
+    assert (
+        "failed at on_before_download, after its `yield`, for model 'm': OSError: cannot be released"
+        in (error["message"])
+    )
+    assert said(told)[2:] == [
+        "the start is done",
+        "inner ends after HookError, True",
+        "outer ends after HookError, True",
+        "the start has failed: HookError",
+    ]
+
+
+@scenario(Model([*SPANS, h.span_that_breaks]), group=1, faults=[engine_fails(RuntimeError("no GPU"))])
+def a_span_that_cannot_end_does_not_hide_why_the_start_has_failed(told: Told) -> None:
+    failed(told, "RuntimeError")
+    assert finished(told) == ["span_that_breaks ok", "inner_span ok", "outer_span ok"]
+
+
+@scenario(Model([h.outer_span, h.yields_twice, h.breaks_at_the_end]), group=1)
+def a_span_that_yields_twice_does_not_hide_it_either(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:breaks_at_the_end")
+    assert finished(told) == ["yields_twice ok", "outer_span ok"]
+
+
+@scenario(Model([h.outer_span, h.span_that_breaks_and_is_warned_of]), group=1)
+def a_warning_about_the_end_of_a_span_is_no_failure(told: Told) -> None:
+    went_well(told)
+    assert finished(told) == ["span_that_breaks_and_is_warned_of warned", "outer_span ok"]
+
+
+@scenario(Model([h.span_without_an_end, h.outer_span]), group=1)
+def the_end_of_a_span_has_the_same_time_limit(told: Told) -> None:
+    error = failed(told, "HookTimeoutError", hook="tests.contract.hooks:span_without_an_end")
+    assert "after its `yield`, for model 'm': still running after timeout_s=0.2" in error["message"]
+    assert said(told)[-1] == "outer ends after HookTimeoutError, True"
+
+
+@scenario(Model([h.span_that_never_comes_to_its_yield, h.outer_span]), group=1)
+def what_has_not_been_set_up_is_not_ended(told: Told) -> None:
+    failed(told, "HookTimeoutError", hook="tests.contract.hooks:span_that_never_comes_to_its_yield")
+    assert finished(told) == ["outer_span ok"]
+
+
+@scenario(Model([h.yields_twice, h.outer_span]), Model([h.yields_twice_async], model_id="async"), group=1)
+def a_second_yield_is_an_error(told: Told, of_async: Told) -> None:
+    for each in (told, of_async):
+        assert "it came to a second `yield`" in failed(each, "HookResultError")["message"]
+    assert said(told)[1:] == ["closed", "outer ends after HookResultError, True"]
+
+
+@scenario(Model([h.yields_never, h.outer_span]), Model([h.yields_never_async], model_id="async"), group=1)
+def a_yield_that_is_never_come_to_is_an_error(told: Told, of_async: Told) -> None:
+    for each in (told, of_async):
+        assert "it ended before it came to its `yield`" in failed(each, "HookResultError")["message"]
+    assert finished(told) == ["outer_span ok"]
+
+
+@scenario(Model([h.span_that_vetoes, h.before_node_first]), group=1)
+def what_a_span_yields_is_its_answer(told: Told) -> None:
+    went_well(told)
+    assert [line.split()[0] for line in told["replica"][:2]] == ["on_before_download", "on_before_node_download"]
+    assert "vetoed: its files are here" in told["replica"][0]
+    assert said(told) == ["ends"]
+
+
+@scenario(Model([h.span_that_yields_something]), group=1)
+def a_span_that_yields_something_else_is_told_so(told: Told) -> None:
+    assert "it returned 5" in failed(told, "HookResultError")["message"]
+    assert said(told) == ["ends after HookResultError"]
+
+
+@scenario(Model([h.holds_a_task_group, h.waits_a_little]), group=1)
+def a_task_group_that_a_span_holds_fails_with_it(told: Told) -> None:
+    error = failed(told, "HookError", hook="tests.contract.hooks:holds_a_task_group")
+    assert "ExceptionGroup" in error["message"]
+
+
+@scenario(Model([h.sets_a_variable, h.sets_a_variable_async, h.sees_the_variable]), group=1)
+def a_span_can_reset_a_context_variable(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["between: async", "async: unset", "sync: unset"]
+
+
+@scenario(Model([], fields={"callback": h.Spans, "callback_kwargs": {"name": "mine"}}), group=1)
+def the_methods_of_a_class_may_be_spans(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["mine begins", "changed ends, async", "changed ends"]
+    assert said(told, "node-0") == ["mine begins", "mine begins", "mine ends"]
+
+
+@scenario(Model([h.lifespan, h.lifespan_of_old, h.last_of_all, *SPANS[:1]]), group=1, shut_down_s=30.0)
+def a_lifespan_ends_when_the_replica_stops(told: Told) -> None:
+    went_well(told)
+    assert said(told)[1:] == [
+        "outer ends",
+        "the heart has beaten: True, the engine answers: True",
+        "released after nothing",
+        "the replica stops",
+    ]
+    assert finished(told) == ["outer_span ok", "lifespan ok", "lifespan_of_old ok"]
+
+
+@scenario(Model([h.lifespan_of_old, h.outer_span, h.breaks_at_the_end, h.last_of_a_failure]), group=1, shut_down_s=30.0)
+def a_lifespan_ends_with_a_start_that_fails(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:breaks_at_the_end")
+    assert said(told)[1:] == [
+        "outer ends after HookError, True",
+        "released after HookError",
+        "the start has failed: HookError",
+    ]
+
+
+@scenario(Model([h.lifespan_without_an_end, h.lifespan_of_old, h.last_of_all]), group=1, shut_down_s=30.0)
+def at_the_end_each_lifespan_has_its_turn(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["released after nothing", "the replica stops"]
+    assert finished(told) == ["lifespan_of_old ok", "lifespan_without_an_end timed_out"]
+
+
+@scenario(Model([h.lifespan_of_old, h.last_of_all]), group=1)
+def a_lifespan_of_a_replica_that_is_not_stopped_goes_on(told: Told) -> None:
+    went_well(told)
+    assert said(told) == []
+
+
+@scenario(Model([h.span_on_nodes, h.span_around_the_download, h.says_it_is_downloaded]), group=2)
+def on_a_node_spans_end_with_its_work_or_around_the_download(told: Told) -> None:
+    went_well(told)
+    for node in NODES[:2]:
+        assert said(told, node) == [
+            "begins", "the download begins", "the download ends: True", "downloaded", "ends",
+        ]  # fmt: skip
+        assert finished(told, node) == ["span_around_the_download ok", "span_on_nodes ok"]
+    assert told["in order"]
+
+
+@scenario(Model([h.span_behind_the_engine, h.after_init]), group=1)
+def a_span_behind_the_engine_ends_with_that_task(told: Told) -> None:
+    went_well(told)
+    assert said(told, "node-0") == ["caches are looked at", "caches are saved"]
+    assert told["on nodes after the engine"]["node-0"]["before"] == "after_init"
+
+
+@scenario(Model([h.span_on_nodes, h.breaks_on_second, h.says_it_has_failed]), group=2)
+def on_a_node_that_fails_spans_end_before_its_clean_up(told: Told) -> None:
+    node_errors(told, "HookError", "node-1")
+    assert said(told, "node-1") == ["begins", "ends after HookError, True", "failed: HookError"]
+    assert said(told, "node-0") == ["begins", "ends"]
+
+
+@scenario(Model([h.span_on_nodes, h.says_it_has_failed], source=BUCKET), group=2, faults=[failing_download("node-1")])
+def a_download_that_fails_is_raised_in_the_spans_of_its_node(told: Told) -> None:
+    node_errors(told, "DownloadError", "node-1")
+    assert said(told, "node-1") == ["begins", "ends after DownloadError, True", "failed: DownloadError"]
+
+
+@scenario(Model([h.span_on_nodes, h.span_that_breaks_on_nodes, h.says_it_has_failed]), group=1)
+def a_span_that_cannot_end_on_a_node_fails_the_node(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-0")
+    assert "after its `yield`, for model 'm' on node node-0: OSError: cannot be unmounted" in error["message"]
+    assert said(told, "node-0") == ["begins", "ends after HookError, True", "failed: HookError"]
+
+
+@scenario(Model([h.outer_span, h.span_on_nodes]), group=1, environ={DISABLE: "outer_span,span_on_nodes"})
+def spans_that_are_disabled_are_not_set_up(told: Told) -> None:
+    went_well(told)
+    assert said(told) == []
+    assert finished(told) == []
+
+
 # -- time -------------------------------------------------------------------------------------------------------------
 
 

@@ -188,7 +188,8 @@ def _is_after_engine(event: HookEvent) -> bool:
 
 def _told_event(event: HookEvent, names: Names) -> str:
     detail = f": {names.text(event.detail)}" if event.detail else ""
-    return f"{event.point} {event.hook.removeprefix('tests.contract.hooks:')} {event.outcome}{detail}"
+    part = " after the yield:" if event.is_finish else ""
+    return f"{event.point} {event.hook.removeprefix('tests.contract.hooks:')}{part} {event.outcome}{detail}"
 
 
 def _last_before(events: Sequence[HookEvent], moment_s: float) -> str | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import threading
+from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -22,6 +25,17 @@ if TYPE_CHECKING:
 TIME_LIMIT_S = 36_000.0
 """Virtual seconds after which a run is taken for one that never ends, unless its cluster says otherwise."""
 
+MOST_KEPT = 16
+"""So many loops are kept at once."""
+
+_kept: deque[Monitor] = deque()
+
+
+@atexit.register
+def _abandon_all() -> None:
+    while _kept:
+        _kept.pop().abandon()
+
 
 class Monitor:
     """The event loop of one run, and notes about it for the author of the test.
@@ -30,6 +44,9 @@ class Monitor:
         limit_s: seconds of real time for which a hook may block.
         time_limit_s: virtual seconds after which the run is taken for one that never ends.
         make_loop: makes the loop.
+
+    Attributes:
+        is_kept: whether the loop stands still at the end of its ``with`` block, and is not closed.
     """
 
     def __init__(self, limit_s: float, time_limit_s: float = TIME_LIMIT_S, make_loop: MakeLoop = VirtualLoop) -> None:
@@ -39,6 +56,7 @@ class Monitor:
             on_block=self._note_blocked_thread,
             on_sleep=self._note_sleep_in_loop,
         )
+        self.is_kept = False
         self.loop_thread_id = threading.get_ident()
         self.sample_every_s = max(limit_s / 4, 0.005)
         self.notes: list[str] = []
@@ -49,6 +67,26 @@ class Monitor:
         self._blocked_s = 0.0
         self._sampled_s = 0.0
         self._reported: set[str] = set()
+
+    def keep(self) -> None:
+        """Keep the loop for what is to happen in it later. Only the last ones are kept: each holds open files."""
+        self.is_kept = True
+        self.loop.stand_still()
+        _kept.append(self)
+        if len(_kept) > MOST_KEPT:
+            _kept.popleft().abandon()
+
+    def abandon(self) -> None:
+        """Close the loop: what stands still in it never goes on."""
+        self.loop.abandon(asyncio.all_tasks(self.loop))
+
+    def go_on(self) -> None:
+        """Let the loop go on in this thread."""
+        self.is_kept = False
+        if self in _kept:
+            _kept.remove(self)
+        self.notes = []
+        self.loop_thread_id = threading.get_ident()
 
     def sample(self) -> None:
         """Note the async hook that holds up the event loop, if one does. Called from the watchdog's thread."""

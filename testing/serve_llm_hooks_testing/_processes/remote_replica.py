@@ -117,7 +117,7 @@ class _Starts:
         with suppress(ServeLLMHooksError):  # else the run has failed with it
             hooks = (hook for hook in hooks_of_config(self._config) if hook.ref not in self._settings.left_out)
             set_hooks(run, self._config, HookRegistry(hooks))
-        if run.error is None and any(hook.point == "on_shutdown" for hook in run.hooks):
+        if run.error is None and any("on_shutdown" in (hook.point, hook.options.until) for hook in run.hooks):
             run._stop = _refuse_to_stop
         return run, died_at
 

@@ -142,9 +142,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._work.submit(self._hook_threads.thread_for(executor), future, func, args)
             return future
         if executor is None:
-            pool: ThreadPoolExecutor = getattr(self, "_default_executor", None) or ThreadPoolExecutor()
-            self.set_default_executor(pool)
-            executor = pool
+            executor = getattr(self, "_default_executor", None) or ThreadPoolExecutor()
+            self.set_default_executor(executor)
         job, jobs = Job(), self.clock.belongings.jobs
         if isinstance(executor, ThreadPoolExecutor):
             func = pool_call(self.clock, executor, job, func)
@@ -224,10 +223,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         except DeadlockError:
             pass  # the run has failed with it already
         finally:
-            self.clock.belongings.abandoned += keep_for_ever(tasks)
-            self.clock.end()
-            self._hook_threads.release()
-            self.close()
+            self.abandon(tasks)
+
+    def stand_still(self) -> None:
+        """Prepare to be run again later."""
+
+    def abandon(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """Close the loop, without running anything more of its tasks."""
+        self.clock.belongings.abandoned += keep_for_ever(tasks)
+        self.clock.end()
+        self._hook_threads.release()
+        self.close()
 
     def _set_time(self, when_s: float) -> None:
         self.clock.now_s = max(self.clock.now_s, when_s)
