@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .trace import Batch, HookOutcome, Trace
 
 
+_HIDDEN = "it has a `yield` that its wrapper hides, so that until= means work in the background: put @hook below it"
+
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 
@@ -171,12 +173,15 @@ class Dispatcher:
         hook = run.hooks[run.index]
         if type(result) is SyncSpan or type(result) is AsyncSpan:
             self.spans.add(hook, result)
-            result = result.yielded
+            result = result.yielded if not hook.is_background else InvalidResult(_HIDDEN)
         decision = decide(result, hook.point)
         if decision is None:
             run.end("ok", "")
         elif isinstance(decision, InvalidResult):
             self._fail(run, None, HookResultError, decision.problem)
+        elif hook.is_background:
+            why = f"it vetoed, but works in the background (until={hook.options.until!r}), beside what it would skip"
+            self._fail(run, None, HookResultError, f"{why}: leave until= out")
         else:
             run.veto = run.veto or Skip(decision.reason or f"{hook.ref} returned False")
             run.end("vetoed", decision.reason)

@@ -191,8 +191,8 @@ class HookRegistry:
             after: likewise, that this one runs after.
             timeout_s: seconds after which the hook fails with ``HookTimeoutError``.
             on_error: ``"raise"`` ends the start; ``"warn"`` logs and goes on. Left out, the config decides.
-            until: of a hook with a ``yield``, the later point on whose entry what follows the ``yield`` runs. Left
-                out, the end of the start; on a node, the end of its work.
+            until: a later point. A hook with a ``yield`` is finished on entry to it; left out, at the end of the start.
+                Any other hook works in the background, and is waited for on entry to it.
             **unknown: any other keyword is an error, with the option that it resembles.
 
         Returns:

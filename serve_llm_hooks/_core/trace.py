@@ -141,7 +141,7 @@ class Trace:
         self.clock = clock
         # perf_counter means nothing in another process, and the wall clock can be stepped: so the one, anchored once.
         self.epoch_s: float = time.time() - clock() if epoch_s is None else epoch_s
-        self._parts: list[Batch | HookEvent] = []
+        self._parts: list[Batch | HookEvent | Trace] = []
 
     @property
     def node_id(self) -> str:
@@ -158,6 +158,12 @@ class Trace:
         """Add events that another process recorded."""
         self._parts.extend(events)
 
+    def beside(self) -> Trace:
+        """Return a trace for calls beside the others, whose events are here too, in the place at which it was made."""
+        trace = Trace(**self.node._asdict(), clock=self.clock, epoch_s=self.epoch_s)
+        self._parts.append(trace)
+        return trace
+
     def did_not_run(
         self, hook: Call, outcome: Literal["disabled", "skipped"], why: str, *, node: Node | None = None
     ) -> None:
@@ -171,7 +177,7 @@ class Trace:
     @property
     def running(self) -> str | None:
         """The hook that is running in this process, as ``module:qualname``; ``None`` if none is."""
-        part = self._parts[-1] if self._parts else None
+        part = next((part for part in reversed(self._parts) if not isinstance(part, Trace)), None)
         if not isinstance(part, Batch):
             return None
         begun = len(part.times)  # read once: the hooks' thread may append at any moment
@@ -186,6 +192,8 @@ class Trace:
         for part in tuple(self._parts):
             if isinstance(part, HookEvent):
                 yield part
+            elif isinstance(part, Trace):
+                yield from part
             else:
                 yield from self._expand(part)
 

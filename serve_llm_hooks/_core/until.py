@@ -22,21 +22,14 @@ def check_until(hook: Hook) -> None:
     until = hook.options.until
     if until is None:
         return
-    possible = _possible(HOOK_POINTS[hook.point])
-    if not hook.is_span:
-        raise ValueError(
-            f"until={until!r} of {hook.path} at {hook.point} is for a hook with a `yield`, and this one has none: "
-            f"leave it out, or put a hook at {until}"
-        )
+    possible = _possible(HOOK_POINTS[hook.point], is_span=hook.is_span)
     if until in possible:
         return
-    written = ", ".join(possible)
-    instead = f"until= is one of {written} here" if possible else "leave it out"
-    if HOOK_POINTS[hook.point].on_node:
-        instead += "; left out, the end of the work on the node"
-    else:
-        instead += "; left out, the end of the start"
-    raise ValueError(f"until={until!r} of {hook.path} at {hook.point}: {_why_not(hook.point, until)}. {instead}.")
+    instead = f"until= is one of {', '.join(possible)} here" if possible else "Leave it out"
+    if hook.is_span:
+        end = "the work on the node" if HOOK_POINTS[hook.point].on_node else "the start"
+        instead += f"; left out, the end of {end}"
+    raise ValueError(f"until={until!r} of {hook.path} at {hook.point}: {_why_not(hook, until)}. {instead}.")
 
 
 def check_ends_before_the_engine(hook: Hook) -> None:
@@ -46,8 +39,7 @@ def check_ends_before_the_engine(hook: Hook) -> None:
         HookLoadError: it lasts longer.
     """
     until = hook.options.until
-    lasts = HOOK_POINTS[until].after_engine if until else hook.is_span
-    if lasts and not HOOK_POINTS[hook.point].on_node:
+    if HOOK_POINTS[until].after_engine if until else hook.is_span and not HOOK_POINTS[hook.point].on_node:
         raise HookLoadError(
             f"{hook.ref} at {hook.point} lasts until {until or 'the end of the start'}, which Ray's callback_config "
             'never reaches. Write until="on_before_engine_init", or use `from serve_llm_hooks.ray import LLMConfig` '
@@ -55,11 +47,15 @@ def check_ends_before_the_engine(hook: Hook) -> None:
         )
 
 
-def _why_not(point: HookName, until: HookName) -> str:
-    first, last = HOOK_POINTS[point], HOOK_POINTS[until]
-    if HOOK_NAMES.index(until) <= HOOK_NAMES.index(point):
+def _why_not(hook: Hook, until: HookName) -> str:
+    first, last = HOOK_POINTS[hook.point], HOOK_POINTS[until]
+    if HOOK_NAMES.index(until) <= HOOK_NAMES.index(hook.point):
         return "that point does not come later"
-    if first.on_node:
+    if not hook.is_span and last.on_node:
+        return "work in the background is waited for in the replica"
+    if not hook.is_span and until == SHUTDOWN:
+        return "without a `yield` it means work in the background of a start, which is over by then"
+    if first.on_node and hook.is_span:
         return "a process on a node ends with its work, before that"
     if last.on_node:
         return "that point is on nodes, in other processes"
@@ -68,14 +64,15 @@ def _why_not(point: HookName, until: HookName) -> str:
     return "a start may never come to that point, since a veto can leave it out"
 
 
-def _possible(point: HookPoint) -> list[HookName]:
-    """Return the points that a span of a point can last until."""
+def _possible(point: HookPoint, *, is_span: bool) -> list[HookName]:
+    """Return the points that a hook of a point can last until."""
+    where = point.where if is_span else "replica"
     sure = _vetoes_over(point)
     return [
         row.name
         for row in list(HOOK_POINTS.values())[HOOK_NAMES.index(point.name) + 1 :]
-        if row.where == point.where
-        and (row.name == SHUTDOWN or (row.during == "start" and (row.on_node or not row.when)))
+        if row.where == where
+        and ((row.name == SHUTDOWN and is_span) or (row.during == "start" and (row.on_node or not row.when)))
         and (row.within is None or row.within in sure)
         and (not row.on_node or row.after_engine == point.after_engine)
     ]

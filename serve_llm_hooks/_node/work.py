@@ -11,7 +11,7 @@ import pickle
 import time
 from typing import TYPE_CHECKING, Any
 
-from .._core.context import NodeCtx, close, set_read_only
+from .._core.context import NodeCtx, close, close_in_background, set_read_only
 from .._core.dispatch import Dispatcher
 from .._core.errors import (
     HookLoadError,
@@ -208,7 +208,11 @@ class _Work:
         ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on {task.node}")
         self.hooks = with_fresh_instances(self._unpack_hooks())
         async with self._dispatcher() as dispatcher:
-            if task.after_engine:
+            if task.in_background:
+                for hook in self.hooks:
+                    close_in_background(ctx, hook.options.until or "", ctx.custom_data)
+                await dispatcher.run_point(self.hooks, ctx)
+            elif task.after_engine:
                 close(ctx)
                 await dispatcher.run_point(self._at("on_after_node_engine_init"), ctx)
             else:

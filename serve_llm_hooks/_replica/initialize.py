@@ -77,7 +77,10 @@ async def initialize(
         except GeneratorExit:  # this start is closed from outside: a hook's is an error of ours by now
             raise
         except BaseException as error:
-            await run.ended_by(error)
+            cause = run.start.background.cause_of(error)
+            await run.ended_by(cause)
+            if cause is not error:
+                raise cause from cause.__cause__
             raise
 
 
@@ -111,6 +114,10 @@ class Initialization:
 
     async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         self.is_up = bool(self.is_up)
+        if kind is not None and issubclass(kind, GeneratorExit):
+            self.start.background.leave()
+        else:
+            await self.start.background.end()
         await self.start.dispatcher.__aexit__(kind, *exc_info)
         self.start.progress.__exit__(kind, *exc_info)
         if kind is not None and not issubclass(kind, GeneratorExit):
@@ -172,13 +179,17 @@ class Initialization:
         return tuple(await run_shutdown_hooks(self.start, budget_s)) if was_up else ()
 
     async def ended_by(self, error: BaseException) -> None:
-        """Finish what is set up, and run ``on_failure``, unless the start is being cancelled.
+        """Cancel what is in the background, finish what is set up, and run ``on_failure``.
+
+        Where the start is being cancelled, ``on_failure`` does not run.
 
         An error in there is logged; the first error is the one that is raised.
         """
         try:
             reraise_if_not_a_failure(error, asyncio.current_task())
+            await self.start.background.end(error)
         except asyncio.CancelledError:
+            await self.start.background.end(error)
             await self.start.end_after(error)
             raise
         await self._failed(error)

@@ -14,10 +14,11 @@ from .._core.until import SHUTDOWN
 from .._observe.announce import warn_of_left_out
 from .._observe.clean_up import run_each
 from .._observe.progress import Progress
+from .background import Background
 from .given_config import GivenConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from .._core.hook import Hook
     from .._core.node import Node
@@ -42,6 +43,7 @@ class Start:
         dispatcher: runs the hooks.
         spans: what hooks with a ``yield`` have set up, and that is to be finished.
         progress: logs what is waited for.
+        background: what works until a later point.
     """
 
     def __init__(self, llm_config: Any, cluster: Cluster, selection: Selection) -> None:
@@ -64,9 +66,12 @@ class Start:
         self.dispatcher: Dispatcher = Dispatcher(self.model_id, trace=self.trace, on_error=self.defaults.on_error)
         self.spans: OpenSpans = self.dispatcher.spans
         self.progress: Progress = Progress(self.model_id)
+        self.background: Background = Background(selection.hooks, self.ctx, self.progress, self._dispatcher_of_its_own)
 
     async def point(self, name: HookName) -> Skip | None:
         """Finish what lasts until a point, and run its hooks; return the veto, if there was one."""
+        if self.background:
+            await self.background.join(name)
         if self.spans:
             await self._finish(lambda hook: hook.options.until == name)
         self.record_disabled(name)
@@ -74,12 +79,29 @@ class Start:
         if not hooks:
             return None
         with self.progress.waiting_for(lambda: f"{self.trace.running or 'hooks'} at {name}"):
-            veto = await self.dispatcher.run_point(hooks, self.ctx)
+            veto = await self._run(name, hooks)
         if not HOOK_POINTS[name].after_engine:
             self._given.check(name)
         if veto:
             self.leave_out(name, f"vetoed at {name}: {veto.reason}")
         return veto
+
+    async def _run(self, name: HookName, hooks: Sequence[Hook]) -> Skip | None:
+        if name not in self.background.points:
+            return await self.dispatcher.run_point(hooks, self.ctx)
+        veto: Skip | None = None
+        together: list[Hook] = []
+        for hook in hooks:
+            earlier = self.background.earlier(hook)
+            if together and (earlier or hook.is_background):
+                veto = await self.dispatcher.run_point(together, self.ctx) or veto
+                together = []
+            await self.background.settle(earlier)
+            if hook.is_background:
+                self.background.begin(hook)
+            else:
+                together.append(hook)
+        return await self.dispatcher.run_point(together, self.ctx) or veto
 
     async def end(self) -> None:
         """Finish what lasts until the end of a good start."""
@@ -106,6 +128,9 @@ class Start:
             await dispatcher.__aexit__()
         if cancelled is not None:
             raise cancelled
+
+    def _dispatcher_of_its_own(self) -> Dispatcher:
+        return Dispatcher(self.model_id, trace=self.trace.beside(), on_error=self.defaults.on_error)
 
     def new_dispatcher(self) -> Dispatcher:
         """Return another dispatcher of this start, with a thread of its own for sync hooks."""

@@ -97,7 +97,7 @@ class Model:
     def refuses(self, hook: Hook) -> bool:
         """Return True for a hook that a config of Ray's own refuses: at, or until, a point after the engine's start."""
         point, until = HOOK_POINTS[hook.point], hook.options.until
-        lasts = not point.on_node and (HOOK_POINTS[until].after_engine if until else hook.is_span)
+        lasts = HOOK_POINTS[until].after_engine if until else hook.is_span and not point.on_node
         return not self.is_ours and (point.after_engine or lasts)
 
     @contextmanager

@@ -61,6 +61,9 @@ def assert_order(run: FakeRun, *names: str) -> None:
     for (name, step), (other, later) in pairwise(zip(names, steps, strict=True)):
         for index in step:
             for after in later:
+                if after > index and _are_beside(events[index], events[after]):
+                    problem = f"{other!r} ran before {name!r} had ended"
+                    raise AssertionError(_timelines(run, names, steps, problem))
                 if after <= index and _ordered(events[index], events[after]):
                     same = f"{other!r} and {name!r} are the same"
                     problem = f"{other!r} ran before {name!r}" if after < index else same
@@ -232,6 +235,11 @@ def _ordered(first: HookEvent, second: HookEvent) -> bool:
     if not all(row.on_node for row in rows) or first.node_id == second.node_id:
         return True
     return all(row.during == "start" for row in rows) and rows[0].after_engine != rows[1].after_engine
+
+
+def _are_beside(first: HookEvent, second: HookEvent) -> bool:
+    """Return whether a call in the replica's background had not ended when another one there began."""
+    return first.process_id == second.process_id and first.end_s > second.start_s
 
 
 def _call(event: HookEvent) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import queue
 import shutil
@@ -971,6 +972,199 @@ def span_that_breaks_on_nodes(ctx: NodeCtx) -> Iterator[None]:
 @hook("on_node_failure")
 def says_it_has_failed(ctx: NodeCtx) -> None:
     say(ctx, f"failed: {told_error(ctx.error)}")
+
+
+# -- in the background ------------------------------------------------------------------------------------------------
+
+
+@hook("on_before_init", until="on_before_engine_init")
+async def background_fetches(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(0.5)
+    ctx.custom_data["fetched"] = ctx.model_id
+
+
+@hook("on_before_init", until="on_before_engine_init")
+def background_fetches_in_a_thread(ctx: CallbackCtx) -> None:
+    time.sleep(0.5)
+    ctx.custom_data["fetched too"] = "from" in ctx.custom_data
+
+
+@hook("on_before_download")
+def not_yet(ctx: CallbackCtx) -> None:
+    say(ctx, f"before: {'fetched' in ctx.custom_data}")
+
+
+@hook("on_before_engine_init")
+async def by_now(ctx: CallbackCtx) -> None:
+    say(ctx, f"by now: {ctx.custom_data.get('fetched')}, {ctx.custom_data.get('fetched too')}")
+
+
+@hook("on_before_engine_init", until="on_after_engine_init")
+async def background_ticks(ctx: CallbackCtx) -> None:
+    seen = [monotonic()]
+    for _ in range(6):
+        await asyncio.sleep(0.05)
+        seen.append(monotonic())
+    ctx.custom_data["no gap"] = max(b - a for a, b in itertools.pairwise(seen)) < 0.5
+    ctx.custom_data["no engine"] = ctx.engine is None
+
+
+@hook("on_after_engine_init")
+def looks_at_the_ticks(ctx: CallbackCtx) -> None:
+    say(ctx, f"no gap: {ctx.custom_data['no gap']}, no engine: {ctx.custom_data['no engine']}")
+
+
+@hook("on_before_init", until="on_after_init")
+async def background_breaks(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(0.1)
+    raise OSError("nothing there")
+
+
+@hook("on_before_init", until="on_after_init")
+def background_breaks_in_a_thread(ctx: CallbackCtx) -> None:
+    time.sleep(0.1)
+    raise OSError("nothing there")
+
+
+@hook("on_before_init", until="on_before_engine_init", on_error="warn")
+async def background_breaks_and_is_warned_of(ctx: CallbackCtx) -> None:
+    raise OSError("nothing there")
+
+
+@hook("on_before_download")
+async def waits_for_long(ctx: CallbackCtx) -> None:
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        say(ctx, "no longer")
+
+
+@hook("on_before_node_download")
+async def waits_for_long_on_nodes(ctx: NodeCtx) -> None:
+    await asyncio.sleep(1000)
+
+
+@hook("on_before_init", until="on_before_engine_init", timeout_s=0.2)
+async def background_without_an_end(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(1000)
+
+
+@hook("on_before_init", until="on_after_init")
+async def background_waits_for_long(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(1000)
+
+
+@hook("on_before_init", until="on_before_engine_init")
+async def background_one(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(0.2)
+    ctx.custom_data["key"] = 1
+
+
+@hook("on_before_init", until="on_before_engine_init")
+async def background_other(ctx: CallbackCtx) -> None:
+    ctx.custom_data["key"] = 2
+
+
+@hook("on_before_download")
+def sets_the_key(ctx: CallbackCtx) -> None:
+    ctx.custom_data["key"] = "the replica's"
+
+
+@hook("on_before_init", after="background_one")
+def after_one(ctx: CallbackCtx) -> None:
+    say(ctx, f"after it: {ctx.custom_data['key']}")
+
+
+@hook("on_before_init", until="on_before_engine_init", after="background_one")
+async def background_after_one(ctx: CallbackCtx) -> None:
+    ctx.custom_data["seen"] = ctx.custom_data["key"]
+
+
+@hook("on_before_init", until="on_before_engine_init")
+async def background_vetoes(ctx: CallbackCtx) -> Skip:
+    await asyncio.sleep(0.3)
+    return skip("too late")
+
+
+@hook("on_before_init", until="on_before_engine_init")
+async def background_assigns(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(0.3)
+    ctx.model_path = "/elsewhere"
+
+
+@hook("on_before_init", until="on_before_engine_init")
+def background_changes_arguments(ctx: CallbackCtx) -> None:
+    time.sleep(0.3)
+    ctx.extra_init_kwargs["seed"] = 7
+
+
+@hook("on_before_node_download", until="on_after_engine_init")
+async def background_on_nodes(ctx: NodeCtx) -> None:
+    await asyncio.sleep(0.5)
+    ctx.custom_data["arrived"] = slot(ctx)
+
+
+@hook("on_after_node_download", until="on_after_init")
+def background_after_the_download(ctx: NodeCtx) -> None:
+    ctx.custom_data["also"] = [ctx.model_path, ctx.custom_data.get("from front")]
+
+
+@hook("on_before_node_download")
+def in_front_on_nodes(ctx: NodeCtx) -> None:
+    ctx.custom_data["from front"] = slot(ctx)
+
+
+@hook("on_after_download")
+def has_not_arrived(ctx: CallbackCtx) -> None:
+    say(ctx, f"arrived: {['arrived' in node.custom_data for node in ctx.nodes.values()]}")
+
+
+@hook("on_after_engine_init")
+def has_arrived(ctx: CallbackCtx) -> None:
+    say(ctx, f"arrived: {[node.custom_data['arrived'] for node in ctx.nodes.values()]}")
+
+
+@hook("on_after_node_engine_init")
+def sees_what_has_arrived(ctx: NodeCtx) -> None:
+    say(ctx, f"arrived: {ctx.custom_data['arrived'] == slot(ctx)}")
+
+
+@hook("on_before_node_download", until="on_after_init")
+async def background_breaks_on_second(ctx: NodeCtx) -> None:
+    await asyncio.sleep(0.1)
+    if slot(ctx) == 1:
+        raise OSError(28, "No space left on device")
+
+
+@hook("on_after_download")
+async def waits_for_long_behind_the_nodes(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(1000)
+
+
+@hook("on_before_node_download", until="on_after_download")
+def background_assigns_on_nodes(ctx: NodeCtx) -> None:
+    time.sleep(0.3)
+    ctx.model_path = "/elsewhere"
+
+
+@hook("on_before_node_download", until="on_after_download")
+def background_vetoes_on_nodes(ctx: NodeCtx) -> bool:
+    time.sleep(0.3)
+    return False
+
+
+@hook("on_before_node_download", until="on_after_download")
+def background_key_on_nodes(ctx: NodeCtx) -> None:
+    ctx.custom_data["key"] = 1
+
+
+@hook("on_before_node_download", until="on_after_download")
+def background_key_once_more_on_nodes(ctx: NodeCtx) -> None:
+    ctx.custom_data["key"] = 2
+
+
+@hook("on_before_node_download", after="background_key_on_nodes")
+def after_the_background_on_nodes(ctx: NodeCtx) -> None: ...
 
 
 # -- clocks -----------------------------------------------------------------------------------------------------------

@@ -1162,6 +1162,157 @@ def spans_that_are_disabled_are_not_set_up(told: Told) -> None:
     assert finished(told) == []
 
 
+# -- in the background ------------------------------------------------------------------------------------------------
+
+
+def in_background(told: Told) -> list[str]:
+    """Return the hooks of the background, each with how it ended."""
+    lines = sorted(line for line in told["replica"] if line.split()[1].startswith("background_"))
+    return [f"{line.split()[1].removeprefix('background_')} {line.split()[2].rstrip(':')}" for line in lines]
+
+
+@scenario(Model([h.background_fetches, h.background_fetches_in_a_thread, h.not_yet, h.by_now]), group=1)
+def the_background_is_waited_for_on_entry_to_its_point(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["before: False", "by now: m, False"]
+    assert in_background(told) == ["fetches ok", "fetches_in_a_thread ok"]
+
+
+@scenario(Model([h.background_ticks, h.looks_at_the_ticks]), group=1, engine_s=1.0)
+def the_background_goes_on_while_the_engine_blocks_the_loop(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["no gap: True, no engine: True"]
+
+
+@scenario(Model([h.outer_span, h.background_breaks, h.waits_for_long, h.last_of_a_failure]), group=1)
+def a_failure_in_the_background_interrupts_a_hook(told: Told) -> None:
+    error = failed(told, "HookError", hook="tests.contract.hooks:background_breaks", point="on_before_init")
+    assert error["message"].endswith("failed at on_before_init for model 'm': OSError: nothing there")
+    assert said(told)[1:] == ["no longer", "outer ends after HookError, True", "the start has failed: HookError"]
+    assert "on_before_download waits_for_long cancelled" in told["replica"]
+
+
+@scenario(Model([h.background_breaks_in_a_thread, h.waits_for_long_on_nodes]), group=2)
+def a_failure_in_the_background_interrupts_the_nodes(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:background_breaks_in_a_thread")
+
+
+@scenario(Model([h.background_breaks, h.after_engine_init]), group=1, engine_s=1.0)
+def a_failure_in_the_background_waits_for_a_blocking_engine(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:background_breaks")
+
+
+@scenario(Model([h.background_breaks_and_is_warned_of, h.by_now]), group=1)
+def a_warning_about_the_background_is_no_failure(told: Told) -> None:
+    went_well(told)
+    assert in_background(told) == ["breaks_and_is_warned_of warned"]
+
+
+@scenario(Model([h.background_without_an_end]), group=1)
+def the_background_has_its_time_limit(told: Told) -> None:
+    error = failed(told, "HookTimeoutError", hook="tests.contract.hooks:background_without_an_end")
+    assert "still running after timeout_s=0.2" in error["message"]
+
+
+@scenario(Model([h.outer_span, h.background_waits_for_long, h.breaks_at_the_start]), group=1)
+def a_start_that_fails_cancels_the_background(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:breaks_at_the_start")
+    assert in_background(told) == ["waits_for_long cancelled"]
+    assert finished(told) == ["outer_span ok"]
+
+
+@scenario(Model([h.background_one, h.background_other]), group=1)
+def one_key_has_one_owner_in_the_background(told: Told) -> None:
+    error = failed(told, "HookResultError")
+    assert "background_one and tests.contract.hooks:background_other, which work in the background" in error["message"]
+    assert "both set ctx.custom_data['key']" in error["message"]
+
+
+@scenario(Model([h.background_other, h.sets_the_key]), group=1)
+def what_the_replica_has_set_meanwhile_stays(told: Told) -> None:
+    went_well(told)
+    assert told["ctx"]["custom data"]["key"] == "the replica's"
+
+
+@scenario(Model([h.background_one, h.after_one, h.background_after_one]), group=1)
+def after_a_hook_in_the_background_means_after_its_end(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["after it: 1"]
+    assert told["ctx"]["custom data"]["seen"] == 1
+
+
+@scenario(Model([h.background_vetoes, h.waits_for_long]), group=1)
+def the_background_is_too_late_for_a_veto(told: Told) -> None:
+    error = failed(told, "HookResultError", hook="tests.contract.hooks:background_vetoes")
+    assert "it vetoed, but works in the background (until='on_before_engine_init')" in error["message"]
+
+
+@scenario(
+    Model([h.background_assigns, h.waits_for_long]),
+    Model([h.background_changes_arguments, h.waits_for_long], model_id="arguments"),
+    group=1,
+)
+def the_background_changes_nothing_but_its_custom_data(told: Told, arguments: Told) -> None:
+    assert (
+        "ctx.model_path cannot be changed by a hook that works in the background"
+        in (failed(told, "HookError")["message"])
+    )
+    assert "ctx.extra_init_kwargs cannot be changed by a hook" in failed(arguments, "HookError")["message"]
+
+
+@scenario(Model([h.background_fetches, h.by_now]), group=1, environ={DISABLE: "background_fetches"})
+def the_background_can_be_disabled(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["by now: None, None"]
+
+
+@scenario(
+    Model([h.background_on_nodes, h.in_front_on_nodes, h.has_not_arrived, h.has_arrived, h.sees_what_has_arrived]),
+    group=2,
+    engine_s=1.0,
+)
+def the_background_on_nodes_outlives_their_work(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["arrived: [False, False]", "arrived: [0, 1]"]
+    assert said(told, "node-1")[-1] == "arrived: True"
+    assert told["in the background"]["node-1"] == ["on_before_node_download background_on_nodes ok"]
+    assert told["each in a process of its own"]
+
+
+@scenario(Model([h.background_after_the_download, h.in_front_on_nodes]), group=1)
+def the_background_may_begin_after_the_download(told: Told) -> None:
+    went_well(told)
+    assert told["nodes"]["node-0"]["custom data"]["also"] == ["/contract/model", 0]
+
+
+@scenario(Model([h.outer_span, h.background_breaks_on_second, h.waits_for_long_behind_the_nodes]), group=2)
+def a_failure_in_the_background_of_a_node_ends_the_start(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-1")
+    assert error["hook"] == "tests.contract.hooks:background_breaks_on_second"
+    assert said(told)[-1] == "outer ends after NodeInitializationError, True"
+
+
+@scenario(Model([h.background_assigns_on_nodes]), Model([h.background_vetoes_on_nodes], model_id="veto"), group=1)
+def the_background_on_nodes_changes_nothing_but_its_custom_data(told: Told, veto: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-0")
+    assert "ctx.model_path cannot be changed by a hook that works in the background" in error["message"]
+    (error,) = node_errors(veto, "HookResultError", "node-0")
+    assert "it vetoed, but works in the background (until='on_after_download')" in error["message"]
+
+
+@scenario(Model([h.background_key_on_nodes, h.background_key_once_more_on_nodes]), group=1)
+def one_key_has_one_owner_in_the_background_of_a_node(told: Told) -> None:
+    error = failed(told, "HookResultError")
+    assert "both set ctx.custom_data['key'] on node node-0: let each have a key of its own" in error["message"]
+
+
+@scenario(Model([h.background_key_on_nodes, h.after_the_background_on_nodes]), group=1)
+def the_background_on_nodes_has_no_order(told: Told) -> None:
+    assert (
+        "in a process of its own, so before= and after= cannot order it" in (failed(told, "HookOrderError")["message"])
+    )
+
+
 # -- time -------------------------------------------------------------------------------------------------------------
 
 

@@ -87,6 +87,7 @@ class Monitor:
             _kept.remove(self)
         self.notes = []
         self.loop_thread_id = threading.get_ident()
+        self.loop.clock.move_here()
 
     def sample(self) -> None:
         """Note the async hook that holds up the event loop, if one does. Called from the watchdog's thread."""

@@ -96,7 +96,7 @@ def _closed(ctx: CallbackCtx | NodeCtx) -> Iterator[None]:
     try:
         yield
     finally:
-        del ctx.__dict__["_closed_after"]
+        del ctx.__dict__["_refuse"]
         if kwargs is not None:  # a node's has none
             ctx.__dict__["extra_init_kwargs"] = kwargs
 

@@ -84,6 +84,7 @@ class SimulatedCluster:
         self.default_group: FakePlacementGroup = settings.default_group
         self.triggered: list[Fault] = []
         self._time = time
+        self._background_tasks = 0
 
     def trigger(self, kind: type[FaultT], node_id: str | None = None) -> list[FaultT]:
         """Return the faults of a kind (on a node) that happen now."""
@@ -155,7 +156,8 @@ class SimulatedCluster:
 
     async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
         """Run a task as in a process of the node: the task and its report are pickled on their way."""
-        self.start.reach("on_after_node_engine_init" if task.after_engine else "on_after_node_download")
+        if not task.in_background:
+            self.start.reach("on_after_node_engine_init" if task.after_engine else "on_after_node_download")
         node = self.start.run.nodes[task.node_id]
         node.tasks += 1
         node.runtime_env = copy.deepcopy(runtime_env)
@@ -179,7 +181,11 @@ class SimulatedCluster:
             await process.clean_up()
             assert process.died_at is not None
             return process.died_at
-        process_id = node_process_id(int(task.node_id.removeprefix("node-")), second=task.after_engine)
+        index = int(task.node_id.removeprefix("node-"))
+        if task.in_background:
+            self._background_tasks += 1
+            index = len(self.settings.node_names) + self._background_tasks
+        process_id = node_process_id(index, second=task.after_engine)
         report = replace(report, events=tuple(event._replace(process_id=process_id) for event in report.events))
         back: NodeReport = pickle.loads(pickle.dumps(report))
         return back

@@ -142,8 +142,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._work.submit(self._hook_threads.thread_for(executor), future, func, args)
             return future
         if executor is None:
-            executor = getattr(self, "_default_executor", None) or ThreadPoolExecutor()
-            self.set_default_executor(executor)
+            executor = pool = getattr(self, "_default_executor", None) or ThreadPoolExecutor()
+            self.set_default_executor(pool)
         job, jobs = Job(), self.clock.belongings.jobs
         if isinstance(executor, ThreadPoolExecutor):
             func = pool_call(self.clock, executor, job, func)

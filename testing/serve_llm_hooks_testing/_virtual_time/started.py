@@ -11,6 +11,8 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from serve_llm_hooks._replica.background import LoopThread
+
 from .belongings import Started
 from .job import Job, PoolCall
 from .locations import is_own_frame, locate_frame
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from .clock import VirtualClock
 
+_STARTS_BACKGROUND = LoopThread.__init__.__code__
 _real_start = threading.Thread.start
 _real_join = threading.Thread.join
 _real_submit = ThreadPoolExecutor.submit
@@ -52,7 +55,8 @@ def _start(self: threading.Thread) -> None:
         _real_start(self)
         return
     caller = sys._getframe(1)
-    is_own = is_own_frame(caller)  # our own threads are in no run, and end by themselves
+    # Our own threads are in no run, and end by themselves; but for that of the background, which runs hooks.
+    is_own = is_own_frame(caller) and caller.f_code is not _STARTS_BACKGROUND
     if not is_own:
         ended = _ended[self] = threading.Event()
         self.run = _in_run(clock, self.run, ended)  # type: ignore[method-assign]  # of this one thread

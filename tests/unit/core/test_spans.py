@@ -96,7 +96,7 @@ def test_until_is_a_later_point_that_a_good_start_comes_to(point: Any, until: An
         (
             "on_after_node_download",
             "on_after_node_engine_init",
-            "before that. leave it out; left out, the end of the w",
+            "before that. Leave it out; left out, the end of the w",
         ),
     ],
 )
@@ -111,9 +111,41 @@ def test_until_is_taken(until: str) -> None:
     at("on_before_download", until=until)(fresh(async_span))
 
 
-def test_until_of_no_span() -> None:
-    with pytest.raises(ValueError, match="is for a hook with a `yield`, and this one has none: leave it out, or put a"):
-        at("on_before_init", until="on_after_init")(plain)
+@pytest.mark.parametrize(
+    ("point", "until", "says"),
+    [
+        (
+            "on_before_init",
+            "on_shutdown",
+            "work in the background of a start, which is over by then. until= is one of ",
+        ),
+        ("on_after_init", "on_shutdown", "which is over by then. Leave it out."),
+        (
+            "on_before_node_download",
+            "on_after_node_download",
+            "is waited for in the replica. until= is one of on_after_",
+        ),
+        (
+            "on_before_init",
+            "on_after_node_download",
+            "is waited for in the replica. until= is one of on_before_engine_",
+        ),
+        ("on_before_init", "on_custom_init", "a veto can leave it out"),
+        ("on_after_init", "on_before_init", "that point does not come later. Leave it out."),
+    ],
+)
+def test_until_of_a_hook_without_a_yield(point: str, until: str, says: str) -> None:
+    with pytest.raises(ValueError, match="until=") as caught:
+        at(point, until=until)(FunctionType(plain.__code__, globals()))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "until", ["on_after_download", "on_before_engine_init", "on_after_engine_init", "on_after_init"]
+)
+@pytest.mark.parametrize("point", ["on_before_download", "on_before_node_download", "on_after_node_download"])
+def test_until_is_taken_in_the_background(point: str, until: str) -> None:
+    at(point, until=until)(FunctionType(plain.__code__, globals()))
 
 
 def test_until_is_a_point() -> None:
@@ -127,6 +159,9 @@ def test_a_config_of_rays_own_ends_before_the_engine() -> None:
 
     check_ends_before_the_engine(hook_of("on_before_init", until="on_before_engine_init"))
     check_ends_before_the_engine(hook_of("on_before_node_download"))
+    check_ends_before_the_engine(Hook(plain, HookOptions("on_before_node_download", until="on_after_download")))
+    with pytest.raises(HookLoadError, match="lasts until on_after_init, which Ray's callback_config never reaches"):
+        check_ends_before_the_engine(Hook(plain, HookOptions("on_before_node_download", until="on_after_init")))
     check_ends_before_the_engine(Hook(plain, HookOptions("on_before_init")))
     for until, last in ((None, "the end of the start"), ("on_shutdown", "on_shutdown")):
         with pytest.raises(HookLoadError, match=f"sync_span at on_before_init lasts until {last}, which Ray's callb"):
