@@ -147,7 +147,10 @@ def close(ctx: CallbackCtx | NodeCtx) -> None:
 def close_in_background(ctx: CallbackCtx | NodeCtx, until: str, custom_data: dict[str, Any]) -> None:
     """Refuse assignments but to ``custom_data``, which is given: others use the fields at the same time."""
     ctx.__dict__["custom_data"] = custom_data
-    _refuse(ctx, partial(in_background, until))
+    refuse = partial(in_background, until)
+    if isinstance(ctx, CallbackCtx) and ctx.runtime_env is not None:
+        ctx.__dict__["runtime_env"] = ClosedDict(ctx.runtime_env, refuse("runtime_env"))
+    _refuse(ctx, refuse)
 
 
 def _refuse(ctx: CallbackCtx | NodeCtx, refuse: Callable[[str], str]) -> None:

@@ -9,18 +9,18 @@ import asyncio
 import contextlib
 import copy
 import logging
-import threading
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import close_in_background
-from .._core.errors import HookResultError, is_a
+from .._core.errors import HookResultError, ServeLLMHooksError, is_a
+from .._core.loop_thread import LoopThread
 from .._core.snapshot import unchanging
 from .._observe.clean_up import log_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+    from concurrent.futures import Future
 
     from .._core.context import CallbackCtx
     from .._core.dispatch import Dispatcher
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
-_CANCEL_S = 10.0  # how long what is cancelled may take; as for nodes
 _END_S = 2.0  # how long the thread may take to end
 
 
@@ -51,7 +50,9 @@ class _Job:
     @property
     def failure(self) -> BaseException | None:
         """What it has failed with by now."""
-        return self.done.exception() if self.done.done() and not self.done.cancelled() else None
+        if self.done.done() and self.done.cancelled():
+            return ServeLLMHooksError(f"{self.hook.ref} at {self.hook.point} was cancelled by what runs beside it")
+        return self.done.exception() if self.done.done() else None
 
 
 class Background:
@@ -222,7 +223,7 @@ class Background:
             with self._progress.waiting_for(f"{names} to be cancelled"):
                 await asyncio.wait([_wrapped(thread.submit(thread.cancel()))])
         for job in jobs:
-            if job.failure is not None and job.failure is not error:
+            if not job.done.cancelled() and job.failure not in (None, error):
                 log_error("%s (the first error is raised)", job.failure, error=job.failure)
         thread.stop()
         await asyncio.wait([_wrapped(thread.ended)], timeout=_END_S)
@@ -248,53 +249,3 @@ def _wrapped(done: Future[None]) -> asyncio.Future[None]:
     wrapped = asyncio.wrap_future(done)
     wrapped.add_done_callback(lambda each: each.cancelled() or each.exception())
     return wrapped
-
-
-async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=_CANCEL_S)
-
-
-class LoopThread:
-    """An event loop in a daemon thread, so that a hook that hangs keeps no process alive.
-
-    Attributes:
-        ended: done when the thread has ended.
-    """
-
-    def __init__(self) -> None:
-        self.ended: Future[None] = Future()
-        self._loop = asyncio.new_event_loop()
-        self._at_work: set[asyncio.Task[Any]] = set()
-        threading.Thread(target=self._run, name="serve-llm-hooks background", daemon=True).start()
-
-    def submit(self, work: Coroutine[Any, Any, None]) -> Future[None]:
-        """Run a coroutine in the loop."""
-        return asyncio.run_coroutine_threadsafe(self._run_to_its_end(work), self._loop)
-
-    async def _run_to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._at_work.add(task)
-        try:
-            await work
-        finally:
-            self._at_work.discard(task)
-
-    async def cancel(self) -> None:
-        """Cancel what was submitted. Run in this loop, by :meth:`submit`."""
-        await _cancel({task for task in self._at_work if task is not asyncio.current_task()})
-
-    def stop(self) -> None:
-        """Cancel what is left in the loop, and let the thread end."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-    def _run(self) -> None:
-        try:
-            self._loop.run_forever()
-            self._loop.run_until_complete(_cancel(asyncio.all_tasks(self._loop)))
-        finally:
-            self._loop.close()
-            self.ended.set_result(None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +60,6 @@ def test_it_goes_on_beside_the_download_and_the_engine(processes: Any) -> None:
     assert [node.custom_data["prepared"] for node in run.ctx.nodes.values()] == ["node-0", "node-1"]
     took = {event.name: event.duration_s for event in run.trace}
     assert took == {"fetches": 35, "computes": 45, "prepares": 40, "in_front": 0}
-    assert not [thread for thread in threading.enumerate() if "background" in thread.name]
 
 
 def test_a_fault_strikes_it() -> None:
@@ -88,6 +86,12 @@ def test_a_node_that_is_lost_is_told_of() -> None:
     run = start(lost_node("node-1"))
     assert isinstance(run.error, NodeInitializationError)
     assert run.error.node_ids == ("node-1",)
+
+
+def test_the_limit_for_a_node_s_work_holds() -> None:
+    run = start(node_timeout_s=30)
+    assert isinstance(run.error, NodeInitializationError)
+    assert "did not answer within 30 s" in str(run.error)
 
 
 def test_assertions_know_that_it_has_not_ended() -> None:

@@ -239,9 +239,12 @@ def test_call_hook_runs_both_parts() -> None:
 
 
 def test_faults_strike_spans() -> None:
-    config = FakeLLMConfig("m", hooks=[load(sync_span, async_span)])
-    run = FakeCluster(faults=[hook_fails("async_span", OSError("no"))]).run(config, check=False)
-    assert events(run.trace) == ["sync_span ok", "async_span failed", "sync_span. ok"]
+    async def lives(ctx: Any) -> AsyncIterator[None]:
+        yield
+
+    config = FakeLLMConfig("m", hooks=[load(sync_span, (lives, "on_before_init", {"until": "on_shutdown"}))])
+    run = FakeCluster(faults=[hook_fails("lives", OSError("no"))]).run(config, check=False)
+    assert events(run.trace) == ["sync_span ok", "lives failed", "sync_span. ok"]
     run = FakeCluster(faults=[replica_dies(at="on_after_init")]).run(config)
     assert run.not_idempotent == ()
     assert len(run.earlier_starts) == 1

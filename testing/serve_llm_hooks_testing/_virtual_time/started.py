@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from serve_llm_hooks._replica.background import LoopThread
+from serve_llm_hooks._core.loop_thread import LoopThread
 
 from .belongings import Started
 from .job import Job, PoolCall

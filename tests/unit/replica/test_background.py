@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import HookError, HookRegistry, initialization
+from serve_llm_hooks import HookError, HookRegistry, ServeLLMHooksError, initialization
 from tests.unit.stub import Config, StubCluster
 
 if TYPE_CHECKING:
@@ -32,14 +32,16 @@ class Starts:
             self.ctx = run.ctx
 
 
-def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "serve-llm-hooks background"]
+BACKGROUND = "serve-llm-hooks background"
 
 
 @pytest.fixture
 def starts() -> Iterator[Starts]:
     yield Starts()
-    assert threads() == []
+    for thread in threading.enumerate():
+        if thread.name == BACKGROUND:
+            thread.join(5)  # it has nothing left to do
+            assert not thread.is_alive()
 
 
 def test_it_runs_in_a_loop_of_its_own(starts: Starts) -> None:
@@ -47,7 +49,7 @@ def test_it_runs_in_a_loop_of_its_own(starts: Starts) -> None:
 
     async def background(ctx: Any) -> None:
         loops.append(asyncio.get_running_loop())
-        ctx.custom_data["told"] = threads()
+        ctx.custom_data["told"] = threading.current_thread().name
 
     async def foreground(ctx: Any) -> None:
         loops.append(asyncio.get_running_loop())
@@ -56,7 +58,7 @@ def test_it_runs_in_a_loop_of_its_own(starts: Starts) -> None:
     starts.hook(foreground, "on_after_init")
     asyncio.run(starts.run())
     assert loops[0] is not loops[1]
-    assert starts.ctx.custom_data["told"] == ["serve-llm-hooks background"]
+    assert starts.ctx.custom_data["told"] == BACKGROUND
     assert [event.name for event in starts.ctx.trace] == ["background", "foreground"]
 
 
@@ -156,4 +158,28 @@ def test_a_generator_that_a_wrapper_hides_is_told_of(starts: Starts) -> None:
 
     starts.hook(background, "on_before_init", until="on_after_init")
     with pytest.raises(HookError, match="it has a `yield` that its wrapper hides"):
+        asyncio.run(starts.run())
+
+
+def test_one_that_cancels_all_around_it_is_told_of(starts: Starts) -> None:
+    async def background(ctx: Any) -> None:
+        for task in asyncio.all_tasks():
+            task.cancel()
+        await asyncio.sleep(1000)
+
+    starts.hook(background, "on_before_init", until="on_after_init")
+    with pytest.raises(ServeLLMHooksError, match="background at on_before_init was cancelled by what runs beside it"):
+        asyncio.run(starts.run())
+
+
+def test_it_changes_no_runtime_env(starts: Starts) -> None:
+    def background(ctx: Any) -> None:
+        ctx.runtime_env["env_vars"] = {}
+
+    def foreground(ctx: Any) -> None:
+        ctx.runtime_env = {"working_dir": "."}
+
+    starts.hook(foreground, "on_before_init")
+    starts.hook(background, "on_before_init", until="on_after_init")
+    with pytest.raises(HookError, match=r"ctx.runtime_env cannot be changed by a hook that works in the background"):
         asyncio.run(starts.run())
