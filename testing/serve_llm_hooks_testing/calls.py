@@ -16,7 +16,7 @@ from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.points import hook_point
 
 from ._monitor.session import monitored_loop
-from ._simulation.lone_hook import as_in_a_run, forget_path, settings_of
+from ._simulation.lone_hook import as_in_a_run, beside_others, forget_path, settings_of
 from ._simulation.simulated_cluster import made_up_node
 from ._virtual_time.loop import is_loop_running
 from .config import FakeLLMConfig
@@ -170,7 +170,7 @@ def _call(hook: Hook, ctx: CallbackCtx | NodeCtx) -> Skip | None:
 
     async def call() -> Skip | None:
         async with Dispatcher(ctx.model_id, trace=None, node=node) as dispatcher:
-            with as_in_a_run(hook.point, ctx, notes):
+            with as_in_a_run(hook.point, ctx, notes), beside_others(hook, ctx):
                 veto = await dispatcher.run_point([hook], ctx)
                 for finish in dispatcher.spans.take(lambda each: True, ctx.error):
                     await dispatcher.run_point([finish], ctx)

@@ -13,9 +13,12 @@ from serve_llm_hooks_testing import (
     FakeCluster,
     FakeLLMConfig,
     assert_order,
+    call_hook,
+    callback_ctx,
     engine_fails,
     hook_fails,
     lost_node,
+    node_ctx,
     replica_dies,
 )
 
@@ -98,3 +101,21 @@ def test_assertions_know_that_it_has_not_ended() -> None:
     run = start()
     with pytest.raises(AssertionError, match="'in_front' ran before 'fetches' had ended"):
         assert_order(run, "fetches", "in_front")
+
+
+def test_call_hook_refuses_what_a_run_refuses() -> None:
+    def assigns(ctx: Any) -> None:
+        ctx.custom_data["tried"] = True
+        ctx.model_path = "/elsewhere"
+
+    def vetoes(ctx: Any) -> bool:
+        return False
+
+    ctx = node_ctx()
+    registry: Any = HookRegistry()
+    with pytest.raises(HookError, match=r"ctx\.model_path cannot be changed by a hook that works in the background"):
+        call_hook(registry.hook("on_after_node_download", until="on_after_init")(assigns), ctx)
+    ctx.model_path = "/by/the/test"
+    assert ctx.custom_data == {"tried": True}
+    with pytest.raises(HookError, match="it vetoed, but works in the background"):
+        call_hook(registry.hook("on_before_download", until="on_after_init")(vetoes), callback_ctx())
