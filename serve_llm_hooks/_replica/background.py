@@ -215,7 +215,7 @@ class Background:
         """Cancel what is still at work, and end the thread. Failures but this error are logged."""
         jobs, self._jobs = self._jobs, []
         thread, self._thread = self._thread, None
-        if thread is None:
+        if thread is None or thread.ended.done():
             return
         left = [job for job in jobs if not job.done.done()]
         if left:

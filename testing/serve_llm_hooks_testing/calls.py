@@ -15,8 +15,10 @@ from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.points import hook_point
 
+from ._apart.state import in_process
 from ._monitor.session import monitored_loop
 from ._simulation.lone_hook import as_in_a_run, beside_others, forget_path, settings_of
+from ._simulation.process_states import ProcessStates
 from ._simulation.simulated_cluster import made_up_node
 from ._virtual_time.loop import is_loop_running
 from .config import FakeLLMConfig
@@ -179,7 +181,10 @@ def _call(hook: Hook, ctx: CallbackCtx | NodeCtx) -> Skip | None:
     error: Exception | None = None
     veto: Skip | None = None
     notes: list[str] = []
-    with monitored_loop(1.0) as monitor:
+    processes = ProcessStates(under_serve=True)
+    runtime_env = getattr(ctx.llm_config, "runtime_env", None)
+    process = processes.for_replica(ctx.llm_config) if node is None else processes.for_node(runtime_env)
+    with in_process(process), monitored_loop(1.0) as monitor:
         try:
             veto = monitor.loop.run_until_complete(call())
         except Exception as failure:

@@ -9,6 +9,7 @@ from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from .._apart.thread_data import ThreadData
 from .._virtual_time.idle import is_idle
 from .._virtual_time.locations import current_frames, locate_thread
 from .._virtual_time.locks import waits_for_lock
@@ -46,6 +47,9 @@ class Monitor:
         make_loop: makes the loop.
 
     Attributes:
+        loop: the event loop.
+        notes: the notes.
+        thread_data: the thread-local data that the loop's thread had before the run.
         is_kept: whether the loop stands still at the end of its ``with`` block, and is not closed.
     """
 
@@ -60,6 +64,7 @@ class Monitor:
         self.loop_thread_id = threading.get_ident()
         self.sample_every_s = max(limit_s / 4, 0.005)
         self.notes: list[str] = []
+        self.thread_data = ThreadData()
         self._limit_s = limit_s
         self._sleeping: HookLocation | None = None  # the hook that last slept in the event loop's thread
         self._slept_s = 0.0
@@ -88,6 +93,7 @@ class Monitor:
         self.notes = []
         self.loop_thread_id = threading.get_ident()
         self.loop.clock.move_here()
+        self.thread_data = ThreadData()
 
     def sample(self) -> None:
         """Note the async hook that holds up the event loop, if one does. Called from the watchdog's thread."""

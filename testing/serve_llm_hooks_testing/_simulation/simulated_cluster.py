@@ -39,7 +39,8 @@ from .fault_kinds import (
     MissingModuleFault,
     UnschedulableFault,
 )
-from .process import SimulatedProcess
+from .process import NodeProcess
+from .process_states import ProcessStates, node_process_id
 from .start import ReplicaStart
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class SimulatedCluster:
         start: the current start of the replica.
         default_group: the group that the replica is in, or acquires.
         triggered: the faults that have happened.
+        processes: what the replica and the nodes have to themselves.
     """
 
     local_node_id: str = "node-0"
@@ -83,6 +85,7 @@ class SimulatedCluster:
         self.start = ReplicaStart("", ())
         self.default_group: FakePlacementGroup = settings.default_group
         self.triggered: list[Fault] = []
+        self.processes = ProcessStates(under_serve=settings.in_group, shares_environment=settings.shares_environment)
         self._time = time
         self._background_tasks = 0
 
@@ -173,12 +176,12 @@ class SimulatedCluster:
 
     async def _work_on_node(self, task: NodeTask, runtime_env: dict[str, Any] | None) -> NodeReport | HookName:
         """Do a node's work. Return its report, or the point at which its process has died."""
-        environ = {**os.environ, **((runtime_env or {}).get("env_vars") or {})}
-        work = run_task(task, self._download, clock=self.clock, epoch_s=0.0, environ=environ)
-        process = SimulatedProcess(work, Context())  # context variables of the replica do not reach a node
+        work = run_task(task, self._download, clock=self.clock, epoch_s=0.0, environ=os.environ)
+        # Context variables of the replica do not reach a node.
+        process = NodeProcess(work, Context(), self.processes.for_node(runtime_env))
         report = await process.wait()
         if report is None:
-            await process.clean_up()
+            process.kill()
             assert process.died_at is not None
             return process.died_at
         index = int(task.node_id.removeprefix("node-"))
@@ -293,8 +296,3 @@ class SimulatedCluster:
             f"{task.node} was lost while model {task.model_id!r} was initialized there: its worker died",
             node_id=task.node_id,
         )
-
-
-def node_process_id(node_index: int, *, second: bool = False) -> int:
-    """Return a process id for a node's task, other than the replica's, which is this process's."""
-    return os.getpid() + 1 + 2 * node_index + second

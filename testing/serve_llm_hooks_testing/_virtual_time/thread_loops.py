@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks._core.worker_thread import WorkerThread
 
+from .._apart.state import current_process
+from .abandoned import keep_for_ever
 from .awaited import awaited_sockets
+from .clock import end_if_killed
 from .job import Job
 from .sleeper import Sleeper
 from .started import pool_call
@@ -62,7 +65,9 @@ class _Selector:
         until_s = None if timeout is None else clock.rounded(clock.now_s + timeout)
         sleeper = self._sleeper = _SleepingLoop(until_s, clock.next_order(), self._write_to_self)
         with clock.asleep_in_c(sleeper):
-            return self._real.select(None)
+            events = self._real.select(None)
+        end_if_killed(sleeper)
+        return events
 
     def wake(self) -> None:
         """Wake the loop from another thread."""
@@ -86,9 +91,17 @@ def _run_in_executor(
     """Call a function in a worker thread; the clock waits for a hook there as for one in the replica's loop."""
     if not isinstance(executor, WorkerThread):
         return asyncio.BaseEventLoop.run_in_executor(self, executor, func, *args)
-    job, jobs = Job(), clock.belongings.jobs
-    job.future = asyncio.wrap_future(executor.submit(pool_call(clock, executor, job, func), *args), loop=self)
+    job, jobs, process = Job(), clock.belongings.jobs, current_process()
+    call = executor.submit(pool_call(clock, executor, job, func), *args)
+    job.future = asyncio.wrap_future(call, loop=self)
     job.future.add_done_callback(lambda _: jobs.discard(job))
+
+    def end_with_process(_: object) -> None:
+        if process is not None and process.is_over:  # the loop is gone, and takes no answer
+            jobs.discard(job)
+            clock.wake_loop()
+
+    call.add_done_callback(end_with_process)
     return job.future
 
 
@@ -105,6 +118,9 @@ def _run_forever(self: Any) -> None:
     self.run_in_executor = partial(_run_in_executor, self, clock)
     try:
         _real_run_forever(self)
+    except SystemExit:  # its process is killed
+        keep_for_ever(asyncio.all_tasks(self))
+        raise
     finally:
         self._selector = before
         del self.time, self._write_to_self, self.run_in_executor
