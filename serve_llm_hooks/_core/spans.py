@@ -12,7 +12,7 @@ from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .errors import reraise_if_not_a_failure
+from .errors import is_a, reraise_if_not_a_failure
 from .hook import Hook
 from .veto import InvalidResult
 
@@ -239,5 +239,7 @@ def span_of(result: object, variables: HookVariables) -> Span | None:
 
 def _is_handed_on(raised: BaseException, error: BaseException) -> bool:
     """Return True if a generator has raised what was thrown in; of a stop, Python makes a RuntimeError."""
-    stops = isinstance(error, StopIteration | StopAsyncIteration)
-    return raised is error or (stops and isinstance(raised, RuntimeError) and raised.__cause__ is error)
+    if raised is error:
+        return True
+    stops = is_a(error, StopIteration) or is_a(error, StopAsyncIteration)
+    return stops and is_a(raised, RuntimeError) and raised.__cause__ is error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.context import CallbackCtx
 from .._core.dispatch import Dispatcher
+from .._core.errors import is_a
 from .._core.points import HOOK_POINTS, left_out_by
 from .._core.trace import Trace
 from .._core.until import SHUTDOWN
@@ -116,7 +117,7 @@ class Start:
     async def end_after(self, error: BaseException) -> None:
         """Finish all that is set up after a start that has failed, or is being cancelled. What fails is logged."""
         # A thread of its own where the start is being cancelled: a hook may still be running in the other.
-        dispatcher = self.dispatcher if isinstance(error, Exception) else self.new_dispatcher()
+        dispatcher = self.dispatcher if is_a(error, Exception) else self.new_dispatcher()
         cancelled: asyncio.CancelledError | None = None
         with self.progress.waiting_for(lambda: f"{self.trace.running}, after its `yield`"):
             for finish in self.spans.take_all(error):

@@ -545,7 +545,6 @@ def test_native_use_that_names_no_hooks_says_which_line_to_write(
     from serve_llm_hooks.ray import LLMConfig
     from serve_llm_hooks.ray.native_config import hooks_of_native_config
 
-
     def config(**kwargs: Any) -> Any:
         chosen = {"callback_class": "serve_llm_hooks.ray.HooksCallback", "callback_kwargs": kwargs}
         return make_config(cls=RayLLMConfig, callback_config=chosen)

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from .._apart.thread_data import ThreadData
+from .._virtual_time.abandoned import close_at_once
 from .._virtual_time.idle import is_idle
 from .._virtual_time.locations import current_frames, locate_thread
 from .._virtual_time.locks import waits_for_lock
@@ -83,7 +84,7 @@ class Monitor:
 
     def abandon(self) -> None:
         """Close the loop: what stands still in it never goes on."""
-        self.loop.abandon(asyncio.all_tasks(self.loop))
+        close_at_once(self.loop, asyncio.all_tasks(self.loop))
 
     def go_on(self) -> None:
         """Let the loop go on in this thread."""

@@ -18,7 +18,8 @@ class ProcessStates:
     Args:
         under_serve: whether Serve starts the replica, with the variables of its config's ``runtime_env``. Nodes inherit
             them.
-        shares_environment: whether all have the environment of the test's process, and no other.
+        shares_environment: whether all have the environment of the test's process, and only the variables of their
+            ``runtime_env`` besides.
 
     Attributes:
         variables: those that the replica has from its config, and that nodes inherit.
@@ -40,7 +41,11 @@ class ProcessStates:
 
     def for_node(self, runtime_env: Mapping[str, Any] | None) -> ProcessState:
         """Return what the process of a node's task has."""
-        environ = own_environment(self._begun_with, self.variables, _env_vars(runtime_env))
+        variables = {**self.variables, **_env_vars(runtime_env)}
+        if self._begun_with is None:
+            environ = shared_environment(variables)
+        else:
+            environ = own_environment(self._begun_with, variables)
         return ProcessState(loop_in_main_thread=True, environ=environ)
 
     def release(self) -> None:

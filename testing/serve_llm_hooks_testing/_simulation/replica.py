@@ -94,7 +94,7 @@ def _shut_down(
         hooks_have_s: seconds that its hooks have. ``None``: what its config leaves them.
     """
     if hooks_have_s is None:
-        hooks_have_s = budget_s(getattr(initialization.start.llm_config, "deployment_config", None) or {})
+        hooks_have_s = seconds_to_stop(initialization)
     if kept is not None and kept.loop.is_closed():
         if initialization.is_up:
             raise HarnessError(
@@ -114,6 +114,11 @@ def _shut_down(
     happened = (*cluster.triggered, *have_failed(failing, run), *run.unstruck)
     run.unstruck += tuple(fault for fault in faults_at_shutdown(failing, run) if fault not in happened)
     return failures, tuple(monitor.notes)
+
+
+def seconds_to_stop(initialization: Initialization) -> float:
+    """Return the seconds that a replica's config leaves its hooks when it stops."""
+    return budget_s(getattr(initialization.start.llm_config, "deployment_config", None) or {})
 
 
 async def _start_until_alive(cluster: SimulatedCluster, config: Any, thread_data: ThreadData) -> FakeRun:

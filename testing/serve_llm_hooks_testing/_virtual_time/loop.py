@@ -25,7 +25,7 @@ from serve_llm_hooks._core.worker_thread import WorkerThread
 
 from .._apart.state import ApartLoop
 from ..errors import DeadlockError, not_ended_within
-from .abandoned import keep_for_ever
+from .abandoned import close_at_once
 from .awaited import awaited_sockets
 from .clock import VirtualClock
 from .job import Job
@@ -225,22 +225,21 @@ class VirtualLoop(ApartLoop):
         except DeadlockError:
             pass  # the run has failed with it already
         finally:
-            self.abandon(tasks)
-
-    def abandon(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
-        """Close the loop, without running anything more of its tasks."""
-        self.clock.belongings.abandoned += keep_for_ever(tasks)
-        self.clock.end()
-        self._hook_threads.release()
-        self.close()
+            close_at_once(self, tasks)
 
     def _set_time(self, when_s: float) -> None:
         self.clock.now_s = max(self.clock.now_s, when_s)
         self._clock_resolution = math.ulp(self.clock.now_s)  # a timer fires when its time has come, and not before
 
     def _sleep_in_own_thread(self, sleeper: Sleeper) -> None:
-        """Sleep where a hook blocks the loop, and tell so."""
+        """Sleep where a hook blocks the loop, and tell so.
+
+        Raises:
+            DeadlockError: in the hook, which has slept beyond the time limit: it never ends.
+        """
         begin_s = self.clock.now_s
+        if begin_s > self._time_limit_s:
+            raise DeadlockError(not_ended_within(self._time_limit_s))
         self._sleep(sleeper)
         if self._on_sleep is not None:
             self._on_sleep(locate_frame(sys._getframe()), self.clock.now_s - begin_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -116,6 +117,6 @@ def test_where_partials_and_what_is_written_in_c_are() -> None:
     assert hook.location == (__file__, fn.__code__.co_firstlineno)
 
     registry = HookRegistry()
-    registry.hook("on_after_init")(functools.partial(sorted))  # type: ignore[type-var]  # it is not called
+    registry.hook("on_after_init")(functools.partial(sys.displayhook))
     [hook] = registry
     assert hook.location is None
