@@ -26,7 +26,7 @@ from serve_llm_hooks._core.worker_thread import WorkerThread
 
 from .._apart.state import ApartLoop
 from ..errors import DeadlockError, not_ended_within
-from .abandoned import keep_for_ever
+from .abandoned import close_at_once
 from .awaited import awaited_sockets
 from .clock import VirtualClock
 from .job import Job
@@ -144,9 +144,8 @@ class VirtualLoop(ApartLoop):
             self._work.submit(self._hook_threads.thread_for(executor), future, func, args)
             return future
         if executor is None:
-            pool: ThreadPoolExecutor = getattr(self, "_default_executor", None) or ThreadPoolExecutor()
+            executor = pool = getattr(self, "_default_executor", None) or ThreadPoolExecutor()
             self.set_default_executor(pool)
-            executor = pool
         job, jobs = Job(), self.clock.belongings.jobs
         if isinstance(executor, ThreadPoolExecutor):
             func = pool_call(self.clock, executor, job, func)
@@ -227,10 +226,7 @@ class VirtualLoop(ApartLoop):
         except DeadlockError:
             pass  # the run has failed with it already
         finally:
-            self.clock.belongings.abandoned += keep_for_ever(tasks)
-            self.clock.end()
-            self._hook_threads.release()
-            self.close()
+            close_at_once(self, tasks)
 
     def _set_time(self, when_s: float) -> None:
         self.clock.now_s = max(self.clock.now_s, when_s)
