@@ -33,6 +33,25 @@ if TYPE_CHECKING:
     from serve_llm_hooks_testing import FakeRun
 
 
+COLLECTED_MEANWHILE = """
+import gc, threading
+from serve_llm_hooks_testing._apart.thread_data import ThreadData, forget_thread_data
+
+def work():
+    for _ in range(300):
+        for _ in range(50):
+            local = threading.local()
+            local.cycle = [local]
+        ThreadData().restore()
+        forget_thread_data()
+
+gc.set_threshold(50, 2, 2)
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
 def start(*hooks: tuple[str, Callable[..., Any]], config: dict[str, Any] | None = None, **settings: Any) -> FakeRun:
     """Start a replica that has these hooks, each at its point; only what they wait for takes time."""
     registry = HookRegistry()
@@ -583,3 +602,9 @@ def test_an_interrupt_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         start(("on_before_init", interrupts))
     assert start().error is None
+
+
+def test_thread_local_data_may_be_collected_while_it_is_read() -> None:
+    """In a process of its own: this was a segmentation fault."""
+    done = subprocess.run([sys.executable, "-c", COLLECTED_MEANWHILE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -26,7 +26,7 @@ def forget_thread_data() -> None:
     """Forget the thread-local data of the calling thread."""
     data = _data_of_thread()
     for key in _keys(data):
-        del data[key]
+        data.pop(key, None)  # its object may just have been collected
 
 
 class ThreadData:
@@ -34,9 +34,12 @@ class ThreadData:
 
     def __init__(self) -> None:
         self._before: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
-        for key in _keys(_data_of_thread()):
-            own: Any = vars(ctypes.cast(int(key.removeprefix(_PREFIX), 16), ctypes.py_object).value)
-            self._before[key] = (own, own.copy())
+        data = _data_of_thread()
+        for key in _keys(data):
+            local = _local_of(key, data)
+            if local is not None:
+                own = vars(local)
+                self._before[key] = (own, own.copy())
 
     def restore(self) -> None:
         """Make it as it was."""
@@ -47,7 +50,17 @@ class ThreadData:
                 own.clear()
                 own.update(before)
             else:
-                del data[key]
+                data.pop(key, None)
+
+
+def _local_of(key: str, data: dict[object, Any]) -> object | None:
+    """Return the object whose data this thread keeps under a key; ``None`` if it has been collected meanwhile."""
+    address = int(key.removeprefix(_PREFIX), 16)
+    references = ctypes.c_ssize_t.from_address(address)  # the first field of each object; it is read below
+    cell = ctypes.c_void_p(address)
+    there = ctypes.py_object.from_buffer(cell)
+    # In one expression without a call: Python changes the thread, or collects, in none of its steps.
+    return there.value if key in data and references.value > 0 else None
 
 
 def _data_of_thread() -> dict[object, Any]:
@@ -59,4 +72,4 @@ def _data_of_thread() -> dict[object, Any]:
 
 
 def _keys(data: dict[object, Any]) -> list[str]:
-    return [key for key in data if isinstance(key, str) and key.startswith(_PREFIX) and key not in _kept]
+    return [key for key in tuple(data) if isinstance(key, str) and key.startswith(_PREFIX) and key not in _kept]
