@@ -105,26 +105,8 @@ GOOD = {
                         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         break
                     except BlockingIOError:
-                        await asyncio.sleep(0.5)
+                        await asyncio.sleep(5)
                 await asyncio.sleep(20)
-        """,
-    "a lock of the operating system that blocks meanwhile": """
-        import asyncio
-        import fcntl
-        import tempfile
-        import time
-        from pathlib import Path
-
-        @hook("on_before_node_download")
-        async def prepare(ctx):
-            with Path(tempfile.gettempdir(), "prepare.lock").open("w") as file:
-                while True:
-                    try:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        break
-                    except OSError:
-                        time.sleep(0.05)
-                await asyncio.sleep(0.5)
         """,
     "a folder that may be there": """
         import tempfile

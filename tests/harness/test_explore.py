@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
     Module = Callable[[str, str], str]
 
+CHECKED = sorted(file.stem for file in (ROOT / "tests" / "harness" / "checked" / "good").glob("[!_]*.py"))
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes of their own are Linux's")
 
 
@@ -81,6 +84,17 @@ def test_it_accuses_nobody_else(module: Module, shared: Path, what: str) -> None
     ref = f"{name}:Registration" if "class Registration" in GOOD[what] else name
     found = explore_hooks(ref, model_id="m", seeds=[8, 14], reset=lambda: emptied(shared))
     assert found.starts >= 4
+
+
+@linux
+@pytest.mark.parametrize("name", CHECKED)
+def test_it_accuses_none_that_check_hooks_does_not(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hook_registry: HookRegistry
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = f"{__package__}.checked.good.{name}"
+    explore_hooks(*getattr(import_module(path), "HOOKS", [path]), seeds=[14])
+    sys.modules.pop(path)
 
 
 def test_a_start_that_never_ends(module: Module) -> None:
