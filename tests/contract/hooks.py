@@ -1498,6 +1498,24 @@ async def waits_at_a_lock_of_its_module(ctx: CallbackCtx) -> None:
     note(ctx, "order", order)
 
 
+@hook("on_before_init")
+async def sets_a_signal_handler_in_the_replica(ctx: CallbackCtx) -> None:
+    note(ctx, "in the main thread", threading.current_thread() is threading.main_thread())
+    for refused in (_sets_a_signal_handler, _lets_its_loop_set_one):
+        try:
+            refused()
+        except (ValueError, RuntimeError):  # which of them depends on the loop: Ray's is uvloop's
+            note(ctx, f"it {refused.__name__.strip('_')}", "no")
+
+
+def _sets_a_signal_handler() -> None:
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+def _lets_its_loop_set_one() -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, print)
+
+
 _starts: list[str] = []
 
 

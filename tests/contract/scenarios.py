@@ -1477,6 +1477,13 @@ def a_lock_of_a_module_is_good_for_the_next_start(told: Told) -> None:
     assert notes(told) == {"order": [0, 1, 2]}
 
 
+@scenario(Model([h.sets_a_signal_handler_in_the_replica, h.no_download]), group=1)
+def the_replicas_loop_is_not_in_the_main_thread(told: Told) -> None:
+    went_well(told)
+    refused = {"it sets_a_signal_handler": "no", "it lets_its_loop_set_one": "no"}
+    assert notes(told) == {"in the main thread": False, **refused}
+
+
 @scenario(
     Model(
         [
