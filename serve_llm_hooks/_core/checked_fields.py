@@ -74,8 +74,9 @@ def _assign(ctx: Any, name: str, value: object) -> None:
     kind = fields[name].metadata.get("kind")
     if kind == "read-only" and name in ctx.__dict__:
         raise AttributeError(f"ctx.{name} is read-only")
-    if "_closed_after" in ctx.__dict__ and name != "custom_data":
-        raise AttributeError(_too_late(name, ctx.__dict__["_closed_after"]))
+    refuse = ctx.__dict__.get("_refuse")
+    if refuse is not None and name != "custom_data":
+        raise AttributeError(refuse(name))
     check = _CHECKS.get(kind)
     object.__setattr__(ctx, name, check(name, value) if check else value)
 
@@ -90,19 +91,28 @@ _LAST_POINTS = {
 }
 
 
-def _too_late(name: str, last_point: str) -> str:
+def too_late(last_point: str, name: str) -> str:
+    """Return why a field cannot be changed once the engine has been given everything."""
     return (
         f"ctx.{name} cannot be changed any more: the engine has been given it. {_LAST_POINTS.get(name, last_point)} "
         "is the last point at which it can"
     )
 
 
-class ClosedDict(dict[str, Any]):
-    """A field's dict once the engine has been given it. Its copies, and what is pickled of it, are plain dicts."""
+def in_background(until: str, name: str) -> str:
+    """Return why a hook that works in the background cannot change a field."""
+    return (
+        f"ctx.{name} cannot be changed by a hook that works in the background (until={until!r}), beside others: put "
+        "what it finds into ctx.custom_data"
+    )
 
-    def __init__(self, values: dict[str, Any], name: str, last_point: str) -> None:
+
+class ClosedDict(dict[str, Any]):
+    """A field's dict that cannot be changed. Its copies, and what is pickled of it, are plain dicts."""
+
+    def __init__(self, values: dict[str, Any], refusal: str) -> None:
         super().__init__(values)
-        self._refusal = _too_late(name, last_point)
+        self._refusal = refusal
 
     def _refuse(self, *_args: object, **_kwargs: object) -> NoReturn:
         raise TypeError(self._refusal)

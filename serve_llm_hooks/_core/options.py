@@ -22,6 +22,7 @@ class OptionKeywords(TypedDict, total=False):
     after: str | Iterable[str]
     timeout_s: float | None
     on_error: OnError | None
+    until: HookName | None
 
 
 class HookOptions(NamedTuple):
@@ -34,6 +35,7 @@ class HookOptions(NamedTuple):
     after: tuple[str, ...] = ()
     timeout_s: float | None = None
     on_error: OnError | None = None
+    until: HookName | None = None
 
     def matches(self, model_id: str) -> bool:
         """Return True if the hook runs for this model. ``model_ids`` may hold globs; empty matches every model."""
@@ -68,6 +70,7 @@ def checked_options(
     after: str | Iterable[str],
     timeout_s: object,
     on_error: OnError | None,
+    until: object = None,
 ) -> HookOptions:
     """Return the options of ``@hook``, normalized.
 
@@ -87,7 +90,9 @@ def checked_options(
         timeout_s = check_seconds("timeout_s=", timeout_s)
     if on_error not in (None, "raise", "warn"):
         raise ValueError(f"on_error= is 'raise' or 'warn', not {_described(on_error)}")
-    return HookOptions(name, model_ids, order, _names("before", before), _names("after", after), timeout_s, on_error)
+    last = None if until is None else hook_point(until).name
+    names = _names("before", before), _names("after", after)
+    return HookOptions(name, model_ids, order, *names, timeout_s, on_error, last)
 
 
 def unknown_option(name: str) -> TypeError:

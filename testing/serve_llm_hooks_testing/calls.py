@@ -17,7 +17,7 @@ from serve_llm_hooks._core.points import hook_point
 
 from ._apart.state import in_process
 from ._monitor.session import monitored_loop
-from ._simulation.lone_hook import as_in_a_run, forget_path, settings_of
+from ._simulation.lone_hook import as_in_a_run, beside_others, forget_path, settings_of
 from ._simulation.made_up import made_up_node
 from ._simulation.process_states import ProcessStates
 from ._virtual_time.loop import is_loop_running
@@ -114,6 +114,8 @@ def call_hook(
 ) -> Skip | None:
     """Call one hook as a run does: sync or async, with its timeout, in virtual time.
 
+    Of one with a ``yield``, both parts. With ``callback_ctx(error=...)`` the error is raised at the ``yield``.
+
     It refuses what a run refuses: an assignment that comes too late, a changed config, and in the ``custom_data`` of a
     node, what cannot be pickled.
 
@@ -170,8 +172,11 @@ def _call(hook: Hook, ctx: CallbackCtx | NodeCtx) -> Skip | None:
 
     async def call() -> Skip | None:
         async with Dispatcher(ctx.model_id, trace=None, node=node) as dispatcher:
-            with as_in_a_run(hook.point, ctx, notes):
-                return await dispatcher.run_point([hook], ctx)
+            with as_in_a_run(hook.point, ctx, notes), beside_others(hook, ctx):
+                veto = await dispatcher.run_point([hook], ctx)
+                for finish in dispatcher.spans.take(lambda each: True, ctx.error):
+                    await dispatcher.run_point([finish], ctx)
+                return veto
 
     error: Exception | None = None
     veto: Skip | None = None

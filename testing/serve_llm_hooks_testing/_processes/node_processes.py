@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from serve_llm_hooks import NodeLostError
 
 from .._simulation.simulated_cluster import SimulatedCluster
-from .._virtual_time.loop import VirtualLoop
+from .._virtual_time.system_clocks import current_clock
 from ..errors import HarnessError
 from .channel import Broken
 from .child import Job
@@ -74,18 +74,26 @@ class ProcessCluster(SimulatedCluster):
 
     def _take(self, answer: NodeAnswer) -> None:
         future = self._answers[answer.number]
-        if not future.done():
-            future.set_result(answer.outcome)
+
+        def give() -> None:
+            if not future.done():
+                future.set_result(answer.outcome)
+
+        if future.get_loop().is_running() and future.get_loop() is not asyncio.get_running_loop():
+            future.get_loop().call_soon_threadsafe(give)  # that of the background
+        else:
+            give()
 
     async def _work_on_node(self, task: NodeTask, runtime_env: dict[str, Any] | None) -> NodeReport | HookName:
         """Do it in a process of its own. When cancelled, cancel it there, politely and then by force."""
         loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)
+        clock = current_clock()
+        assert clock is not None
         future: asyncio.Future[NodeOutcome | Broken | str] = loop.create_future()
         number = len(self._answers)
         self._answers.append(future)
         faults = faults_on_node(self.settings, task.node_id)
-        work = NodeWork(task, settings_for_node(self.settings, faults), loop.now_s, loop.clock.beginning)
+        work = NodeWork(task, settings_for_node(self.settings, faults), clock.now_s, clock.beginning)
         env_vars = {**self.processes.variables, **((runtime_env or {}).get("env_vars") or {})}
         self._timeline.posts.append(StartNode(number, work, {key: str(value) for key, value in env_vars.items()}))
         try:

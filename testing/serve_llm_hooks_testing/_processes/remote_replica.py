@@ -122,7 +122,7 @@ class _Starts:
         if (
             run.error is None
             and not self._settings.stops_replica
-            and any(hook.point == "on_shutdown" for hook in run.hooks)
+            and any("on_shutdown" in (hook.point, hook.options.until) for hook in run.hooks)
         ):
             run._stop = _refuse_to_stop
         return run, has_died, died_at

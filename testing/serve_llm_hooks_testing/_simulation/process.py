@@ -11,6 +11,7 @@ from serve_llm_hooks._replica.gather import POLITE_CANCEL_S
 
 from .._apart.state import enter_process
 from .._virtual_time.loop import VirtualLoop
+from .._virtual_time.system_clocks import current_clock
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -80,11 +81,14 @@ class SimulatedProcess(Generic[ResultT]):
             self._end()
 
     def _end(self) -> None:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)
+        loop, clock = asyncio.get_running_loop(), current_clock()
         assert self._state is not None
-        loop.end_process(self._state)
-        loop.clock.wake_the_dead()
+        assert clock is not None
+        if isinstance(loop, VirtualLoop):
+            loop.end_process(self._state)
+        else:  # that of the background, which cancels what is left in it
+            self._state.end()
+        clock.wake_the_dead()
 
 
 class NodeProcess(SimulatedProcess[ResultT]):

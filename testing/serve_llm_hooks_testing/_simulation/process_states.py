@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from .._apart.environ import copy_of_environment, own_environment, shared_environment
@@ -56,3 +57,8 @@ class ProcessStates:
 
 def _env_vars(runtime_env: Mapping[str, Any] | None) -> Mapping[str, object]:
     return (runtime_env or {}).get("env_vars") or {}
+
+
+def node_process_id(node_index: int, *, second: bool = False) -> int:
+    """Return a process id for a node's task, other than the replica's, which is this process's."""
+    return os.getpid() + 1 + 2 * node_index + second

@@ -39,7 +39,7 @@ from .fault_kinds import (
 )
 from .made_up import made_up_node
 from .process import NodeProcess
-from .process_states import ProcessStates
+from .process_states import ProcessStates, node_process_id
 from .start import ReplicaStart
 from .timing import context_on_node
 
@@ -79,6 +79,7 @@ class SimulatedCluster:
         self.triggered: list[Fault] = []
         self.processes = ProcessStates(under_serve=settings.in_group, shares_environment=settings.shares_environment)
         self._time = time
+        self._background_tasks = 0
 
     def trigger(self, kind: type[FaultT], node_id: str | None = None) -> list[FaultT]:
         """Return the faults of a kind (on a node) that happen now."""
@@ -150,7 +151,8 @@ class SimulatedCluster:
 
     async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
         """Run a task as in a process of the node: the task and its report are pickled on their way."""
-        self.start.reach("on_after_node_engine_init" if task.after_engine else "on_after_node_download")
+        if not task.in_background:
+            self.start.reach("on_after_node_engine_init" if task.after_engine else "on_after_node_download")
         node = self.start.run.nodes[task.node_id]
         node.tasks += 1
         node.runtime_env = copy.deepcopy(runtime_env)
@@ -180,7 +182,11 @@ class SimulatedCluster:
             process.kill()
             assert process.died_at is not None
             return process.died_at
-        process_id = node_process_id(int(task.node_id.removeprefix("node-")), second=task.after_engine)
+        index = int(task.node_id.removeprefix("node-"))
+        if task.in_background:
+            self._background_tasks += 1
+            index = len(self.settings.node_names) + self._background_tasks
+        process_id = node_process_id(index, second=task.after_engine)
         report = replace(report, events=tuple(event._replace(process_id=process_id) for event in report.events))
         back: NodeReport = pickle.loads(pickle.dumps(report))
         return back
@@ -288,8 +294,3 @@ class SimulatedCluster:
             f"{task.node} was lost while model {task.model_id!r} was initialized there: its worker died",
             node_id=task.node_id,
         )
-
-
-def node_process_id(node_index: int, *, second: bool = False) -> int:
-    """Return a process id for a node's task, other than the replica's, which is this process's."""
-    return os.getpid() + 1 + 2 * node_index + second

@@ -26,7 +26,7 @@ from serve_llm_hooks._core.worker_thread import WorkerThread
 
 from .._apart.state import ApartLoop
 from ..errors import DeadlockError, not_ended_within
-from .abandoned import keep_for_ever
+from .abandoned import close_at_once
 from .awaited import awaited_sockets
 from .clock import VirtualClock
 from .job import Job
@@ -144,9 +144,8 @@ class VirtualLoop(ApartLoop):
             self._work.submit(self._hook_threads.thread_for(executor), future, func, args)
             return future
         if executor is None:
-            pool: ThreadPoolExecutor = getattr(self, "_default_executor", None) or ThreadPoolExecutor()
+            executor = pool = getattr(self, "_default_executor", None) or ThreadPoolExecutor()
             self.set_default_executor(pool)
-            executor = pool
         job, jobs = Job(), self.clock.belongings.jobs
         if isinstance(executor, ThreadPoolExecutor):
             func = pool_call(self.clock, executor, job, func)
@@ -227,21 +226,14 @@ class VirtualLoop(ApartLoop):
         except DeadlockError:
             pass  # the run has failed with it already
         finally:
-            self.clock.belongings.abandoned += keep_for_ever(tasks)
-            self.clock.end()
-            self._hook_threads.release()
-            self.close()
+            close_at_once(self, tasks)
 
     def _set_time(self, when_s: float) -> None:
         self.clock.now_s = max(self.clock.now_s, when_s)
         self._clock_resolution = math.ulp(self.clock.now_s)  # a timer fires when its time has come, and not before
 
     def _sleep_in_own_thread(self, sleeper: Sleeper) -> None:
-        """Sleep where a hook blocks the loop, and tell so.
-
-        Raises:
-            DeadlockError: in the hook, which has slept beyond the time limit: it never ends.
-        """
+        """Sleep where a hook blocks the loop, and tell so. Beyond the time limit, the hook gets a ``DeadlockError``."""
         begin_s = self.clock.now_s
         if begin_s > self._time_limit_s:
             raise DeadlockError(not_ended_within(self._time_limit_s))
