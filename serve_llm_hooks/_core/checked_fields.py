@@ -75,7 +75,7 @@ def _assign(ctx: Any, name: str, value: object) -> None:
     if kind == "read-only" and name in ctx.__dict__:
         raise AttributeError(f"ctx.{name} is read-only")
     if "_closed_after" in ctx.__dict__ and name != "custom_data":
-        raise AttributeError(_too_late(name, ctx.__dict__["_closed_after"]))
+        raise AttributeError(too_late(name, ctx.__dict__["_closed_after"]))
     check = _CHECKS.get(kind)
     object.__setattr__(ctx, name, check(name, value) if check else value)
 
@@ -90,7 +90,8 @@ _LAST_POINTS = {
 }
 
 
-def _too_late(name: str, last_point: str) -> str:
+def too_late(name: str, last_point: str) -> str:
+    """Return what is said of a change of a field that the engine has been given already."""
     return (
         f"ctx.{name} cannot be changed any more: the engine has been given it. {_LAST_POINTS.get(name, last_point)} "
         "is the last point at which it can"
@@ -98,11 +99,11 @@ def _too_late(name: str, last_point: str) -> str:
 
 
 class ClosedDict(dict[str, Any]):
-    """A field's dict once the engine has been given it. Its copies, and what is pickled of it, are plain dicts."""
+    """A field's dict that takes no more changes. Its copies, and what is pickled of it, are plain dicts."""
 
-    def __init__(self, values: dict[str, Any], name: str, last_point: str) -> None:
+    def __init__(self, values: dict[str, Any], refusal: str) -> None:
         super().__init__(values)
-        self._refusal = _too_late(name, last_point)
+        self._refusal = refusal
 
     def _refuse(self, *_args: object, **_kwargs: object) -> NoReturn:
         raise TypeError(self._refusal)

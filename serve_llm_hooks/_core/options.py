@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypedDict
 
-from .points import HookName, hook_point
+from .points import ROLES, HookName, Role, hook_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from .points import HookPoint
 
 
 OnError: TypeAlias = Literal["raise", "warn"]
@@ -24,6 +26,17 @@ class OptionKeywords(TypedDict, total=False):
     on_error: OnError | None
 
 
+class ProcessOptionKeywords(TypedDict, total=False):
+    """The keywords of ``hook()`` at a point in the engine's processes."""
+
+    model_id: str | Iterable[str] | None
+    order: int
+    before: str | Iterable[str]
+    after: str | Iterable[str]
+    on_error: OnError | None
+    roles: Role | Iterable[Role]
+
+
 class HookOptions(NamedTuple):
     """The options of one ``@hook(...)``, normalized."""
 
@@ -34,6 +47,7 @@ class HookOptions(NamedTuple):
     after: tuple[str, ...] = ()
     timeout_s: float | None = None
     on_error: OnError | None = None
+    roles: tuple[str, ...] = ()
 
     def matches(self, model_id: str) -> bool:
         """Return True if the hook runs for this model. ``model_ids`` may hold globs; empty matches every model."""
@@ -68,6 +82,7 @@ def checked_options(
     after: str | Iterable[str],
     timeout_s: object,
     on_error: OnError | None,
+    roles: str | Iterable[str] = (),
 ) -> HookOptions:
     """Return the options of ``@hook``, normalized.
 
@@ -75,7 +90,7 @@ def checked_options(
         UnknownHookError: no such point.
         TypeError, ValueError: an option of the wrong kind.
     """
-    name = hook_point(point).name
+    row = hook_point(point)
     model_ids = _names("model_id", () if model_id is None else model_id)
     if model_id is not None and not model_ids:
         raise ValueError("model_id=[] matches no model; leave model_id out to match every model")
@@ -87,7 +102,27 @@ def checked_options(
         timeout_s = check_seconds("timeout_s=", timeout_s)
     if on_error not in (None, "raise", "warn"):
         raise ValueError(f"on_error= is 'raise' or 'warn', not {_described(on_error)}")
-    return HookOptions(name, model_ids, order, _names("before", before), _names("after", after), timeout_s, on_error)
+    if row.in_process and timeout_s is not None:
+        raise ValueError(
+            f"timeout_s= does not hold at {row.name}: a hook there runs in the main thread of a process of vLLM's, "
+            "where nothing can end it. Leave it out, and give what the hook waits for a limit of its own"
+        )
+    before, after = _names("before", before), _names("after", after)
+    return HookOptions(row.name, model_ids, order, before, after, timeout_s, on_error, _roles(row, roles))
+
+
+def _roles(row: HookPoint, given: str | Iterable[str]) -> tuple[str, ...]:
+    roles = _names("roles", given)
+    if roles and not row.in_process:
+        raise ValueError(f"roles= is for hooks at on_engine_process_start, which have a role, not for {row.name}")
+    if not roles and given != ():
+        raise ValueError("roles=[] is no process at all; leave roles out to run in each")
+    for role in roles:
+        if role not in ROLES:
+            from .messages import did_you_mean
+
+            raise ValueError(f"roles= has {role!r}{did_you_mean(role, ROLES)}: the roles are {', '.join(ROLES)}")
+    return roles
 
 
 def unknown_option(name: str) -> TypeError:

@@ -14,9 +14,9 @@ from .points import HOOK_NAMES, HookName, hook_point
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-    from .context import CallbackCtx, NodeCtx
-    from .options import OnError, OptionKeywords
-    from .points import NodeHookName, NodeVetoHookName, ReplicaHookName, ReplicaVetoHookName
+    from .context import CallbackCtx, EngineProcessCtx, NodeCtx
+    from .options import OnError, OptionKeywords, ProcessOptionKeywords
+    from .points import NodeHookName, NodeVetoHookName, ProcessHookName, ReplicaHookName, ReplicaVetoHookName, Role
     from .veto import Skip
 
     # A hook's type depends on where it runs and on whether it may veto. `Concatenate[..., ...]`: its own
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     ReplicaFn = TypeVar("ReplicaFn", bound=Callable[Concatenate[CallbackCtx, ...], Awaitable[None] | None])
     NodeVetoFn = TypeVar("NodeVetoFn", bound=Callable[Concatenate[NodeCtx, ...], Veto | Awaitable[Veto]])
     NodeFn = TypeVar("NodeFn", bound=Callable[Concatenate[NodeCtx, ...], Awaitable[None] | None])
+    ProcessFn = TypeVar("ProcessFn", bound=Callable[Concatenate[EngineProcessCtx, ...], None])
 
     class HookDecorator(Protocol):
         """The type of ``hook``: by the kind of point, so that checkers know a wrong name, ctx or return type."""
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
         ) -> Callable[[NodeVetoFn], NodeVetoFn]: ...
         @overload
         def __call__(self, point: NodeHookName, **options: Unpack[OptionKeywords]) -> Callable[[NodeFn], NodeFn]: ...
+        @overload
+        def __call__(
+            self, point: ProcessHookName, **options: Unpack[ProcessOptionKeywords]
+        ) -> Callable[[ProcessFn], ProcessFn]: ...
 
 
 _YIELDS = 0x20 | 0x200  # inspect.CO_GENERATOR, inspect.CO_ASYNC_GENERATOR
@@ -175,6 +180,7 @@ class HookRegistry:
         after: str | Iterable[str] = (),
         timeout_s: float | None = None,
         on_error: OnError | None = None,
+        roles: Role | Iterable[Role] = (),
         **unknown: Any,
     ) -> Callable[[Any], Any]:
         """Make a function a hook: it runs at ``point`` when a replica of the model starts.
@@ -188,6 +194,8 @@ class HookRegistry:
             after: likewise, that this one runs after.
             timeout_s: seconds after which the hook fails with ``HookTimeoutError``.
             on_error: ``"raise"`` ends the start; ``"warn"`` logs and goes on. Left out, the config decides.
+            roles: at ``on_engine_process_start``, the processes in which it runs: ``"worker"``, or several. Left out,
+                all but ``"inspection"``.
             **unknown: any other keyword is an error, with the option that it resembles.
 
         Returns:
@@ -201,7 +209,8 @@ class HookRegistry:
         """
         for name in unknown:
             raise unknown_option(name)
-        options = checked_options(point, model_id, order, before, after, timeout_s, on_error)
+        options = checked_options(point, model_id, order, before, after, timeout_s, on_error, roles)
+        in_process = hook_point(options.point).in_process
 
         def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
             if isinstance(fn, staticmethod):
@@ -217,6 +226,10 @@ class HookRegistry:
 
                 check_runs(fn, f"{path_of(fn)} at {options.point}")
             hook = Hook(fn, options)
+            if in_process and hook.is_async:
+                from .signature import check_is_sync
+
+                check_is_sync(fn, f"{hook.path} at {options.point}")
             marks = marks_of(fn)
             if any(mark.point == options.point and mark != options for mark in marks):
                 raise ValueError(

@@ -97,6 +97,21 @@ def check_runs(fn: Any, what: str, other: str = "another hook, at a later point"
         )
 
 
+def check_is_sync(fn: Any, what: str) -> None:
+    """Check that a function is not async: a process of the engine runs no event loop yet when it calls hooks.
+
+    Raises:
+        HookSignatureError: it is.
+    """
+    import inspect
+
+    if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__):
+        raise HookSignatureError(
+            f"{what} is `async def`, and nothing awaits it there: a process of the engine has no event loop when it "
+            "starts. Write `def`"
+        )
+
+
 def _returned_call(fn: Any) -> Any:
     """Return what a wrapper wraps, if all that it returns is a call of that; None where it may do more with it."""
     inner = getattr(fn, "__dict__", {}).get("__wrapped__")

@@ -50,6 +50,7 @@ class HookEvent(NamedTuple):
         detail: the reason of a veto, the error in one line, or why it did not run.
         address: the node's IP address; empty where it is not known.
         hostname: the node's name; empty where it is not known.
+        process: the process of the engine in which it ran, as ``"worker-1"``; empty for all other processes.
     """
 
     point: HookName
@@ -62,6 +63,7 @@ class HookEvent(NamedTuple):
     detail: str = ""
     address: str = ""
     hostname: str = ""
+    process: str = ""
 
     @property
     def name(self) -> str:
@@ -203,7 +205,7 @@ class Trace:
                 f"{event.duration_s:8.3f} s",
                 event.point,
                 event.hook,
-                Node(event.node_id, event.address, event.hostname).label,
+                f"{Node(event.node_id, event.address, event.hostname).label} {event.process}".rstrip(),
                 str(event.process_id),
                 f"{event.outcome}: {event.detail}" if event.detail else event.outcome,
             )

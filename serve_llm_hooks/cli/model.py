@@ -96,7 +96,7 @@ class Model:
 
     def refused_points(self) -> frozenset[str]:
         """Return the hook points that a config of Ray's own refuses hooks at."""
-        after = (name for name, point in HOOK_POINTS.items() if point.after_engine)
+        after = (name for name, point in HOOK_POINTS.items() if point.needs_server)
         return frozenset() if self.is_ours else frozenset(after)
 
     @contextmanager

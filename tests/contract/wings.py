@@ -28,6 +28,7 @@ from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedClust
 from . import strikes, wing
 from .in_processes import is_default, make_fake_group, now_s, prepare
 from .told import Names, told_start
+from .vllm_processes import start_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -351,9 +352,13 @@ class RealWing:
 def _failing(hooks: Sequence[Any], scenario: Scenario) -> list[Any]:
     """A scenario's hooks, with those failing that a fault says fail."""
     faults = {fault.hook: fault for fault in scenario.faults if isinstance(fault, f.HookFailsFault)}
+    deaths = {fault.hook: fault for fault in scenario.faults if isinstance(fault, f.EngineProcessDiesFault)}
 
     def with_fault(hook: Any) -> Any:
-        fault = faults.get(getattr(hook, "__name__", ""))
+        name = getattr(hook, "__name__", "")
+        if name in deaths:
+            return strikes.dying(hook, deaths[name].process)
+        fault = faults.get(name)
         if fault is None:
             return hook
         slot = None if fault.node_id is None else int(fault.node_id.removeprefix("node-"))
@@ -373,6 +378,10 @@ def _start_engine(scenario: Scenario, config: Any, started: list[dict[str, Any]]
         # Ray looks here for a model that is there already; it must not find what another scenario has left.
         patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", os.devnull)
         args: Any = vllm_engine._get_vllm_engine_config(config)[0]
+    start_processes(
+        config.get_engine_config().num_devices,
+        [fault.process for fault in scenario.faults if isinstance(fault, f.MissingPluginFault)],
+    )
     for fault in scenario.faults:
         if isinstance(fault, f.EngineFailsFault):
             raise fault.error

@@ -86,6 +86,21 @@ class ReplicaDiesFault:
     restart_s: float
 
 
+@dataclass(frozen=True)
+class EngineProcessDiesFault:
+    """A process of the engine that dies: :func:`engine_process_dies`."""
+
+    process: str
+    hook: str | None
+
+
+@dataclass(frozen=True)
+class MissingPluginFault:
+    """A process of the engine without our plugin: :func:`missing_plugin`."""
+
+    process: str
+
+
 Fault: TypeAlias = (
     DownloadFault
     | LostNodeFault
@@ -95,6 +110,8 @@ Fault: TypeAlias = (
     | EngineFailsFault
     | EngineAnswersErrorFault
     | ReplicaDiesFault
+    | EngineProcessDiesFault
+    | MissingPluginFault
 )
 """An element of ``FakeCluster(faults=[...])``; ``serve_llm_hooks_testing.faults`` has the functions that return one."""
 

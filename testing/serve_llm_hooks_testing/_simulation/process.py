@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -48,6 +49,11 @@ class SimulatedProcess(Generic[ResultT]):
         """Cancel the task of a process that has died."""
         self._task.cancel()
         await asyncio.wait((self._task,))
+
+
+def node_process_id(node_index: int, *, second: bool = False) -> int:
+    """Return a process id for a node's task, other than the replica's, which is this process's."""
+    return os.getpid() + 1 + 2 * node_index + second
 
 
 async def die(ctx: Any, *, point: HookName) -> None:

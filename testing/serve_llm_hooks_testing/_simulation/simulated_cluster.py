@@ -30,6 +30,7 @@ from .copies import copied
 from .default_group import default_group, describe_group, describe_nodes
 from .defaults import defaults_of
 from .engine_args import argument_names, check_config_kwargs, check_engine_kwargs, model_path
+from .engine_processes import EngineProcesses
 from .fault_hooks import packed_death_hook, with_failing_packed, without_module
 from .fault_kinds import (
     DownloadFault,
@@ -39,7 +40,7 @@ from .fault_kinds import (
     MissingModuleFault,
     UnschedulableFault,
 )
-from .process import SimulatedProcess
+from .process import SimulatedProcess, node_process_id
 from .start import ReplicaStart
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def made_up_node(node_id: str) -> Node:
     return Node(node_id, f"10.0.{high}.{low}", node_id)
 
 
-class SimulatedCluster:
+class SimulatedCluster(EngineProcesses):
     """A cluster for one run, which takes virtual time and fails as its faults say.
 
     Attributes:
@@ -227,6 +228,7 @@ class SimulatedCluster:
                 frontend_kwargs=engine.frontend_kwargs,
                 model_path=engine.model_path,
             )
+        await self.start_processes(config)
         after_s, error = self.settings.engine_start_s, None
         for fault in self.trigger(EngineFailsFault):
             after_s = after_s if fault.after_s is None else fault.after_s
@@ -287,8 +289,3 @@ class SimulatedCluster:
             f"{task.node} was lost while model {task.model_id!r} was initialized there: its worker died",
             node_id=task.node_id,
         )
-
-
-def node_process_id(node_index: int, *, second: bool = False) -> int:
-    """Return a process id for a node's task, other than the replica's, which is this process's."""
-    return os.getpid() + 1 + 2 * node_index + second
