@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .._core.errors import HookError, HookLoadError
 from .._core.messages import counted
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .._process.task import ProcessReport
     from .start import Start
 
-POINT = "on_engine_process_start"
+POINT: Final = "on_engine_process_start"
 
 
 class Processes:

@@ -38,7 +38,7 @@ def register_parser(ctx: EngineProcessCtx) -> None:
     """Register a reasoning parser of the tests' own: all that the model says is reasoning, and "ours" the answer."""
     reasoning: Any = import_module("vllm.reasoning")
 
-    class OwnParser(reasoning.ReasoningParser):  # type: ignore[misc,name-defined]  # imported by name
+    class OwnParser(reasoning.ReasoningParser):  # type: ignore[misc]  # imported by name
         def is_reasoning_end(self, input_ids: Any) -> bool:
             return True
 

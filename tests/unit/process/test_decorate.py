@@ -14,7 +14,7 @@ def test_an_async_hook_for_processes_is_refused_where_it_is_decorated() -> None:
     registry: Any = HookRegistry()
     with pytest.raises(HookSignatureError, match=r"is `async def`, and nothing awaits it there.* Write `def`"):
 
-        @registry.hook("on_engine_process_start")
+        @registry.hook("on_engine_process_start")  # type: ignore[untyped-decorator]  # a checker refuses it
         async def register(ctx: Any) -> None: ...
 
 

@@ -122,7 +122,7 @@ def test_a_failure_is_told_in_the_hooks_words() -> None:
     )
     assert (failure.process, failure.node_id, failure.model_id) == ("worker-1", "n0", "m")
     assert failure.__notes__[0].startswith("Traceback in worker-1 on node n0:")
-    assert "raise LookupError" in failure.remote_traceback
+    assert "raise LookupError" in (failure.remote_traceback or "")
     assert ran(report) == [("fails", "failed", "worker-1")]
 
 

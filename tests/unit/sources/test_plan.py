@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -116,6 +116,7 @@ def test_where_partials_and_what_is_written_in_c_are() -> None:
     assert hook.location == (__file__, fn.__code__.co_firstlineno)
 
     registry = HookRegistry()
-    registry.hook("on_after_init")(functools.partial(sorted))
+    written_in_c: Any = functools.partial(sorted)
+    registry.hook("on_after_init")(written_in_c)
     [hook] = registry
     assert hook.location is None
