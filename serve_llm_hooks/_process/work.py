@@ -113,14 +113,14 @@ class _Work:
             batch = self.trace.batch([hook])
             batch.times.append(self.trace.clock())
             error = self._failure_of(hook, ctx)
+            warns = (hook.options.on_error or task.on_error) == "warn"
             if error is not None:
                 why = str(error).removeprefix(f"{self._failed(hook)}: ")
-                warns = (hook.options.on_error or task.on_error) == "warn"
                 batch.outcomes[0] = ("warned" if warns else "failed", why)
             batch.times.append(self.trace.clock())
+            if error is not None and not warns:
+                raise error
             if error is not None:
-                if not warns:
-                    raise error
                 with contextlib.suppress(Exception):  # a log handler that fails ends no process
                     logger.warning("%s (on_error='warn': going on)", error, exc_info=error if is_small(error) else None)
 

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -33,7 +33,7 @@ from serve_llm_hooks_testing._simulation import vllm_stand_in
 if TYPE_CHECKING:
     from serve_llm_hooks_testing import FakeRun
 
-POINT = "on_engine_process_start"
+POINT: Final = "on_engine_process_start"
 hooks = HookRegistry()
 
 

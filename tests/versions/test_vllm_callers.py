@@ -89,10 +89,12 @@ def callers_in(text: str) -> set[str]:
 
     def look(node: ast.AST, inside: tuple[str, ...]) -> None:
         for child in ast.iter_child_nodes(node):
-            named = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
             if isinstance(child, ast.Call) and ast.unparse(child.func).endswith("load_general_plugins"):
                 found.add(".".join(inside))
-            look(child, (*inside, child.name) if named else inside)  # type: ignore[union-attr]  # it has a name then
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                look(child, (*inside, child.name))
+            else:
+                look(child, inside)
 
     look(ast.parse(text), ())
     return found
