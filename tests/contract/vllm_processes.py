@@ -35,6 +35,14 @@ def load_general_plugins() -> None:
             point.load()()
 
 
+class EngineArgs:
+    """The engine's arguments, as far as hooks are concerned: Ray makes them in a task of its own on a GPU."""
+
+    def __post_init__(self) -> None:
+        """Begin."""
+        load_general_plugins()
+
+
 class WorkerWrapperBase:
     """A worker's wrapper, as far as hooks are concerned."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 import threading
 import time
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from serve_llm_hooks import CallbackCtx, EngineProcessCtx, HookError, HookLoadError, HookRegistry
+from serve_llm_hooks import CallbackCtx, EngineProcessCtx, HookError, HookLoadError, HookPickleError, HookRegistry
 from serve_llm_hooks_testing import (
     FakeCluster,
     FakeLLMConfig,
@@ -223,3 +224,16 @@ def test_nothing_of_a_process_comes_back() -> None:
     found = run(own)
     assert found.ctx is not None
     assert found.ctx.custom_data == {"list": [1]}
+
+
+def test_a_hook_that_is_too_large_is_refused_before_its_config_is_sent() -> None:
+    table = random.Random(0).randbytes(200_000)
+
+    @HookRegistry().hook("on_engine_process_start")
+    def look_up(ctx: EngineProcessCtx) -> None:
+        assert table
+
+    found = run(look_up)
+    assert isinstance(found.error, HookPickleError)
+    assert "<locals>.look_up (20" in str(found.error)
+    assert len(found.trace) == 0

@@ -113,4 +113,4 @@ def test_they_do_what_is_relied_on(module: str) -> None:
 
 def test_the_contracts_stand_ins_are_called_like_them() -> None:
     names = callers_in(Path(vllm_processes.__file__).read_text(encoding="utf-8"))
-    assert names == {"EngineCore.__init__", "WorkerWrapperBase.init_worker"} < set(CALLERS)
+    assert names == {"EngineArgs.__post_init__", "EngineCore.__init__", "WorkerWrapperBase.init_worker"} < set(CALLERS)
