@@ -30,6 +30,8 @@ CALLERS = {
     "_run": "inspection",
 }
 
+_IN_CORE = ("uni", "external_launcher")  # vLLM's executors whose worker is in the core's process
+
 _done: set[str] = set()  # the channels of starts whose hooks this process has run
 _arrived = False  # whether the variable here has come with a config
 
@@ -102,7 +104,7 @@ def this_process() -> Process:
     if role == "worker":
         return Process("worker", getattr(caller.f_locals.get("self"), "global_rank", 0))
     if role == "core":
-        return Process("core", is_worker_too=_backend(caller.f_locals.get("vllm_config")) == "uni")
+        return Process("core", is_worker_too=_backend(caller.f_locals.get("vllm_config")) in _IN_CORE)
     return Process("inspection" if role == "inspection" else "config")
 
 
