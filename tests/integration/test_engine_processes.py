@@ -67,6 +67,10 @@ def be_a_worker(text: str) -> None:
     WorkerWrapperBase(1).init_worker()
 
 
+@pytest.mark.fault(
+    "vLLM does not load the plugin in a process of the engine",
+    promise="an error names the process: a hook at `on_engine_process_start` is never absent without a word",
+)
 def test_the_task_that_builds_the_config_gets_the_hooks_with_it(
     make_config: Callable[..., Any], three_nodes: list[str]
 ) -> None:
@@ -88,6 +92,7 @@ def test_a_worker_on_another_node_tells_by_rays_store(make_config: Callable[...,
     assert "core, worker-0 of the engine" in str(error)
 
 
+@pytest.mark.fault("a hook fails in one process of the engine")
 def test_what_fails_on_another_node_is_told_in_its_own_words(
     make_config: Callable[..., Any], three_nodes: list[str]
 ) -> None:
