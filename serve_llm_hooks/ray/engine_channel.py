@@ -8,6 +8,7 @@ by no API of Ray's, and the folder is the user's own.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import pickle
@@ -32,6 +33,10 @@ logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 VARIABLE = "SERVE_LLM_HOOKS_ENGINE"  # as in serve_llm_hooks_engine, which imports nothing of this
 GROUP = "vllm.general_plugins"
 _NAMESPACE = "serve_llm_hooks"
+_PREFIX = "serve-llm-hooks-engine-"
+_LOCK = "lock"
+
+_locks: dict[str, int | None] = {}  # of the folders of this process
 
 
 class Channel(NamedTuple):
@@ -69,7 +74,7 @@ class Channel(NamedTuple):
         """Yield what processes have told."""
         with contextlib.suppress(FileNotFoundError):
             for file in sorted(Path(self.folder).iterdir()):
-                if file.suffix != ".part":
+                if file.name.isdigit():  # not a part of one, nor the lock
                     yield pickle.loads(file.read_bytes())
         if _is_connected():
             from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list
@@ -94,12 +99,13 @@ def open_channel(task: ProcessTask) -> Channel:
             "on_engine_process_start run: serve-llm-hooks is not installed here with its entry points, or by an older "
             "version of it. Install it (pip install serve-llm-hooks) on every node; shipping its code does not do."
         )
-    folder = tempfile.mkdtemp(prefix="serve-llm-hooks-")
+    _remove_left_over()
+    folder = _make_folder()
     channel = Channel(folder, f"{os.path.basename(folder)}-{os.urandom(8).hex()}:")
     try:
         os.environ[VARIABLE] = to_text(task, *channel)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         raise
     return channel
 
@@ -112,8 +118,44 @@ def close_channel(channel: Channel) -> list[ProcessReport]:
         found.extend(channel.reports())
     except Exception as error:  # the processes that are missing are told of
         logger.warning("what hooks in the engine's processes did cannot be read: %s", one_line(error))
-    shutil.rmtree(channel.folder, ignore_errors=True)
+    _remove(channel.folder)
     return found
+
+
+def _make_folder() -> str:
+    """Make a folder that this process has locked. It gets its name then: until it has, no other start removes it."""
+    made = tempfile.mkdtemp(prefix=f"new-{_PREFIX}")
+    lock = _locked(made)
+    folder = os.path.join(os.path.dirname(made), os.path.basename(made).removeprefix("new-"))
+    os.rename(made, folder)
+    _locks[folder] = lock
+    return folder
+
+
+def _remove(folder: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if (lock := _locks.pop(folder, None)) is not None:
+        os.close(lock)
+
+
+def _locked(folder: str) -> int | None:
+    """Return the descriptor of a folder's lock, which ends with this process; ``None`` if another has it."""
+    lock = os.open(os.path.join(folder, _LOCK), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _remove_left_over() -> None:
+    """Remove the folders of replicas that were killed while their engine started."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another user's, or just gone
+            if folder.is_dir() and folder.stat().st_uid == os.getuid() and (lock := _locked(str(folder))) is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
 
 
 def _is_connected() -> bool:

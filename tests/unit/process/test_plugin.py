@@ -152,6 +152,22 @@ def test_the_folder_is_the_users_own(channel: Channel) -> None:
     assert os.stat(channel.folder).st_mode & 0o077 == 0
 
 
+def test_what_a_killed_replica_has_left_is_removed_by_the_next(
+    channel: Channel, tmp_path: Path, task: ProcessTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead, alive = (tmp_path / f"serve-llm-hooks-engine-{name}" for name in ("dead", "alive"))
+    for folder in (dead, alive):
+        folder.mkdir()
+    lock = engine_channel._locked(str(alive))
+    assert lock is not None
+    opened = open_channel(task)
+    assert sorted(tmp_path.iterdir()) == sorted([alive, Path(opened.folder)])
+    close_channel(opened)
+    assert list(tmp_path.iterdir()) == [alive]
+    os.close(lock)
+
+
 def test_a_process_that_cannot_tell_anybody_says_so(
     channel: Channel, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
