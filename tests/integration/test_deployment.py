@@ -89,24 +89,6 @@ def test_own_code_in_every_process_of_a_real_engine(serve_url: str, own_model: P
     assert len({event.process_id for event in events}) == 4
 
 
-@pytest.mark.fault(
-    "a hook fails in one process of the engine",
-    promise="the start fails with the hook's own error, which names the process; vLLM's is its cause",
-)
-def test_a_failure_in_one_worker_of_a_real_engine_is_shown_in_the_hooks_words(serve_url: str, own_model: Path) -> None:
-    from ray import serve
-
-    hooks = ", ".join(f"{HOOKS}:{name}" for name in ("choose", "register_architecture", "register_parser"))
-    try:
-        with pytest.raises(RuntimeError):
-            deploy(OWN.replace("$MODEL", str(own_model)).replace("$HOOKS", f"{hooks}, {HOOKS}:fail_in_second_worker"))
-        message = serve.status().applications["own"].deployments["LLMServer:own"].message
-    finally:
-        serve.delete("own")
-    assert "fail_in_second_worker failed at on_engine_process_start for model 'own' in worker-1 on node" in message
-    assert "LookupError: no such kernel" in message
-
-
 def test_serve_shows_what_failed_on_which_node(serve_url: str) -> None:
     from ray import serve
 

@@ -52,10 +52,3 @@ def register_parser(ctx: EngineProcessCtx) -> None:
             return None
 
     reasoning.ReasoningParserManager.register_module(ctx.custom_data["parser"], True, OwnParser)
-
-
-@hook("on_engine_process_start", roles="worker")
-def fail_in_second_worker(ctx: EngineProcessCtx) -> None:
-    """Fail in one process of four."""
-    if ctx.rank == 1:
-        raise LookupError("no such kernel")
