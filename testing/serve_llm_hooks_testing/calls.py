@@ -15,8 +15,10 @@ from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.points import hook_point
 
+from ._apart.state import in_process
 from ._monitor.session import monitored_loop
 from ._simulation.lone_hook import as_in_a_run, forget_path, settings_of
+from ._simulation.process_states import ProcessStates
 from ._simulation.simulated_cluster import made_up_node
 from ._virtual_time.loop import is_loop_running
 from .config import FakeLLMConfig
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
     from serve_llm_hooks import HookName, Skip
     from serve_llm_hooks._core.points import Role
+
+    from ._apart.state import ProcessState
 
     Ctx: TypeAlias = CallbackCtx | NodeCtx | EngineProcessCtx
 
@@ -205,7 +209,9 @@ def _call(hook: Hook, ctx: Ctx) -> Skip | None:
     error: Exception | None = None
     veto: Skip | None = None
     notes: list[str] = []
-    with monitored_loop(1.0) as monitor:
+    processes = ProcessStates(under_serve=True)
+    process = _process_of(ctx, processes)
+    with in_process(process), monitored_loop(1.0) as monitor:
         try:
             veto = monitor.loop.run_until_complete(call())
         except Exception as failure:
@@ -215,6 +221,15 @@ def _call(hook: Hook, ctx: Ctx) -> Skip | None:
     monitor.note_skipped_waits()
     warn_and_raise([*monitor.notes, *notes], error)
     return veto
+
+
+def _process_of(ctx: Ctx, processes: ProcessStates) -> ProcessState:
+    """Return what the process has that a hook with this context runs in."""
+    if isinstance(ctx, EngineProcessCtx):
+        return processes.for_engine({})
+    if isinstance(ctx, NodeCtx):
+        return processes.for_node(getattr(ctx.llm_config, "runtime_env", None))
+    return processes.for_replica(ctx.llm_config)
 
 
 def _lacks_engine(hook: Hook, ctx: Ctx, cause: BaseException | None) -> bool:

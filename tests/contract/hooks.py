@@ -7,6 +7,7 @@ import os
 import queue
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -959,6 +960,92 @@ async def counts_ticks(ctx: CallbackCtx) -> None:
     _left["stop"].set()
     note(ctx, "ticks in the loop", len(_left["ticks"]["task"]))
     note(ctx, "ticks in the thread", len(_left["ticks"]["thread"]) > 1)
+
+
+# -- what a process has to itself -------------------------------------------------------------------------------------
+
+_module_lock = asyncio.Lock()
+
+
+@hook("on_before_node_download")
+async def holds_a_lock_of_its_module(ctx: NodeCtx) -> None:
+    loop = asyncio.get_running_loop()
+    begun_s = loop.time()
+    async with _module_lock:
+        note(ctx, "waited for another node", loop.time() - begun_s > 0.9)
+        await asyncio.sleep(1)
+
+
+@hook("on_before_node_download")
+async def sets_signal_handlers(ctx: NodeCtx) -> None:
+    loop = asyncio.get_running_loop()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    loop.add_signal_handler(signal.SIGUSR2, print)
+    note(ctx, "in the main thread", threading.current_thread() is threading.main_thread())
+
+
+@hook("on_after_node_download")
+def sets_a_signal_handler_in_its_thread(ctx: NodeCtx) -> None:
+    note(ctx, "a sync hook in the main thread", threading.current_thread() is threading.main_thread())
+    try:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    except ValueError as error:
+        note(ctx, "refused", str(error))
+
+
+def _variables() -> list[str | None]:
+    return [os.environ.get(f"CONTRACT_{name}") for name in ("CONFIG", "HOOK", "BOTH", "REPLICA", "NODE")]
+
+
+@hook("on_before_download")
+def sets_variables_in_the_replica(ctx: CallbackCtx) -> None:
+    assert ctx.runtime_env is not None
+    ctx.runtime_env["env_vars"].update(CONTRACT_HOOK="by the hook", CONTRACT_BOTH="by the hook")
+    os.environ["CONTRACT_REPLICA"] = "by the replica"
+
+
+@hook("on_before_node_download")
+async def sets_variables_on_its_node(ctx: NodeCtx) -> None:
+    note(ctx, "found", _variables())
+    os.environ["CONTRACT_NODE"] = f"by {slot(ctx)}"
+    del os.environ["CONTRACT_CONFIG"]
+    await asyncio.sleep(0.5)
+    note(ctx, "found later", _variables())
+
+
+@hook("on_after_node_download")
+def has_variables_in_its_thread(ctx: NodeCtx) -> None:
+    note(ctx, "found in a thread", _variables())
+
+
+@hook("on_after_download")
+def looks_for_the_nodes_variables(ctx: CallbackCtx) -> None:
+    note(ctx, "of the nodes", _variables()[-1])
+    del os.environ["CONTRACT_REPLICA"]
+
+
+@hook("on_before_node_download")
+def leaves_a_daemon_behind(ctx: NodeCtx) -> None:
+    folder = Path(ctx.custom_data.pop("folder"))
+
+    def beat() -> None:
+        for number in range(20):
+            (folder / f"{slot(ctx)} {'begins' if number == 0 else 'goes on'}").touch()
+            time.sleep(0.5 + number)
+
+    threading.Thread(target=beat, daemon=True).start()
+    while not any(folder.glob(f"{slot(ctx)} *")):
+        time.sleep(0.01)
+
+
+@hook("on_before_engine_init")
+async def waits_for_threads_and_looks(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(1)  # Ray ends a node's process after its report
+    folder = Path(ctx.custom_data["folder"])
+    for file in folder.glob("* goes on"):
+        file.unlink()
+    await asyncio.sleep(4)
+    look_into_the_folder(ctx)
 
 
 # -- the engine -------------------------------------------------------------------------------------------------------

@@ -23,8 +23,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import serve_llm_hooks_testing._apart.locks as locks_module
 import serve_llm_hooks_testing._simulation.default_group as group_module
 import serve_llm_hooks_testing._simulation.process as process_module
+import serve_llm_hooks_testing._simulation.process_states as states_module
 import serve_llm_hooks_testing._simulation.replica as simulation_module
 import serve_llm_hooks_testing._simulation.simulated_cluster as cluster_module
 import serve_llm_hooks_testing._virtual_time.belongings as belongings_module
@@ -40,6 +42,7 @@ from serve_llm_hooks._replica import nodes as replica_module
 from serve_llm_hooks._replica.ask import PlainRequest
 from serve_llm_hooks._replica.initialize import Initialization
 from serve_llm_hooks_testing import FakeCluster, FakePlacementGroup, VirtualLoop
+from serve_llm_hooks_testing._apart.state import ProcessState
 from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
 from serve_llm_hooks_testing._virtual_time.locks import LockWatch
 from serve_llm_hooks_testing._virtual_time.sleeper import Sleeper
@@ -404,6 +407,30 @@ def no_data_of_its_own() -> None:
 def environment_ignored() -> None:
     """a node runs hooks that its environment does not allow"""
     patch(cluster_module, "run_task", lambda run: lambda *args, environ, **kwargs: run(*args, **kwargs))
+
+
+@lie("a_node_has_the_variables_of_the_runtime_env_and_its_own")
+def one_environment() -> None:
+    """the replica and its nodes change the same `os.environ`"""
+    put(states_module, "copy_of_environment", lambda: None)
+
+
+@lie("nodes_do_not_wait_for_each_other_at_a_modules_lock")
+def one_lock() -> None:
+    """all nodes share a module's `asyncio.Lock`"""
+    put(locks_module, "current_process", lambda: None)
+
+
+@lie("async_hooks_on_a_node_are_in_its_main_thread")
+def no_main_thread_on_nodes() -> None:
+    """a node's event loop is not in its main thread"""
+    put(states_module, "ProcessState", lambda **settings: ProcessState(**{**settings, "loop_in_main_thread": False}))
+
+
+@lie("a_nodes_threads_end_with_its_process")
+def threads_outlive_their_node() -> None:
+    """a node's threads go on when its task has ended"""
+    put(ProcessState, "end", lambda self: False)
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------

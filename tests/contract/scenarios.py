@@ -1200,6 +1200,53 @@ def a_node_that_takes_too_long(told: Told) -> None:
     assert ran(told, "node-0") == ["never_ends_on_second"]
 
 
+# -- what a process has to itself -------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.holds_a_lock_of_its_module]))
+def nodes_do_not_wait_for_each_other_at_a_modules_lock(told: Told) -> None:
+    assert [notes(told, node) for node in NODES] == [{"waited for another node": False}] * 3
+
+
+@scenario(Model([h.sets_signal_handlers, h.sets_a_signal_handler_in_its_thread]), group=2)
+def async_hooks_on_a_node_are_in_its_main_thread(told: Told) -> None:
+    for node in ("node-0", "node-1"):
+        assert notes(told, node) == {
+            "in the main thread": True,
+            "a sync hook in the main thread": False,
+            "refused": "signal only works in main thread of the main interpreter",
+        }
+
+
+@scenario(
+    Model(
+        [
+            h.sets_variables_in_the_replica,
+            h.sets_variables_on_its_node,
+            h.has_variables_in_its_thread,
+            h.looks_for_the_nodes_variables,
+        ],
+        runtime_env={"env_vars": {"CONTRACT_CONFIG": "by the config", "CONTRACT_BOTH": "by the config"}},
+    ),
+    group=2,
+)
+def a_node_has_the_variables_of_the_runtime_env_and_its_own(told: Told) -> None:
+    for index, node in enumerate(("node-0", "node-1")):
+        later = [None, "by the hook", "by the hook", None, f"by {index}"]
+        assert notes(told, node) == {
+            "found": ["by the config", "by the hook", "by the hook", None, None],
+            "found later": later,
+            "found in a thread": later,
+        }
+    assert notes(told)["of the nodes"] is None
+
+
+@scenario(Model([h.make_a_folder, h.leaves_a_daemon_behind, h.waits_for_threads_and_looks]), group=2)
+def a_nodes_threads_end_with_its_process(told: Told) -> None:
+    went_well(told)
+    assert notes(told)["in the folder"] == ["0 begins", "1 begins"]
+
+
 # -- downloads, nodes, the engine -------------------------------------------------------------------------------------
 
 

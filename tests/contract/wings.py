@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -92,12 +92,12 @@ class _OrderedCluster(SimulatedCluster):
     Its default group is remembered, by the thread that runs it.
     """
 
-    made = threading.local()
+    made: ClassVar[dict[int, Any]] = {}
     _ticks: itertools.count[int]
 
     def defaults(self, llm_config: Any) -> Any:
         defaults = super().defaults(llm_config)
-        self.made.group = self.default_group
+        self.made[threading.get_ident()] = self.default_group
         return defaults
 
     def clock(self) -> float:
@@ -160,7 +160,7 @@ def _start_fake(scenario: Scenario, cluster: FakeCluster, make_config: Callable[
         return told_start(error=error, ctx=None, output=None, engine=None, default_group=None, **fields)
     if scenario.shut_down_s is not None:
         run.shut_down(budget_s=scenario.shut_down_s)
-    default_group = getattr(_OrderedCluster.made, "group", None)
+    default_group = _OrderedCluster.made.pop(threading.get_ident(), None)
     if run.output is not None and is_default(run.output.placement_group, cluster.default_group):
         default_group = run.output.placement_group
     engine = run.engine

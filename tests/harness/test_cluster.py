@@ -610,3 +610,18 @@ def test_a_config_whose_hooks_are_for_another_model_says_so(caplog: pytest.LogCa
     assert "setup at on_before_init (model_id='qwen/*', which differs from 'Qwen/Qwen3-8B'" in record.getMessage()
     assert not list(FakeCluster().run(config).trace)
     assert len(warnings()) == 1
+
+
+def test_a_clean_up_that_hangs_does_not_hide_why_the_start_failed(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init")
+    def breaks(ctx: CallbackCtx) -> None:
+        raise OSError("the first")
+
+    @hooks.hook("on_failure")
+    async def hangs(ctx: CallbackCtx) -> None:
+        await asyncio.Event().wait()
+
+    run = FakeCluster().run(FakeLLMConfig("m", hooks=[hooks]), check=False)
+    assert isinstance(run.error, DeadlockError)
+    assert isinstance(run.error.__cause__, HookError)
+    assert isinstance(run.error.__cause__.__cause__, OSError)

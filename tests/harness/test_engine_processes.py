@@ -237,3 +237,16 @@ def test_a_hook_that_is_too_large_is_refused_before_its_config_is_sent() -> None
     assert isinstance(found.error, HookPickleError)
     assert "<locals>.look_up (20" in str(found.error)
     assert len(found.trace) == 0
+
+
+def test_each_process_has_variables_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OF_THE_REPLICA", "yes")
+    own = HookRegistry()
+
+    @own.hook("on_engine_process_start", roles="worker", on_error="warn")
+    def look(ctx: EngineProcessCtx) -> None:
+        os.environ["RANK_OF_MINE"] = os.environ.get("RANK_OF_MINE", "") + str(ctx.rank)
+        raise LookupError(f"{os.environ['OF_THE_REPLICA']} {os.environ['RANK_OF_MINE']}")
+
+    assert [event.detail for event in run(own).trace] == ["LookupError: yes 0", "LookupError: yes 1"]
+    assert "RANK_OF_MINE" not in os.environ

@@ -263,3 +263,23 @@ def test_a_thread_that_waits_for_something_to_report_is_no_thread_left_behind() 
         time.sleep(100)
 
     assert start(counts, real_sleep_limit_s=0.05).elapsed_s == 100
+
+
+@no_warning
+def test_a_server_of_a_hooks_own_answers_in_virtual_time() -> None:
+    async def asks_itself(ctx: CallbackCtx) -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(20)
+            writer.write(b"an answer")
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        async with asyncio.timeout(30):
+            ctx.custom_data["noted"] = await reader.read()
+        writer.close()
+        server.close()
+
+    run = start(asks_itself, real_sleep_limit_s=30)
+    assert noted(run) == b"an answer"
+    assert run.elapsed_s == 20

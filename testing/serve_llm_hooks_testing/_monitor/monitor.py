@@ -6,6 +6,7 @@ import threading
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from .._apart.thread_data import ThreadData
 from .._virtual_time.idle import is_idle
 from .._virtual_time.locations import current_frames, locate_thread
 from .._virtual_time.locks import waits_for_lock
@@ -30,6 +31,11 @@ class Monitor:
         limit_s: seconds of real time for which a hook may block.
         time_limit_s: virtual seconds after which the run is taken for one that never ends.
         make_loop: makes the loop.
+
+    Attributes:
+        loop: the event loop.
+        notes: the notes.
+        thread_data: the thread-local data that the loop's thread had before the run.
     """
 
     def __init__(self, limit_s: float, time_limit_s: float = TIME_LIMIT_S, make_loop: MakeLoop = VirtualLoop) -> None:
@@ -42,6 +48,7 @@ class Monitor:
         self.loop_thread_id = threading.get_ident()
         self.sample_every_s = max(limit_s / 4, 0.005)
         self.notes: list[str] = []
+        self.thread_data = ThreadData()
         self._limit_s = limit_s
         self._sleeping: HookLocation | None = None  # the hook that last slept in the event loop's thread
         self._slept_s = 0.0

@@ -8,6 +8,9 @@ from contextlib import ExitStack, contextmanager
 from time import sleep
 from typing import TYPE_CHECKING
 
+from .._apart.environ import install_environments
+from .._apart.locks import install_locks
+from .._apart.main_thread import install_main_threads
 from .._virtual_time.loop import VirtualLoop
 from .._virtual_time.started import install_notes_of_started
 from .._virtual_time.system_clocks import in_run, install_clocks
@@ -50,6 +53,7 @@ def monitored_loop(
                 yield monitor
             finally:
                 monitor.loop.finish()
+                monitor.thread_data.restore()
     finally:
         with _lock:
             _monitors.remove(monitor)
@@ -69,6 +73,9 @@ def _instrument() -> None:
     install_waits(_instruments)
     install_thread_loops(_instruments)
     install_notes_of_started(_instruments)
+    install_environments(_instruments)
+    install_main_threads(_instruments)
+    install_locks(_instruments)
     ray_guard = RayGuard()
     ray_guard.install()
     _instruments.callback(ray_guard.remove)

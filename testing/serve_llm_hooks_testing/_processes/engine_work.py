@@ -64,7 +64,7 @@ class EngineWork:
             loop = monitor.loop
 
             async def work() -> Any:
-                return work_of(self.task, self.process, self.node, self.dies, clock=loop.time, environ=os.environ)
+                return work_of(self.task, self.process, self.node, self.dies, clock=loop.time)
 
             report = loop.run_until_complete(work())
             loop.finish()

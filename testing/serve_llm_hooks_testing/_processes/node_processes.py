@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import os
 import pickle
 from dataclasses import dataclass
@@ -102,7 +101,7 @@ class ProcessCluster(SimulatedCluster):
         number, future = self._expect_answer(loop)
         faults = faults_on_node(self.settings, task.node_id)
         work = NodeWork(task, settings_for_node(self.settings, faults), loop.now_s, loop.clock.beginning)
-        env_vars = copy.deepcopy((runtime_env or {}).get("env_vars") or {})
+        env_vars = {**self.processes.variables, **((runtime_env or {}).get("env_vars") or {})}
         self._timeline.posts.append(StartNode(number, work, {key: str(value) for key, value in env_vars.items()}))
         try:
             await asyncio.wait([future])

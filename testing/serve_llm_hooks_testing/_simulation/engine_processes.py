@@ -17,6 +17,7 @@ from serve_llm_hooks._process.payload import check_plugins
 from serve_llm_hooks._process.task import Process
 from serve_llm_hooks._process.work import run_task
 
+from .._apart.state import enter_process
 from .accelerators import runs_on_cpu
 from .defaults import defaults_of
 from .fault_hooks import with_failing_packed, without_module
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from serve_llm_hooks._process.task import ProcessReport, ProcessTask
 
     from .fault_kinds import Fault
+    from .process_states import ProcessStates
     from .settings import ClusterSettings
     from .start import ReplicaStart
 
@@ -43,6 +45,7 @@ class EngineProcesses:
     """
 
     settings: ClusterSettings
+    processes: ProcessStates
     start: ReplicaStart
     triggered: list[Fault]
     local_node_id: str
@@ -142,13 +145,16 @@ class EngineProcesses:
         self, task: ProcessTask, process: Process, node: Node, dies: str | None
     ) -> ProcessReport:
         """Run the hooks of a process, in a thread that stands for it."""
-        environ = {**os.environ, **self._environ_of(process)}
+        state = self.processes.for_engine(self._environ_of(process))
+        context = Context()  # context variables of the replica do not reach it
+        context.run(enter_process, state)
         thread = WorkerThread()
         try:
-            call = partial(work_of, task, process, node, dies, clock=self.clock, environ=environ)
-            report = await asyncio.get_running_loop().run_in_executor(thread, Context().run, call)
+            call = partial(work_of, task, process, node, dies, clock=self.clock)
+            report = await asyncio.get_running_loop().run_in_executor(thread, context.run, call)
         finally:
             thread.shutdown()
+            state.release()
         place = {"config": 0, "core": 1}.get(process.role, 2 + (process.rank or 0))
         process_id = os.getpid() + _FIRST_PROCESS_ID + place
         events = tuple(event._replace(process_id=process_id) for event in report.events)
@@ -167,7 +173,6 @@ def work_of(
     dies: str | None,
     *,
     clock: Callable[[], float],
-    environ: Mapping[str, str],
 ) -> ProcessReport:
     """Run the hooks of a process in the calling thread; return what it has told last.
 
@@ -177,7 +182,6 @@ def work_of(
         node: the node that it runs on.
         dies: the path or the name of the hook in which it dies; empty for its first; ``None`` if it does not.
         clock: the clock, which shows the seconds since the run began.
-        environ: its environment.
     """
     told: list[ProcessReport] = []
 
@@ -189,5 +193,5 @@ def work_of(
                 raise _Died
 
     with stand_in_for_vllm(), suppress(_Died):
-        run_task(task, process, node=node, tell=tell, clock=clock, epoch_s=0.0, environ=environ)
+        run_task(task, process, node=node, tell=tell, clock=clock, epoch_s=0.0, environ=os.environ)
     return told[-1]

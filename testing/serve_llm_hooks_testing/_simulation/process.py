@@ -5,34 +5,52 @@ from __future__ import annotations
 import asyncio
 import os
 from contextvars import Context, ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from serve_llm_hooks._replica.gather import POLITE_CANCEL_S
+
+from .._apart.state import enter_process
+from .._virtual_time.loop import VirtualLoop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from serve_llm_hooks import HookName
 
+    from .._apart.state import ProcessState
+
 ResultT = TypeVar("ResultT")
+
+# As in production: how long tasks that a node's hooks have left may clean up, and threads may work on.
+_LEFT_TASKS_S = 1.0
+_LEFT_THREADS_S = 10.0
 
 _current: ContextVar[SimulatedProcess[Any]] = ContextVar("_current")
 
 
 class SimulatedProcess(Generic[ResultT]):
-    """A task that stands for a process, and that stops like a killed one when :func:`die` is called in it."""
+    """A task that stands for a process, and that stops like a killed one when :func:`die` is called in it.
 
-    def __init__(self, main: Coroutine[Any, Any, ResultT], context: Context) -> None:
+    Args:
+        main: its work.
+        context: the context variables that it begins with.
+        state: what it has to itself; ``None`` in a process that is a real one.
+    """
+
+    def __init__(self, main: Coroutine[Any, Any, ResultT], context: Context, state: ProcessState | None = None) -> None:
         loop = asyncio.get_running_loop()
         self.died_at: HookName | None = None  # at this hook point
         self._death: asyncio.Future[None] = loop.create_future()
+        self._state = state
         context.run(_current.set, self)
+        context.run(enter_process, state)
         self._task = loop.create_task(main, context=context)
 
     async def wait(self) -> ResultT | None:
-        """Wait until the process ends, and return its result; ``None`` if it has died.
+        """Wait until its work ends, and return the result; ``None`` if the process has died.
 
-        A dead process does nothing more until :meth:`clean_up`, so its trace is that of a killed one. Cancelling the
+        A dead process does nothing more until :meth:`kill`, so its trace is that of a killed one. Cancelling the
         caller cancels the task of the process; what does not stop then is killed, as in production.
         """
         while not self._task.done() and not self._death.done():
@@ -41,14 +59,54 @@ class SimulatedProcess(Generic[ResultT]):
             except asyncio.CancelledError:
                 self._task.cancel()
                 await asyncio.wait((self._task,), timeout=POLITE_CANCEL_S)
-                self._task.cancel()
+                self.kill()
                 raise
         return None if self._death.done() else self._task.result()
 
-    async def clean_up(self) -> None:
-        """Cancel the task of a process that has died."""
-        self._task.cancel()
-        await asyncio.wait((self._task,))
+    def kill(self) -> None:
+        """End it at once. What its hooks would do when they are cancelled, they do when the run is over."""
+        if self._state is None:
+            self._task.cancel()
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        assert self._state is not None
+        loop.end_process(self._state)
+        loop.clock.wake_the_dead()
+
+
+class NodeProcess(SimulatedProcess[ResultT]):
+    """The process of a node's task, which ends with it: tasks that hooks have left are cancelled, threads end."""
+
+    def __init__(self, main: Coroutine[Any, Any, ResultT], context: Context, state: ProcessState) -> None:
+        super().__init__(_then_end_tasks(main, state), context, state)
+        self._node_state = state
+
+    async def wait(self) -> ResultT | None:
+        """Wait until its work ends; end the process when Python would wait for its threads no more."""
+        result = await super().wait()
+        if self.died_at is None and not self._ends_at_once():
+            loop = asyncio.get_running_loop()
+            self._node_state.on_thread_end = partial(loop.call_soon_threadsafe, self._ends_at_once)
+            loop.call_later(_LEFT_THREADS_S, self._end)
+            self._ends_at_once()  # the last thread may have ended meanwhile
+        return result
+
+    def _ends_at_once(self) -> bool:
+        if not self._node_state.ends_at_once():
+            return False
+        self._end()
+        return True
+
+
+async def _then_end_tasks(work: Coroutine[Any, Any, ResultT], state: ProcessState) -> ResultT:
+    try:
+        return await work
+    finally:
+        await state.end_tasks(_LEFT_TASKS_S)
 
 
 def node_process_id(node_index: int, *, second: bool = False) -> int:

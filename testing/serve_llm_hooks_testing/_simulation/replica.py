@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import Counter
+from contextlib import ExitStack
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from serve_llm_hooks._sources.entries import hooks_of_entries
 from serve_llm_hooks._sources.select import hooks_of_config
 from serve_llm_hooks.entry import initialization
 
+from .._apart.state import in_process
 from .._monitor.session import monitored_loop
 from .._virtual_time.loop import VirtualLoop
 from ..engine import EngineForHooks
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from serve_llm_hooks import HookName
     from serve_llm_hooks._replica.initialize import Initialization
 
+    from .._apart.thread_data import ThreadData
     from .._monitor.monitor import MakeLoop
     from ..run import FakeRun
     from .settings import ClusterSettings
@@ -59,10 +62,12 @@ def run_replica(
         check_config_pickles(config)
     except HookPickleError as error:
         return ReplicaStart(str(config.model_id), settings.node_names).end(error, 0.0)
-    with monitored_loop(settings.real_sleep_limit_s, settings.time_limit_s, make_loop) as monitor:
+    at_end = ExitStack()
+    with at_end, monitored_loop(settings.real_sleep_limit_s, settings.time_limit_s, make_loop) as monitor:
         cluster = (make_cluster or SimulatedCluster)(settings, monitor.loop.time)
+        at_end.callback(cluster.processes.release)
         try:
-            run = monitor.loop.run_until_complete(_start_until_alive(cluster, config))
+            run = monitor.loop.run_until_complete(_start_until_alive(cluster, config, monitor.thread_data))
         except DeadlockError as error:
             run = cluster.start.end(error, cluster.clock())
     monitor.note_skipped_waits()
@@ -87,7 +92,9 @@ def _shut_down(
     """
     if hooks_have_s is None:
         hooks_have_s = budget_s(getattr(initialization.start.llm_config, "deployment_config", None) or {})
-    with monitored_loop(cluster.settings.real_sleep_limit_s, cluster.settings.time_limit_s) as monitor:
+    settings, process = cluster.settings, cluster.processes.replica
+    assert process is not None
+    with in_process(process), monitored_loop(settings.real_sleep_limit_s, settings.time_limit_s) as monitor:
         cluster.go_on(monitor.loop.time)
         failures = monitor.loop.run_until_complete(initialization.shut_down(hooks_have_s))
     monitor.note_skipped_waits()
@@ -97,7 +104,7 @@ def _shut_down(
     return failures, tuple(monitor.notes)
 
 
-async def _start_until_alive(cluster: SimulatedCluster, config: Any) -> FakeRun:
+async def _start_until_alive(cluster: SimulatedCluster, config: Any, thread_data: ThreadData) -> FakeRun:
     """Start the replica; start it again, as Serve does, when its process dies."""
     deaths: Counter[ReplicaDiesFault] = Counter()
     for fault in cluster.settings.faults:
@@ -107,13 +114,15 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any) -> FakeRun:
     while True:
         cluster.start = ReplicaStart(str(config.model_id), cluster.settings.node_names)
         deadly: dict[HookName, ReplicaDiesFault] = {fault.at: fault for fault, left in deaths.items() if left}
-        process = SimulatedProcess(start_once(cluster, config, deadly), copy_context())
+        state = cluster.processes.for_replica(config)
+        process = SimulatedProcess(start_once(cluster, config, deadly), copy_context(), state)
         run = await process.wait()
         if run is not None:
             run.earlier_starts = tuple(died)
             return run
         died.append(cluster.start.die(cluster.clock()))
-        await process.clean_up()
+        process.kill()
+        thread_data.restore()
         assert process.died_at is not None
         fault = deadly[process.died_at]
         deaths[fault] -= 1

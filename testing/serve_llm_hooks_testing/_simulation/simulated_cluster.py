@@ -40,7 +40,8 @@ from .fault_kinds import (
     MissingModuleFault,
     UnschedulableFault,
 )
-from .process import SimulatedProcess, node_process_id
+from .process import NodeProcess, node_process_id
+from .process_states import ProcessStates
 from .start import ReplicaStart
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class SimulatedCluster(EngineProcesses):
         start: the current start of the replica.
         default_group: the group that the replica is in, or acquires.
         triggered: the faults that have happened.
+        processes: what the replica and the nodes have to themselves.
     """
 
     local_node_id: str = "node-0"
@@ -84,6 +86,7 @@ class SimulatedCluster(EngineProcesses):
         self.start = ReplicaStart("", ())
         self.default_group: FakePlacementGroup = settings.default_group
         self.triggered: list[Fault] = []
+        self.processes = ProcessStates(under_serve=settings.in_group, shares_environment=settings.shares_environment)
         self._time = time
 
     def trigger(self, kind: type[FaultT], node_id: str | None = None) -> list[FaultT]:
@@ -172,12 +175,12 @@ class SimulatedCluster(EngineProcesses):
 
     async def _work_on_node(self, task: NodeTask, runtime_env: dict[str, Any] | None) -> NodeReport | HookName:
         """Do a node's work. Return its report, or the point at which its process has died."""
-        environ = {**os.environ, **((runtime_env or {}).get("env_vars") or {})}
-        work = run_task(task, self._download, clock=self.clock, epoch_s=0.0, environ=environ)
-        process = SimulatedProcess(work, Context())  # context variables of the replica do not reach a node
+        work = run_task(task, self._download, clock=self.clock, epoch_s=0.0, environ=os.environ)
+        # Context variables of the replica do not reach a node.
+        process = NodeProcess(work, Context(), self.processes.for_node(runtime_env))
         report = await process.wait()
         if report is None:
-            await process.clean_up()
+            process.kill()
             assert process.died_at is not None
             return process.died_at
         process_id = node_process_id(int(task.node_id.removeprefix("node-")), second=task.after_engine)

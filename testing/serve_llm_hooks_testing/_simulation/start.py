@@ -11,6 +11,7 @@ from serve_llm_hooks import Trace, load_hooks, registry
 from serve_llm_hooks._core.context import set_read_only
 from serve_llm_hooks._core.points import HOOK_POINTS, hook_point
 
+from ..errors import DeadlockError
 from ..run import FakeNode, FakeRun
 from .fault_hooks import have_failed
 
@@ -71,6 +72,8 @@ class ReplicaStart:
         if run.engine is not None and run.engine.requests:
             self.triggered += self.answering
         if self.initialization is not None:
+            if isinstance(error, DeadlockError) and error.__cause__ is None:
+                error.__cause__ = self.initialization.ctx.error  # the failure that on_failure, which hangs, is told
             for node_id, result in self.initialization.ctx.nodes.items():
                 run.nodes[node_id].result = result
             if run.engine is not None and error is None:

@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _WAIT = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]  # asyncio's own: what asyncio.wait() awaits
 
@@ -18,7 +18,8 @@ def awaited_sockets(
     """Yield the descriptors of sockets for which a task may be waiting.
 
     None, if all tasks wait for timers, worker threads or each other: nobody asks a connection that a client keeps open.
-    Sockets that listen are left out, too.
+    Sockets that listen are left out, too, and those whose other end the loop watches itself: there, it is a task of its
+    own that will answer.
 
     Args:
         loop: the event loop.
@@ -26,8 +27,12 @@ def awaited_sockets(
         job_futures: the futures of calls in worker threads.
     """
     if _is_answer_awaited(loop, job_futures):
+        own_ends: set[object] = set()
+        if len(sockets) > 1:
+            own_ends.update(_ask(descriptor, socket.socket.getsockname) for descriptor in sockets)
         for descriptor in sockets:
-            if not _is_listening(descriptor):
+            peer = _ask(descriptor, socket.socket.getpeername) if own_ends else None
+            if not _is_listening(descriptor) and not (peer and peer in own_ends):
                 yield descriptor
 
 
@@ -55,13 +60,18 @@ def _is_waiting_for_tasks(task: asyncio.Task[Any]) -> bool:
 
 def _is_listening(descriptor: int) -> bool:
     """Return whether a descriptor is that of a socket which waits for connections."""
+    return bool(_ask(descriptor, lambda borrowed: borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)))
+
+
+def _ask(descriptor: int, question: Callable[[socket.socket], Any]) -> Any:
+    """Return what a socket says; ``None`` where a descriptor is none, or has no answer."""
     try:
         borrowed = socket.socket(fileno=descriptor)
     except OSError:  # a pipe
-        return False
+        return None
     try:
-        return bool(borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        return question(borrowed)
     except OSError:
-        return False
+        return None
     finally:
         borrowed.detach()

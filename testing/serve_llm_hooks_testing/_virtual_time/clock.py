@@ -11,13 +11,15 @@ from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING, NamedTuple
 
 from .belongings import Belongings
-from .sleeper import Sleeper
+from .sleeper import Sleeper, next_change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 # Virtual times are sums of floats: they are kept in whole nanoseconds, so that 0.1 and 0.2 are 0.3.
 _DIGITS = 9
+# A thread that catches what ends it is told so this often. After that it waits for the end of the run.
+_TELLS = 100
 
 
 class Beginning(NamedTuple):
@@ -62,6 +64,7 @@ class VirtualClock:
         self._sleep_in_loop = sleep_in_loop
         self._order = itertools.count()
         self._sleepers: list[Sleeper] = []  # a heap of those that wait for a time
+        self._stubborn: list[Sleeper] = []  # of threads that do not end with their process
         self._lock = threading.Lock()
 
     @property
@@ -98,13 +101,22 @@ class VirtualClock:
             return
         with self.asleep_in_c(sleeper):
             sleeper.wait()
+        end_if_killed(sleeper)
 
     @contextmanager
     def asleep_in_c(self, sleeper: Sleeper) -> Iterator[None]:
         """Let the calling thread be asleep in the ``with`` block, which it leaves when the sleeper is awake."""
         thread_id = threading.get_ident()
+        next_change()
         with self._lock:
-            if not self.is_over:
+            process = sleeper.process
+            if process is not None and process.is_over and process.told_to_end < _TELLS:
+                process.told_to_end += 1
+                sleeper.wake(by_clock=True)
+            elif process is not None and process.is_over and not self.is_over:
+                self._stubborn.append(sleeper)
+                self.asleep[thread_id] = sleeper
+            elif not self.is_over:
                 if sleeper.until_s is not None:
                     heapq.heappush(self._sleepers, sleeper)
                 self.asleep[thread_id] = sleeper
@@ -126,6 +138,13 @@ class VirtualClock:
                 heapq.heappop(self._sleepers)
             return self._sleepers[0] if self._sleepers else None
 
+    def wake_the_dead(self) -> None:
+        """Let the threads of processes that are over go on, to their end."""
+        with self._lock:
+            for sleeper in tuple(self.asleep.values()):
+                if sleeper.process is not None and sleeper.process.is_over:
+                    sleeper.wake(by_clock=True)
+
     def end(self) -> None:
         """End the run: who waits for a time goes on, and waits for the rest of it in real time."""
         with self._lock:
@@ -133,4 +152,16 @@ class VirtualClock:
             self.asleep_at_end = frozenset(self.asleep)
             for sleeper in self._sleepers:
                 sleeper.wake(by_clock=True)
+            for sleeper in self._stubborn:
+                sleeper.wake(by_clock=True)
             self._sleepers.clear()
+
+
+def end_if_killed(sleeper: Sleeper) -> None:
+    """End the calling thread if its process is over. A real one ends without a word; this one may clean up.
+
+    Raises:
+        SystemExit: it is; a thread ends with this, and says nothing.
+    """
+    if sleeper.process is not None and sleeper.process.is_over:
+        raise SystemExit

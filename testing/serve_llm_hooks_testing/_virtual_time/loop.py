@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks._core.worker_thread import WorkerThread
 
+from .._apart.state import ApartLoop
 from ..errors import DeadlockError, not_ended_within
 from .abandoned import keep_for_ever
 from .awaited import awaited_sockets
@@ -48,7 +49,7 @@ _ASYNCIO = asyncio.BaseEventLoop.time.__code__.co_filename
 _POLL_S = 0.002
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
+class VirtualLoop(ApartLoop):
     """An event loop in which waiting takes no time.
 
     ``time()`` starts at 0 and stands still while anything is at work. When nothing is ready, it advances to the next
@@ -212,6 +213,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Cancel the remaining tasks and close the loop. One that does not let itself be cancelled is left as it is."""
         if self.is_closed():
             return
+        self.thaw()
         tasks = [task for task in asyncio.all_tasks(self) if not task.done()]
         self._time_limit_s = math.inf
         try:

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from _thread import allocate_lock
+from typing import TYPE_CHECKING
+
+from .._apart.state import current_process
+
+if TYPE_CHECKING:
+    from .._apart.state import ProcessState
+
+
+_changes = itertools.count()
+
+
+def next_change() -> int:
+    """Count a change of who is at work: a thread is woken, goes to sleep, or starts something. Return its number.
+
+    Threads are looked at one after another. One that is at work may let one go on that was looked at before it, and
+    wait by the time that it is looked at itself. If nothing was counted meanwhile, nobody was at work at all.
+    """
+    return next(_changes)
 
 
 class Sleeper:
@@ -13,15 +32,17 @@ class Sleeper:
         order: its place among all that have asked for a time.
         line: the line of code that waits for another thread; ``None`` if it only sleeps.
         was_due: whether it was the clock that let it go on.
+        process: the simulated process that it belongs to.
     """
 
-    __slots__ = ("_awake", "_held", "line", "order", "until_s", "was_due")
+    __slots__ = ("_awake", "_held", "line", "order", "process", "until_s", "was_due")
 
     def __init__(self, until_s: float | None, order: int, line: object = None) -> None:
         self.until_s: float | None = until_s
         self.order: int = order
         self.line: object = line
         self.was_due: bool = False
+        self.process: ProcessState | None = current_process()
         self._held = allocate_lock()  # until the thread may go on
         self._held.acquire()
         self._awake = allocate_lock()  # taken by whoever lets it go on: only one can
@@ -43,6 +64,7 @@ class Sleeper:
         if not self._awake.acquire(blocking=False):
             return False
         self.was_due = by_clock
+        next_change()
         self._held.release()
         return True
 

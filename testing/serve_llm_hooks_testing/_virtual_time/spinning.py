@@ -6,6 +6,8 @@ import threading
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from .._apart.thread_data import keep
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -22,7 +24,7 @@ class _Reader(threading.local):
     real_s: float = 0.0
 
 
-_reader = _Reader()
+_reader = keep(_Reader())
 
 
 def note_reading(clock: VirtualClock, frame: FrameType) -> None:

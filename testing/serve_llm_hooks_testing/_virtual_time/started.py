@@ -11,9 +11,12 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from .._apart.environ import environment_of_subprocess
+from .._apart.state import current_process
 from .belongings import Started
 from .job import Job, PoolCall
 from .locations import is_own_frame, locate_frame
+from .sleeper import next_change
 from .system_clocks import current_clock, in_run
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
     from contextlib import ExitStack
 
+    from .._apart.state import ProcessState
     from .clock import VirtualClock
 
 _real_start = threading.Thread.start
@@ -28,6 +32,8 @@ _real_join = threading.Thread.join
 _real_submit = ThreadPoolExecutor.submit
 _real_popen = subprocess.Popen.__init__
 _real_process_start = BaseProcess.start
+# Among the arguments of Popen, which hardly anybody gives by their places.
+_PLACE_OF_ENV = 10
 _ended: WeakKeyDictionary[threading.Thread, threading.Event] = WeakKeyDictionary()  # of threads of runs
 
 
@@ -42,7 +48,8 @@ def pool_call(clock: VirtualClock, pool: Executor, job: Job, function: Callable[
         clock.wake_loop()
 
     clock.belongings.jobs.add(job)
-    return PoolCall(job, function, partial(in_run, clock), end)
+    next_change()
+    return PoolCall(job, function, partial(in_run, clock, current_process()), end)
 
 
 def _start(self: threading.Thread) -> None:
@@ -53,13 +60,17 @@ def _start(self: threading.Thread) -> None:
         return
     caller = sys._getframe(1)
     is_own = is_own_frame(caller)  # our own threads are in no run, and end by themselves
+    process = current_process()
     if not is_own:
         ended = _ended[self] = threading.Event()
-        self.run = _in_run(clock, self.run, ended)  # type: ignore[method-assign]  # of this one thread
+        if process is not None:
+            process.threads.append(self)
+        self.run = _in_run(clock, process, self, ended)  # type: ignore[method-assign]  # of this one thread
     with in_run(None):  # it waits, really, until the thread is there
         _real_start(self)
     if not is_own:
         clock.belongings.threads.append(Started(self, f"thread {self.name!r}", locate_frame(caller)))
+        next_change()
 
 
 def _join(self: threading.Thread, timeout: float | None = None) -> None:
@@ -69,13 +80,22 @@ def _join(self: threading.Thread, timeout: float | None = None) -> None:
         _real_join(self, None if timeout is not None and ended is not None and ended.is_set() else timeout)
 
 
-def _in_run(clock: VirtualClock, function: Callable[[], None], ended: threading.Event) -> Callable[[], None]:
+def _in_run(
+    clock: VirtualClock, process: ProcessState | None, thread: threading.Thread, ended: threading.Event
+) -> Callable[[], None]:
+    function = thread.run
+
     def run() -> None:
         try:
-            with in_run(clock):
+            with in_run(clock, process):
                 function()
+        except SystemExit:
+            if process is None or not process.is_over:
+                raise
         finally:
             ended.set()
+            if process is not None:
+                process.forget_thread(thread)
             clock.wake_loop()
 
     return run
@@ -91,6 +111,8 @@ def _submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **k
 
 def _popen(self: Any, *args: Any, **kwargs: Any) -> None:
     """Start a subprocess, as ``subprocess.Popen``; in a run, its clock waits for it."""
+    if len(args) <= _PLACE_OF_ENV and kwargs.get("env") is None:
+        kwargs["env"] = environment_of_subprocess()
     _real_popen(self, *args, **kwargs)
     clock = current_clock()
     if clock is not None:

@@ -12,6 +12,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from .._apart.state import enter_process, leave_process
+from .._apart.thread_data import keep
 from .bound_names import BoundNames
 from .spinning import forget_readings, note_reading
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import ExitStack
 
+    from .._apart.state import ProcessState
     from .clock import VirtualClock
 
 # They wait really, in C, and measure how long: for them, a clock that stands still would never be late enough.
@@ -43,7 +46,7 @@ class _Thread(threading.local):
     clock: VirtualClock | None = None
 
 
-_thread = _Thread()
+_thread = keep(_Thread())
 
 
 def _leave_run() -> None:
@@ -60,18 +63,26 @@ def current_clock() -> VirtualClock | None:
 
 
 class in_run:  # used as contextlib's context managers are, which cost five times as much
-    """Let the calling thread be in the run that has this clock, inside the ``with`` block; ``None``: in no run."""
+    """Let the calling thread be in the run that has this clock, inside the ``with`` block; ``None``: in no run.
 
-    __slots__ = ("_before", "_clock")
+    With a process, the thread is in that too.
+    """
 
-    def __init__(self, clock: VirtualClock | None) -> None:
+    __slots__ = ("_before", "_clock", "_process", "_token")
+
+    def __init__(self, clock: VirtualClock | None, process: ProcessState | None = None) -> None:
         self._clock = clock
+        self._process = process
 
     def __enter__(self) -> None:
         self._before, _thread.clock = _thread.clock, self._clock
+        if self._process is not None:
+            self._token = enter_process(self._process)
 
     def __exit__(self, *exc_info: object) -> None:
         _thread.clock = self._before
+        if self._process is not None:
+            leave_process(self._token)
         forget_readings()
 
 

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .awaited import awaited_sockets
+from .clock import end_if_killed
 from .sleeper import Sleeper
 from .system_clocks import current_clock
 
@@ -56,7 +57,9 @@ class _Selector:
         until_s = None if timeout is None else clock.rounded(clock.now_s + timeout)
         sleeper = self._sleeper = _SleepingLoop(until_s, clock.next_order(), self._write_to_self)
         with clock.asleep_in_c(sleeper):
-            return self._real.select(None)
+            events = self._real.select(None)
+        end_if_killed(sleeper)
+        return events
 
     def wake(self) -> None:
         """Wake the loop from another thread."""

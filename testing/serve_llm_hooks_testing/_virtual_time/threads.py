@@ -8,6 +8,8 @@ import threading
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from .._apart.thread_data import forget_thread_data
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
@@ -65,6 +67,7 @@ class HookThreads:
             return self._threads[self._next]
         try:
             thread = _idle.pop()
+            thread.calls.put(forget_thread_data)
         except IndexError:
             thread = HookThread()
         self._threads.append(thread)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from .._apart.state import is_of_the_dead
+
 
 class Timer(asyncio.TimerHandle):
     """A timer. asyncio keeps its timers in a heap, which does not keep the order of those that are due together.
@@ -19,6 +21,10 @@ class Timer(asyncio.TimerHandle):
         super().__init__(when_s, *args)
         self.order: int = order
         self._scheduled = True
+
+    def _run(self) -> None:
+        if not is_of_the_dead(self._context):  # type: ignore[attr-defined]  # asyncio's own
+            super()._run()
 
     def __lt__(self, other: Any) -> bool:
         return (self.when(), self.order) < (other.when(), other.order)

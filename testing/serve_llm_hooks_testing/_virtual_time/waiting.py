@@ -11,6 +11,7 @@ from .bystanders import Bystanders
 from .job import Job
 from .locations import HookLocation, locate_thread
 from .patience import MAX_LIMITS, Patience
+from .sleeper import next_change
 from .system_clocks import in_run
 
 if TYPE_CHECKING:
@@ -198,6 +199,7 @@ class RealWork:
         if until_s is not None and until_s <= clock.now_s:  # a thread that spins has let time pass
             return False
         waited_s, self._waited_s = self._waited_s, 0.0
+        before_looking = next_change()
         things = self._things_at_work(sockets)
         self._patience = {thing: before.get(thing) or Patience(clock.now_s) for thing in things}
         if until_s is None:  # a last chance, also for what was given up
@@ -212,6 +214,8 @@ class RealWork:
         if any(not patience.is_over(until_s, limit_s) for patience in busy):
             return True
         if until_s is not None and self._bystanders.may_wake(clock.next_sleeper(), until_s, waited_s):
+            return True
+        if next_change() != before_looking + 1:
             return True
         if until_s is not None:
             self._tell_given_up()

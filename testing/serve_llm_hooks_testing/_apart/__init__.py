@@ -1,0 +1,1 @@
+"""What each simulated process has to itself, although all of them run in the test's process."""

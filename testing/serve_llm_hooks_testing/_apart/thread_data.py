@@ -1,0 +1,62 @@
+"""Thread-local data: a thread that is used for several processes in turn has it anew for each."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import threading
+
+LocalT = TypeVar("LocalT", bound="threading.local")
+
+# CPython keeps a thread's part of each threading.local in a dict of the thread, under this and the object's address.
+_PREFIX = "thread.local."
+_dict_of_thread = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyThreadState_GetDict", ctypes.pythonapi))
+_kept: set[str] = set()
+
+
+def keep(local: LocalT) -> LocalT:
+    """Let what an object of this package holds be there all the time. Return the object."""
+    _kept.add(f"{_PREFIX}{id(local):#x}")
+    return local
+
+
+def forget_thread_data() -> None:
+    """Forget the thread-local data of the calling thread."""
+    data = _data_of_thread()
+    for key in _keys(data):
+        del data[key]
+
+
+class ThreadData:
+    """The thread-local data of the calling thread, as it is now: modules may have set it when they were imported."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+        for key in _keys(_data_of_thread()):
+            own: Any = vars(ctypes.cast(int(key.removeprefix(_PREFIX), 16), ctypes.py_object).value)
+            self._before[key] = (own, own.copy())
+
+    def restore(self) -> None:
+        """Make it as it was."""
+        data = _data_of_thread()
+        for key in _keys(data):
+            if key in self._before:
+                own, before = self._before[key]
+                own.clear()
+                own.update(before)
+            else:
+                del data[key]
+
+
+def _data_of_thread() -> dict[object, Any]:
+    address = _dict_of_thread()
+    if address is None:
+        return {}
+    data: dict[object, Any] = ctypes.cast(address, ctypes.py_object).value
+    return data
+
+
+def _keys(data: dict[object, Any]) -> list[str]:
+    return [key for key in data if isinstance(key, str) and key.startswith(_PREFIX) and key not in _kept]

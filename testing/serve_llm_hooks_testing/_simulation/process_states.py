@@ -1,0 +1,59 @@
+"""What the processes of one run have to themselves: the replica's, each start of it, and the nodes'."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from .._apart.environ import copy_of_environment, own_environment, shared_environment
+from .._apart.state import ProcessState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ProcessStates:
+    """Makes them.
+
+    Args:
+        under_serve: whether Serve starts the replica, with the variables of its config's ``runtime_env``. Nodes inherit
+            them.
+        shares_environment: whether all have the environment of the test's process, and no other.
+
+    Attributes:
+        variables: those that the replica has from its config, and that nodes inherit.
+        replica: those of the replica's last start; ``None`` before there is one.
+    """
+
+    def __init__(self, *, under_serve: bool, shares_environment: bool = False) -> None:
+        self._under_serve = under_serve
+        self._begun_with = None if shares_environment else copy_of_environment()
+        self.variables: Mapping[str, object] = {}
+        self.replica: ProcessState | None = None
+
+    def for_replica(self, config: Any) -> ProcessState:
+        """Return what a start of the replica has. What it writes into its environment, the test's process has too."""
+        has_variables = self._under_serve and self._begun_with is not None
+        self.variables = _env_vars(getattr(config, "runtime_env", None)) if has_variables else {}
+        self.replica = ProcessState(loop_in_main_thread=False, environ=shared_environment(self.variables))
+        return self.replica
+
+    def for_node(self, runtime_env: Mapping[str, Any] | None) -> ProcessState:
+        """Return what the process of a node's task has."""
+        environ = own_environment(self._begun_with, self.variables, _env_vars(runtime_env))
+        return ProcessState(loop_in_main_thread=True, environ=environ)
+
+    def for_engine(self, variables: Mapping[str, object]) -> ProcessState:
+        """Return what a process of the engine has: the replica's variables as they are by now, and these."""
+        begun_with: dict[bytes, bytes] | None = None if self._begun_with is None else {}
+        return ProcessState(loop_in_main_thread=True, environ=own_environment(begun_with, dict(os.environ), variables))
+
+    def release(self) -> None:
+        """Let what outlives the run be used in others."""
+        if self.replica is not None:
+            for each in self.replica.with_children():
+                each.release()
+
+
+def _env_vars(runtime_env: Mapping[str, Any] | None) -> Mapping[str, object]:
+    return (runtime_env or {}).get("env_vars") or {}
