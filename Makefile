@@ -3,6 +3,9 @@
 
 PYTHON ?= python3
 REPEAT ?= 1
+# How many cases `make differential` draws, and which: the same seed draws the same ones.
+CASES ?= 100
+SEED := $(or $(SEED),$(shell date +%s))
 VENV := .venv
 BIN := $(VENV)/bin
 # -qq: one line of ours instead of pip's hundreds; errors still show.
@@ -10,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help bench bench-harness demo mutants test test-fast test-faults test-gpu lint types clean
+.PHONY: help bench bench-harness demo differential mutants test test-fast test-faults test-gpu lint types clean
 
 help: ## show this list (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +38,11 @@ test-fast: $(VENV)/.dev ## the tests without Ray and without an engine (seconds)
 
 mutants: $(VENV)/.dev ## tell the fake cluster lies, each of which the contract suite must catch (a minute)
 	@$(BIN)/python -m tests.contract.mutants
+
+differential: $(VENV)/.engine ## CASES random sets of hooks, on the fake cluster and on a real Ray (two seconds each)
+	@echo "seed $(SEED): make differential CASES=$(CASES) SEED=$(SEED) draws these again"
+	@$(BIN)/python -m pytest tests/contract/test_differential.py -k all_wings_agree -s \
+		--cases $(CASES) --hypothesis-seed=$(SEED)
 
 lint: $(VENV)/.dev ## ruff: errors and format
 	@$(BIN)/ruff check .

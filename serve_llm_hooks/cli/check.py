@@ -44,6 +44,7 @@ def check(targets: Targets, model: ModelIds = None, app_dir: AppDir = ".", as_js
 
 def _checked(model: Model) -> dict[str, Any]:
     problems: list[str] = []
+    notes: list[str] = []
     runs = 0
     with model.its_process() as warned:
         try:
@@ -54,13 +55,14 @@ def _checked(model: Model) -> dict[str, Any]:
             elif model.needs_ray or any(fields.get(name) for name in _NAMES_HOOKS):
                 found = check_hooks(model.config(), check=False)
             if found is not None:
-                problems, runs = found.problems, len(found.runs)
+                problems, notes, runs = found.problems, found.notes, len(found.runs)
         except CONFIG_ERRORS as error:
             problems = [text_of(error)]
     return {
         **model.as_json(),
         "runs": runs,
         "problems": problems,
+        "notes": notes,
         "warnings": warned,
     }
 
@@ -73,5 +75,7 @@ def _write(screen: Screen, checked: dict[str, Any]) -> None:
         screen.line((result, "green"), indent=2)
     for number, problem in enumerate(checked["problems"], 1):
         screen.line((f"{number}. ", "bold red"), problem, indent=2)
+    for text in checked["notes"]:
+        screen.line("note: ", text, indent=2)
     for text in checked["warnings"]:
         screen.line(("warning: ", "yellow"), text, indent=2)

@@ -5,24 +5,16 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import (
-    HOOK_POINTS,
-    EngineArgumentError,
-    HookError,
-    HookPickleError,
-    HookRegistry,
-)
+from serve_llm_hooks import HOOK_POINTS, HookPickleError, HookRegistry
 from serve_llm_hooks._core.messages import one_line
 from serve_llm_hooks._node.packing import pack_hooks, sibling_problems
-from serve_llm_hooks._replica.shutdown import POINT
 
-from ._checks.code import constants_of, problems_in_code, writers_of
-from ._checks.hook_globals import fingerprints, shared_globals, shared_problem
+from ._checks.code import constants_of, problems_in_code
+from ._checks.comparison import compare_processes
 from ._checks.result import HookCheck
-from ._checks.scenarios import SCENARIOS, fault_scenarios, is_injected, without_own_warnings
+from ._checks.runs import TargetRuns
+from ._checks.scenarios import SCENARIOS, fault_scenarios, without_own_warnings
 from ._checks.targets import targets_of
-from ._simulation.replica import run_replica
-from ._simulation.settings import ClusterSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,12 +24,6 @@ if TYPE_CHECKING:
 
     from ._checks.scenarios import Scenario
     from ._checks.targets import Target
-    from .run import FakeRun
-
-
-# What it means that a hook fails where that is only logged.
-_TIME_IS_OVER = f"of the hooks at {POINT} were over"
-_ONLY_LOGGED = {"failure": "cleans nothing up", "shutdown": "does not end what it should"}
 
 
 def check_hooks(
@@ -52,8 +38,10 @@ def check_hooks(
     them on one node, on three, with downloads vetoed, with the defaults skipped, with a failing download, with an
     engine that does not start, with a group that cannot be scheduled, after a restart, and with each other fault of
     the harness, for each hook its own failure among them; and it stops the replicas that have started. It reports
-    hooks that block, vetoes that are thrown away, names that nobody defines, and module globals and environment
-    variables that one process writes and another one reads, since each process has its own.
+    hooks that block, vetoes that are thrown away, and names that nobody defines. It also runs them in one process and
+    in processes of their own, and reports what differs: module globals, caches, variables, working directories, files
+    that one process writes and another one reads. What may be meant so is in ``notes``. (On Linux; what each hook does
+    is watched, and temporary files that they leave are removed.)
 
     Args:
         refs: the hooks, as in ``hooks=[...]``; or configs, and paths of YAML files as ``serve run`` takes them, each
@@ -94,13 +82,18 @@ def _check_target(target: Target, found: HookCheck, seen: set[str], limit_s: flo
     for hook in target.own_hooks:
         for problem in problems_in_code(hook):
             found.add(problem)
+    compared = HookCheck()
+    runs = TargetRuns(target, limit_s)
+    if not unpicklable and len(target.own_hooks):  # first: scenarios may leave files, which hooks then find
+        runs.apart_only = not compare_processes(target, compared, limit_s)
     follow_ups: dict[str, tuple[str, str, set[str]]] = {}
     for scenario in SCENARIOS:
-        _run_all(target, scenario, unpicklable, found, follow_ups, limit_s)
-    if not any(run.notes for run in found.runs.values()):  # hooks that block would block in each
+        _run_all(runs, scenario, unpicklable, found, follow_ups)
+    if not runs.has_blocked:  # what blocks would block in each
         for scenario in fault_scenarios(target.own_hooks, seen):
             if not unpicklable:
-                _run(target, scenario, frozenset(), found, limit_s)
+                runs.run(scenario, frozenset(), found)
+    found.take(compared)
     for text, (scenario_name, left_out, nodes) in follow_ups.items():
         if not found.has(text):
             found.add(f"{text} (found with {left_out} left out, which may be why)", scenario_name, nodes)
@@ -154,77 +147,22 @@ def _add_unpicklable(hooks: HookRegistry, found: HookCheck) -> frozenset[str]:
 
 
 def _run_all(
-    target: Target,
+    runs: TargetRuns,
     scenario: Scenario,
     left_out: frozenset[str],
     found: HookCheck,
     follow_ups: dict[str, tuple[str, str, set[str]]],
-    limit_s: float,
 ) -> None:
     """Run a scenario; again without the hooks that have failed, until all that fail are found."""
-    failed = _run(target, scenario, left_out, found, limit_s)
+    target = runs.target
+    failed = runs.run(scenario, left_out, found)
     known = {text for hook in target.own_hooks if hook.ref in failed for text in constants_of(hook)}
     while failed and not failed <= left_out:
         left_out |= failed
         later = HookCheck()
-        failed = _run(target, scenario, left_out, later, limit_s)
+        failed = runs.run(scenario, left_out, later)
         for text in later.texts:
             if not any(repr(constant) in text for constant in known):  # such as a key that it would have written
                 first = follow_ups.setdefault(text, (scenario.name, ", ".join(sorted(left_out)), set()))
                 first[2].update(later.nodes_of(text))
         known |= {text for hook in target.own_hooks if hook.ref in failed for text in constants_of(hook)}
-
-
-def _run(target: Target, scenario: Scenario, left_out: frozenset[str], found: HookCheck, limit_s: float) -> set[str]:
-    """Run a scenario once, and add its problems. Return the hooks that failed and should not have."""
-    settings = ClusterSettings(
-        scenario.nodes,
-        faults=scenario.faults,
-        real_sleep_limit_s=limit_s,
-        node_timeout_s=scenario.node_timeout_s,
-    )
-    settings.left_out = left_out
-    shared = shared_globals(target.own_hooks)
-    before = fingerprints(shared)
-    run = run_replica(settings, target.make(scenario.hooks))
-    if isinstance(run.error, HookPickleError) and run.ctx is None:  # the config could not be sent
-        found.add(str(run.error))
-        return set()
-    if run._stop is not None:
-        run.notes += run._stop(None)[1]
-    found.runs[f"{scenario.name}, model {target.model_id}"] = run
-    failed = _add_failures(target, scenario, run, found)
-    after = fingerprints(shared)
-    for name, users in shared.items():
-        if before[name] != after[name]:
-            found.add(shared_problem(name, users))
-    return failed
-
-
-def _add_failures(target: Target, scenario: Scenario, run: FakeRun, found: HookCheck) -> set[str]:
-    """Add the failures that the scenario's own faults do not cause. Return the hooks that failed."""
-    failed = set[str]()
-    for error in scenario.unexpected(run.error):
-        writers = writers_of(str(error), target.own_hooks) if isinstance(error, EngineArgumentError) else []
-        if writers:
-            found.add(f"{error} (hooks that name it: {', '.join(writers)})", scenario.name)
-            failed.update(writers)
-        else:
-            found.add_failure(error, scenario.name)
-        if isinstance(error, HookError):
-            failed.add(error.hook)
-    for event in run.trace:
-        consequence = _ONLY_LOGGED.get(HOOK_POINTS[event.point].during)
-        if is_injected(event.detail):
-            continue
-        if consequence and event.outcome not in ("ok", "cancelled", "disabled"):
-            more = ": deployment_config={'graceful_shutdown_timeout_s': ...} gives them more"
-            detail = event.detail + (more if event.detail.endswith(_TIME_IS_OVER) else "")
-            found.add(f"hook {event.hook} fails at {event.point}, so it {consequence}: {detail}", scenario.name)
-        elif event.outcome == "warned" and not scenario.excuses(event.detail):
-            found.add(
-                f"hook {event.hook} fails at {event.point} (on_error='warn' hides it): {event.detail}", scenario.name
-            )
-    for note in run.notes:
-        found.add(note)
-    return failed

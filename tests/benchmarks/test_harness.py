@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serve_llm_hooks import HookRegistry, NodeCtx, initialization
-from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
+from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, check_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 HOOKS = "tests.benchmarks.ten_hooks"
+MORE_HOOKS = "tests.benchmarks.ten_more_hooks"
 DOWNSTREAM = Path(__file__).parents[2] / "examples" / "downstream"
 
 
@@ -70,6 +71,14 @@ def test_a_start_in_processes(benchmark: Any, nodes: int, processes: Any) -> Non
     run = benchmark.pedantic(cluster.run, (config,), rounds=5 if nodes > 4 else 30, warmup_rounds=2)
     assert len(run.trace) == 7 + 3 * nodes
     assert run.ctx.custom_data["free_gb"] == 100 * nodes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes of their own are Linux's")
+def test_a_check_of_twenty_hooks(benchmark: Any) -> None:
+    """Goal: 3 s."""
+    found = benchmark.pedantic(check_hooks, (HOOKS, MORE_HOOKS), rounds=5 if benchmark.enabled else 1)
+    assert found.problems == []
+    assert len(found.runs) == 8 + 7 + 2 + 18  # scenarios, other faults, modules that are missing, hooks that fail
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", action="store_true", help="write what the real wing tells to recorded.json")
+    parser.addoption("--cases", type=int, help="so many random cases of the differential suite, and not the same ones")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,9 @@ import sys
 import tempfile
 import threading
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -960,6 +962,247 @@ async def counts_ticks(ctx: CallbackCtx) -> None:
     _left["stop"].set()
     note(ctx, "ticks in the loop", len(_left["ticks"]["task"]))
     note(ctx, "ticks in the thread", len(_left["ticks"]["thread"]) > 1)
+
+
+@hook("on_after_node_download")
+async def makes_timers_on_its_node(ctx: NodeCtx) -> None:
+    loop = asyncio.get_running_loop()
+    fired: list[int] = []
+    for number in range(20):
+        timer = loop.call_later(0.2, fired.append, number)
+        if number % 5 == 0:
+            timer.cancel()
+    loop.call_at(loop.time() - 1, fired.append, -1)
+    await asyncio.sleep(0.5)
+    note(ctx, "fired", fired)
+
+
+@hook("on_before_download")
+async def ends_what_takes_too_long(ctx: CallbackCtx) -> None:
+    ended: list[str] = []
+    try:
+        async with asyncio.timeout(0.2):
+            await asyncio.sleep(60)
+    except TimeoutError:
+        ended.append("timeout")
+    try:
+        await asyncio.wait_for(asyncio.sleep(60), 0.2)
+    except TimeoutError:
+        ended.append("wait_for")
+    done, pending = await asyncio.wait([asyncio.create_task(asyncio.sleep(s)) for s in (0.1, 60)], timeout=1)
+    ended.append(f"wait: {len(done)} and {len(pending)}")
+    pending.pop().cancel()
+    async with asyncio.timeout(0.1) as limit:
+        limit.reschedule(asyncio.get_running_loop().time() + 30)
+        await asyncio.sleep(0.3)
+        ended.append("not too long")
+    note(ctx, "ended", ended)
+
+
+@hook("on_before_download")
+def waits_for_a_timer_in_a_thread(ctx: CallbackCtx) -> None:
+    fired, never = threading.Event(), threading.Event()
+    timer = threading.Timer(0.2, fired.set)
+    timer.start()
+    note(ctx, "too early", fired.wait(0.01))
+    note(ctx, "in time", fired.wait(30))
+    note(ctx, "never", never.wait(0.2))
+    timer.join()
+    ready = threading.Condition()
+    with ready:
+        note(ctx, "nobody notifies", ready.wait_for(lambda: False, timeout=0.2))
+
+
+@hook("on_after_node_download")
+async def leaves_a_task_that_beats(ctx: NodeCtx) -> None:
+    beats: list[str] = []
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            beats.append("a beat")
+
+    task = asyncio.create_task(beat())
+    await asyncio.sleep(1.25)
+    note(ctx, "beats", len(beats))
+    task.cancel()
+
+
+# -- processes --------------------------------------------------------------------------------------------------------
+
+
+class Remembers:
+    """Has an object for each start, and each process."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def see(self, ctx: CallbackCtx | NodeCtx, what: str) -> None:
+        self.seen.append(what)
+        note(ctx, "seen", self.seen)
+
+    def on_before_init(self, ctx: CallbackCtx) -> None:
+        note(ctx, "begins with", sorted(ctx.custom_data))
+        self.see(ctx, "the beginning")
+
+    def on_before_node_download(self, ctx: NodeCtx) -> None:
+        self.see(ctx, "a download")
+
+    async def on_after_node_download(self, ctx: NodeCtx) -> None:
+        self.see(ctx, "its end")
+
+    async def on_before_engine_init(self, ctx: CallbackCtx) -> None:
+        self.see(ctx, "an engine")
+
+    def on_after_node_engine_init(self, ctx: NodeCtx) -> None:
+        self.see(ctx, "a node behind the engine")
+
+    def on_after_init(self, ctx: CallbackCtx) -> None:
+        self.see(ctx, "the end")
+
+
+_variable: ContextVar[str] = ContextVar("_variable", default="nobody was here")
+_calls: list[str] = []
+
+
+@hook("on_before_init")
+async def sets_a_context_variable(ctx: CallbackCtx) -> None:
+    note(ctx, "the variable", _variable.get())
+    _variable.set("somebody was here")
+
+
+@lru_cache
+def _cached() -> list[str]:
+    return []
+
+
+def _state_of_this_process() -> list[Any]:
+    """What hooks have left in this process so far."""
+    return [
+        list(_calls),
+        list(_cached()),
+        os.environ.get("CONTRACT_LEFT"),
+        Path.cwd() == Path("/"),
+        "/left" in sys.path,
+    ]
+
+
+def _leave(what: str) -> None:
+    _calls.append(what)
+    _cached().append(what)
+    os.environ["CONTRACT_LEFT"] = what
+    os.chdir("/")
+    sys.path.append("/left")
+
+
+@hook("on_before_node_download")
+def leaves_its_mark_on_its_node(ctx: NodeCtx) -> None:
+    note(ctx, "found", _state_of_this_process())
+    _leave(f"by {slot(ctx)}")
+
+
+@hook("on_after_node_download")
+def finds_the_mark_on_its_node(ctx: NodeCtx) -> None:
+    note(ctx, "found later", _state_of_this_process())
+
+
+@hook("on_after_download")
+def looks_for_marks_in_the_replica(ctx: CallbackCtx) -> None:
+    note(ctx, "found in the replica", _state_of_this_process()[:3])
+
+
+@hook("on_after_node_engine_init")
+def looks_for_marks_behind_the_engine(ctx: NodeCtx) -> None:
+    note(ctx, "found behind the engine", _state_of_this_process())
+
+
+_lock = asyncio.Lock()
+
+
+@hook("on_before_download")
+async def waits_at_a_lock_of_its_module(ctx: CallbackCtx) -> None:
+    order: list[int] = []
+
+    async def one(number: int) -> None:
+        async with _lock:
+            await asyncio.sleep(0.05)
+            order.append(number)
+
+    await asyncio.gather(*map(one, range(3)))
+    note(ctx, "order", order)
+
+
+@hook("on_before_init")
+async def sets_a_signal_handler_in_the_replica(ctx: CallbackCtx) -> None:
+    note(ctx, "in the main thread", threading.current_thread() is threading.main_thread())
+    refused: list[str] = []
+    try:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    except ValueError as error:
+        refused.append(type(error).__name__)
+    try:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, print)
+    except RuntimeError as error:
+        refused.append(type(error).__name__)
+    note(ctx, "refused", refused)
+
+
+_starts: list[str] = []
+
+
+@hook("on_before_init")
+def counts_starts_of_this_process(ctx: CallbackCtx) -> None:
+    _starts.append("a start")
+    note(ctx, "starts", len(_starts))
+
+
+@hook("on_before_node_download")
+async def leaves_tasks_behind(ctx: NodeCtx) -> None:
+    """One that cleans up when it is cancelled, and one that goes on."""
+    folder, begun = Path(ctx.custom_data.pop("folder")), asyncio.Event()
+
+    async def tidy() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            await asyncio.sleep(0.1)
+            (folder / f"{slot(ctx)} is tidy").touch()
+
+    async def stubborn() -> None:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            (folder / f"{slot(ctx)} goes on").touch()
+            await asyncio.sleep(2.5)
+            (folder / f"{slot(ctx)} outlives its node's task").touch()
+
+    _left["tasks"] = [asyncio.create_task(stubborn()), asyncio.create_task(tidy())]
+    await begun.wait()
+
+
+@hook("on_before_engine_init")
+async def waits_and_looks_into_the_folder(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(3)
+    look_into_the_folder(ctx)
+
+
+@hook("on_before_node_download")
+async def cleans_up_when_it_is_cancelled(ctx: NodeCtx) -> None:
+    """In time on the first node, and for ever on the third."""
+    folder = Path(ctx.custom_data.pop("folder"))
+    await asyncio.sleep(0.5)
+    try:
+        if slot(ctx) == 1:
+            raise OSError("the first to fail")
+        await asyncio.sleep(1000)
+    except asyncio.CancelledError:
+        (folder / f"{slot(ctx)} begins").touch()
+        await asyncio.sleep(1 if slot(ctx) == 0 else 1000)
+        (folder / f"{slot(ctx)} ends").touch()
+        raise
+    finally:
+        (folder / f"{slot(ctx)} has ended").touch()
 
 
 # -- what a process has to itself -------------------------------------------------------------------------------------

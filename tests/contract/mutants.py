@@ -32,6 +32,7 @@ import serve_llm_hooks_testing._simulation.simulated_cluster as cluster_module
 import serve_llm_hooks_testing._virtual_time.belongings as belongings_module
 import serve_llm_hooks_testing._virtual_time.patience as patience_module
 import serve_llm_hooks_testing._virtual_time.system_clocks as system_clocks_module
+import serve_llm_hooks_testing.cluster as fake_cluster_module
 import serve_llm_hooks_testing.config as config_module
 import serve_llm_hooks_testing.engine as engine_module
 from scripts.docs_tables import renew
@@ -44,6 +45,7 @@ from serve_llm_hooks._replica.initialize import Initialization
 from serve_llm_hooks_testing import FakeCluster, FakePlacementGroup, VirtualLoop
 from serve_llm_hooks_testing._apart.state import ProcessState
 from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
+from serve_llm_hooks_testing._simulation.start import ReplicaStart
 from serve_llm_hooks_testing._virtual_time.locks import LockWatch
 from serve_llm_hooks_testing._virtual_time.sleeper import Sleeper
 from serve_llm_hooks_testing._virtual_time.timer import Timer
@@ -168,6 +170,41 @@ def _by_reference(packs: Any, unpacks: Any) -> None:
 def one_process() -> None:
     """the replica and the nodes are one process"""
     put(cluster_module, "node_process_id", lambda node_index, *, second=False: os.getpid())
+
+
+@lie("processes_share_no_globals")
+def nodes_share_globals() -> None:
+    """nodes' processes share the globals of their modules"""
+    put(fake_cluster_module, "_run", simulation_module.run_replica)
+
+
+@lie("a_replica_that_dies_begins_again_with_nothing")
+def restarts_keep_objects() -> None:
+    """a replica that is started again finds the objects of its last start"""
+    held: dict[int, Any] = {}
+
+    def make(find: Any) -> Any:
+        def find_once(config: Any) -> Any:  # a restart has a copy of the config, with the same list in it
+            return held.setdefault(id(config.hooks), (config, find(config)))[1]
+
+        return find_once
+
+    patch(simulation_module, "hooks_of_config", make)
+
+
+@lie("a_replica_that_dies_begins_again_with_nothing")
+def restarts_keep_custom_data() -> None:
+    """a replica that is started again finds the `custom_data` of its last start"""
+
+    def make(begin: Any) -> Any:
+        def begin_with(self: Any, initialization: Any) -> None:
+            begin(self, initialization)
+            initialization.ctx.custom_data = kept.setdefault(id(self.triggered), initialization.ctx.custom_data)
+
+        return begin_with
+
+    kept: dict[int, Any] = {}
+    patch(ReplicaStart, "begin", make)
 
 
 # -- nodes ------------------------------------------------------------------------------------------------------------
@@ -700,7 +737,7 @@ def caught_here(name: str) -> None:
         sys.stdout.write(f"{scenario.name} ")
         sys.stdout.flush()
         try:
-            told = run_fake(scenario)
+            told = run_fake(scenario, processes=scenario.apart)
             scenario.holds(told)
             caught = bool(differences(told, recorded[scenario.name]))
         except Exception:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .told import Told
 
-__all__ = ["Model", "Scenario"]
+__all__ = ["Model", "Scenario", "nothing_more"]
 
 FOLDER = "/contract/model"
 """A model that is there already: nothing to download."""
@@ -49,6 +49,10 @@ class Model:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
+def nothing_more(told: dict[str, Told]) -> None:
+    """Where nothing is asserted but that the wings tell the same."""
+
+
 @dataclass(frozen=True)
 class Scenario:
     """One start of one replica, or of several at once.
@@ -65,6 +69,8 @@ class Scenario:
         faults: what goes wrong, as on a fake cluster. The real wing makes it happen.
         how: by which means a lost node is lost on the real wing: its worker process, or its raylet. A node that loses
             its raylet, or has it stopped, is a fresh one.
+        times: how often it is run, one after another in one process; what the last run tells counts.
+        apart: it is about what processes do not share, so that a fake cluster in the test's process cannot run it.
         shut_down_s: the replica is stopped when it has started, or has failed to, and its hooks have so many seconds.
         engine_s: real seconds for which the real engine blocks the replica's loop while it starts, as vLLM's does.
         node_timeout_s, node_grace_s: as both clusters have it. The grace is long, since worker processes start slowly.
@@ -72,13 +78,15 @@ class Scenario:
 
     name: str
     models: Sequence[Model]
-    holds: Callable[[dict[str, Told]], None]
+    holds: Callable[[dict[str, Told]], None] = nothing_more
     group: int = 3
     placement: Mapping[str, Any] | None = None
     own_bundles: Sequence[int] | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     faults: Sequence[Fault] = ()
     how: Literal["worker", "raylet"] = "worker"
+    times: int = 1
+    apart: bool = False
     shut_down_s: float | None = None
     engine_s: float = 0.0
     node_timeout_s: float = 300.0

@@ -14,6 +14,7 @@ from serve_llm_hooks_testing import (
     lost_node,
     missing_module,
     missing_plugin,
+    replica_dies,
     unschedulable,
 )
 
@@ -1187,6 +1188,27 @@ def a_starting_engine_blocks_the_loop_and_no_thread(told: Told) -> None:
     assert notes(told) == {"ticks in the loop": 0, "ticks in the thread": True}
 
 
+@scenario(Model([h.makes_timers_on_its_node]), group=2)
+def timers_of_a_node_fire_in_the_order_in_which_they_were_made(told: Told) -> None:
+    left = [number for number in range(20) if number % 5]
+    assert notes(told, "node-0") == notes(told, "node-1") == {"fired": [-1, *left]}
+
+
+@scenario(Model([h.ends_what_takes_too_long, h.no_download]), group=1)
+def a_hooks_own_timeouts_end_what_takes_too_long(told: Told) -> None:
+    assert notes(told) == {"ended": ["timeout", "wait_for", "wait: 1 and 1", "not too long"]}
+
+
+@scenario(Model([h.waits_for_a_timer_in_a_thread, h.no_download]), group=1)
+def a_thread_waits_for_as_long_as_it_says(told: Told) -> None:
+    assert notes(told) == {"too early": False, "in time": True, "never": False, "nobody notifies": False}
+
+
+@scenario(Model([h.leaves_a_task_that_beats]), group=1)
+def a_task_beats_as_often_as_there_is_time(told: Told) -> None:
+    assert notes(told, "node-0") == {"beats": 2}
+
+
 @scenario(Model([h.never_ends_but_on_second, h.failure]), node_grace_s=1.0)
 def when_a_node_fails_the_others_get_a_grace_and_no_more(told: Told) -> None:
     node_errors(told, "HookError", "node-1")
@@ -1198,6 +1220,78 @@ def when_a_node_fails_the_others_get_a_grace_and_no_more(told: Told) -> None:
 def a_node_that_takes_too_long(told: Told) -> None:
     node_errors(told, "NodeLostError", "node-1")
     assert ran(told, "node-0") == ["never_ends_on_second"]
+
+
+# -- processes --------------------------------------------------------------------------------------------------------
+
+
+@scenario(Model([h.Remembers, h.breaks_and_warns]), group=2, faults=[replica_dies(at="on_before_engine_init")])
+def a_replica_that_dies_begins_again_with_nothing(told: Told) -> None:
+    went_well(told)
+    assert told["died"] == 1
+    assert notes(told)["begins with"] == ["slots"]
+    assert notes(told)["seen"] == ["the beginning", "an engine", "the end"]
+    assert notes(told, "node-1")["seen"] == ["a node behind the engine"]
+
+
+@scenario(
+    Model([h.counts_starts_of_this_process, h.after_node_engine, h.shutdown]),
+    group=1,
+    apart=True,
+    faults=[replica_dies(at="on_after_engine_init")],
+)
+def a_replica_that_dies_begins_again_in_a_fresh_process(told: Told) -> None:
+    went_well(told)
+    assert told["died"] == 1
+    assert notes(told)["starts"] == 1
+    assert ran(told, "node-0", "on nodes after the engine") == ["after_node_engine"]
+
+
+@scenario(Model([h.Remembers, h.sets_a_context_variable]), group=1, times=2)
+def starts_in_one_process_share_no_objects(told: Told) -> None:
+    went_well(told)
+    assert notes(told)["the variable"] == "nobody was here"
+    assert notes(told)["begins with"] == ["slots"]
+    assert notes(told)["seen"] == ["the beginning", "an engine", "the end"]
+
+
+@scenario(
+    Model(
+        [
+            h.leaves_its_mark_on_its_node,
+            h.finds_the_mark_on_its_node,
+            h.looks_for_marks_in_the_replica,
+            h.looks_for_marks_behind_the_engine,
+        ]
+    ),
+    group=2,
+    apart=True,
+)
+def processes_share_no_globals(told: Told) -> None:
+    went_well(told)
+    nothing: list[Any] = [[], [], None, False, False]
+    for number, node in enumerate(NODES[:2]):
+        mark = f"by {number}"
+        assert notes(told, node)["found"] == nothing
+        assert notes(told, node)["found later"] == [[mark], [mark], mark, True, True]
+        assert notes(told, node)["found behind the engine"] == nothing
+    assert notes(told)["found in the replica"] == nothing[:3]
+
+
+@scenario(Model([h.make_a_folder, h.leaves_tasks_behind, h.waits_and_looks_into_the_folder]), group=2, apart=True)
+def tasks_that_hooks_leave_on_a_node_end_with_its_task(told: Told) -> None:
+    went_well(told)
+    assert notes(told)["in the folder"] == ["0 goes on", "0 is tidy", "1 goes on", "1 is tidy"]
+
+
+@scenario(
+    Model([h.make_a_folder, h.cleans_up_when_it_is_cancelled, h.look_into_the_folder]),
+    node_grace_s=1.0,
+    apart=True,
+)
+def a_hook_that_is_cancelled_has_three_seconds_for_its_own_clean_up(told: Told) -> None:
+    node_errors(told, "HookError", "node-1")
+    assert notes(told)["in the folder"] == ["0 begins", "0 ends", "0 has ended", "1 has ended", "2 begins"]
 
 
 # -- what a process has to itself -------------------------------------------------------------------------------------

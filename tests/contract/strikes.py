@@ -10,10 +10,10 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import HookRegistry
+from serve_llm_hooks import HOOK_POINTS, HookRegistry
 
 if TYPE_CHECKING:
-    from serve_llm_hooks import CallbackCtx, NodeCtx
+    from serve_llm_hooks import CallbackCtx, HookName, NodeCtx
 
 strikes = HookRegistry()
 
@@ -49,6 +49,28 @@ def die_after_download(ctx: NodeCtx, *, slot: int, what: str) -> None:
 def die_after_engine(ctx: NodeCtx, *, slot: int, what: str) -> None:
     """The same, once the engine is up."""
     _die(ctx, slot, what)
+
+
+DEATHS: dict[str | None, Any] = {
+    "on_before_node_download": die_before_download,
+    "on_after_node_download": die_after_download,
+    "on_after_node_engine_init": die_after_engine,
+}
+
+
+def _replica_dies_at(point: HookName) -> Any:
+    def replica_dies(ctx: Any) -> None:
+        os._exit(1)
+
+    replica_dies.__name__ = replica_dies.__qualname__ = f"replica_dies_{point}"
+    globals()[replica_dies.__name__] = replica_dies  # where other processes look for it
+    return strikes.hook(point, order=LAST)(replica_dies)
+
+
+replica_dies: dict[HookName, Any] = {
+    row.name: _replica_dies_at(row.name) for row in HOOK_POINTS.values() if not row.on_node and row.during != "shutdown"
+}
+"""The end of the replica's process, by the point after whose hooks it comes."""
 
 
 def failing(hook: Any, slot: int | None, error: Exception) -> Any:

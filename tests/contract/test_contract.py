@@ -14,20 +14,22 @@ import pytest
 
 from scripts import engine_args
 from serve_llm_hooks._core.points import HOOK_NAMES
-from serve_llm_hooks_testing.faults import Fault, ReplicaDiesFault
+from serve_llm_hooks_testing.faults import Fault
 from tests.conftest import require_engine
 
 from . import recorded as recorded_file
+from .real_wing import RealWing, real_config
 from .recorded import RECORDED, in_lines, read_recorded
 from .scenarios import SCENARIOS
 from .told import differences
-from .wings import RealWing, real_config, run_fake
+from .wings import run_fake
 
 if TYPE_CHECKING:
     from .recorded import Recorded
     from .scenario import Scenario
 
 EVERY = [pytest.param(scenario, id=name) for name, scenario in SCENARIOS.items()]
+IN_ONE_PROCESS = [pytest.param(scenario, id=name) for name, scenario in SCENARIOS.items() if not scenario.apart]
 # The process of a replica ends with its start, so there is none that could be shut down. And it has the config's
 # variables, as under Serve, so in the scenario that is left out it refuses what here only a node refuses.
 IN_PROCESSES = [
@@ -66,7 +68,7 @@ def assert_same(one: dict[str, Any], other: dict[str, Any], what: str) -> None:
         pytest.fail(f"they differ ({what}):\n" + "\n".join(lines), pytrace=False)
 
 
-@pytest.mark.parametrize("scenario", EVERY)
+@pytest.mark.parametrize("scenario", IN_ONE_PROCESS)
 def test_fake(scenario: Scenario, recorded: Recorded) -> None:
     told = run_fake(scenario)
     scenario.holds(told)
@@ -88,14 +90,14 @@ def test_real(scenario: Scenario, real_wing: RealWing, recorded: Recorded, recor
     told = real_wing.run(scenario)
     if record is not None:
         record[scenario.name] = told
-    assert_same(told, run_fake(scenario), "the real wing / the fake")
+    assert_same(told, run_fake(scenario, processes=scenario.apart), "the real wing / the fake")
     scenario.holds(told)
     if record is None:
         assert_same(told, recorded.get(scenario.name, {}), "the real wing / recorded.json, which is stale")
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("scenario", EVERY)
+@pytest.mark.parametrize("scenario", IN_ONE_PROCESS)
 def test_fake_with_a_real_config(scenario: Scenario, recorded: Recorded) -> None:
     """A fake cluster takes a real ``LLMConfig`` too. Needs Ray Serve LLM, and no cluster."""
     require_engine()
@@ -127,5 +129,4 @@ def test_every_point_is_recorded() -> None:
 
 def test_every_fault_has_a_scenario() -> None:
     used = {type(fault) for scenario in SCENARIOS.values() for fault in scenario.faults}
-    # A replica that dies is not in it: Serve would have to restart this process.
-    assert set(get_args(Fault)) - used == {ReplicaDiesFault}
+    assert set(get_args(Fault)) - used == set()

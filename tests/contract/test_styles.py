@@ -15,8 +15,8 @@ from .wings import run_fake
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .real_wing import RealWing
     from .told import Told
-    from .wings import RealWing
 
 HERE = "tests.contract.styles"
 SCENARIOS: dict[str, Scenario] = {}

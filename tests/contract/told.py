@@ -92,6 +92,11 @@ def told_error(error: BaseException | None, names: Names) -> Told | None:
     return told
 
 
+def told_refusal(error: Exception) -> Told:
+    """What is told where there is no start: the config is refused, or cannot be sent."""
+    return {"error": told_error(error, Names((), str))}
+
+
 def told_start(
     *,
     error: BaseException | None,

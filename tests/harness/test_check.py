@@ -79,11 +79,14 @@ BAD = {
     ),
     "not idempotent": (
         """
-        made = []  # the restart is the seventh scenario, and its second start the eighth of all
+        import os, shutil, tempfile
+        FOLDER = os.path.join(tempfile.gettempdir(), "check-hooks-not-idempotent")
         @hook("on_before_init")
-        def one(ctx):
-            if len(made) == 7: raise FileExistsError("/cache")
-            made.append(1)
+        def one(ctx): os.mkdir(FOLDER)
+        @hook("on_failure")
+        def two(ctx): shutil.rmtree(FOLDER, ignore_errors=True)
+        @hook("on_shutdown")
+        def three(ctx): os.rmdir(FOLDER)
         """,
         "after a restart of the replica.*FileExistsError",
     ),
@@ -104,7 +107,7 @@ BAD = {
         @hook("on_after_download")
         def two(ctx): print(found)
         """,
-        r"found changes during a start.*in the replica \(.*:two\) and on nodes \(.*:one\)",
+        r"what is printed or logged at .*_hooks\.py:\d+: not the same when the replica and each node are processes",
     ),
     "written in the replica, read on a node": (
         """
@@ -116,7 +119,7 @@ BAD = {
         @hook("on_before_node_download")
         def two(ctx): print(token)
         """,
-        "token changes during a start",
+        "what is printed or logged at .*: not the same when the replica and each node are processes of their own",
     ),
     "written in one method, read in another": (
         """
@@ -126,7 +129,7 @@ BAD = {
             def on_before_node_download(self, ctx): self.remember(ctx)
             def on_after_download(self, ctx): print(STATE)
         """,
-        r"STATE changes during a start.*in the replica \(.*one\.on_after_download\)",
+        "what is printed or logged at .*Pass it on in ctx.custom_data",
     ),
     "shared by the objects of a class": (
         """
@@ -135,7 +138,7 @@ BAD = {
             def on_before_node_download(self, ctx): self.found.append(ctx.node_id)
             def on_after_download(self, ctx): print(self.found)
         """,
-        r"one changes during a start",
+        "what is printed or logged at .*Pass it on in ctx.custom_data",
     ),
     "for models of a glob": (
         '@hook("on_before_init", model_id="llama-[!x78]b")\ndef one(ctx): 1 / 0',
@@ -191,6 +194,34 @@ BAD = {
         """,
         r"calls settle\(\.\.\.\) in line \d+ of .* without `await`",
     ),
+    "a question in a loop of its own": (
+        """
+        import asyncio
+        from serve_llm_hooks import ask
+        @hook("on_after_engine_init")
+        def one(ctx):
+            asyncio.run(ask(ctx, "Hello"))
+        """,
+        r"one at on_after_engine_init gives ask\(\.\.\.\) to asyncio\.run\(\.\.\.\) in line \d+ of .*event loop",
+    ),
+    "a question that is printed": (
+        """
+        from serve_llm_hooks import ask
+        @hook("on_after_engine_init")
+        async def one(ctx):
+            print(ask(ctx, "Hello"))
+        """,
+        r"calls ask\(\.\.\.\) in line \d+ of .* without `await`",
+    ),
+    "a question in a text": (
+        """
+        from serve_llm_hooks import ask
+        @hook("on_after_engine_init")
+        async def one(ctx):
+            print(f"{ask(ctx, 'Hello')}")
+        """,
+        r"calls ask\(\.\.\.\) in line \d+ of .* without `await`",
+    ),
     "an error that is not imported": (
         """
         @hook("on_before_node_download")
@@ -245,7 +276,7 @@ BAD = {
         @hook("on_before_node_download")
         def two(ctx): print(State.bucket)
         """,
-        "State changes during a start",
+        "what is printed or logged at .*Pass it on in ctx.custom_data",
     ),
 }
 
@@ -275,10 +306,10 @@ def test_the_environment_is_a_processs_own(module: Callable[[str, str], str], mo
         @hook("on_before_init")
         def one(ctx): os.environ["HOOKS_TEST"] = "set"
         @hook("on_before_node_download")
-        def two(ctx): os.environ.get("HOOKS_TEST")
+        def two(ctx): ctx.custom_data["seen"] = os.environ.get("HOOKS_TEST")
         """,
     )
-    with pytest.raises(AssertionError, match=r"os\.environ changes"):
+    with pytest.raises(AssertionError, match=r"'seen'\].*Processes have changed os\.environ\['HOOKS_TEST'\]"):
         check_hooks(name)
 
 
@@ -698,6 +729,14 @@ def test_a_yaml_that_is_no_good(text: str, says: str, tmp_path: Path) -> None:
         check_hooks(file)
     with pytest.raises(AssertionError, match="cannot be read: FileNotFoundError"):
         check_hooks(tmp_path / "no.yaml")
+
+
+def test_a_yaml_with_a_secret_is_not_quoted(tmp_path: Path) -> None:
+    file = tmp_path / "serve.yml"
+    file.write_text('model_id: m\nruntime_env: {env_vars: {TOKEN: "hunter2}}\n')
+    with pytest.raises(AssertionError, match=r"serve\.yml:\d+ cannot be read: ") as caught:
+        check_hooks(file)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_what_hooks_warn_of_is_shown_whatever_they_are_called(

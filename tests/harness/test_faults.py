@@ -44,6 +44,8 @@ from serve_llm_hooks_testing import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from serve_llm_hooks_testing.faults import Fault
+
 
 ON_NODES: list[Any] = [
     failing_download,
@@ -169,6 +171,23 @@ def test_a_warning_that_is_an_error_keeps_the_runs() -> None:
     with pytest.raises(HarnessWarning, match="never struck") as caught:
         cluster.run(FakeLLMConfig("m", model_source="/m"), check=False)
     assert str(caught.value.__cause__) == "no"
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (hook_fails("fetch", OSError("hunter2"), node="node-1"), "hook_fails('fetch', node='node-1')"),
+        (failing_download("node-1", "hunter2"), "failing_download('node-1')"),
+        (slow_download("node-1", 5), "slow_download('node-1')"),
+        (different_path("node-1", "/hunter2"), "different_path('node-1')"),
+        (lost_node("node-1", at="on_after_node_download"), "lost_node('node-1', at='on_after_node_download')"),
+        (missing_module("node-1", "acme"), "missing_module('node-1', 'acme')"),
+        (engine_answers_error("hunter2"), "engine_answers_error()"),
+        (replica_dies(at="on_after_init"), "replica_dies(at='on_after_init')"),
+    ],
+)
+def test_a_fault_is_told_without_what_fails(fault: Fault, text: str) -> None:
+    assert str(fault) == text
 
 
 def test_a_download_that_fails_early_and_the_grace_of_the_others() -> None:

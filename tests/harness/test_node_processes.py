@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import sys
 import threading
 import warnings
@@ -313,6 +314,18 @@ def test_nodes_that_are_cancelled_clean_up_and_those_that_refuse_are_ended(hooks
     run = start(hooks, node_grace_s=5, check=False)
     assert run.elapsed_s == 5 + 3  # the grace; what production waits for those that refuse
     assert [event.outcome for event in run.trace] == ["failed"]
+
+
+def test_a_timeout_of_all_sockets_breaks_no_process(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_node_download")
+    def look(ctx: NodeCtx) -> None:
+        ctx.custom_data["seen"] = True
+
+    socket.setdefaulttimeout(5)  # as a hook may do in the test's process
+    try:
+        assert told(start(hooks, nodes=1)) == {"node-0": {"seen": True}}
+    finally:
+        socket.setdefaulttimeout(None)
 
 
 def test_several_runs_at_once(hooks: HookRegistry) -> None:

@@ -566,3 +566,14 @@ def test_a_starting_engine_blocks_the_replicas_loop_and_no_thread() -> None:
     in_loop, in_thread = noted(run)["ticks"]
     assert in_thread == [8, 16, 24]
     assert in_loop == [] or min(in_loop) >= 30
+
+
+@pytest.mark.filterwarnings("ignore::serve_llm_hooks_testing.HarnessWarning")  # that it blocks the event loop
+def test_an_async_hook_that_sleeps_for_ever_is_ended(hooks: HookRegistry) -> None:
+    @hooks.hook("on_before_init")
+    async def wait_for_a_lock(ctx: CallbackCtx) -> None:
+        while True:
+            time.sleep(1)
+
+    run = FakeCluster(nodes=1, time_limit_s=100).run(FakeLLMConfig("m", hooks=[hooks]), check=False)
+    assert "has not ended within 100 virtual seconds" in str(run.error)

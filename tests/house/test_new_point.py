@@ -48,7 +48,7 @@ EDITS = [
 
 SUITE = ["unit", "harness", "contract", "typing", "benchmarks/test_report.py"]
 # They wait in real time or start pytest of their own: long, for what they would tell of a point.
-SLOW = ["test_check.py", "test_clock.py", "test_load.py", "test_plugin.py"]
+SLOW = ["test_check.py", "test_check_processes.py", "test_clock.py", "test_load.py", "test_plugin.py"]
 NOT_IN_IT = "tests/contract/test_contract.py::test_every_point_is_recorded"
 
 

@@ -81,14 +81,14 @@ def copy_of_environment() -> dict[bytes, bytes] | None:
     return None if shared is None else dict(shared)
 
 
-def own_environment(begun_with: Mapping[bytes, bytes] | None, *variables: Mapping[str, object]) -> Variables | None:
+def own_environment(begun_with: Mapping[bytes, bytes] | None, variables: Mapping[str, object]) -> Variables | None:
     """Return the environment of a process that has its own: what it writes there, no other sees.
 
     Args:
         begun_with: the variables of the test's process when the run began.
         variables: more of them, as a ``runtime_env`` has them.
     """
-    return None if begun_with is None else {**begun_with, **_encoded(*variables)}
+    return None if begun_with is None else {**begun_with, **_encoded(variables)}
 
 
 def shared_environment(variables: Mapping[str, object]) -> Variables | None:
@@ -133,8 +133,6 @@ def _shared() -> Any:
     return data.shared if isinstance(data, _Routed) else data
 
 
-def _encoded(*variables: Mapping[str, object]) -> dict[bytes, bytes]:
+def _encoded(variables: Mapping[str, object]) -> dict[bytes, bytes]:
     environ: Any = os.environ
-    return {
-        environ.encodekey(name): environ.encodevalue(str(value)) for each in variables for name, value in each.items()
-    }
+    return {environ.encodekey(name): environ.encodevalue(str(value)) for name, value in variables.items()}

@@ -48,16 +48,25 @@ def _get_loop(self: Any) -> Any:
     return _real_get_loop(self)
 
 
-def install_locks(undo: ExitStack) -> None:
-    """Let simulated processes have locks and semaphores of their own, until ``undo`` is closed."""
+_REPLACED: list[tuple[Any, str, Any, Any]] = [
+    (owner, name, vars(owner)[name], _delegating(vars(owner)[name]))
     for owner, names in (
         (asyncio.Lock, ("acquire", "release", "locked")),
         (asyncio.Semaphore, ("acquire", "release", "locked")),
         (asyncio.BoundedSemaphore, ("release",)),
-    ):
-        for name in names:
-            real = vars(owner)[name]
-            setattr(owner, name, _delegating(real))
-            undo.callback(setattr, owner, name, real)
-    mixins._LoopBoundMixin._get_loop = _get_loop  # type: ignore[attr-defined]  # asyncio's own
-    undo.callback(setattr, mixins._LoopBoundMixin, "_get_loop", _real_get_loop)
+    )
+    for name in names
+]
+_REPLACED.append((mixins._LoopBoundMixin, "_get_loop", _real_get_loop, _get_loop))
+
+
+def install_locks(undo: ExitStack) -> None:
+    """Let simulated processes have locks and semaphores of their own, until ``undo`` is closed."""
+    for owner, name, _, new in _REPLACED:
+        setattr(owner, name, new)
+    undo.callback(_restore)
+
+
+def _restore() -> None:
+    for owner, name, real, _ in _REPLACED:
+        setattr(owner, name, real)

@@ -42,11 +42,17 @@ class HookCheck:
         """Make a result without any problem."""
         self.runs: dict[str, FakeRun] = {}
         self._problems: dict[str, Shown] = {}
+        self._notes: dict[str, Shown] = {}
 
     @property
     def problems(self) -> list[str]:
         """The problems that would fail in production, one message each."""
         return [shown.written(text) for text, shown in self._problems.items()]
+
+    @property
+    def notes(self) -> list[str]:
+        """What may be meant so, and may be a problem: nothing fails because of it."""
+        return [shown.written(text) for text, shown in self._notes.items()]
 
     @property
     def texts(self) -> list[str]:
@@ -68,6 +74,21 @@ class HookCheck:
             shown.scenarios[scenario] = None
         shown.nodes.update(dict.fromkeys(nodes))
 
+    def add_note(self, note: str, scenario: str | None = None) -> None:
+        """Add what cannot be told for sure."""
+        shown = self._notes.setdefault(note, Shown())
+        if scenario is not None:
+            shown.scenarios[scenario] = None
+
+    def take(self, other: HookCheck) -> None:
+        """Add the problems and notes of another result."""
+        for text, shown in other._problems.items():
+            for scenario in shown.scenarios or [None]:
+                self.add(text, scenario, shown.nodes)
+        for text, shown in other._notes.items():
+            for scenario in shown.scenarios or [None]:
+                self.add_note(text, scenario)
+
     def add_failure(self, error: Exception, scenario: str) -> None:
         """Add the failure of a start, without the node in its text: other nodes may have the same."""
         node = _ON_NODE.search(str(error)) if isinstance(error, HookError) else None
@@ -77,10 +98,10 @@ class HookCheck:
             self.add(node.string[: node.start()] + node.string[node.end() :], scenario, [node[1]])
 
     def __str__(self) -> str:
-        """Return the problems as a numbered list."""
+        """Return the problems as a numbered list, and the notes behind them."""
         problems = self.problems
-        if not problems:
-            return f"no problem found in {counted(len(self.runs), 'run')}"
-        return "\n".join(
-            [f"{counted(len(problems), 'problem')} found:", *(f"{n}. {text}" for n, text in enumerate(problems, 1))]
-        )
+        head = f"no problem found in {counted(len(self.runs), 'run')}"
+        if problems:
+            head = f"{counted(len(problems), 'problem')} found:"
+        numbered = (f"{number}. {text}" for number, text in enumerate(problems, 1))
+        return "\n".join([head, *numbered, *(f"note: {text}" for text in self.notes)])

@@ -57,8 +57,14 @@ def _read(file: Path) -> Any:
 
     try:
         return yaml.load(file.read_text(encoding="utf-8"), Loader)
-    except (OSError, yaml.YAMLError) as error:
-        raise HarnessError(f"{file} cannot be read: {type(error).__name__}: {error}") from error
+    except OSError as error:
+        raise HarnessError(f"{file} cannot be read: {type(error).__name__}") from error
+    except yaml.MarkedYAMLError as error:  # without the mark's snippet, which may hold a secret
+        at = error.problem_mark or error.context_mark
+        line = f":{at.line + 1}" if at else ""
+        raise HarnessError(f"{file}{line} cannot be read: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise HarnessError(f"{file} cannot be read: it is no YAML ({type(error).__name__})") from None
 
 
 def _check_keys(file: Path, pairs: list[tuple[Any, Any]]) -> None:

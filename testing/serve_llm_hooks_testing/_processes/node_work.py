@@ -9,7 +9,7 @@ import signal
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import cloudpickle
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .._virtual_time.clock import Beginning
     from ..faults import Fault
     from .channel import Channel
+
+ResultT = TypeVar("ResultT")
 
 _CANCEL_S = 1.0  # tasks that hooks left running have this long to clean up, as in production
 
@@ -86,10 +88,11 @@ class NodeWork:
         with monitored_loop(settings.real_sleep_limit_s, make_loop=make_loop) as monitor:
             cluster = SimulatedCluster(settings, monitor.loop.time)
             cluster.start = ReplicaStart(self.task.model_id, [self.task.node_id])
-            report, died_at = monitor.loop.run_until_complete(_work(cluster, self.task, timeline))
+            report, died_at, is_killed = monitor.loop.run_until_complete(_work(cluster, self.task, timeline))
             monitor.loop.finish()
             monitor.note_skipped_waits()
-            monitor.note_remains()
+            if not is_killed:
+                monitor.note_remains()
             node = cluster.start.run.nodes[self.task.node_id]
             outcome = NodeOutcome(
                 report=None if report is None else pickle.dumps(report),
@@ -104,7 +107,7 @@ class NodeWork:
                 notes=tuple(monitor.notes),
             )
             channel.send(Done(outcome))
-            if died_at is not None:
+            if is_killed:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -116,13 +119,26 @@ class ProcessLoop(SharedTimeLoop):
         self.clock.end()
 
 
+class _Killable(SimulatedProcess[ResultT]):
+    """A process that is really killed, and so runs no code of its hooks any more."""
+
+    is_killed: bool = False
+
+    def kill(self) -> None:
+        self.is_killed = not self._task.done()
+
+
 async def _work(
     cluster: SimulatedCluster, task: NodeTask, timeline: RemoteTimeline
-) -> tuple[NodeReport | None, HookName | None]:
-    """Do the work. Return its report, or ``None`` if it was cancelled; and the point at which the process dies."""
+) -> tuple[NodeReport | None, HookName | None, bool]:
+    """Do the work.
+
+    Returns:
+        Its report, or ``None`` if it was cancelled or is killed; the point at which a fault kills it; whether it is.
+    """
     loop = asyncio.get_running_loop()
     work = run_task(task, cluster._download, clock=cluster.clock, epoch_s=0.0, environ=os.environ)
-    process = SimulatedProcess(work, Context())
+    process = _Killable(work, Context())
     waiting = loop.create_task(process.wait(), context=Context())
 
     def take(message: object) -> None:
@@ -134,14 +150,14 @@ async def _work(
         report = await waiting
     except asyncio.CancelledError:
         report = None
-    if process.died_at is not None:
-        return None, process.died_at
+    if process.died_at is not None or process.is_killed:
+        return None, process.died_at, True
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for each in left:
         each.cancel()
     if left:
         await asyncio.wait(left, timeout=_CANCEL_S)
-    return report, None
+    return report, None, False
 
 
 def settings_for_node(settings: ClusterSettings, faults: list[Fault]) -> bytes:

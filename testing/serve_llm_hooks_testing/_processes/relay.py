@@ -9,6 +9,7 @@ import logging
 import sys
 import traceback
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
 from .channel import end_if_alone
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .channel import Channel
+
+
+STREAMS: dict[Literal["stdout", "stderr"], int] = {"stdout": 1, "stderr": 2}
+"""The streams that a program prints to, and their file descriptors."""
 
 
 class Printed(NamedTuple):
@@ -47,8 +52,8 @@ class Warned(NamedTuple):
 
 def relay_everything(channel: Channel) -> None:
     """Send what this process prints, logs and warns of through a channel, from now on."""
-    sys.stdout = _stream(channel, "stdout", 1)
-    sys.stderr = _stream(channel, "stderr", 2)
+    for name, descriptor in STREAMS.items():
+        setattr(sys, name, stream(partial(_print, channel, name), descriptor))
     logging.root.handlers[:] = [_LogHandler(channel)]
 
     def show(
@@ -65,6 +70,10 @@ def relay_everything(channel: Channel) -> None:
     warnings.showwarning = show
 
 
+def _print(channel: Channel, name: Literal["stdout", "stderr"], data: bytes) -> None:
+    _send(channel, Printed(name, data))
+
+
 def _send(channel: Channel, message: object) -> None:
     try:
         channel.send(message)
@@ -73,8 +82,14 @@ def _send(channel: Channel, message: object) -> None:
         raise
 
 
-def _stream(channel: Channel, name: Literal["stdout", "stderr"], descriptor: int) -> TextIO:
-    raw = _RawStream(lambda data: _send(channel, Printed(name, data)), descriptor)
+def stream(send: Callable[[bytes], None], descriptor: int) -> TextIO:
+    """Return a stream of text that is sent line by line.
+
+    Args:
+        send: sends what is written.
+        descriptor: for what writes past Python, such as a subprocess.
+    """
+    raw = _RawStream(send, descriptor)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
@@ -86,7 +101,7 @@ class _RawStream(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def fileno(self) -> int:  # for what writes past Python, such as a subprocess that a hook starts
+    def fileno(self) -> int:
         return self._descriptor
 
     def write(self, data: Any) -> int:

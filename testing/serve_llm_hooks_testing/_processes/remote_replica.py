@@ -63,8 +63,8 @@ class _Starts:
         self._config = config
         self._rounds = rounds
         self._folder = folder
-        self._surroundings: Surroundings = _surroundings(settings, config)
-        self._packed = (_packed_settings(settings), _packed_config(config))
+        self._surroundings: Surroundings = surroundings_of(settings, config)
+        self._packed = (settings_for_process(settings), config_for_process(config))
         self._names = names_of_hooks(config)
         self._beginning = read_system_clocks()
         self._notes: list[str] = []
@@ -117,7 +117,11 @@ class _Starts:
         with suppress(ServeLLMHooksError):  # else the run has failed with it
             hooks = (hook for hook in hooks_of_config(self._config) if hook.ref not in self._settings.left_out)
             set_hooks(run, self._config, HookRegistry(hooks))
-        if run.error is None and any(hook.point == "on_shutdown" for hook in run.hooks):
+        if (
+            run.error is None
+            and not self._settings.stops_replica
+            and any(hook.point == "on_shutdown" for hook in run.hooks)
+        ):
             run._stop = _refuse_to_stop
         return run, died_at
 
@@ -151,15 +155,19 @@ class _Starts:
         return run, None
 
 
-def _surroundings(settings: ClusterSettings, config: Any) -> Surroundings:
+def surroundings_of(settings: ClusterSettings, config: Any) -> Surroundings:
     """Return what the replica gets, with its config's variables. Nodes inherit them, as on Ray."""
     own = of_this_process(settings.setup)
     variables = (getattr(config, "runtime_env", None) or {}).get("env_vars") or {}
     return own.on_node(own.folder, "", {key: str(value) for key, value in variables.items()})
 
 
-def _packed_settings(settings: ClusterSettings) -> bytes:
-    """Return the settings as the replica needs them, pickled."""
+def settings_for_process(settings: ClusterSettings) -> bytes:
+    """Return the settings as a replica's process needs them, pickled.
+
+    Raises:
+        HarnessError: a fault cannot be pickled.
+    """
     own = object.__new__(ClusterSettings)  # a test may have a subclass, which replicas need not know
     vars(own).update({**vars(settings), "setup": None})
     try:
@@ -168,7 +176,7 @@ def _packed_settings(settings: ClusterSettings) -> bytes:
         raise HarnessError(f"the faults of this cluster cannot be sent to the replica's process: {error}") from error
 
 
-def _packed_config(config: Any) -> bytes:
+def config_for_process(config: Any) -> bytes:
     """Return the config pickled as Serve sends it, with the hooks of the running script if it names none."""
     own = copy.copy(config)
     if getattr(own, "hooks", ()) is None and not hasattr(own, "_script_hooks"):

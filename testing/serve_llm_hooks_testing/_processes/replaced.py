@@ -18,6 +18,7 @@ Names: TypeAlias = "dict[str, dict[str, str | None]]"
 
 _SHOWN = 6
 _TOOLS = ("_pytest", "serve_llm_hooks_testing")
+_IN_TEST = "replaced in the test's process (by monkeypatch.setattr?), and not in the others of the run"
 _INSTRUMENTED = ("builtins", "sys", "warnings")  # in which tools replace much, by anything
 
 
@@ -44,6 +45,11 @@ def replaced_elsewhere(names: Mapping[str, Mapping[str, str | None]]) -> list[st
     ]
 
 
+def is_of_replaced(note: str) -> bool:
+    """Return whether a note is about such names."""
+    return _IN_TEST in note
+
+
 def note_of_replaced(names: Iterable[str]) -> tuple[str, ...]:
     """Return a note about such names, if there are any."""
     found = sorted(names)
@@ -51,8 +57,8 @@ def note_of_replaced(names: Iterable[str]) -> tuple[str, ...]:
         return ()
     more = f" and {counted(len(found) - _SHOWN, 'other')}" if len(found) > _SHOWN else ""
     note = (
-        f"{', '.join(found[:_SHOWN])}{more}: replaced in the test's process (by monkeypatch.setattr?), and not in the "
-        "others of the run. Replace it in a function, and give that to FakeCluster(setup=...); or leave processes= out"
+        f"{', '.join(found[:_SHOWN])}{more}: {_IN_TEST}. Replace it in a function, and give that to "
+        "FakeCluster(setup=...); or leave processes= out"
     )
     return (note,)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._monitor.session import monitored_loop
 from .._simulation.process import SimulatedProcess
-from .._simulation.replica import start_once
+from .._simulation.replica import seconds_to_stop, start_once
 from .._simulation.start import ReplicaStart
 from ..errors import DeadlockError
 from .channel import Done
@@ -95,6 +95,9 @@ class ReplicaWork:
                 run, died_at = monitor.loop.run_until_complete(_start(cluster, config, self.deadly))
             except DeadlockError as error:
                 run, died_at = cluster.start.end(error, cluster.clock()), None
+            initialization = cluster.start.initialization
+            if settings.stops_replica and run.error is None and died_at is None and initialization is not None:
+                monitor.loop.run_until_complete(initialization.shut_down(seconds_to_stop(initialization)))
             channel.send(Done(_outcome(run, died_at, cluster, monitor)))
             if died_at is not None:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -41,7 +41,7 @@ class Template:
         self.owner: int = os.getpid()
         self.modules: frozenset[str] = frozenset(modules)
         self._lock = threading.Lock()
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, theirs = _pair(socket.SOCK_SEQPACKET)
         roots = [str(Path(file).resolve().parents[up]) for file, up in ((serve_llm_hooks.__file__, 1), (__file__, 2))]
         with theirs:
             self._process = subprocess.Popen(
@@ -70,7 +70,7 @@ class Template:
         Raises:
             OSError: the template has gone.
         """
-        ours, theirs = socket.socketpair()
+        ours, theirs = _pair(socket.SOCK_STREAM)
         with theirs:
             descriptors = array.array("i", [theirs.fileno(), *_outputs()])
             try:
@@ -148,6 +148,14 @@ def spawn() -> tuple[Template, Channel]:
     with _lock:
         _templates.append(used)
     return used, used.fork()
+
+
+def _pair(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
+    """Return two sockets that wait for each other, whatever ``socket.setdefaulttimeout`` a hook has called."""
+    pair = socket.socketpair(socket.AF_UNIX, kind)
+    for end in pair:
+        end.settimeout(None)
+    return pair
 
 
 def _environment() -> dict[str, str]:

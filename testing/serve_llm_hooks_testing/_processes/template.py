@@ -24,7 +24,9 @@ _IMPORTS = (
     "serve_llm_hooks._node.work",
     "serve_llm_hooks_testing.cluster",
     "serve_llm_hooks_testing.config",
+    "serve_llm_hooks_testing._checks.watching",
     "serve_llm_hooks_testing._processes.child",
+    "serve_llm_hooks_testing._processes.one_process",
     "serve_llm_hooks_testing._processes.replica_work",
     "serve_llm_hooks_testing._processes.surroundings",
 )

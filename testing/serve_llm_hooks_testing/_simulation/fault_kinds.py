@@ -27,6 +27,12 @@ class DownloadFault:
     quietly: bool = False
     path: str | None = None
 
+    def __str__(self) -> str:
+        """Return it as a test writes it, without what it fails with."""
+        if self.error is not None:
+            return f"failing_download({self.node_id!r})"
+        return f"{'slow_download' if self.path is None else 'different_path'}({self.node_id!r})"
+
 
 @dataclass(frozen=True)
 class LostNodeFault:
@@ -36,6 +42,10 @@ class LostNodeFault:
     at: HookName | None
     noticed_after_s: float | None
 
+    def __str__(self) -> str:
+        """Return it as a test writes it."""
+        return f"lost_node({self.node_id!r})" if self.at is None else f"lost_node({self.node_id!r}, at={self.at!r})"
+
 
 @dataclass(frozen=True)
 class MissingModuleFault:
@@ -43,6 +53,10 @@ class MissingModuleFault:
 
     node_id: str
     module: str
+
+    def __str__(self) -> str:
+        """Return it as a test writes it."""
+        return f"missing_module({self.node_id!r}, {self.module!r})"
 
 
 @dataclass(frozen=True)
@@ -53,12 +67,24 @@ class HookFailsFault:
     node_id: str | None
     error: Exception
 
+    def __str__(self) -> str:
+        """Return it as a test writes it, without what the hook fails with."""
+        return (
+            f"hook_fails({self.hook!r})"
+            if self.node_id is None
+            else f"hook_fails({self.hook!r}, node={self.node_id!r})"
+        )
+
 
 @dataclass(frozen=True)
 class UnschedulableFault:
     """An :func:`unschedulable` placement group."""
 
     after_s: float
+
+    def __str__(self) -> str:
+        """Return it as a test writes it."""
+        return "unschedulable()"
 
 
 @dataclass(frozen=True)
@@ -68,6 +94,10 @@ class EngineFailsFault:
     error: Exception
     after_s: float | None
 
+    def __str__(self) -> str:
+        """Return it as a test writes it, without what the engine fails with."""
+        return "engine_fails()"
+
 
 @dataclass(frozen=True)
 class EngineAnswersErrorFault:
@@ -75,6 +105,10 @@ class EngineAnswersErrorFault:
 
     message: str
     code: int
+
+    def __str__(self) -> str:
+        """Return it as a test writes it, without what the engine answers."""
+        return "engine_answers_error()"
 
 
 @dataclass(frozen=True)
@@ -84,6 +118,10 @@ class ReplicaDiesFault:
     at: HookName
     times: int
     restart_s: float
+
+    def __str__(self) -> str:
+        """Return it as a test writes it."""
+        return f"replica_dies(at={self.at!r})"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ class ProcessStates:
     Args:
         under_serve: whether Serve starts the replica, with the variables of its config's ``runtime_env``. Nodes inherit
             them.
-        shares_environment: whether all have the environment of the test's process, and no other.
+        shares_environment: whether all have the environment of the test's process, and only the variables of their
+            ``runtime_env`` besides.
 
     Attributes:
         variables: those that the replica has from its config, and that nodes inherit.
@@ -40,13 +41,20 @@ class ProcessStates:
 
     def for_node(self, runtime_env: Mapping[str, Any] | None) -> ProcessState:
         """Return what the process of a node's task has."""
-        environ = own_environment(self._begun_with, self.variables, _env_vars(runtime_env))
+        variables = {**self.variables, **_env_vars(runtime_env)}
+        if self._begun_with is None:
+            environ = shared_environment(variables)
+        else:
+            environ = own_environment(self._begun_with, variables)
         return ProcessState(loop_in_main_thread=True, environ=environ)
 
     def for_engine(self, variables: Mapping[str, object]) -> ProcessState:
         """Return what a process of the engine has: the replica's variables as they are by now, and these."""
-        begun_with: dict[bytes, bytes] | None = None if self._begun_with is None else {}
-        return ProcessState(loop_in_main_thread=True, environ=own_environment(begun_with, dict(os.environ), variables))
+        if self._begun_with is None:
+            environ = shared_environment({**self.variables, **variables})
+        else:
+            environ = own_environment({}, {**os.environ, **variables})
+        return ProcessState(loop_in_main_thread=True, environ=environ)
 
     def release(self) -> None:
         """Let what outlives the run be used in others."""

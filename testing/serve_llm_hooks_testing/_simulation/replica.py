@@ -91,7 +91,7 @@ def _shut_down(
         hooks_have_s: seconds that its hooks have. ``None``: what its config leaves them.
     """
     if hooks_have_s is None:
-        hooks_have_s = budget_s(getattr(initialization.start.llm_config, "deployment_config", None) or {})
+        hooks_have_s = seconds_to_stop(initialization)
     settings, process = cluster.settings, cluster.processes.replica
     assert process is not None
     with in_process(process), monitored_loop(settings.real_sleep_limit_s, settings.time_limit_s) as monitor:
@@ -102,6 +102,11 @@ def _shut_down(
     happened = (*cluster.triggered, *have_failed(failing, run), *run.unstruck)
     run.unstruck += tuple(fault for fault in faults_at_shutdown(failing, run) if fault not in happened)
     return failures, tuple(monitor.notes)
+
+
+def seconds_to_stop(initialization: Initialization) -> float:
+    """Return the seconds that a replica's config leaves its hooks when it stops."""
+    return budget_s(getattr(initialization.start.llm_config, "deployment_config", None) or {})
 
 
 async def _start_until_alive(cluster: SimulatedCluster, config: Any, thread_data: ThreadData) -> FakeRun:

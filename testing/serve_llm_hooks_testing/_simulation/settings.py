@@ -27,6 +27,7 @@ class ClusterSettings:
         node_resources: what each node has; ``None`` where that is not declared.
         default_group: the placement group that the replica is in, or acquires, unless the config says what it holds.
         left_out: the hooks (by ``ref``) that do not run; ``check_hooks`` finds with it what others hide.
+        stops_replica: whether a replica in a process of its own is stopped there once it has started.
         shares_environment: whether nodes and the replica change the same variables, as ``check_hooks`` wants it to
             find out who depends on that.
         places_bundles: whether the default group is placed by its bundles, wherever the config has none of its own.
@@ -81,6 +82,7 @@ class ClusterSettings:
                 f"{describe(engine_check)}"
             )
         self.left_out: frozenset[str] = frozenset()
+        self.stops_replica: bool = False
         self.shares_environment: bool = False
         self.engine_check: Callable[..., dict[str, Any]] | None = engine_check
         self.more_engine_args: frozenset[str] = check_names("more_engine_args", more_engine_args)

@@ -72,7 +72,7 @@ class ReplicaStart:
         if run.engine is not None and run.engine.requests:
             self.triggered += self.answering
         if self.initialization is not None:
-            if isinstance(error, DeadlockError) and error.__cause__ is None:
+            if type(error) is DeadlockError and error.__cause__ is None:
                 error.__cause__ = self.initialization.ctx.error  # the failure that on_failure, which hangs, is told
             for node_id, result in self.initialization.ctx.nodes.items():
                 run.nodes[node_id].result = result

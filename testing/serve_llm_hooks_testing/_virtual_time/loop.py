@@ -236,8 +236,14 @@ class VirtualLoop(ApartLoop):
         self._clock_resolution = math.ulp(self.clock.now_s)  # a timer fires when its time has come, and not before
 
     def _sleep_in_own_thread(self, sleeper: Sleeper) -> None:
-        """Sleep where a hook blocks the loop, and tell so."""
+        """Sleep where a hook blocks the loop, and tell so.
+
+        Raises:
+            DeadlockError: in the hook, which has slept beyond the time limit: it never ends.
+        """
         begin_s = self.clock.now_s
+        if begin_s > self._time_limit_s:
+            raise DeadlockError(not_ended_within(self._time_limit_s))
         self._sleep(sleeper)
         if self._on_sleep is not None:
             self._on_sleep(locate_frame(sys._getframe()), self.clock.now_s - begin_s)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -116,7 +117,6 @@ def test_where_partials_and_what_is_written_in_c_are() -> None:
     assert hook.location == (__file__, fn.__code__.co_firstlineno)
 
     registry = HookRegistry()
-    written_in_c: Any = functools.partial(sorted)
-    registry.hook("on_after_init")(written_in_c)
+    registry.hook("on_after_init")(functools.partial(sys.displayhook))
     [hook] = registry
     assert hook.location is None

@@ -1,0 +1,1 @@
+"""None of them has a fault, though each does what looks like one."""
