@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from ._core.errors import HookLoadError
+from ._core.until import SHUTDOWN
 from ._replica.initialize import initialize
 
 if TYPE_CHECKING:
@@ -59,11 +60,16 @@ async def initialize_node(
 
 
 def _refuse_shutdown(run: Initialization) -> None:
-    for hook in run.start.selection.by_point["on_shutdown"]:
+    for hook in run.start.selection.hooks:
+        if SHUTDOWN not in (hook.point, hook.options.until):
+            continue
+        what = f"{hook.ref} at on_shutdown can never run"
+        if hook.point != SHUTDOWN:
+            what = f"{hook.ref} at {hook.point}, with until='on_shutdown', can never be finished"
         raise HookLoadError(
-            f"{hook.ref} at on_shutdown can never run: initialize_node() ends with the start, and gives nothing to "
-            "shut down. Write `async with initialization(config) as run:`, start the engine in it, and `await "
-            "run.shut_down(budget_s=...)` where your server stops."
+            f"{what}: initialize_node() ends with the start, and gives nothing to shut down. Write `async with "
+            "initialization(config) as run:`, start the engine in it, and `await run.shut_down(budget_s=...)` where "
+            "your server stops."
         )
 
 

@@ -74,8 +74,9 @@ def _assign(ctx: Any, name: str, value: object) -> None:
     kind = fields[name].metadata.get("kind")
     if kind == "read-only" and name in ctx.__dict__:
         raise AttributeError(f"ctx.{name} is read-only")
-    if "_closed_after" in ctx.__dict__ and name != "custom_data":
-        raise AttributeError(too_late(name, ctx.__dict__["_closed_after"]))
+    refuse = ctx.__dict__.get("_refuse")
+    if refuse is not None and name != "custom_data":
+        raise AttributeError(refuse(name))
     check = _CHECKS.get(kind)
     object.__setattr__(ctx, name, check(name, value) if check else value)
 
@@ -90,16 +91,24 @@ _LAST_POINTS = {
 }
 
 
-def too_late(name: str, last_point: str) -> str:
-    """Return what is said of a change of a field that the engine has been given already."""
+def too_late(last_point: str, name: str) -> str:
+    """Return why a field cannot be changed once the engine has been given everything."""
     return (
         f"ctx.{name} cannot be changed any more: the engine has been given it. {_LAST_POINTS.get(name, last_point)} "
         "is the last point at which it can"
     )
 
 
+def in_background(until: str, name: str) -> str:
+    """Return why a hook that works in the background cannot change a field."""
+    return (
+        f"ctx.{name} cannot be changed by a hook that works in the background (until={until!r}), beside others: put "
+        "what it finds into ctx.custom_data"
+    )
+
+
 class ClosedDict(dict[str, Any]):
-    """A field's dict that takes no more changes. Its copies, and what is pickled of it, are plain dicts."""
+    """A field's dict that cannot be changed. Its copies, and what is pickled of it, are plain dicts."""
 
     def __init__(self, values: dict[str, Any], refusal: str) -> None:
         super().__init__(values)

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from .checked_fields import Checked, ClosedDict, ModeField, OptionalModeField, checked_field, too_late
+from .checked_fields import (
+    Checked,
+    ClosedDict,
+    ModeField,
+    OptionalModeField,
+    checked_field,
+    in_background,
+    too_late,
+)
 from .trace import Trace
 
 if TYPE_CHECKING:
@@ -177,9 +186,20 @@ def set_read_only(ctx: CallbackCtx | NodeCtx, **values: Any) -> None:
 
 def close(ctx: CallbackCtx | NodeCtx) -> None:
     """Refuse further assignments but to ``custom_data``: the engine has been given everything."""
-    last_point = "on_after_node_download"
+    last_point = "on_before_engine_init" if isinstance(ctx, CallbackCtx) else "on_after_node_download"
+    _refuse(ctx, partial(too_late, last_point))
+
+
+def close_in_background(ctx: CallbackCtx | NodeCtx, until: str, custom_data: dict[str, Any]) -> None:
+    """Refuse assignments but to ``custom_data``, which is given: others use the fields at the same time."""
+    ctx.__dict__["custom_data"] = custom_data
+    refuse = partial(in_background, until)
+    if isinstance(ctx, CallbackCtx) and ctx.runtime_env is not None:
+        ctx.__dict__["runtime_env"] = ClosedDict(ctx.runtime_env, refuse("runtime_env"))
+    _refuse(ctx, refuse)
+
+
+def _refuse(ctx: CallbackCtx | NodeCtx, refuse: Callable[[str], str]) -> None:
     if isinstance(ctx, CallbackCtx):
-        last_point = "on_before_engine_init"
-        refusal = too_late("extra_init_kwargs", last_point)
-        ctx.__dict__["extra_init_kwargs"] = ClosedDict(ctx.extra_init_kwargs, refusal)
-    ctx.__dict__["_closed_after"] = last_point
+        ctx.__dict__["extra_init_kwargs"] = ClosedDict(ctx.extra_init_kwargs, refuse("extra_init_kwargs"))
+    ctx.__dict__["_refuse"] = refuse

@@ -21,6 +21,7 @@ from .call_loop import call_each
 from .errors import HookError, HookResultError, HookTimeoutError, is_a, reraise_if_not_a_failure
 from .messages import is_small, one_line, readable
 from .own_task import HookVariables, OwnTask
+from .spans import AsyncSpan, OpenSpans, SyncSpan, span_of
 from .veto import InvalidResult, Skip, decide
 from .worker_thread import WorkerThread
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 
 ResultT = TypeVar("ResultT")
+_HIDDEN = "it has a `yield` that its wrapper hides, so that until= means work in the background: put @hook below it"
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
@@ -49,6 +51,7 @@ class Dispatcher:
         node: the node, for messages; ``None`` in the replica.
         on_error: the error policy of hooks that have none of their own.
         variables: the context variables of async hooks, where those of another dispatcher go on; else, new ones.
+        spans: holds what hooks with a ``yield`` have set up; left out, a new one.
     """
 
     def __init__(
@@ -59,12 +62,14 @@ class Dispatcher:
         node: Node | None = None,
         on_error: OnError = "raise",
         variables: HookVariables | None = None,
+        spans: OpenSpans | None = None,
     ) -> None:
         self._model_id = model_id
         self._trace = trace
         self._node = node
         self._on_error = on_error
         self.variables: HookVariables = variables or HookVariables()
+        self.spans: OpenSpans = OpenSpans() if spans is None else spans
         self._worker = WorkerThread()
 
     async def __aenter__(self) -> Dispatcher:
@@ -112,9 +117,12 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         # As asyncio.to_thread does: hooks see the caller's context variables.
         job: Callable[..., Any] = contextvars.copy_context().run
+        span: SyncSpan | AsyncSpan | None = None
         while run.index < len(run.hooks):
             hook = run.hooks[run.index]
             calls = [hook.call for hook in run.hooks[run.index :]]
+            if isinstance(span, SyncSpan):
+                calls[0] = span.set_up
             done = loop.run_in_executor(self._worker, job, call_each, calls, run.ctx, run.times, run.clock)
             try:
                 if hook.options.timeout_s is not None:
@@ -132,10 +140,14 @@ class Dispatcher:
                 return
             stopped_after, result, error = stopped
             run.index += stopped_after
+            span = None
             if error is not None:
                 self._fail(run, error)
             elif _is_awaitable(result):
                 await self._settle_awaitable(run, result)
+            elif (span := span_of(result, self.variables)) is not None:
+                if isinstance(span, AsyncSpan):
+                    await self._settle_awaitable(run, span.set_up())
             else:
                 self._settle(run, result)
 
@@ -165,11 +177,17 @@ class Dispatcher:
     def _settle(self, run: _Run, result: object) -> None:
         """Handle a hook's result as ``veto.decide`` says."""
         hook = run.hooks[run.index]
+        if type(result) is SyncSpan or type(result) is AsyncSpan:
+            self.spans.add(hook, result)
+            result = result.yielded if not hook.is_background else InvalidResult(_HIDDEN)
         decision = decide(result, hook.point)
         if decision is None:
             run.end("ok", "")
         elif isinstance(decision, InvalidResult):
             self._fail(run, None, HookResultError, decision.problem)
+        elif hook.is_background:
+            why = f"it vetoed, but works in the background (until={hook.options.until!r}), beside what it would skip"
+            self._fail(run, None, HookResultError, f"{why}: leave until= out")
         else:
             run.veto = run.veto or Skip(decision.reason or f"{hook.ref} returned False")
             run.end("vetoed", decision.reason)

@@ -50,6 +50,8 @@ class Hook:
         "number", "options", "path", "phase", "ref",
     )  # fmt: skip
 
+    is_finish = False  # True for what follows the `yield` of a hook, which is run as a hook
+
     def __init__(
         self,
         fn: Callable[..., Any],
@@ -82,8 +84,7 @@ class Hook:
             self.call = partial(fn, instance)
             self.is_async = False
             self.identity = instance.identity
-        # Without their values, which may be secrets: this is in the log, the trace and the errors.
-        names = ", ".join(f"{key}=…" for key in self.kwargs)
+        names = ", ".join(f"{key}=…" for key in self.kwargs)  # values may be secrets, and this is in logs and errors
         self.number: int = number
         self.ref: str = (f"{self.path}({names})" if names else self.path) + (f"#{number}" if number > 1 else "")
         self.must_run_alone: bool = self.is_async or options.timeout_s is not None
@@ -108,6 +109,19 @@ class Hook:
         """The file and the line of its definition; ``None`` where there is none, as of what is written in C."""
         owner = self.fn if self.instance is None else self.instance.owner
         return location_of(getattr(owner, self.method) if self.method else owner)
+
+    @property
+    def is_span(self) -> bool:
+        """``True`` for a function or method with a ``yield``: a part of it runs later."""
+        from .signature import bound_method, yields
+
+        owner = None if self.instance is None else self.instance.owner
+        return yields(bound_method(owner, self.method) if self.method else self.fn)
+
+    @property
+    def is_background(self) -> bool:
+        """``True`` for one that works beside others until a later point: it has ``until=`` and no ``yield``."""
+        return self.options.until is not None and not self.is_span
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class OptionKeywords(TypedDict, total=False):
     after: str | Iterable[str]
     timeout_s: float | None
     on_error: OnError | None
+    until: HookName | None
 
 
 class ProcessOptionKeywords(TypedDict, total=False):
@@ -48,6 +49,7 @@ class HookOptions(NamedTuple):
     timeout_s: float | None = None
     on_error: OnError | None = None
     roles: tuple[str, ...] = ()
+    until: HookName | None = None
 
     def matches(self, model_id: str) -> bool:
         """Return True if the hook runs for this model. ``model_ids`` may hold globs; empty matches every model."""
@@ -83,6 +85,7 @@ def checked_options(
     timeout_s: object,
     on_error: OnError | None,
     roles: str | Iterable[str] = (),
+    until: object = None,
 ) -> HookOptions:
     """Return the options of ``@hook``, normalized.
 
@@ -107,8 +110,9 @@ def checked_options(
             f"timeout_s= does not hold at {row.name}: a hook there runs in the main thread of a process of vLLM's, "
             "where nothing can end it. Leave it out, and give what the hook waits for a limit of its own"
         )
-    before, after = _names("before", before), _names("after", after)
-    return HookOptions(row.name, model_ids, order, before, after, timeout_s, on_error, _roles(row, roles))
+    last = None if until is None else hook_point(until).name
+    names = _names("before", before), _names("after", after)
+    return HookOptions(row.name, model_ids, order, *names, timeout_s, on_error, _roles(row, roles), last)
 
 
 def _roles(row: HookPoint, given: str | Iterable[str]) -> tuple[str, ...]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextvars import Context, ContextVar, Token, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import reraise_if_not_a_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
+
+ResultT = TypeVar("ResultT")
 
 # An async hook with a timeout has this long to clean up when it is cancelled.
 _CANCEL_GRACE_S = 1.0
@@ -25,6 +27,11 @@ class HookVariables:
         self._context = Context()
         self._callers = Context()  # as they were after the last hook
         self._tokens: dict[ContextVar[Any], Token[Any]] = {}  # of those that the caller has from hooks alone
+
+    @property
+    def context(self) -> Context:
+        """The context, for a task that an async hook leaves behind."""
+        return self._context
 
     def with_the_callers(self) -> Context:
         """Return the context for the next hook, with what the caller has set since the last one."""
@@ -113,3 +120,22 @@ class OwnTask:
     async def _end(self, within_s: float | None) -> None:
         self._task.cancel()
         await asyncio.wait({self._task}, timeout=within_s)
+
+
+async def in_a_task_of_its_own(
+    work: Coroutine[Any, Any, ResultT],
+) -> tuple[asyncio.Task[ResultT], asyncio.CancelledError | None]:
+    """Run to the end, so that a hook that cancels the task which it runs in does not cancel what reports it.
+
+    Returns:
+        The ended task, and how this one was cancelled, which is passed on to it.
+    """
+    running = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait({running})
+        except asyncio.CancelledError as error:
+            cancelled = error
+            running.cancel()
+    return running, cancelled

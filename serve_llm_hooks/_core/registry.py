@@ -12,7 +12,7 @@ from .origin import path_of
 from .points import HOOK_NAMES, HookName, hook_point
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
     from .context import CallbackCtx, EngineProcessCtx, NodeCtx
     from .options import OnError, OptionKeywords, ProcessOptionKeywords
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     # A hook's type depends on where it runs and on whether it may veto. `Concatenate[..., ...]`: its own
     # parameters come after ctx, and are checked against `kwargs` when the config is made.
     Veto: TypeAlias = bool | Skip | None
-    ReplicaVetoFn = TypeVar("ReplicaVetoFn", bound=Callable[Concatenate[CallbackCtx, ...], Veto | Awaitable[Veto]])
-    ReplicaFn = TypeVar("ReplicaFn", bound=Callable[Concatenate[CallbackCtx, ...], Awaitable[None] | None])
-    NodeVetoFn = TypeVar("NodeVetoFn", bound=Callable[Concatenate[NodeCtx, ...], Veto | Awaitable[Veto]])
-    NodeFn = TypeVar("NodeFn", bound=Callable[Concatenate[NodeCtx, ...], Awaitable[None] | None])
+    Vetoes: TypeAlias = Veto | Awaitable[Veto] | Iterator[Veto] | AsyncIterator[Veto]
+    Nothing: TypeAlias = Awaitable[None] | Iterator[None] | AsyncIterator[None] | None
+    ReplicaVetoFn = TypeVar("ReplicaVetoFn", bound=Callable[Concatenate[CallbackCtx, ...], Vetoes])
+    ReplicaFn = TypeVar("ReplicaFn", bound=Callable[Concatenate[CallbackCtx, ...], Nothing])
+    NodeVetoFn = TypeVar("NodeVetoFn", bound=Callable[Concatenate[NodeCtx, ...], Vetoes])
+    NodeFn = TypeVar("NodeFn", bound=Callable[Concatenate[NodeCtx, ...], Nothing])
     ProcessFn = TypeVar("ProcessFn", bound=Callable[Concatenate[EngineProcessCtx, ...], None])
 
     class HookDecorator(Protocol):
@@ -181,6 +183,7 @@ class HookRegistry:
         timeout_s: float | None = None,
         on_error: OnError | None = None,
         roles: Role | Iterable[Role] = (),
+        until: HookName | None = None,
         **unknown: Any,
     ) -> Callable[[Any], Any]:
         """Make a function a hook: it runs at ``point`` when a replica of the model starts.
@@ -196,6 +199,8 @@ class HookRegistry:
             on_error: ``"raise"`` ends the start; ``"warn"`` logs and goes on. Left out, the config decides.
             roles: at ``on_engine_process_start``, the processes in which it runs: ``"worker"``, or several. Left out,
                 all but ``"inspection"``.
+            until: a later point. A hook with a ``yield`` is finished on entry to it; left out, at the end of the start.
+                Any other hook works in the background, and is waited for on entry to it.
             **unknown: any other keyword is an error, with the option that it resembles.
 
         Returns:
@@ -204,12 +209,12 @@ class HookRegistry:
         Raises:
             UnknownHookError: no such point.
             HookSignatureError: the function does not take ``ctx``, or takes more than that by position.
-            TypeError, ValueError: an option of the wrong kind; the same function at the same point again, with
-                other options.
+            TypeError, ValueError: an option of the wrong kind; ``until`` at a point that does not come later; the same
+                function at the same point again, with other options.
         """
         for name in unknown:
             raise unknown_option(name)
-        options = checked_options(point, model_id, order, before, after, timeout_s, on_error, roles)
+        options = checked_options(point, model_id, order, before, after, timeout_s, on_error, roles, until)
         in_process = hook_point(options.point).in_process
 
         def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -222,14 +227,18 @@ class HookRegistry:
 
                 check_takes_ctx(fn, options.point)
             elif "__wrapped__" in fn.__dict__:  # its own signature is right, whatever that of what it wraps
-                from .signature import check_runs
+                from .signature import check_span
 
-                check_runs(fn, f"{path_of(fn)} at {options.point}")
+                check_span(fn, f"{path_of(fn)} at {options.point}", options.point)
             hook = Hook(fn, options)
             if in_process and hook.is_async:
                 from .signature import check_is_sync
 
                 check_is_sync(fn, f"{hook.path} at {options.point}")
+            if options.until is not None:
+                from .until import check_until  # few hooks have one
+
+                check_until(hook)
             marks = marks_of(fn)
             if any(mark.point == options.point and mark != options for mark in marks):
                 raise ValueError(

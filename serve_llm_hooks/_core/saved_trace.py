@@ -106,6 +106,10 @@ def _is_process(value: object) -> bool:
     return type(value) is int
 
 
+def _is_yes_or_no(value: object) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_anything(value: object) -> bool:
     return True
 
@@ -114,4 +118,5 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("point", "hook", "node_id", "outcome", "detail", "address", "hostname", "process"), _is_text),
     **dict.fromkeys(("start_s", "end_s"), _is_seconds),
     "process_id": _is_process,
+    "is_finish": _is_yes_or_no,
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import HookSignatureError
 from .origin import path_of
+from .points import hook_point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,7 +74,26 @@ def bound_method(callback: object, name: str) -> Any:
     return method if static else MethodType(method, object())
 
 
-def check_runs(fn: Any, what: str, other: str = "another hook, at a later point") -> None:
+def yields(fn: Any) -> bool:
+    """Return True if calling a function gives a generator, sync or async: it runs nothing yet.
+
+    Args:
+        fn: a function, method, partial, or object with ``__call__``; a wrapper that returns a call of one.
+    """
+    import inspect
+
+    while (inner := _returned_call(fn)) is not None:
+        fn = inner
+    return any(
+        inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in (fn, type(fn).__call__)
+    )
+
+
+def _is_context_manager(fn: Any) -> bool:
+    return getattr(fn, "__globals__", {}).get("__name__") == "contextlib"
+
+
+def check_runs(fn: Any, what: str, other: str) -> None:
     """Check that calling a function runs it: a generator would be made, and nothing in it would happen.
 
     Args:
@@ -86,14 +106,35 @@ def check_runs(fn: Any, what: str, other: str = "another hook, at a later point"
     """
     import inspect
 
-    if getattr(fn, "__globals__", {}).get("__name__") == "contextlib":
-        fn = inspect.unwrap(fn)  # a context manager, whose function has the yield
-    while (inner := _returned_call(fn)) is not None:
-        fn = inner
-    if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in (fn, type(fn).__call__)):
+    if yields(inspect.unwrap(fn) if _is_context_manager(fn) else fn):
         raise HookSignatureError(
-            f"{what} has a `yield`, so calling it would run nothing of it: a hook is called once, and returns. "
-            f"Write what comes before the yield in it, and what comes after in {other}"
+            f"{what} has a `yield`, so calling it would run nothing of it. Write what comes before the yield in it, "
+            f"and what comes after in {other}; or write a function with @hook(...), which may have a `yield`"
+        )
+
+
+def check_span(fn: Any, what: str, point: str) -> None:
+    """Check that a hook that has a ``yield`` may have one.
+
+    Args:
+        fn: the function, method, partial, or object with ``__call__``.
+        what: the function, in words.
+        point: its hook point.
+
+    Raises:
+        HookSignatureError: it is made a context manager, or nothing comes after its point.
+    """
+    if _is_context_manager(fn):
+        raise HookSignatureError(
+            f"{what} is a context manager of contextlib, and calling it would run nothing of it: leave the decorator "
+            "out. A hook with a `yield` is run up to it at its point, and the rest at the end of the start, or where "
+            "until= says"
+        )
+    if hook_point(point).in_process:
+        check_runs(fn, what, "a hook at on_after_engine_init, which runs in the replica")
+    if hook_point(point).during != "start" and yields(fn):
+        raise HookSignatureError(
+            f"{what} has a `yield`, and nothing comes after {point} that it could wait for: write it without"
         )
 
 
@@ -152,7 +193,7 @@ def check_takes_ctx(fn: Callable[..., Any], point: str) -> None:
             f"@hook({point!r}) decorates a function, not the class {fn.__name__}; decorate a function that "
             "makes one, or name the class's methods after hook points and give the class as a callback"
         )
-    check_runs(fn, f"{path_of(fn)} at {point}")
+    check_span(fn, f"{path_of(fn)} at {point}", point)
     import inspect
 
     try:

@@ -31,6 +31,8 @@ class Call(Protocol):
     def point(self) -> HookName: ...
     @property
     def ref(self) -> str: ...
+    @property
+    def is_finish(self) -> bool: ...
 
 
 class HookEvent(NamedTuple):
@@ -51,6 +53,7 @@ class HookEvent(NamedTuple):
         address: the node's IP address; empty where it is not known.
         hostname: the node's name; empty where it is not known.
         process: the process of the engine in which it ran, as ``"worker-1"``; empty for all other processes.
+        is_finish: ``True`` for what follows the ``yield`` of a hook: a hook with one has two events.
     """
 
     point: HookName
@@ -64,6 +67,12 @@ class HookEvent(NamedTuple):
     address: str = ""
     hostname: str = ""
     process: str = ""
+    is_finish: bool = False
+
+    @property
+    def label(self) -> str:
+        """The hook, and whether this is the second of its parts, as tables and reports show it."""
+        return f"{self.hook} (finish)" if self.is_finish else self.hook
 
     @property
     def name(self) -> str:
@@ -134,7 +143,7 @@ class Trace:
         self.clock = clock
         # perf_counter means nothing in another process, and the wall clock can be stepped: so the one, anchored once.
         self.epoch_s: float = time.time() - clock() if epoch_s is None else epoch_s
-        self._parts: list[Batch | HookEvent] = []
+        self._parts: list[Batch | HookEvent | Trace] = []
 
     @property
     def node_id(self) -> str:
@@ -151,6 +160,12 @@ class Trace:
         """Add events that another process recorded."""
         self._parts.extend(events)
 
+    def beside(self) -> Trace:
+        """Return a trace for calls beside the others, whose events are here too, in the place at which it was made."""
+        trace = Trace(**self.node._asdict(), clock=self.clock, epoch_s=self.epoch_s)
+        self._parts.append(trace)
+        return trace
+
     def did_not_run(
         self, hook: Call, outcome: Literal["disabled", "skipped"], why: str, *, node: Node | None = None
     ) -> None:
@@ -164,7 +179,7 @@ class Trace:
     @property
     def running(self) -> str | None:
         """The hook that is running in this process, as ``module:qualname``; ``None`` if none is."""
-        part = self._parts[-1] if self._parts else None
+        part = next((part for part in reversed(self._parts) if not isinstance(part, Trace)), None)
         if not isinstance(part, Batch):
             return None
         begun = len(part.times)  # read once: the hooks' thread may append at any moment
@@ -179,6 +194,8 @@ class Trace:
         for part in tuple(self._parts):
             if isinstance(part, HookEvent):
                 yield part
+            elif isinstance(part, Trace):
+                yield from part
             else:
                 yield from self._expand(part)
 
@@ -204,7 +221,7 @@ class Trace:
                 f"{event.start_s - first_s:9.3f} s",
                 f"{event.duration_s:8.3f} s",
                 event.point,
-                event.hook,
+                event.label,
                 f"{Node(event.node_id, event.address, event.hostname).label} {event.process}".rstrip(),
                 str(event.process_id),
                 f"{event.outcome}: {event.detail}" if event.detail else event.outcome,
@@ -234,6 +251,7 @@ class Trace:
                 detail,
                 address,
                 hostname,
+                is_finish=hook.is_finish,
             )
 
     def __reduce__(self) -> tuple[object, ...]:

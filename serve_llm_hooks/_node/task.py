@@ -53,7 +53,8 @@ class NodeTask:
         config_sources: the sources of all hooks in the config: unpickling it may import them.
         config_failure: why the config could not be pickled; raised to a hook that asks for it.
         after_engine: ``True`` for the second task of a node, once the engine is up.
-        model_path: where the node has the model, in its second task.
+        model_path: where the node has the model, where that is known.
+        in_background: ``True`` for a task beside the others, of one hook.
         address, hostname: the node's, empty where they are not known.
     """
 
@@ -71,6 +72,7 @@ class NodeTask:
     config_failure: str = ""
     after_engine: bool = False
     model_path: str | None = None
+    in_background: bool = False
     address: str = ""
     hostname: str = ""
 

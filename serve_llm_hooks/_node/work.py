@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import pickle
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from .._core.context import NodeCtx, close, set_read_only
+from .._core.context import NodeCtx, close, close_in_background, set_read_only
 from .._core.dispatch import Dispatcher
 from .._core.errors import (
     HookPickleError,
@@ -22,7 +22,8 @@ from .._core.errors import (
 )
 from .._core.hook import with_fresh_instances
 from .._core.messages import one_line, readable
-from .._core.own_task import HookVariables
+from .._core.own_task import HookVariables, in_a_task_of_its_own
+from .._core.spans import CLEAN_UP_S, OpenSpans
 from .._core.trace import Trace
 from .._observe.announce import tell_files, warn_of_files
 from .._observe.clean_up import log_error, run_each
@@ -33,7 +34,7 @@ from .task import NodeReport, NodeTask, has_bucket, wants_download
 from .unpacking import check_packed, unpack_hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from .._core.download_mode import DownloadMode
     from .._core.hook import Hook
@@ -42,11 +43,6 @@ if TYPE_CHECKING:
     from .._observe.progress import Progress
 
     Download = Callable[[NodeTask, DownloadMode], Awaitable[str | None]]
-
-ResultT = TypeVar("ResultT")
-
-# What a hook of the clean-up has that sets no timeout_s. One that hangs would hide why the node failed, for an hour.
-_CLEAN_UP_S = 30.0
 
 
 async def run_task(
@@ -98,6 +94,7 @@ class _Work:
         self.environ = environ
         self.hooks: list[Hook] = []
         self.variables = HookVariables()  # also of those that clean up
+        self.spans = OpenSpans()
         self.custom_data: tuple[tuple[str, bytes], ...] = ()
         self.skipped: str | None = None
         self.downloading = False
@@ -124,7 +121,7 @@ class _Work:
 
         Where it failed or was cancelled, ``on_node_failure`` runs before that is told.
         """
-        running, cancelled = await _in_a_task_of_its_own(self._run_and_catch())
+        running, cancelled = await in_a_task_of_its_own(self._run_and_catch())
         error = running.result() if not running.cancelled() else cancelled or self._cancelled_by_something()
         if error is None:
             return None
@@ -149,15 +146,17 @@ class _Work:
         return None
 
     async def _clean_up(self, error: BaseException) -> tuple[list[str], asyncio.CancelledError | None]:
-        """Run ``on_node_failure``; return a note on each of its failures, and whether it was cancelled.
+        """Finish what is set up, and run ``on_node_failure``; return a note on each failure, and any cancellation.
 
         With a thread of its own for sync hooks: one that has timed out, or was cancelled, may still hold the other.
         """
-        hooks = self._at("on_node_failure")
-        if not hooks:
+        limit = f"the {CLEAN_UP_S:g} s of a hook at on_node_failure"
+        hooks = [
+            hook.limited_to(CLEAN_UP_S, limit) if hook.options.timeout_s is None else hook
+            for hook in self._at("on_node_failure")
+        ]
+        if not hooks and not self.spans:
             return [], None
-        limit = f"the {_CLEAN_UP_S:g} s of a hook at on_node_failure"
-        hooks = [hook.limited_to(_CLEAN_UP_S, limit) if hook.options.timeout_s is None else hook for hook in hooks]
         seen = error
         if not is_a(error, Exception):
             seen = ServeLLMHooksError(f"{self.task.node}: {why_ended(error)}")
@@ -166,10 +165,11 @@ class _Work:
         log_error("model %r: %s failed: %s", self.task.model_id, self.task.node, one_line(seen))
 
         async def run() -> list[Exception]:
+            all_of_them = [*self.spans.take_all(seen), *hooks]
             async with self._dispatcher() as dispatcher:
-                return await run_each(dispatcher, hooks, self.ctx, consequence="the first error is raised")
+                return await run_each(dispatcher, all_of_them, self.ctx, consequence="the first error is raised")
 
-        running, cancelled = await _in_a_task_of_its_own(run())
+        running, cancelled = await in_a_task_of_its_own(run())
         return [] if running.cancelled() else [str(failure) for failure in running.result()], cancelled
 
     def _at(self, point: HookName) -> list[Hook]:
@@ -178,8 +178,18 @@ class _Work:
     def _dispatcher(self) -> Dispatcher:
         task = self.task
         return Dispatcher(
-            task.model_id, trace=self.trace, node=task.node, on_error=task.on_error, variables=self.variables
+            task.model_id,
+            trace=self.trace,
+            node=task.node,
+            on_error=task.on_error,
+            variables=self.variables,
+            spans=self.spans,
         )
+
+    async def _finish(self, dispatcher: Dispatcher, until: HookName | None = None) -> None:
+        """Finish what is set up; with a point, what lasts until that."""
+        for finish in self.spans.take(lambda hook: until in (None, hook.options.until)):
+            await dispatcher.run_point([finish], self.ctx)
 
     def _pack_custom_data(self) -> None:
         self.custom_data = pack_custom_data(self.ctx.custom_data, where=str(self.task.node))
@@ -196,11 +206,16 @@ class _Work:
         ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on {task.node}")
         self.hooks = with_fresh_instances(unpack_hooks(task.hooks, **here))
         async with self._dispatcher() as dispatcher:
-            if task.after_engine:
+            if task.in_background:
+                for hook in self.hooks:
+                    close_in_background(ctx, hook.options.until or "", ctx.custom_data)
+                await dispatcher.run_point(self.hooks, ctx)
+            elif task.after_engine:
                 close(ctx)
                 await dispatcher.run_point(self._at("on_after_node_engine_init"), ctx)
             else:
                 await self._run_around_the_download(dispatcher)
+            await self._finish(dispatcher)
         self._pack_custom_data()
 
     async def _run_around_the_download(self, dispatcher: Dispatcher) -> None:
@@ -211,6 +226,7 @@ class _Work:
         if chosen and has_bucket(task.mirror):
             tell_files(*told, task.download_source, f"{task.node} downloads")
         await self._download(veto)
+        await self._finish(dispatcher, "on_after_node_download")
         await dispatcher.run_point(self._at("on_after_node_download"), ctx)
         if chosen and not has_bucket(task.mirror) and ctx.model_path == task.source_id:
             warn_of_files(*told, task.source_id, f"{task.node} downloads")
@@ -245,22 +261,3 @@ class _Work:
             what = f"the config of model {self.task.model_id!r}, which has hooks from there,"
             check_source(source, what, where=f"on {self.task.node}", environ=self.environ)
         return None if self.task.llm_config is None else pickle.loads(self.task.llm_config)
-
-
-async def _in_a_task_of_its_own(
-    work: Coroutine[Any, Any, ResultT],
-) -> tuple[asyncio.Task[ResultT], asyncio.CancelledError | None]:
-    """Run to the end, so that a hook that cancels the task which it runs in does not cancel what reports it.
-
-    Returns:
-        The ended task, and how this one was cancelled, which is passed on to it.
-    """
-    running = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not running.done():
-        try:
-            await asyncio.wait({running})
-        except asyncio.CancelledError as error:
-            cancelled = error
-            running.cancel()
-    return running, cancelled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from .._core.errors import NodeLostError, reraise_if_not_a_failure
+from .._core.errors import NodeInitializationError, NodeLostError, reraise_if_not_a_failure
 from .._core.messages import counted, one_line
 
 if TYPE_CHECKING:
@@ -91,3 +91,17 @@ def _unanswered(node: Node, timeout_s: float) -> NodeLostError:
         "up, and does the download need longer? The limit is SERVE_LLM_HOOKS_NODE_TIMEOUT_S.",
         node_id=node.node_id,
     )
+
+
+def raise_failures(cluster: Cluster, model_id: str, node_ids: Sequence[str], failures: dict[str, Exception]) -> None:
+    """Raise one error for all nodes that have failed, if any.
+
+    Raises:
+        NodeInitializationError: a node has.
+    """
+    failed = [node_id for node_id in node_ids if node_id in failures]
+    if not failed:
+        return
+    lines = [f"  {cluster.node(node_id)}: {one_line(failures[node_id])}" for node_id in failed]
+    message = f"{counted(len(failed), 'node')} of model {model_id!r} could not be initialized:\n" + "\n".join(lines)
+    raise NodeInitializationError(message, [failures[node_id] for node_id in failed], failed)

@@ -74,12 +74,15 @@ async def initialize(
             await run.start.point("on_after_engine_init")
             await run.nodes.after_engine()
             await run.start.point("on_after_init")
+            await run.start.end()
             run.is_up = True
         except GeneratorExit:  # this start is closed from outside: a hook's is an error of ours by now
             raise
         except BaseException as error:
-            reraise_if_not_a_failure(error, asyncio.current_task())
-            await run.failed(error)
+            cause = run.start.background.cause_of(error)
+            await run.ended_by(cause)
+            if cause is not error:
+                raise cause from cause.__cause__
             raise
 
 
@@ -115,6 +118,10 @@ class Initialization:
 
     async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         self.is_up = bool(self.is_up)
+        if kind is not None and issubclass(kind, GeneratorExit):
+            self.start.background.leave()
+        else:
+            await self.start.background.end()
         await self.start.dispatcher.__aexit__(kind, *exc_info)
         self.start.progress.__exit__(kind, *exc_info)
         if kind is not None and not issubclass(kind, GeneratorExit):
@@ -124,7 +131,7 @@ class Initialization:
     def has_hooks_at_shutdown(self) -> bool:
         """``True`` if there is anything to run, or to record, when the replica is shut down."""
         selection = self.start.selection
-        return bool(selection.by_point["on_shutdown"] or selection.disabled["on_shutdown"])
+        return bool(self.start.spans or selection.by_point["on_shutdown"] or selection.disabled["on_shutdown"])
 
     @property
     def output(self) -> InitializeNodeOutput:
@@ -175,8 +182,23 @@ class Initialization:
         was_up, self.is_up = self.is_up, False
         return tuple(await run_shutdown_hooks(self.start, budget_s)) if was_up else ()
 
-    async def failed(self, error: BaseException) -> None:
-        """Run ``on_failure``. An error in its hooks is logged; the first error is the one that is raised."""
+    async def ended_by(self, error: BaseException) -> None:
+        """Cancel what is in the background, finish what is set up, and run ``on_failure``.
+
+        Where the start is being cancelled, ``on_failure`` does not run.
+
+        An error in there is logged; the first error is the one that is raised.
+        """
+        try:
+            reraise_if_not_a_failure(error, asyncio.current_task())
+            await self.start.background.end(error)
+        except asyncio.CancelledError:
+            await self.start.background.end(error)
+            await self.start.end_after(error)
+            raise
+        await self._failed(error)
+
+    async def _failed(self, error: BaseException) -> None:
         start = self.start
         seen = error
         if not is_a(error, Exception):  # such as sys.exit by what starts the engine
@@ -184,6 +206,7 @@ class Initialization:
             seen.__cause__ = readable(error)
         set_read_only(self.ctx, error=seen)
         log_error("model %r: the start failed: %s", start.model_id, one_line(error))
+        await start.end_after(seen)
         start.record_disabled("on_failure")
         with start.progress.waiting_for(lambda: f"{self.trace.running or 'hooks'} at on_failure"):
             hooks = start.selection.by_point["on_failure"]

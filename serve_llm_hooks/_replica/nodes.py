@@ -8,21 +8,22 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import set_read_only
-from .._core.errors import HookPickleError, NodeInitializationError, ServeLLMHooksError, reraise_if_not_a_failure
-from .._core.messages import counted, one_line
+from .._core.errors import HookPickleError, ServeLLMHooksError
+from .._core.messages import one_line
 from .._core.points import HOOK_POINTS
 from .._core.results import NodeResult
-from .._node.packing import pack_custom_data, pack_hooks, unpack_custom_data, with_changes
+from .._node.packing import pack_custom_data, unpack_custom_data, with_changes
 from .._node.task import NodeTask, has_bucket, wants_download
 from .._observe import announce
-from .gather import run_on_nodes
+from .background_on_nodes import NodesInBackground
+from .gather import raise_failures, run_on_nodes
+from .node_tasks import shared_fields, task_for
 from .placement import moved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._core.download_mode import DownloadMode
-    from .._core.hook import Hook
     from .._core.points import HookName
     from .._node.task import NodeReport
     from .placement import Placement
@@ -55,6 +56,7 @@ class Nodes:
         self._results: dict[str, NodeResult] = {}
         self._sent: dict[str, tuple[tuple[str, bytes], ...]] = {}  # the custom_data of each first task
         self._touch_nodes: bool | None = None
+        self._background = NodesInBackground(start, self._results, self._custom_data_for)
         self.downloaded_path: str | None = None
 
     async def initialize(self, *, vetoed: bool) -> None:
@@ -84,6 +86,7 @@ class Nodes:
         for node_id in new:
             start.record_disabled(_STEPS[0], start.cluster.node(node_id))
         sent = [task for task in tasks.values() if task is not None]
+        self._background.begin(_STEPS[0], new)
         reports, failures = await run_on_nodes(start.cluster, sent, start.ctx.runtime_env, start.progress)
         for node_id in new:
             result = self._result(node_id, reports.get(node_id), failures, was_sent=tasks[node_id] is not None)
@@ -91,8 +94,10 @@ class Nodes:
             for point in _AFTER_FAILURE if result.error else _STEPS[1:]:
                 start.record_disabled(point, start.cluster.node(node_id))
         set_read_only(start.ctx, nodes=MappingProxyType(self._results))
-        self._raise(new, failures)
+        raise_failures(start.cluster, start.model_id, new, failures)
         self._choose_path(node_ids)
+        for point in _STEPS[1:]:
+            self._background.begin(point, new)
 
     async def after_engine(self) -> None:
         """Run the hooks for once the engine is up, on the nodes of its group: a second task on each.
@@ -113,6 +118,10 @@ class Nodes:
             return
         if new := [start.cluster.node(node_id) for node_id in node_ids if node_id not in self._results]:
             raise moved(start.model_id, new)
+        for point in _AFTER_ENGINE:
+            self._background.begin(point, node_ids)
+        if all(hook.is_background for point in _AFTER_ENGINE for hook in by_point[point]):
+            return
         tasks = tuple(self._second_tasks(node_ids).values())
         reports, failures = await run_on_nodes(start.cluster, tasks, start.ctx.runtime_env, start.progress)
         for node_id in node_ids:
@@ -125,17 +134,7 @@ class Nodes:
             if result.error is not None:
                 for point in _AFTER_FAILURE:
                     start.record_disabled(point, start.cluster.node(node_id))
-        self._raise(node_ids, failures)
-
-    def _raise(self, node_ids: Sequence[str], failures: dict[str, Exception]) -> None:
-        """Raise one error for all nodes that have failed, if any."""
-        failed = [node_id for node_id in node_ids if node_id in failures]
-        if not failed:
-            return
-        cluster, model_id = self._start.cluster, self._start.model_id
-        lines = [f"  {cluster.node(node_id)}: {one_line(failures[node_id])}" for node_id in failed]
-        message = f"{counted(len(failed), 'node')} of model {model_id!r} could not be initialized:\n" + "\n".join(lines)
-        raise NodeInitializationError(message, [failures[node_id] for node_id in failed], failed)
+        raise_failures(start.cluster, start.model_id, node_ids, failures)
 
     def _result(
         self, node_id: str, report: NodeReport | None, failures: dict[str, Exception], *, was_sent: bool
@@ -199,28 +198,31 @@ class Nodes:
     def _tasks(self, node_ids: Sequence[str]) -> dict[str, NodeTask | None]:
         """Return the task of each node; ``None`` where there is nothing to do."""
         start = self._start
-        hooks = [hook for hook in start.selection.on_nodes if hook.point not in _AFTER_ENGINE]
+        on_nodes = start.selection.on_nodes
+        hooks = [hook for hook in on_nodes if hook.point not in _AFTER_ENGINE and not hook.is_background]
         mirror = start.defaults.mirror
         steps = any(hook.point in _STEPS for hook in hooks)  # without any, and a download, there is nothing to fail
         busy = [node_id for node_id in node_ids if steps or wants_download(mirror, self._mode(node_id))]
         tasks: dict[str, NodeTask | None] = dict.fromkeys(node_ids)
         if busy:
-            shared = {**self._shared_fields(hooks), "mirror": mirror}
+            shared = {**shared_fields(start, hooks), "mirror": mirror}
             custom_data = pack_custom_data(start.ctx.custom_data, where="the replica") if hooks else ()
             for node_id in busy:
                 self._sent[node_id] = custom_data
                 mode = self._mode(node_id)
-                tasks[node_id] = self._task(node_id, download_model=mode, custom_data=custom_data, **shared)
+                tasks[node_id] = task_for(start, node_id, download_model=mode, custom_data=custom_data, **shared)
         return tasks
 
     def _second_tasks(self, node_ids: Sequence[str]) -> dict[str, NodeTask]:
         """Return the task of each node for once the engine is up: it has its own data, and nothing to download."""
-        hooks = [hook for hook in self._start.selection.on_nodes if hook.point not in _STEPS]
-        shared = {**self._shared_fields(hooks), "mirror": None, "after_engine": True}
+        start = self._start
+        hooks = [hook for hook in start.selection.on_nodes if hook.point not in _STEPS and not hook.is_background]
+        shared = {**shared_fields(start, hooks), "mirror": None, "after_engine": True}
         tasks: dict[str, NodeTask] = {}
         for node_id in node_ids:
             known = self._results[node_id]
-            tasks[node_id] = self._task(
+            tasks[node_id] = task_for(
+                start,
                 node_id,
                 download_model=known.download_model,
                 model_path=known.path,
@@ -233,39 +235,6 @@ class Nodes:
         """Return the replica's data as it is now, with what the node's own hooks have changed."""
         sent = unpack_custom_data(self._sent.get(known.node_id, ()), where="in the replica")
         return with_changes(self._start.ctx.custom_data, sent, known.custom_data)
-
-    def _shared_fields(self, hooks: Sequence[Hook]) -> dict[str, Any]:
-        """Return what the tasks of all nodes have in common."""
-        start = self._start
-        packed_hooks = pack_hooks(hooks)  # first: its errors name the hook
-        llm_config, config_failure = self._packed_config() if hooks else (None, "")
-        return {
-            "model_id": start.model_id,
-            "source_id": start.defaults.source_id,
-            "hooks": packed_hooks,
-            "llm_config": llm_config,
-            "config_failure": config_failure,
-            "config_sources": start.selection.sources if hooks else (),
-            "on_error": start.defaults.on_error,
-        }
-
-    def _task(self, node_id: str, **fields: Any) -> NodeTask:
-        cluster = self._start.cluster
-        return NodeTask(**cluster.node(node_id)._asdict(), is_local=node_id == cluster.local_node_id, **fields)
-
-    def _packed_config(self) -> tuple[bytes | None, str]:
-        """Return the pickled config, or why it cannot be pickled: few hooks on nodes ask for it, so it is no error yet.
-
-        An object in it may have changed since the config came here.
-        """
-        from .._node.by_value import dumps
-
-        start = self._start
-        try:
-            return dumps(start.llm_config), ""
-        except BaseException as error:
-            reraise_if_not_a_failure(error)
-            return None, f"the config of model {start.model_id!r} cannot be sent to another process: {one_line(error)}"
 
     def _choose_path(self, node_ids: Sequence[str]) -> None:
         """Use our own node's path for the engine, unless a hook set one. vLLM takes one path for all nodes."""

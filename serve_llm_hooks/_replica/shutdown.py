@@ -6,7 +6,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from .._core.dispatch import Dispatcher
 from .._observe.clean_up import run_each
 from .._observe.progress import Progress
 
@@ -50,9 +49,13 @@ def seconds_of(deployment_config: Mapping[str, Any]) -> list[float]:
 
 
 async def run_shutdown_hooks(start: Start, budget_s: float) -> list[Exception]:
-    """Run the hooks one by one, each for at most the time that is left; return the failures, which are logged."""
+    """Finish what lasts until then, and run the hooks, one by one, each for at most the time that is left.
+
+    Returns:
+        The failures, which are logged.
+    """
     start.record_disabled("on_shutdown")
-    hooks = start.selection.by_point["on_shutdown"]
+    hooks = [*start.spans.take(lambda hook: True), *start.selection.by_point["on_shutdown"]]
     if not hooks:
         return []
     loop = asyncio.get_running_loop()
@@ -60,10 +63,7 @@ async def run_shutdown_hooks(start: Start, budget_s: float) -> list[Exception]:
     failures: list[Exception] = []
     limit = f"the {budget_s:g} s of the hooks at {POINT}"
     consequence = f"the replica stops; its hooks have {budget_s:g} s for that"
-    # One of its own: that of the start is closed by now.
-    dispatcher = Dispatcher(
-        start.model_id, trace=start.trace, on_error=start.defaults.on_error, variables=start.dispatcher.variables
-    )
+    dispatcher = start.new_dispatcher()  # that of the start is closed by now
     with Progress(start.model_id) as progress:
         async with dispatcher:
             for hook in hooks:

@@ -13,15 +13,18 @@ from .._core.messages import describe, did_you_mean, kind_of, masked
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_NAMES, HOOK_POINTS, HookName
-from .._core.signature import bound_method, check_is_sync, check_runs, misfit, written
+from .._core.signature import bound_method, check_is_sync, check_span, misfit, written
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from .._core.context import CallbackCtx, EngineProcessCtx, NodeCtx
     from .._core.veto import Skip
 
     _Veto: TypeAlias = bool | Skip | None
+    _Vetoes: TypeAlias = _Veto | Awaitable[_Veto] | Iterator[_Veto] | AsyncIterator[_Veto]
+    _Nothing: TypeAlias = Awaitable[None] | Iterator[None] | AsyncIterator[None] | None
+    _AtTheEnd: TypeAlias = Awaitable[None] | None
 
 
 class RayServeLLMCallback:
@@ -49,52 +52,52 @@ class RayServeLLMCallback:
 
     # Written out for type checkers; a test compares signatures and docstrings with the table of hook points.
 
-    def on_before_init(self, ctx: CallbackCtx) -> _Veto | Awaitable[_Veto]:
+    def on_before_init(self, ctx: CallbackCtx) -> _Vetoes:
         """Set up `ctx` before anything happens."""
         return None
 
-    def on_custom_init(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+    def on_custom_init(self, ctx: CallbackCtx) -> _Nothing:
         """Take over: own placement group, runtime env, files."""
 
-    def on_before_download(self, ctx: CallbackCtx) -> _Veto | Awaitable[_Veto]:
+    def on_before_download(self, ctx: CallbackCtx) -> _Vetoes:
         """Choose what each node downloads."""
         return None
 
-    def on_before_node_download(self, ctx: NodeCtx) -> _Veto | Awaitable[_Veto]:
+    def on_before_node_download(self, ctx: NodeCtx) -> _Vetoes:
         """Per-node work: extra files, caches, disk checks."""
         return None
 
-    def on_after_node_download(self, ctx: NodeCtx) -> Awaitable[None] | None:
+    def on_after_node_download(self, ctx: NodeCtx) -> _Nothing:
         """Verify, unpack, warm."""
 
-    def on_after_download(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+    def on_after_download(self, ctx: CallbackCtx) -> _Nothing:
         """See every node's result in `ctx.nodes`."""
 
-    def on_after_placement_group(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+    def on_after_placement_group(self, ctx: CallbackCtx) -> _Nothing:
         """Last word on `ctx.placement_group`."""
 
-    def on_before_engine_init(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+    def on_before_engine_init(self, ctx: CallbackCtx) -> _Nothing:
         """Last word on `ctx.extra_init_kwargs`, `ctx.model_path`."""
 
     def on_engine_process_start(self, ctx: EngineProcessCtx) -> None:
         """Own architectures, tool and reasoning parsers, logits processors, patches."""
 
-    def on_after_engine_init(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+    def on_after_engine_init(self, ctx: CallbackCtx) -> _Nothing:
         """`ctx.engine` answers: warm-up requests, save caches."""
 
-    def on_after_node_engine_init(self, ctx: NodeCtx) -> Awaitable[None] | None:
+    def on_after_node_engine_init(self, ctx: NodeCtx) -> _Nothing:
         """Save the caches that the engine has written here, register the node."""
 
-    def on_after_init(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+    def on_after_init(self, ctx: CallbackCtx) -> _Nothing:
         """Metrics, registration; the last of a good start."""
 
-    def on_shutdown(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+    def on_shutdown(self, ctx: CallbackCtx) -> _AtTheEnd:
         """`ctx.engine` still answers: drain, deregister, save; its failure is logged."""
 
-    def on_node_failure(self, ctx: NodeCtx) -> Awaitable[None] | None:
+    def on_node_failure(self, ctx: NodeCtx) -> _AtTheEnd:
         """`ctx.error`: unmount, remove half a download; its own failure is logged, the first one is raised."""
 
-    def on_failure(self, ctx: CallbackCtx) -> Awaitable[None] | None:
+    def on_failure(self, ctx: CallbackCtx) -> _AtTheEnd:
         """`ctx.error`: metrics, clean-up; its own failure is logged, the first one is raised."""
 
 
@@ -198,7 +201,7 @@ def _check_method(method: Callable[..., Any], point: str, path: str) -> None:
     wanted = f"a method at a hook point is `def {point}(self, ctx)`"
     if not callable(method):
         raise HookSignatureError(f"{path}.{point} is {kind_of(method)}; {wanted}")
-    check_runs(method, f"{path}.{point}", "the method of a later point")
+    check_span(method, f"{path}.{point}", point)
     if HOOK_POINTS[point].in_process:
         check_is_sync(method, f"{path}.{point}")
     found = misfit(method, None)

@@ -8,7 +8,7 @@ import typer
 
 import serve_llm_hooks
 
-from . import check, dry_run, plan, trace
+from . import check, dry_run, explore, plan, trace
 
 # Paragraphs, which are wrapped to the terminal; a list is not.
 EXIT_CODES = """Exit code 0: all is well.
@@ -45,4 +45,5 @@ def options(
 app.command("plan", help=plan.HELP, epilog=plan.EXAMPLES)(plan.plan)
 app.command("dry-run", help=dry_run.HELP, epilog=dry_run.EXAMPLES)(dry_run.dry_run)
 app.command("check", help=check.HELP, epilog=check.EXAMPLES)(check.check)
+app.command("explore", help=explore.HELP, epilog=explore.EXAMPLES)(explore.explore)
 app.command("trace", help=trace.HELP, epilog=trace.EXAMPLES)(trace.trace)

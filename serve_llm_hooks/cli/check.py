@@ -9,7 +9,7 @@ import typer
 from serve_llm_hooks_testing import check_hooks
 
 from .model import Model
-from .options import AppDir, AsJson, ModelIds, Targets
+from .options import NAMES_HOOKS, AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
 from .refused import BAD_ANSWER, CONFIG_ERRORS, text_of, told
 from .targets import models_of
@@ -22,9 +22,6 @@ Examples:
   serve-llm-hooks check my_company.llm_hooks
   serve-llm-hooks check config.yaml
   serve-llm-hooks check hooks/disk.py --model llama-3-8b --json"""
-
-# What a config names its hooks in.
-_NAMES_HOOKS = ("hooks", "callback", "callbacks", "initialization_class")
 
 
 def check(targets: Targets, model: ModelIds = None, app_dir: AppDir = ".", as_json: AsJson = False) -> None:
@@ -52,7 +49,7 @@ def _checked(model: Model) -> dict[str, Any]:
             found = None
             if not model.where:
                 found = check_hooks(*(fields.get("hooks") or ()), model_id=model.model_id, check=False)
-            elif model.needs_ray or any(fields.get(name) for name in _NAMES_HOOKS):
+            elif model.needs_ray or any(fields.get(name) for name in NAMES_HOOKS):
                 found = check_hooks(model.config(), check=False)
             if found is not None:
                 problems, notes, runs = found.problems, found.notes, len(found.runs)

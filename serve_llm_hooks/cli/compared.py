@@ -69,7 +69,8 @@ def compared(a: Iterable[HookEvent], b: Iterable[HookEvent]) -> list[Row]:
 def _sides(trace: Iterable[HookEvent]) -> dict[tuple[str, str], Side]:
     calls: dict[tuple[str, str], list[HookEvent]] = {}
     for event in sorted(trace, key=lambda each: each.start_s):
-        calls.setdefault((event.point, _PARAMETERS.sub("", event.hook)), []).append(event)
+        part = event.label.removeprefix(event.hook)  # of a hook with a `yield`
+        calls.setdefault((event.point, _PARAMETERS.sub("", event.hook) + part), []).append(event)
     begin_s = min((events[0].start_s for events in calls.values()), default=0.0)
     return {
         key: Side(

@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
-from serve_llm_hooks import HOOK_POINTS, HookLoadError
+from serve_llm_hooks import HOOK_POINTS, Hook, HookLoadError
 from serve_llm_hooks_testing import FakeLLMConfig
 
 # What a config of Ray's may say for `callback_class`, so that our callback runs the hooks in it.
@@ -94,10 +94,11 @@ class Model:
 
         return LLMConfig.model_validate(dict(self.fields))
 
-    def refused_points(self) -> frozenset[str]:
-        """Return the hook points that a config of Ray's own refuses hooks at."""
-        after = (name for name, point in HOOK_POINTS.items() if point.needs_server)
-        return frozenset() if self.is_ours else frozenset(after)
+    def refuses(self, hook: Hook) -> bool:
+        """Return True for a hook that a config of Ray's own refuses: at, or until, a point after the engine's start."""
+        point, until = HOOK_POINTS[hook.point], hook.options.until
+        lasts = HOOK_POINTS[until].after_engine if until else hook.is_span and not point.on_node
+        return not self.is_ours and (point.needs_server or lasts)
 
     @contextmanager
     def its_process(self) -> Iterator[list[str]]:

@@ -60,9 +60,9 @@ def _planned(model: Model) -> dict[str, Any]:
         except CONFIG_ERRORS as error:
             problem = text_of(error)
     hooks = [] if found is None else [_described(hook, found.on_error) for hook in found.hooks]
-    refused = [each for each in hooks if each["point"] in model.refused_points()]
+    refused = [hook for hook in (() if found is None else found.hooks) if model.refuses(hook)]
     if refused:
-        names = ", ".join(f"{each['hook']} at {each['point']}" for each in refused)
+        names = ", ".join(f"{hook.path} at {hook.point}" for hook in refused)
         problem = (
             f"Ray's own builder reaches no point in the engine's processes, or after its start: {names}. Write "
             "import_path: serve_llm_hooks.ray:build_openai_app"

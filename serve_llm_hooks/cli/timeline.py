@@ -48,11 +48,15 @@ def place_of(event: HookEvent) -> str:
     return "replica" if point is not None and not point.on_node else event.node_id[:8] or "node"
 
 
+def _where(event: HookEvent) -> str:
+    return f"{event.point}, finish" if event.is_finish else event.point
+
+
 def _placed(events: Sequence[HookEvent]) -> list[tuple[HookEvent, str]]:
     """Return events with where they ran; what many nodes did at once, as in virtual time, is one event."""
     alike: dict[tuple[object, ...], list[HookEvent]] = {}
     for event in events:
-        key = (event.point, event.hook, event.start_s, event.end_s, event.outcome, event.detail)
+        key = (event.point, event.label, event.start_s, event.end_s, event.outcome, event.detail)
         alike.setdefault(key, []).append(event)
     placed: list[tuple[HookEvent, str]] = []
     for same in alike.values():
@@ -80,7 +84,7 @@ def _write_in_columns(screen: Screen, placed: Sequence[tuple[HookEvent, str]], w
     bar_width = max(10, min(_LONGEST_BAR, (width - before) // 3))
     name_width = max(12, width - before - bar_width - 4)
     for (event, place), (start, took, _) in zip(placed, cells, strict=True):
-        name = f"{event.name} ({event.point})"
+        name = f"{event.name} ({_where(event)})"
         screen.line(
             f"{start.rjust(start_width)}  {took.rjust(took_width)}  {place.ljust(place_width)}  ",
             (_bar(event, begin_s, end_s, bar_width), STYLES.get(event.outcome, "")),
@@ -93,7 +97,7 @@ def _write_in_columns(screen: Screen, placed: Sequence[tuple[HookEvent, str]], w
 def _write_stacked(screen: Screen, placed: Sequence[tuple[HookEvent, str]], width: int, indent: int) -> None:
     begin_s, end_s = _axis(placed)
     for event, place in placed:
-        screen.line((event.name, "bold"), f" ({event.point})", indent=indent)
+        screen.line((event.name, "bold"), f" ({_where(event)})", indent=indent)
         times = f"{place}: at {seconds(event.start_s - begin_s)}, took {seconds(event.duration_s)}"
         screen.line(times, indent=indent + 2)
         bar = _bar(event, begin_s, end_s, max(10, width - 2))

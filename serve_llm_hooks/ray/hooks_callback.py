@@ -14,6 +14,7 @@ from . import prewarmed  # noqa: F401  # first: it begins on import
 
 from .._core.errors import HookLoadError, NodeInitializationError, PlacementGroupError
 from .._core.points import HOOK_POINTS
+from .._core.until import check_ends_before_the_engine
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
 from .._sources.select import select
@@ -76,6 +77,7 @@ class HooksCallback(HandedOver):
                     "serve_llm_hooks.ray (in YAML `import_path: serve_llm_hooks.ray:build_openai_app`, or "
                     "build_dp_openai_app, build_pd_openai_app)."
                 )
+            check_ends_before_the_engine(hook)
 
     @override
     def __reduce__(self) -> tuple[Any, ...]:

@@ -55,14 +55,19 @@ def warn_of_slow_hooks(hooks: Iterable[Hook], model_id: str, deployment_config: 
     has_s = budget_s(deployment_config)
     for hook in hooks:
         wants_s = hook.options.timeout_s or 0.0
-        if hook.point != POINT or not hook.options.matches(model_id) or (wants_s <= has_s and has_s):
+        if (
+            POINT not in (hook.point, hook.options.until)
+            or not hook.options.matches(model_id)
+            or (wants_s <= has_s and has_s)
+        ):
             continue
         needed_s = (wants_s or 1.0) + seconds_of(deployment_config)[1] + RESERVED_S
         logger.warning(
-            "model %r: hook %s at on_shutdown%s, but its replicas have at most %g s for such hooks before Serve kills "
+            "model %r: hook %s %s on_shutdown%s, but its replicas have at most %g s for such hooks before Serve kills "
             "them. Write deployment_config={'graceful_shutdown_timeout_s': %g}, or more.",
             model_id,
             hook.ref,
+            "at" if hook.point == POINT else "lasts until",
             f" has timeout_s={wants_s:g}" if wants_s else "",
             has_s,
             needed_s,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._checks.result import HookCheck as HookCheck
+    from ._explore.schedule import Schedule as Schedule
     from ._virtual_time.loop import VirtualLoop as VirtualLoop
     from .asserts import assert_not_run as assert_not_run, assert_order as assert_order, assert_ran_on as assert_ran_on
     from .calls import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         HarnessWarning as HarnessWarning,
         RayInFakeRunError as RayInFakeRunError,
     )
+    from .explore import explore_hooks as explore_hooks
     from .faults import (
         Fault as Fault,
         different_path as different_path,

@@ -1,7 +1,9 @@
 """Assertions about a run. A failure shows the timeline that was expected and the one that was observed.
 
 A name is a hook point (``"on_before_init"``: all its hooks), a hook's bare name, or ``"module:qualname"``, as in
-``before=`` and ``after=``. A name that is unknown or ambiguous raises a ``HarnessError`` instead of passing.
+``before=`` and ``after=``. With `` (finish)`` behind it, as in the table of a trace, it is what follows the ``yield``
+of a hook, and without it the hook up to there. A name that is unknown or ambiguous raises a ``HarnessError`` instead
+of passing.
 """
 
 from __future__ import annotations
@@ -59,6 +61,9 @@ def assert_order(run: FakeRun, *names: str) -> None:
     for (name, step), (other, later) in pairwise(zip(names, steps, strict=True)):
         for index in step:
             for after in later:
+                if after > index and _are_beside(events[index], events[after]):
+                    problem = f"{other!r} ran before {name!r} had ended"
+                    raise AssertionError(_timelines(run, names, steps, problem))
                 if after <= index and _ordered(events[index], events[after]):
                     same = f"{other!r} and {name!r} are the same"
                     problem = f"{other!r} ran before {name!r}" if after < index else same
@@ -163,14 +168,19 @@ class _Named:
         self.name = name
         self._run = run
         known = [*run.hooks, *run.known_hooks()]
-        self._path = "" if name in HOOK_POINTS else resolve_hook(name, known)
-        self._points: list[str] = [hook.point for hook in known if hook.path == self._path] or [name]
+        bare = name.removesuffix(" (finish)")
+        self._is_finish = bare != name
+        self._point = bare if bare in HOOK_POINTS else ""
+        self._path = "" if self._point else resolve_hook(bare, known)
+        self._points: list[str] = [hook.point for hook in known if hook.path == self._path] or [bare]
         self._is_for_model = not self._path or any(hook.path == self._path for hook in run.hooks)
 
     def matches(self, event: HookEvent) -> bool:
         """Return whether a call is one of these hooks."""
+        if event.is_finish != self._is_finish:
+            return False
         if not self._path:
-            return event.point == self.name
+            return event.point == self._point
         # With the hook's parameters, or the number of one that is written alike.
         return event.hook == self._path or event.hook.startswith((f"{self._path}(", f"{self._path}#"))
 
@@ -229,10 +239,15 @@ def _ordered(first: HookEvent, second: HookEvent) -> bool:
     return all(row.during == "start" for row in rows) and rows[0].after_engine != rows[1].after_engine
 
 
+def _are_beside(first: HookEvent, second: HookEvent) -> bool:
+    """Return whether a call in the replica's background had not ended when another one there began."""
+    return first.process_id == second.process_id and first.end_s > second.start_s
+
+
 def _call(event: HookEvent) -> str:
     where = event.process or (event.node_id if HOOK_POINTS[event.point].on_node else "replica")
     detail = f": {event.detail}" if event.detail else ""
-    return f"{event.start_s:9.3f} s  {where:<8}  {event.point:<24}  {event.hook}  {event.outcome}{detail}"
+    return f"{event.start_s:9.3f} s  {where:<8}  {event.point:<24}  {event.label}  {event.outcome}{detail}"
 
 
 def _timelines(run: FakeRun, names: Sequence[str], steps: Sequence[Sequence[int]], problem: str) -> str:

@@ -17,9 +17,9 @@ from serve_llm_hooks._core.points import hook_point
 
 from ._apart.state import in_process
 from ._monitor.session import monitored_loop
-from ._simulation.lone_hook import as_in_a_run, forget_path, settings_of
+from ._simulation.lone_hook import as_in_a_run, beside_others, forget_path, settings_of
+from ._simulation.made_up import made_up_node
 from ._simulation.process_states import ProcessStates
-from ._simulation.simulated_cluster import made_up_node
 from ._virtual_time.loop import is_loop_running
 from .config import FakeLLMConfig
 from .engine import EngineForHooks, FakeEngine
@@ -149,6 +149,8 @@ def engine_process_ctx(
 def call_hook(fn: Callable[..., Any], ctx: Ctx, *, point: HookName | None = None, **kwargs: Any) -> Skip | None:
     """Call one hook as a run does: sync or async, with its timeout, in virtual time.
 
+    Of one with a ``yield``, both parts. With ``callback_ctx(error=...)`` the error is raised at the ``yield``.
+
     It refuses what a run refuses: an assignment that comes too late, a changed config, and in the ``custom_data`` of a
     node, what cannot be pickled.
 
@@ -203,8 +205,12 @@ def _call(hook: Hook, ctx: Ctx) -> Skip | None:
 
     async def call() -> Skip | None:
         async with Dispatcher(ctx.model_id, trace=None, node=node) as dispatcher:
-            with as_in_a_run(hook.point, ctx, notes):
-                return await dispatcher.run_point([hook], ctx)
+            with as_in_a_run(hook.point, ctx, notes), beside_others(hook, ctx):
+                veto = await dispatcher.run_point([hook], ctx)
+                failed = None if isinstance(ctx, EngineProcessCtx) else ctx.error
+                for finish in dispatcher.spans.take(lambda each: True, failed):
+                    await dispatcher.run_point([finish], ctx)
+                return veto
 
     error: Exception | None = None
     veto: Skip | None = None

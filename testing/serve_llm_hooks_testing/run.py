@@ -168,10 +168,13 @@ class FakeRun:
             ()
         """
         succeeded = {
-            (event.point, event.hook) for start in self.earlier_starts for event in start.trace if event.outcome == "ok"
+            (event.point, event.label)
+            for start in self.earlier_starts
+            for event in start.trace
+            if event.outcome == "ok"
         }
         failed = (event for event in self.trace if event.ran and event.outcome not in ("ok", "cancelled"))
-        return tuple(dict.fromkeys(event.hook for event in failed if (event.point, event.hook) in succeeded))
+        return tuple(dict.fromkeys(event.hook for event in failed if (event.point, event.label) in succeeded))
 
     def __str__(self) -> str:
         """Return how the start ended, and its trace as a table."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serve_llm_hooks import HookRegistry, NodeCtx, initialization
-from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, check_hooks
+from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, check_hooks, explore_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,6 +79,15 @@ def test_a_check_of_twenty_hooks(benchmark: Any) -> None:
     found = benchmark.pedantic(check_hooks, (HOOKS, MORE_HOOKS), rounds=5 if benchmark.enabled else 1)
     assert found.problems == []
     assert len(found.runs) == 8 + 7 + 2 + 18  # scenarios, other faults, modules that are missing, hooks that fail
+
+
+def test_two_hundred_seeds_are_explored(benchmark: Any) -> None:
+    """Goal: 10 s, for ten hooks on four nodes."""
+    seeds = 200 if benchmark.enabled else 5
+    explore = partial(explore_hooks, HOOKS, model_id="benchmark", seeds=seeds, nodes=4, check=False)
+    found = benchmark.pedantic(explore, rounds=3 if benchmark.enabled else 1)
+    assert found.findings == []
+    assert found.starts >= 2 * seeds
 
 
 @pytest.fixture

@@ -252,7 +252,7 @@ def _faults(draw: DrawFn, case: dict[str, Any], names: Sequence[str]) -> list[Fa
 
 
 @st.composite
-def cases(draw: DrawFn, *, dying: int = 50) -> Case:
+def cases(draw: DrawFn, *, dying: int = 200) -> Case:
     """A case.
 
     Args:
@@ -264,7 +264,7 @@ def cases(draw: DrawFn, *, dying: int = 50) -> Case:
     case["group"] = draw(st.sampled_from([1, 1, 2, 2, 3])) if case["touches nodes"] else draw(st.integers(1, 3))
     case["source"] = FOLDER
     if case["touches nodes"]:
-        sources = [FOLDER] * 36 + [None] * 6 + [BUCKET] * 3 + [EXTRA_FILES]  # a real download imports torch first
+        sources = [FOLDER] * 36 + [None] * 6 + [BUCKET] * 2 + [EXTRA_FILES]  # a real download imports torch first
         case["source"] = draw(st.sampled_from(sources))
     names = [f"h{number}" for number in range(draw(st.integers(0, 7)))]
     hooks: list[Any] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import queue
 import random
@@ -24,7 +25,7 @@ from serve_llm_hooks import HookRegistry, RayServeLLMCallback, ask, skip
 from . import wing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Iterator
 
     from serve_llm_hooks import CallbackCtx, EngineProcessCtx, NodeCtx, Skip
 
@@ -806,6 +807,467 @@ def shutdown_after_that(ctx: CallbackCtx) -> None:
     note(ctx, "there was time left")
 
 
+# -- spans ------------------------------------------------------------------------------------------------------------
+
+
+def say(ctx: CallbackCtx | NodeCtx, what: str) -> None:
+    """Add a line to what the spans of a start, or of a node, have said."""
+    note(ctx, "said", [*ctx.custom_data.get("notes", {}).get("said", ()), what])
+
+
+def told_error(error: BaseException | None) -> str:
+    return "nothing" if error is None else type(error).__name__
+
+
+@hook("on_before_init")
+def outer_span(ctx: CallbackCtx) -> Iterator[None]:
+    say(ctx, "outer begins")
+    try:
+        yield
+    except BaseException as error:
+        say(ctx, f"outer ends after {told_error(error)}, {ctx.error is error}")
+        raise
+    say(ctx, "outer ends")
+
+
+@hook("on_before_download")
+async def inner_span(ctx: CallbackCtx) -> AsyncIterator[None]:
+    await asyncio.sleep(0.01)
+    say(ctx, "inner begins")
+    try:
+        yield
+    except BaseException as error:
+        say(ctx, f"inner ends after {told_error(error)}, {ctx.error is error}")
+        return  # as if it were none of its business: the start fails all the same
+    await asyncio.sleep(0.01)
+    say(ctx, "inner ends")
+
+
+@hook("on_after_init")
+def last_of_a_start(ctx: CallbackCtx) -> None:
+    say(ctx, "the start is done")
+
+
+@hook("on_failure")
+def last_of_a_failure(ctx: CallbackCtx) -> None:
+    say(ctx, f"the start has failed: {told_error(ctx.error)}")
+
+
+@hook("on_shutdown")
+def last_of_all(ctx: CallbackCtx) -> None:
+    say(ctx, "the replica stops")
+
+
+@hook("on_before_init", until="on_before_engine_init")
+async def until_the_engine(ctx: CallbackCtx) -> AsyncIterator[None]:
+    say(ctx, "begins")
+    yield
+    say(ctx, f"ends at {ctx.model_path}")
+    ctx.extra_init_kwargs["seed"] = 7
+
+
+@hook("on_before_engine_init")
+def behind_the_span(ctx: CallbackCtx) -> None:
+    say(ctx, f"before the engine, with seed {ctx.extra_init_kwargs['seed']}")
+
+
+@hook("on_after_init", until="on_shutdown")
+async def lifespan(ctx: CallbackCtx) -> AsyncIterator[None]:
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            beats += 1
+            await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(beat())
+    yield
+    task.cancel()
+    await asyncio.wait([task])
+    say(ctx, f"the heart has beaten: {beats > 0}, the engine answers: {ctx.engine is not None}")
+
+
+@hook("on_before_init", until="on_shutdown")
+def lifespan_of_old(ctx: CallbackCtx) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        say(ctx, f"released after {told_error(ctx.error)}")
+
+
+@hook("on_before_init", until="on_shutdown", timeout_s=0.2)
+async def lifespan_without_an_end(ctx: CallbackCtx) -> AsyncIterator[None]:
+    yield
+    await asyncio.sleep(1000)
+
+
+@hook("on_before_download")
+def span_that_breaks(ctx: CallbackCtx) -> Iterator[None]:
+    yield
+    raise OSError("cannot be released")
+
+
+@hook("on_before_download", on_error="warn")
+def span_that_breaks_and_is_warned_of(ctx: CallbackCtx) -> Iterator[None]:
+    yield
+    raise OSError("cannot be released")
+
+
+@hook("on_before_download", timeout_s=0.2)
+async def span_without_an_end(ctx: CallbackCtx) -> AsyncIterator[None]:
+    yield
+    await asyncio.sleep(1000)
+
+
+@hook("on_before_download", timeout_s=0.2)
+def span_that_never_comes_to_its_yield(ctx: CallbackCtx) -> Iterator[None]:
+    time.sleep(4)
+    yield
+
+
+@hook("on_before_download")
+def yields_twice(ctx: CallbackCtx) -> Iterator[None]:
+    try:
+        yield
+        yield
+    finally:
+        say(ctx, "closed")
+
+
+@hook("on_before_download")
+async def yields_twice_async(ctx: CallbackCtx) -> AsyncIterator[None]:
+    yield
+    yield
+
+
+@hook("on_before_download")
+def yields_never(ctx: CallbackCtx) -> Iterator[None]:
+    if ctx.model_id == "somebody else's":
+        yield
+
+
+@hook("on_before_download")
+async def yields_never_async(ctx: CallbackCtx) -> AsyncIterator[None]:
+    if ctx.model_id == "somebody else's":
+        yield
+
+
+@hook("on_before_download")
+def span_that_vetoes(ctx: CallbackCtx) -> Iterator[Skip]:
+    yield skip("its files are here")
+    say(ctx, "ends")
+
+
+@hook("on_before_download")
+async def span_that_yields_something(ctx: CallbackCtx) -> AsyncIterator[Any]:
+    try:
+        yield 5
+    except BaseException as error:
+        say(ctx, f"ends after {told_error(error)}")
+        raise
+
+
+@hook("on_before_download")
+async def holds_a_task_group(ctx: CallbackCtx) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_breaks_soon())
+        yield
+
+
+async def _breaks_soon() -> None:
+    await asyncio.sleep(0.01)
+    raise OSError("in the task group")
+
+
+@hook("on_after_download")
+async def waits_a_little(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(0.2)
+
+
+variable: ContextVar[str] = ContextVar("variable", default="unset")
+
+
+@hook("on_before_init")
+def sets_a_variable(ctx: CallbackCtx) -> Iterator[None]:
+    token = variable.set("sync")
+    yield
+    variable.reset(token)
+    say(ctx, f"sync: {variable.get()}")
+
+
+@hook("on_before_init")
+async def sets_a_variable_async(ctx: CallbackCtx) -> AsyncIterator[None]:
+    token = variable.set("async")
+    yield
+    variable.reset(token)
+    say(ctx, f"async: {variable.get()}")
+
+
+@hook("on_before_download")
+async def sees_the_variable(ctx: CallbackCtx) -> None:
+    say(ctx, f"between: {variable.get()}")
+
+
+class Spans:
+    """Methods with a ``yield``: what is set on ``self`` is there in both parts."""
+
+    def __init__(self, name: str = "object") -> None:
+        self.name = name
+
+    def on_before_init(self, ctx: CallbackCtx) -> Iterator[None]:
+        say(ctx, f"{self.name} begins")
+        yield
+        say(ctx, f"{self.name} ends")
+
+    async def on_before_download(self, ctx: CallbackCtx) -> AsyncIterator[None]:
+        self.name = "changed"
+        yield
+        say(ctx, f"{self.name} ends, async")
+
+    def on_before_node_download(self, ctx: NodeCtx) -> Iterator[None]:
+        say(ctx, f"{self.name} begins")
+        yield
+        say(ctx, f"{self.name} ends")
+
+
+@hook("on_before_node_download")
+async def span_on_nodes(ctx: NodeCtx) -> AsyncIterator[None]:
+    say(ctx, "begins")
+    try:
+        yield
+    except Exception as error:
+        say(ctx, f"ends after {told_error(error)}, {ctx.error is error}")
+        raise
+    say(ctx, "ends")
+
+
+@hook("on_before_node_download", until="on_after_node_download")
+def span_around_the_download(ctx: NodeCtx) -> Iterator[None]:
+    say(ctx, "the download begins")
+    yield
+    say(ctx, f"the download ends: {ctx.model_path is not None}")
+
+
+@hook("on_after_node_download")
+def says_it_is_downloaded(ctx: NodeCtx) -> None:
+    say(ctx, "downloaded")
+
+
+@hook("on_after_node_engine_init")
+def span_behind_the_engine(ctx: NodeCtx) -> Iterator[None]:
+    say(ctx, "caches are looked at")
+    yield
+    say(ctx, "caches are saved")
+
+
+@hook("on_after_node_download")
+def span_that_breaks_on_nodes(ctx: NodeCtx) -> Iterator[None]:
+    yield
+    raise OSError("cannot be unmounted")
+
+
+@hook("on_node_failure")
+def says_it_has_failed(ctx: NodeCtx) -> None:
+    say(ctx, f"failed: {told_error(ctx.error)}")
+
+
+# -- in the background ------------------------------------------------------------------------------------------------
+
+
+@hook("on_before_init", until="on_before_engine_init")
+async def background_fetches(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(0.5)
+    ctx.custom_data["fetched"] = ctx.model_id
+
+
+@hook("on_before_init", until="on_before_engine_init")
+def background_fetches_in_a_thread(ctx: CallbackCtx) -> None:
+    time.sleep(0.5)
+    ctx.custom_data["fetched too"] = "from" in ctx.custom_data
+
+
+@hook("on_before_download")
+def not_yet(ctx: CallbackCtx) -> None:
+    say(ctx, f"before: {'fetched' in ctx.custom_data}")
+
+
+@hook("on_before_engine_init")
+async def by_now(ctx: CallbackCtx) -> None:
+    say(ctx, f"by now: {ctx.custom_data.get('fetched')}, {ctx.custom_data.get('fetched too')}")
+
+
+@hook("on_before_engine_init", until="on_after_engine_init")
+async def background_ticks(ctx: CallbackCtx) -> None:
+    seen = [monotonic()]
+    for _ in range(6):
+        await asyncio.sleep(0.05)
+        seen.append(monotonic())
+    ctx.custom_data["no gap"] = max(b - a for a, b in itertools.pairwise(seen)) < 0.5
+    ctx.custom_data["no engine"] = ctx.engine is None
+
+
+@hook("on_after_engine_init")
+def looks_at_the_ticks(ctx: CallbackCtx) -> None:
+    say(ctx, f"no gap: {ctx.custom_data['no gap']}, no engine: {ctx.custom_data['no engine']}")
+
+
+@hook("on_before_init", until="on_after_init")
+async def background_breaks(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(0.1)
+    raise OSError("nothing there")
+
+
+@hook("on_before_init", until="on_after_init")
+def background_breaks_in_a_thread(ctx: CallbackCtx) -> None:
+    time.sleep(0.1)
+    raise OSError("nothing there")
+
+
+@hook("on_before_init", until="on_before_engine_init", on_error="warn")
+async def background_breaks_and_is_warned_of(ctx: CallbackCtx) -> None:
+    raise OSError("nothing there")
+
+
+@hook("on_before_download")
+async def waits_for_long(ctx: CallbackCtx) -> None:
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        say(ctx, "no longer")
+
+
+@hook("on_before_node_download")
+async def waits_for_long_on_nodes(ctx: NodeCtx) -> None:
+    await asyncio.sleep(1000)
+
+
+@hook("on_before_init", until="on_before_engine_init", timeout_s=0.2)
+async def background_without_an_end(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(1000)
+
+
+@hook("on_before_init", until="on_after_init")
+async def background_waits_for_long(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(1000)
+
+
+@hook("on_before_init", until="on_before_engine_init")
+async def background_one(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(0.2)
+    ctx.custom_data["key"] = 1
+
+
+@hook("on_before_init", until="on_before_engine_init")
+async def background_other(ctx: CallbackCtx) -> None:
+    ctx.custom_data["key"] = 2
+
+
+@hook("on_before_download")
+def sets_the_key(ctx: CallbackCtx) -> None:
+    ctx.custom_data["key"] = "the replica's"
+
+
+@hook("on_before_init", after="background_one")
+def after_one(ctx: CallbackCtx) -> None:
+    say(ctx, f"after it: {ctx.custom_data['key']}")
+
+
+@hook("on_before_init", until="on_before_engine_init", after="background_one")
+async def background_after_one(ctx: CallbackCtx) -> None:
+    ctx.custom_data["seen"] = ctx.custom_data["key"]
+
+
+@hook("on_before_init", until="on_before_engine_init")
+async def background_vetoes(ctx: CallbackCtx) -> Skip:
+    await asyncio.sleep(0.3)
+    return skip("too late")
+
+
+@hook("on_before_init", until="on_before_engine_init")
+async def background_assigns(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(0.3)
+    ctx.model_path = "/elsewhere"
+
+
+@hook("on_before_init", until="on_before_engine_init")
+def background_changes_arguments(ctx: CallbackCtx) -> None:
+    time.sleep(0.3)
+    ctx.extra_init_kwargs["seed"] = 7
+
+
+@hook("on_before_node_download", until="on_after_engine_init")
+async def background_on_nodes(ctx: NodeCtx) -> None:
+    await asyncio.sleep(0.5)
+    ctx.custom_data["arrived"] = slot(ctx)
+
+
+@hook("on_after_node_download", until="on_after_init")
+def background_after_the_download(ctx: NodeCtx) -> None:
+    ctx.custom_data["also"] = [ctx.model_path, ctx.custom_data.get("from front")]
+
+
+@hook("on_before_node_download")
+def in_front_on_nodes(ctx: NodeCtx) -> None:
+    ctx.custom_data["from front"] = slot(ctx)
+
+
+@hook("on_after_download")
+def has_not_arrived(ctx: CallbackCtx) -> None:
+    say(ctx, f"arrived: {['arrived' in node.custom_data for node in ctx.nodes.values()]}")
+
+
+@hook("on_after_engine_init")
+def has_arrived(ctx: CallbackCtx) -> None:
+    say(ctx, f"arrived: {[node.custom_data['arrived'] for node in ctx.nodes.values()]}")
+
+
+@hook("on_after_node_engine_init")
+def sees_what_has_arrived(ctx: NodeCtx) -> None:
+    say(ctx, f"arrived: {ctx.custom_data['arrived'] == slot(ctx)}")
+
+
+@hook("on_before_node_download", until="on_after_init")
+async def background_breaks_on_second(ctx: NodeCtx) -> None:
+    await asyncio.sleep(0.1)
+    if slot(ctx) == 1:
+        raise OSError(28, "No space left on device")
+
+
+@hook("on_after_download")
+async def waits_for_long_behind_the_nodes(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(1000)
+
+
+@hook("on_before_node_download", until="on_after_download")
+def background_assigns_on_nodes(ctx: NodeCtx) -> None:
+    time.sleep(0.3)
+    ctx.model_path = "/elsewhere"
+
+
+@hook("on_before_node_download", until="on_after_download")
+def background_vetoes_on_nodes(ctx: NodeCtx) -> bool:
+    time.sleep(0.3)
+    return False
+
+
+@hook("on_before_node_download", until="on_after_download")
+def background_key_on_nodes(ctx: NodeCtx) -> None:
+    ctx.custom_data["key"] = 1
+
+
+@hook("on_before_node_download", until="on_after_download")
+def background_key_once_more_on_nodes(ctx: NodeCtx) -> None:
+    ctx.custom_data["key"] = 2
+
+
+@hook("on_before_node_download", after="background_key_on_nodes")
+def after_the_background_on_nodes(ctx: NodeCtx) -> None: ...
+
+
+# -- clocks -----------------------------------------------------------------------------------------------------------
+
+
 @hook("on_before_init")
 def backs_off(ctx: CallbackCtx) -> None:
     clocks = (time.monotonic, time.perf_counter, time.time)
@@ -1130,21 +1592,6 @@ async def waits_at_a_lock_of_its_module(ctx: CallbackCtx) -> None:
 
     await asyncio.gather(*map(one, range(3)))
     note(ctx, "order", order)
-
-
-@hook("on_before_init")
-async def sets_a_signal_handler_in_the_replica(ctx: CallbackCtx) -> None:
-    note(ctx, "in the main thread", threading.current_thread() is threading.main_thread())
-    refused: list[str] = []
-    try:
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    except ValueError as error:
-        refused.append(type(error).__name__)
-    try:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, print)
-    except RuntimeError as error:
-        refused.append(type(error).__name__)
-    note(ctx, "refused", refused)
 
 
 _starts: list[str] = []

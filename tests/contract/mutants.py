@@ -24,6 +24,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import serve_llm_hooks_testing._apart.locks as locks_module
+import serve_llm_hooks_testing._monitor.session as session_module
 import serve_llm_hooks_testing._simulation.default_group as group_module
 import serve_llm_hooks_testing._simulation.process as process_module
 import serve_llm_hooks_testing._simulation.process_states as states_module
@@ -205,6 +206,24 @@ def restarts_keep_custom_data() -> None:
 
     kept: dict[int, Any] = {}
     patch(ReplicaStart, "begin", make)
+
+
+@lie("tasks_that_hooks_leave_on_a_node_end_with_its_task")
+def tasks_outlive_their_node() -> None:
+    """tasks and threads that hooks leave on a node outlive it"""
+    put(cluster_module, "NodeProcess", process_module.SimulatedProcess)
+
+
+@lie("a_hook_that_is_cancelled_has_three_seconds_for_its_own_clean_up")
+def killed_nodes_clean_up() -> None:
+    """what is killed cleans up all the same"""
+    put(process_module.SimulatedProcess, "kill", lambda self: self._task.cancel())
+
+
+@lie("a_lock_of_a_module_is_good_for_the_next_start")
+def locks_of_earlier_starts() -> None:
+    """a module's `asyncio.Lock` is bound to the loop that first waited for it"""
+    put(session_module, "install_locks", lambda undo: None)
 
 
 # -- nodes ------------------------------------------------------------------------------------------------------------
@@ -443,7 +462,7 @@ def no_data_of_its_own() -> None:
 @lie("a_node_refuses_what_its_environment_does_not_allow")
 def environment_ignored() -> None:
     """a node runs hooks that its environment does not allow"""
-    patch(cluster_module, "run_task", lambda run: lambda *args, environ, **kwargs: run(*args, **kwargs))
+    patch(cluster_module, "run_task", lambda run: lambda *args, **kwargs: run(*args, **{**kwargs, "environ": {}}))
 
 
 @lie("a_node_has_the_variables_of_the_runtime_env_and_its_own")

@@ -1098,6 +1098,375 @@ def an_async_method_for_processes_is_refused(told: Told) -> None:
     assert "Write `def`" in error["message"]
 
 
+# -- spans ------------------------------------------------------------------------------------------------------------
+
+
+def said(told: Told, where: str = "replica") -> list[str]:
+    """What the spans have said, in order."""
+    lines: list[str] = notes(told, where).get("said", [])
+    return lines
+
+
+def finished(told: Told, where: str = "replica", task: str = "on nodes") -> list[str]:
+    """Return the hooks of whose spans the second part ran, each with how that ended."""
+    lines = told["replica"] if where == "replica" else told.get(task, {}).get(where, {"hooks": []})["hooks"]
+    return [f"{line.split()[1]} {line.split()[5].rstrip(':')}" for line in lines if " after the yield: " in line]
+
+
+SPANS = [h.outer_span, h.inner_span, h.last_of_a_start, h.last_of_a_failure]
+
+
+@scenario(Model(SPANS), group=1)
+def spans_end_after_a_good_start_the_last_one_first(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["outer begins", "inner begins", "the start is done", "inner ends", "outer ends"]
+    assert finished(told) == ["inner_span ok", "outer_span ok"]
+    assert told["in order"]
+
+
+@scenario(Model(SPANS), group=1, faults=[engine_fails(RuntimeError("no GPU"))])
+def spans_end_before_on_failure_and_the_error_is_raised_in_them(told: Told) -> None:
+    failed(told, "RuntimeError")
+    assert said(told)[2:] == [
+        "inner ends after RuntimeError, True",
+        "outer ends after RuntimeError, True",
+        "the start has failed: RuntimeError",
+    ]
+    assert finished(told) == ["inner_span ok", "outer_span ok"]
+
+
+@scenario(Model([h.until_the_engine, h.behind_the_span, *SPANS]), group=1)
+def a_span_ends_on_entry_to_the_point_that_it_names(told: Told) -> None:
+    went_well(told)
+    at = said(told).index("ends at /contract/model")
+    assert said(told)[at + 1] == "before the engine, with seed 7"
+    assert told["engine"]["kwargs"]["seed"] == 7
+
+
+@scenario(Model([*SPANS, h.span_that_breaks]), group=1)
+def a_span_that_cannot_end_ends_the_start_and_the_others_see_it(told: Told) -> None:
+    error = failed(told, "HookError", hook="tests.contract.hooks:span_that_breaks", point="on_before_download")
+    assert (
+        "failed at on_before_download, after its `yield`, for model 'm': OSError: cannot be released"
+        in (error["message"])
+    )
+    assert said(told)[2:] == [
+        "the start is done",
+        "inner ends after HookError, True",
+        "outer ends after HookError, True",
+        "the start has failed: HookError",
+    ]
+
+
+@scenario(Model([*SPANS, h.span_that_breaks]), group=1, faults=[engine_fails(RuntimeError("no GPU"))])
+def a_span_that_cannot_end_does_not_hide_why_the_start_has_failed(told: Told) -> None:
+    failed(told, "RuntimeError")
+    assert finished(told) == ["span_that_breaks ok", "inner_span ok", "outer_span ok"]
+
+
+@scenario(Model([h.outer_span, h.yields_twice, h.breaks_at_the_end]), group=1)
+def a_span_that_yields_twice_does_not_hide_it_either(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:breaks_at_the_end")
+    assert finished(told) == ["yields_twice ok", "outer_span ok"]
+
+
+@scenario(Model([h.outer_span, h.span_that_breaks_and_is_warned_of]), group=1)
+def a_warning_about_the_end_of_a_span_is_no_failure(told: Told) -> None:
+    went_well(told)
+    assert finished(told) == ["span_that_breaks_and_is_warned_of warned", "outer_span ok"]
+
+
+@scenario(Model([h.span_without_an_end, h.outer_span]), group=1)
+def the_end_of_a_span_has_the_same_time_limit(told: Told) -> None:
+    error = failed(told, "HookTimeoutError", hook="tests.contract.hooks:span_without_an_end")
+    assert "after its `yield`, for model 'm': still running after timeout_s=0.2" in error["message"]
+    assert said(told)[-1] == "outer ends after HookTimeoutError, True"
+
+
+@scenario(Model([h.span_that_never_comes_to_its_yield, h.outer_span]), group=1)
+def what_has_not_been_set_up_is_not_ended(told: Told) -> None:
+    failed(told, "HookTimeoutError", hook="tests.contract.hooks:span_that_never_comes_to_its_yield")
+    assert finished(told) == ["outer_span ok"]
+
+
+@scenario(Model([h.yields_twice, h.outer_span]), Model([h.yields_twice_async], model_id="async"), group=1)
+def a_second_yield_is_an_error(told: Told, of_async: Told) -> None:
+    for each in (told, of_async):
+        assert "it came to a second `yield`" in failed(each, "HookResultError")["message"]
+    assert said(told)[1:] == ["closed", "outer ends after HookResultError, True"]
+
+
+@scenario(Model([h.yields_never, h.outer_span]), Model([h.yields_never_async], model_id="async"), group=1)
+def a_yield_that_is_never_come_to_is_an_error(told: Told, of_async: Told) -> None:
+    for each in (told, of_async):
+        assert "it ended before it came to its `yield`" in failed(each, "HookResultError")["message"]
+    assert finished(told) == ["outer_span ok"]
+
+
+@scenario(Model([h.span_that_vetoes, h.before_node_first]), group=1)
+def what_a_span_yields_is_its_answer(told: Told) -> None:
+    went_well(told)
+    assert [line.split()[0] for line in told["replica"][:2]] == ["on_before_download", "on_before_node_download"]
+    assert "vetoed: its files are here" in told["replica"][0]
+    assert said(told) == ["ends"]
+
+
+@scenario(Model([h.span_that_yields_something]), group=1)
+def a_span_that_yields_something_else_is_told_so(told: Told) -> None:
+    assert "it returned 5" in failed(told, "HookResultError")["message"]
+    assert said(told) == ["ends after HookResultError"]
+
+
+@scenario(Model([h.holds_a_task_group, h.waits_a_little]), group=1)
+def a_task_group_that_a_span_holds_fails_with_it(told: Told) -> None:
+    error = failed(told, "HookError", hook="tests.contract.hooks:holds_a_task_group")
+    assert "ExceptionGroup" in error["message"]
+
+
+@scenario(Model([h.sets_a_variable, h.sets_a_variable_async, h.sees_the_variable]), group=1)
+def a_span_can_reset_a_context_variable(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["between: async", "async: unset", "sync: unset"]
+
+
+@scenario(Model([], fields={"callback": h.Spans, "callback_kwargs": {"name": "mine"}}), group=1)
+def the_methods_of_a_class_may_be_spans(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["mine begins", "changed ends, async", "changed ends"]
+    assert said(told, "node-0") == ["mine begins", "mine begins", "mine ends"]
+
+
+@scenario(Model([h.lifespan, h.lifespan_of_old, h.last_of_all, *SPANS[:1]]), group=1, shut_down_s=30.0)
+def a_lifespan_ends_when_the_replica_stops(told: Told) -> None:
+    went_well(told)
+    assert said(told)[1:] == [
+        "outer ends",
+        "the heart has beaten: True, the engine answers: True",
+        "released after nothing",
+        "the replica stops",
+    ]
+    assert finished(told) == ["outer_span ok", "lifespan ok", "lifespan_of_old ok"]
+
+
+@scenario(Model([h.lifespan_of_old, h.outer_span, h.breaks_at_the_end, h.last_of_a_failure]), group=1, shut_down_s=30.0)
+def a_lifespan_ends_with_a_start_that_fails(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:breaks_at_the_end")
+    assert said(told)[1:] == [
+        "outer ends after HookError, True",
+        "released after HookError",
+        "the start has failed: HookError",
+    ]
+
+
+@scenario(Model([h.lifespan_without_an_end, h.lifespan_of_old, h.last_of_all]), group=1, shut_down_s=30.0)
+def at_the_end_each_lifespan_has_its_turn(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["released after nothing", "the replica stops"]
+    assert finished(told) == ["lifespan_of_old ok", "lifespan_without_an_end timed_out"]
+
+
+@scenario(Model([h.lifespan_of_old, h.last_of_all]), group=1)
+def a_lifespan_of_a_replica_that_is_not_stopped_goes_on(told: Told) -> None:
+    went_well(told)
+    assert said(told) == []
+
+
+@scenario(Model([h.span_on_nodes, h.span_around_the_download, h.says_it_is_downloaded]), group=2)
+def on_a_node_spans_end_with_its_work_or_around_the_download(told: Told) -> None:
+    went_well(told)
+    for node in NODES[:2]:
+        assert said(told, node) == [
+            "begins", "the download begins", "the download ends: True", "downloaded", "ends",
+        ]  # fmt: skip
+        assert finished(told, node) == ["span_around_the_download ok", "span_on_nodes ok"]
+    assert told["in order"]
+
+
+@scenario(Model([h.span_behind_the_engine, h.after_init]), group=1)
+def a_span_behind_the_engine_ends_with_that_task(told: Told) -> None:
+    went_well(told)
+    assert said(told, "node-0") == ["caches are looked at", "caches are saved"]
+    assert told["on nodes after the engine"]["node-0"]["before"] == "after_init"
+
+
+@scenario(Model([h.span_on_nodes, h.breaks_on_second, h.says_it_has_failed]), group=2)
+def on_a_node_that_fails_spans_end_before_its_clean_up(told: Told) -> None:
+    node_errors(told, "HookError", "node-1")
+    assert said(told, "node-1") == ["begins", "ends after HookError, True", "failed: HookError"]
+    assert said(told, "node-0") == ["begins", "ends"]
+
+
+@scenario(Model([h.span_on_nodes, h.says_it_has_failed], source=BUCKET), group=2, faults=[failing_download("node-1")])
+def a_download_that_fails_is_raised_in_the_spans_of_its_node(told: Told) -> None:
+    node_errors(told, "DownloadError", "node-1")
+    assert said(told, "node-1") == ["begins", "ends after DownloadError, True", "failed: DownloadError"]
+
+
+@scenario(Model([h.span_on_nodes, h.span_that_breaks_on_nodes, h.says_it_has_failed]), group=1)
+def a_span_that_cannot_end_on_a_node_fails_the_node(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-0")
+    assert "after its `yield`, for model 'm' on node node-0: OSError: cannot be unmounted" in error["message"]
+    assert said(told, "node-0") == ["begins", "ends after HookError, True", "failed: HookError"]
+
+
+@scenario(Model([h.outer_span, h.span_on_nodes]), group=1, environ={DISABLE: "outer_span,span_on_nodes"})
+def spans_that_are_disabled_are_not_set_up(told: Told) -> None:
+    went_well(told)
+    assert said(told) == []
+    assert finished(told) == []
+
+
+# -- in the background ------------------------------------------------------------------------------------------------
+
+
+def in_background(told: Told) -> list[str]:
+    """Return the hooks of the background, each with how it ended."""
+    lines = sorted(line for line in told["replica"] if line.split()[1].startswith("background_"))
+    return [f"{line.split()[1].removeprefix('background_')} {line.split()[2].rstrip(':')}" for line in lines]
+
+
+@scenario(Model([h.background_fetches, h.background_fetches_in_a_thread, h.not_yet, h.by_now]), group=1)
+def the_background_is_waited_for_on_entry_to_its_point(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["before: False", "by now: m, False"]
+    assert in_background(told) == ["fetches ok", "fetches_in_a_thread ok"]
+
+
+@scenario(Model([h.background_ticks, h.looks_at_the_ticks]), group=1, engine_s=1.0)
+def the_background_goes_on_while_the_engine_blocks_the_loop(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["no gap: True, no engine: True"]
+
+
+@scenario(Model([h.outer_span, h.background_breaks, h.waits_for_long, h.last_of_a_failure]), group=1)
+def a_failure_in_the_background_interrupts_a_hook(told: Told) -> None:
+    error = failed(told, "HookError", hook="tests.contract.hooks:background_breaks", point="on_before_init")
+    assert error["message"].endswith("failed at on_before_init for model 'm': OSError: nothing there")
+    assert said(told)[1:] == ["no longer", "outer ends after HookError, True", "the start has failed: HookError"]
+    assert "on_before_download waits_for_long cancelled" in told["replica"]
+
+
+@scenario(Model([h.background_breaks_in_a_thread, h.waits_for_long_on_nodes]), group=2)
+def a_failure_in_the_background_interrupts_the_nodes(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:background_breaks_in_a_thread")
+
+
+@scenario(Model([h.background_breaks, h.after_engine_init]), group=1, engine_s=1.0)
+def a_failure_in_the_background_waits_for_a_blocking_engine(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:background_breaks")
+
+
+@scenario(Model([h.background_breaks_and_is_warned_of, h.by_now]), group=1)
+def a_warning_about_the_background_is_no_failure(told: Told) -> None:
+    went_well(told)
+    assert in_background(told) == ["breaks_and_is_warned_of warned"]
+
+
+@scenario(Model([h.background_without_an_end]), group=1)
+def the_background_has_its_time_limit(told: Told) -> None:
+    error = failed(told, "HookTimeoutError", hook="tests.contract.hooks:background_without_an_end")
+    assert "still running after timeout_s=0.2" in error["message"]
+
+
+@scenario(Model([h.outer_span, h.background_waits_for_long, h.breaks_at_the_start]), group=1)
+def a_start_that_fails_cancels_the_background(told: Told) -> None:
+    failed(told, "HookError", hook="tests.contract.hooks:breaks_at_the_start")
+    assert in_background(told) == ["waits_for_long cancelled"]
+    assert finished(told) == ["outer_span ok"]
+
+
+@scenario(Model([h.background_one, h.background_other]), group=1)
+def one_key_has_one_owner_in_the_background(told: Told) -> None:
+    error = failed(told, "HookResultError")
+    assert "background_one and tests.contract.hooks:background_other, which work in the background" in error["message"]
+    assert "both set ctx.custom_data['key']" in error["message"]
+
+
+@scenario(Model([h.background_other, h.sets_the_key]), group=1)
+def what_the_replica_has_set_meanwhile_stays(told: Told) -> None:
+    went_well(told)
+    assert told["ctx"]["custom data"]["key"] == "the replica's"
+
+
+@scenario(Model([h.background_one, h.after_one, h.background_after_one]), group=1)
+def after_a_hook_in_the_background_means_after_its_end(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["after it: 1"]
+    assert told["ctx"]["custom data"]["seen"] == 1
+
+
+@scenario(Model([h.background_vetoes, h.waits_for_long]), group=1)
+def the_background_is_too_late_for_a_veto(told: Told) -> None:
+    error = failed(told, "HookResultError", hook="tests.contract.hooks:background_vetoes")
+    assert "it vetoed, but works in the background (until='on_before_engine_init')" in error["message"]
+
+
+@scenario(
+    Model([h.background_assigns, h.waits_for_long]),
+    Model([h.background_changes_arguments, h.waits_for_long], model_id="arguments"),
+    group=1,
+)
+def the_background_changes_nothing_but_its_custom_data(told: Told, arguments: Told) -> None:
+    assert (
+        "ctx.model_path cannot be changed by a hook that works in the background"
+        in (failed(told, "HookError")["message"])
+    )
+    assert "ctx.extra_init_kwargs cannot be changed by a hook" in failed(arguments, "HookError")["message"]
+
+
+@scenario(Model([h.background_fetches, h.by_now]), group=1, environ={DISABLE: "background_fetches"})
+def the_background_can_be_disabled(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["by now: None, None"]
+
+
+@scenario(
+    Model([h.background_on_nodes, h.in_front_on_nodes, h.has_not_arrived, h.has_arrived, h.sees_what_has_arrived]),
+    group=2,
+    engine_s=1.0,
+)
+def the_background_on_nodes_outlives_their_work(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["arrived: [False, False]", "arrived: [0, 1]"]
+    assert said(told, "node-1")[-1] == "arrived: True"
+    assert told["in the background"]["node-1"] == ["on_before_node_download background_on_nodes ok"]
+    assert told["each in a process of its own"]
+
+
+@scenario(Model([h.background_after_the_download, h.in_front_on_nodes]), group=1)
+def the_background_may_begin_after_the_download(told: Told) -> None:
+    went_well(told)
+    assert told["nodes"]["node-0"]["custom data"]["also"] == ["/contract/model", 0]
+
+
+@scenario(Model([h.outer_span, h.background_breaks_on_second, h.waits_for_long_behind_the_nodes]), group=2)
+def a_failure_in_the_background_of_a_node_ends_the_start(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-1")
+    assert error["hook"] == "tests.contract.hooks:background_breaks_on_second"
+    assert said(told)[-1] == "outer ends after NodeInitializationError, True"
+
+
+@scenario(Model([h.background_assigns_on_nodes]), Model([h.background_vetoes_on_nodes], model_id="veto"), group=1)
+def the_background_on_nodes_changes_nothing_but_its_custom_data(told: Told, veto: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-0")
+    assert "ctx.model_path cannot be changed by a hook that works in the background" in error["message"]
+    (error,) = node_errors(veto, "HookResultError", "node-0")
+    assert "it vetoed, but works in the background (until='on_after_download')" in error["message"]
+
+
+@scenario(Model([h.background_key_on_nodes, h.background_key_once_more_on_nodes]), group=1)
+def one_key_has_one_owner_in_the_background_of_a_node(told: Told) -> None:
+    error = failed(told, "HookResultError")
+    assert "both set ctx.custom_data['key'] on node node-0: let each have a key of its own" in error["message"]
+
+
+@scenario(Model([h.background_key_on_nodes, h.after_the_background_on_nodes]), group=1)
+def the_background_on_nodes_has_no_order(told: Told) -> None:
+    assert (
+        "in a process of its own, so before= and after= cannot order it" in (failed(told, "HookOrderError")["message"])
+    )
+
+
 # -- time -------------------------------------------------------------------------------------------------------------
 
 
@@ -1255,6 +1624,12 @@ def starts_in_one_process_share_no_objects(told: Told) -> None:
     assert notes(told)["seen"] == ["the beginning", "an engine", "the end"]
 
 
+@scenario(Model([h.waits_at_a_lock_of_its_module, h.no_download]), group=1, times=2)
+def a_lock_of_a_module_is_good_for_the_next_start(told: Told) -> None:
+    went_well(told)
+    assert notes(told) == {"order": [0, 1, 2]}
+
+
 @scenario(
     Model(
         [
@@ -1278,7 +1653,7 @@ def processes_share_no_globals(told: Told) -> None:
     assert notes(told)["found in the replica"] == nothing[:3]
 
 
-@scenario(Model([h.make_a_folder, h.leaves_tasks_behind, h.waits_and_looks_into_the_folder]), group=2, apart=True)
+@scenario(Model([h.make_a_folder, h.leaves_tasks_behind, h.waits_and_looks_into_the_folder]), group=2)
 def tasks_that_hooks_leave_on_a_node_end_with_its_task(told: Told) -> None:
     went_well(told)
     assert notes(told)["in the folder"] == ["0 goes on", "0 is tidy", "1 goes on", "1 is tidy"]
@@ -1287,7 +1662,6 @@ def tasks_that_hooks_leave_on_a_node_end_with_its_task(told: Told) -> None:
 @scenario(
     Model([h.make_a_folder, h.cleans_up_when_it_is_cancelled, h.look_into_the_folder]),
     node_grace_s=1.0,
-    apart=True,
 )
 def a_hook_that_is_cancelled_has_three_seconds_for_its_own_clean_up(told: Told) -> None:
     node_errors(told, "HookError", "node-1")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .told import Told
 
 IN_CI = 40
-WITHOUT_RAY = 12
+WITHOUT_RAY = 10
 # What cannot be pickled, or not unpickled, stays in a process that has ended.
 NOT_SENT = (": '<NotSent>' / ", "/error/cause: 'RuntimeError' / 'TwoArguments'")
 HAS_PROCESSES = sys.platform == "linux"

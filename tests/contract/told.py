@@ -153,6 +153,7 @@ def _told_trace(events: Sequence[HookEvent], ctx: CallbackCtx, names: Names) -> 
     after_engine: dict[str, list[HookEvent]] = {}
     in_replica: list[HookEvent] = []
     in_processes: dict[str, list[HookEvent]] = {}  # of the engine
+    in_background: dict[str, list[HookEvent]] = {}
     second = {event.process_id for event in events if _is_after_engine(event) and event.ran}
     replica = ctx.trace.process_id
     for event in events:
@@ -161,11 +162,14 @@ def _told_trace(events: Sequence[HookEvent], ctx: CallbackCtx, names: Names) -> 
             in_processes.setdefault(event.process, []).append(event)
         elif event.process_id == replica and (nowhere or not HOOK_POINTS[event.point].on_node):
             in_replica.append(event)
+        elif event.name.startswith("background_") and event.ran:
+            in_background.setdefault(event.node_id, []).append(event)
         else:
             is_second = _is_after_engine(event) or (event.ran and event.process_id in second)
             (after_engine if is_second else on_nodes).setdefault(event.node_id, []).append(event)
     tasks = [*on_nodes.values(), *after_engine.values(), *in_processes.values()]
     ids = [{event.process_id for event in of_task if event.ran} for of_task in tasks]
+    ids += [{event.process_id} for of_node in in_background.values() for event in of_node]
     processes = [of_node for of_node in ids if of_node]  # a disabled hook has no process
 
     def told_nodes(of_nodes: dict[str, list[HookEvent]]) -> Told:
@@ -178,16 +182,23 @@ def _told_trace(events: Sequence[HookEvent], ctx: CallbackCtx, names: Names) -> 
             for node_id, of_node in sorted(of_nodes.items(), key=lambda item: names.node(item[0]))
         }
 
+    told_background = {
+        names.node(node_id): sorted(_told_event(event, names) for event in of_node)
+        for node_id, of_node in sorted(in_background.items(), key=lambda item: names.node(item[0]))
+    }
     return {
         "replica": [_told_event(event, names) for event in in_replica],
         "on nodes": told_nodes(on_nodes),
         **({"on nodes after the engine": told_nodes(after_engine)} if after_engine else {}),
         **({"in processes": _told_processes(in_processes, names)} if in_processes else {}),
+        **({"in the background": told_background} if in_background else {}),
         "each in a process of its own": (
             {len(of_node) for of_node in processes} <= {1} and len({replica}.union(*processes)) == len(processes) + 1
         ),
         "in order": all(
-            a.start_s <= a.end_s <= b.start_s for of_process in (in_replica, *tasks) for a, b in pairwise(of_process)
+            a.start_s <= a.end_s <= b.start_s
+            for of_process in (in_replica, *tasks)
+            for a, b in pairwise(event for event in of_process if not event.name.startswith("background_"))
         ),
     }
 
@@ -209,7 +220,8 @@ def _is_after_engine(event: HookEvent) -> bool:
 
 def _told_event(event: HookEvent, names: Names) -> str:
     detail = f": {names.text(event.detail)}" if event.detail else ""
-    return f"{event.point} {event.hook.removeprefix('tests.contract.hooks:')} {event.outcome}{detail}"
+    part = " after the yield:" if event.is_finish else ""
+    return f"{event.point} {event.hook.removeprefix('tests.contract.hooks:')}{part} {event.outcome}{detail}"
 
 
 def _last_before(events: Sequence[HookEvent], moment_s: float) -> str | None:

@@ -20,7 +20,8 @@ import pytest
 
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, FakePlacementGroup
 from serve_llm_hooks_testing._simulation import replica
-from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster, made_up_node
+from serve_llm_hooks_testing._simulation.made_up import made_up_node
+from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
 from serve_llm_hooks_testing.faults import ReplicaDiesFault
 
 from . import strikes, wing

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from serve_llm_hooks import HookRegistry
 from serve_llm_hooks_testing import FakeLLMConfig, HarnessError, check_hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    from serve_llm_hooks import HookRegistry, NodeCtx
+    from serve_llm_hooks import NodeCtx
 
 GOOD = """
 import asyncio
@@ -754,3 +755,23 @@ def test_what_hooks_warn_of_is_shown_whatever_they_are_called(
     module("warning_hooks", source)
     check_hooks("warning_hooks")
     assert {"no disk", "check_hooks vetoes the downloads"} <= set(caplog.messages)
+
+
+def test_check_hooks_finds_what_fails_after_a_failure() -> None:
+    def releases_badly(ctx: Any) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            raise KeyError("no such lock") from None
+
+    async def lives_badly(ctx: Any) -> AsyncIterator[None]:
+        yield
+        raise KeyError("no such lock")
+
+    hooks = HookRegistry()
+    hooks.hook("on_after_init", until="on_shutdown")(lives_badly)
+    hooks.hook("on_before_init")(releases_badly)
+    problems = check_hooks(FakeLLMConfig("m", hooks=[hooks]), check=False).problems
+    logged = "fails after its `yield`, which is only logged: KeyError: 'no such lock'"
+    for name in ("releases_badly", "lives_badly"):
+        assert f"{name} {logged}" in str(problems)

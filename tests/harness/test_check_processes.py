@@ -161,3 +161,19 @@ def test_a_hook_that_ends_its_process_is_a_problem(module: Callable[[str, str], 
     )
     with pytest.raises(AssertionError, match=r"was lost while model .*: its process exited with code 3"):
         check_hooks(name)
+
+
+def test_a_failure_that_is_explained_is_one_problem(module: Callable[[str, str], str]) -> None:
+    name = module(
+        "token_of_the_replica_hooks",
+        """
+        import os
+        @hook("on_before_init")
+        def log_in(ctx): os.environ["ACME_TOKEN"] = "t"
+        @hook("on_before_node_download")
+        def fetch(ctx): os.environ["ACME_TOKEN"]
+        """,
+    )
+    (problem,) = check_hooks(name, check=False).problems
+    assert "fetch fails at on_before_node_download when the replica and each node are processes of their own" in problem
+    assert "Processes have changed os.environ['ACME_TOKEN']" in problem

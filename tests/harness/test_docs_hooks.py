@@ -19,6 +19,7 @@ _RUNS = re.compile(r"^(run = |FakeCluster|assert |for |print)", flags=re.MULTILI
 
 SHOWN = {
     "customization.md": ("Tune", "FromOurStore", "Timer", "Disks"),
+    "spans-and-background.md": ("timed", "mounted"),
     "hooks.md": ("keep_caches", "Registered", "mount", "say_so"),
 }
 

@@ -42,7 +42,7 @@ EDITS = [
     Edit(
         "serve_llm_hooks/_sources/class_style.py",
         "    def on_after_init(self",
-        f'    def {POINT}(self, ctx: CallbackCtx) -> Awaitable[None] | None:\n        """One more moment."""\n\n',
+        f'    def {POINT}(self, ctx: CallbackCtx) -> _Nothing:\n        """One more moment."""\n\n',
     ),
 ]
 

@@ -92,12 +92,12 @@ def test_replicas_are_stopped(serve_url: str, tmp_path: Path) -> None:
 
     serve.delete("other")
     (told,) = replicas.wait_for(1, "deleted")
-    assert (told["answer"], told["nodes"], told["before"]) == ("ok", 1, ["up"])
+    assert (told["answer"], told["nodes"], told["before"]) == ("ok", 1, ["up", "up (finish)"])
 
     serve.run(replicas.app("stopped with Serve"), name="app", route_prefix="/app")
     replicas.wait_for(1, "replaced")
 
     serve.shutdown()
     (told,) = replicas.wait_for(1, "stopped with Serve")
-    assert (told["answer"], told["before"]) == ("ok", ["up"])
+    assert (told["answer"], told["before"]) == ("ok", ["up", "up (finish)"])
     assert len(replicas.told()) == 3

@@ -160,6 +160,9 @@ class ApartLoop(asyncio.SelectorEventLoop):
                 handle.cancel()
         self.call_soon = self._call_soon_unless_dead  # type: ignore[assignment, method-assign]  # others need not pay for it
 
+    def stand_still(self) -> None:
+        """Prepare to be run again later."""
+
     def thaw(self) -> None:
         """Let what is left of such processes go on, when the run is over: to be cancelled, as it would not be there."""
         if self._ended:

@@ -81,12 +81,19 @@ class _Told:
         faults, doubtful: what differs, in words, with the scenarios in which it does.
         failures: what fails.
         varying: what differs between runs of one kind.
+        changed: what processes have changed of their own.
     """
 
     faults: dict[str, dict[str, None]] = field(default_factory=dict)
     doubtful: dict[str, dict[str, None]] = field(default_factory=dict)
     failures: set[tuple[str, str, str]] = field(default_factory=set)
     varying: set[Key] = field(default_factory=set)
+    changed: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def also(self) -> str:
+        """What processes have changed, as a sentence."""
+        return f" Processes have changed {', '.join(self.changed)}." if self.changed else ""
 
     def has(self, found: Differences) -> bool:
         """Return whether all of it was found before."""
@@ -110,7 +117,7 @@ def compare_processes(target: Target, found: HookCheck, limit_s: float) -> bool:
 def _compare(target: Target, found: HookCheck, limit_s: float) -> bool:
     kinds = {str(HOOK_POINTS[hook.point].during) for hook in target.own_hooks}
     kinds |= {"node" if HOOK_POINTS[hook.point].on_node else "replica" for hook in target.own_hooks}
-    told, changed = _Told(), dict[str, None]()
+    told = _Told()
     is_alike = True
     begun_s = perf_counter()
     for compared in _COMPARED:
@@ -134,7 +141,7 @@ def _compare(target: Target, found: HookCheck, limit_s: float) -> bool:
             raise apart.run.error
         name = compared.scenario.name
         if found_here := _differences(target, settings, told, one, apart):
-            changed |= dict.fromkeys(changed_in(apart.processes))
+            told.changed |= dict.fromkeys(changed_in(apart.processes))
             _tell(found_here, compared, told, found)
         for fields in _config_changes(apart):
             found.add(
@@ -145,7 +152,7 @@ def _compare(target: Target, found: HookCheck, limit_s: float) -> bool:
             )
         if not found_here:
             _add_files(target, settings, apart, name, found)
-    _add_told(target, told, changed, found)
+    _add_told(target, told, found)
     return is_alike
 
 
@@ -179,9 +186,10 @@ def _tell(found_here: Differences, compared: Compared, told: _Told, found: HookC
     told.failures.update(found_here.failures)
     for point, hook, error in found_here.failures:
         what = f"hook {hook} fails at {point}" if hook else "a start fails"
-        text = f"{what} {_APART}, and not when all is one process: {error}. {_PASS_ON}"
+        text = f"{what} {_APART}, and not when all is one process: {error}.{told.also} {_PASS_ON}"
         if compared.of_two or found.has(text):
             found.add(text, name)
+            found.explain(point, hook, error)
         else:
             found.add_note(text, name)
     for words in found_here.faults:
@@ -190,9 +198,9 @@ def _tell(found_here: Differences, compared: Compared, told: _Told, found: HookC
         told.doubtful.setdefault(words, {})[name] = None
 
 
-def _add_told(target: Target, told: _Told, changed: dict[str, None], found: HookCheck) -> None:
+def _add_told(target: Target, told: _Told, found: HookCheck) -> None:
     """Add what differs in two messages at most: of one fault, much may differ."""
-    also = f" Processes have changed {', '.join(changed)}." if changed else ""
+    also = told.also
     if told.faults:
         what = f"{_listed(target, told.faults)}: {_OTHER}.{also} {_PASS_ON}"
         for name in dict.fromkeys(name for names in told.faults.values() for name in names):

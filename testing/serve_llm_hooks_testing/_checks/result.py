@@ -43,6 +43,7 @@ class HookCheck:
         self.runs: dict[str, FakeRun] = {}
         self._problems: dict[str, Shown] = {}
         self._notes: dict[str, Shown] = {}
+        self._explained: set[tuple[str, str, str]] = set()
 
     @property
     def problems(self) -> list[str]:
@@ -80,8 +81,16 @@ class HookCheck:
         if scenario is not None:
             shown.scenarios[scenario] = None
 
+    def explain(self, point: str, hook: str, error: str) -> None:
+        """Remember a failure of which a problem says why: it is no other problem."""
+        self._explained.add((point, hook, error))
+
     def take(self, other: HookCheck) -> None:
-        """Add the problems and notes of another result."""
+        """Add the problems and notes of another result, without the failures here that it explains."""
+        for point, hook, error in other._explained:
+            begins = (f"hook {hook} failed at {point} ", f"hook {hook} fails at {point} (")
+            for text in [text for text in self._problems if text.startswith(begins) and text.endswith(f": {error}")]:
+                del self._problems[text]
         for text, shown in other._problems.items():
             for scenario in shown.scenarios or [None]:
                 self.add(text, scenario, shown.nodes)

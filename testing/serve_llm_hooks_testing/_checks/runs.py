@@ -15,7 +15,7 @@ from .apart import run_watched
 from .code import writers_of
 from .put_back import put_back
 from .result import HookCheck
-from .scenarios import is_injected
+from .scenarios import is_injected, parts_of
 
 if TYPE_CHECKING:
     from serve_llm_hooks import HookEvent
@@ -120,7 +120,7 @@ class TargetRuns:
                 failed.add(error.hook)
         for event in run.trace:
             if not is_injected(event.detail):
-                _add_event(scenario, event, found)
+                _add_event(scenario, event, run, found)
         for note in run.notes:
             found.add(note)
         return failed
@@ -131,12 +131,21 @@ def _was_not_sent(run: FakeRun) -> bool:
     return isinstance(run.error, HookPickleError) and run.ctx is None
 
 
-def _add_event(scenario: Scenario, event: HookEvent, found: HookCheck) -> None:
+def _ends_badly(event: HookEvent, run: FakeRun) -> bool:
+    """Return whether what follows a `yield` has failed, and something else has ended the start, or nothing has."""
+    errors = () if run.error is None else parts_of(run.error)
+    is_error = any(isinstance(error, HookError) and error.hook == event.hook for error in errors)
+    return event.is_finish and event.outcome in ("failed", "timed_out") and not is_error
+
+
+def _add_event(scenario: Scenario, event: HookEvent, run: FakeRun, found: HookCheck) -> None:
     """Add the failure of a hook that does not make the start fail."""
     consequence = _ONLY_LOGGED.get(HOOK_POINTS[event.point].during)
     if consequence and event.outcome not in ("ok", "cancelled", "disabled"):
         more = ": deployment_config={'graceful_shutdown_timeout_s': ...} gives them more"
         detail = event.detail + (more if event.detail.endswith(_TIME_IS_OVER) else "")
         found.add(f"hook {event.hook} fails at {event.point}, so it {consequence}: {detail}", scenario.name)
+    elif _ends_badly(event, run) and not scenario.excuses(event.detail):
+        found.add(f"hook {event.hook} fails after its `yield`, which is only logged: {event.detail}", scenario.name)
     elif event.outcome == "warned" and not scenario.excuses(event.detail):
         found.add(f"hook {event.hook} fails at {event.point} (on_error='warn' hides it): {event.detail}", scenario.name)

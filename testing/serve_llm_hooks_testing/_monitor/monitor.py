@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import threading
+from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from .._apart.thread_data import ThreadData
+from .._virtual_time.abandoned import close_at_once
 from .._virtual_time.idle import is_idle
 from .._virtual_time.locations import current_frames, locate_thread
 from .._virtual_time.locks import waits_for_lock
@@ -23,6 +27,17 @@ if TYPE_CHECKING:
 TIME_LIMIT_S = 36_000.0
 """Virtual seconds after which a run is taken for one that never ends, unless its cluster says otherwise."""
 
+MOST_KEPT = 16
+"""So many loops are kept at once."""
+
+_kept: deque[Monitor] = deque()
+
+
+@atexit.register
+def _abandon_all() -> None:
+    while _kept:
+        _kept.pop().abandon()
+
 
 class Monitor:
     """The event loop of one run, and notes about it for the author of the test.
@@ -36,6 +51,7 @@ class Monitor:
         loop: the event loop.
         notes: the notes.
         thread_data: the thread-local data that the loop's thread had before the run.
+        is_kept: whether the loop stands still at the end of its ``with`` block, and is not closed.
     """
 
     def __init__(self, limit_s: float, time_limit_s: float = TIME_LIMIT_S, make_loop: MakeLoop = VirtualLoop) -> None:
@@ -45,6 +61,7 @@ class Monitor:
             on_block=self._note_blocked_thread,
             on_sleep=self._note_sleep_in_loop,
         )
+        self.is_kept = False
         self.loop_thread_id = threading.get_ident()
         self.sample_every_s = max(limit_s / 4, 0.005)
         self.notes: list[str] = []
@@ -56,6 +73,28 @@ class Monitor:
         self._blocked_s = 0.0
         self._sampled_s = 0.0
         self._reported: set[str] = set()
+
+    def keep(self) -> None:
+        """Keep the loop for what is to happen in it later. Only the last ones are kept: each holds open files."""
+        self.is_kept = True
+        self.loop.stand_still()
+        _kept.append(self)
+        if len(_kept) > MOST_KEPT:
+            _kept.popleft().abandon()
+
+    def abandon(self) -> None:
+        """Close the loop: what stands still in it never goes on."""
+        close_at_once(self.loop, asyncio.all_tasks(self.loop))
+
+    def go_on(self) -> None:
+        """Let the loop go on in this thread."""
+        self.is_kept = False
+        if self in _kept:
+            _kept.remove(self)
+        self.notes = []
+        self.loop_thread_id = threading.get_ident()
+        self.loop.clock.move_here()
+        self.thread_data = ThreadData()
 
     def sample(self) -> None:
         """Note the async hook that holds up the event loop, if one does. Called from the watchdog's thread."""

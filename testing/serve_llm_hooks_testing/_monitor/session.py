@@ -33,16 +33,23 @@ _instruments = ExitStack()
 
 @contextmanager
 def monitored_loop(
-    limit_s: float, time_limit_s: float = TIME_LIMIT_S, make_loop: MakeLoop = VirtualLoop
+    limit_s: float,
+    time_limit_s: float = TIME_LIMIT_S,
+    make_loop: MakeLoop = VirtualLoop,
+    kept: Monitor | None = None,
 ) -> Iterator[Monitor]:
     """Make a virtual event loop for the ``with`` block, observed. Several at once, in several threads, are fine.
+
+    Where :meth:`Monitor.keep` is called in the block, its loop stands still afterwards, and is not closed.
 
     Args:
         limit_s: seconds of real time for which a hook may block.
         time_limit_s: virtual seconds after which a run is taken for one that never ends.
         make_loop: makes the loop, from the arguments of :class:`VirtualLoop`.
+        kept: one that was kept before, whose loop goes on; it is closed now.
     """
-    monitor = Monitor(limit_s, time_limit_s, make_loop)
+    monitor = kept or Monitor(limit_s, time_limit_s, make_loop)
+    monitor.go_on()
     with _lock:
         _monitors.append(monitor)
         if len(_monitors) == 1:
@@ -52,14 +59,16 @@ def monitored_loop(
             try:
                 yield monitor
             finally:
-                monitor.loop.finish()
+                if not monitor.is_kept:
+                    monitor.loop.finish()
                 monitor.thread_data.restore()
     finally:
         with _lock:
             _monitors.remove(monitor)
             if not _monitors:
                 _instruments.close()
-        monitor.note_remains()
+        if not monitor.is_kept:
+            monitor.note_remains()
 
 
 def _instrument() -> None:

@@ -128,6 +128,10 @@ class _ReplicaLoop(SharedTimeLoop):
         super().__init__(timeline, 0.0, **arguments)
         self._local_timeline = timeline
 
+    def stand_still(self) -> None:
+        """End the nodes' processes."""
+        self._local_timeline.leave_alone()
+
     def finish(self) -> None:
         """End the nodes' processes, and close the loop."""
         self._local_timeline.leave_alone()

@@ -13,7 +13,7 @@ from serve_llm_hooks import NodeLostError
 from serve_llm_hooks._process.task import ProcessReport
 
 from .._simulation.simulated_cluster import SimulatedCluster
-from .._virtual_time.loop import VirtualLoop
+from .._virtual_time.system_clocks import current_clock
 from ..errors import HarnessError
 from .channel import Broken
 from .child import Job
@@ -91,16 +91,24 @@ class ProcessCluster(SimulatedCluster):
 
     def _take(self, answer: NodeAnswer) -> None:
         future = self._answers[answer.number]
-        if not future.done():
-            future.set_result(answer.outcome)
+
+        def give() -> None:
+            if not future.done():
+                future.set_result(answer.outcome)
+
+        if future.get_loop().is_running() and future.get_loop() is not asyncio.get_running_loop():
+            future.get_loop().call_soon_threadsafe(give)  # that of the background
+        else:
+            give()
 
     async def _work_on_node(self, task: NodeTask, runtime_env: dict[str, Any] | None) -> NodeReport | HookName:
         """Do it in a process of its own. When cancelled, cancel it there, politely and then by force."""
         loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)
+        clock = current_clock()
+        assert clock is not None
         number, future = self._expect_answer(loop)
         faults = faults_on_node(self.settings, task.node_id)
-        work = NodeWork(task, settings_for_node(self.settings, faults), loop.now_s, loop.clock.beginning)
+        work = NodeWork(task, settings_for_node(self.settings, faults), clock.now_s, clock.beginning)
         env_vars = {**self.processes.variables, **((runtime_env or {}).get("env_vars") or {})}
         self._timeline.posts.append(StartNode(number, work, {key: str(value) for key, value in env_vars.items()}))
         try:
@@ -121,10 +129,11 @@ class ProcessCluster(SimulatedCluster):
     ) -> ProcessReport:
         """Run the hooks in a process of its own."""
         loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)
+        clock = current_clock()
+        assert clock is not None
         number, future = self._expect_answer(loop)
         limit_s = self.settings.real_sleep_limit_s
-        work = EngineWork(task, process, node, dies, limit_s, loop.now_s, loop.clock.beginning)
+        work = EngineWork(task, process, node, dies, limit_s, clock.now_s, clock.beginning)
         self._timeline.posts.append(StartEngineProcess(number, work, self._environ_of(process)))
         outcome = await future
         if isinstance(outcome, EngineOutcome):
@@ -136,7 +145,7 @@ class ProcessCluster(SimulatedCluster):
             raise HarnessError(f"{what} in {process.name} of the engine:\n{outcome.traceback.rstrip()}")
         return ProcessReport(process, 0, node, running=task.hooks[0].ref)  # a hook has ended it
 
-    def _expect_answer(self, loop: VirtualLoop) -> tuple[int, asyncio.Future[Outcome]]:
+    def _expect_answer(self, loop: asyncio.AbstractEventLoop) -> tuple[int, asyncio.Future[Outcome]]:
         self._answers.append(loop.create_future())
         return len(self._answers) - 1, self._answers[-1]
 

@@ -21,6 +21,7 @@ from .._simulation.process import SimulatedProcess
 from .._simulation.settings import ClusterSettings
 from .._simulation.simulated_cluster import SimulatedCluster
 from .._simulation.start import ReplicaStart
+from .._simulation.timing import context_on_node
 from ..faults import DownloadFault
 from .channel import Done
 from .timeline import RemoteTimeline, SharedTimeLoop
@@ -83,6 +84,8 @@ class NodeWork:
         """Do it in this process, in its main thread, as a worker of Ray's does."""
         expect_no_interrupt()
         settings: ClusterSettings = pickle.loads(self.settings)
+        if settings.timing is not None and not self.task.is_local:
+            os.environ["TMPDIR"] = os.getcwd()  # a node's own, as its working directory is
         timeline = RemoteTimeline(channel)
         make_loop = partial(ProcessLoop, timeline, self.now_s, self.beginning)
         with monitored_loop(settings.real_sleep_limit_s, make_loop=make_loop) as monitor:
@@ -138,7 +141,7 @@ async def _work(
     """
     loop = asyncio.get_running_loop()
     work = run_task(task, cluster._download, clock=cluster.clock, epoch_s=0.0, environ=os.environ)
-    process = _Killable(work, Context())
+    process = _Killable(work, context_on_node(cluster.settings.timing, task.node_id))
     waiting = loop.create_task(process.wait(), context=Context())
 
     def take(message: object) -> None:

@@ -78,10 +78,12 @@ class _Starts:
         died: list[FakeRun] = []
         while True:
             deadly: dict[HookName, int] = {self._death(index).at: index for index, left in deaths.items() if left}
-            run, died_at = self._start(tuple(deadly))
-            if died_at is None:
+            run, has_died, died_at = self._start(tuple(deadly))
+            if not has_died:
                 break
             died.append(run)
+            if died_at is None:  # it was its timing
+                continue
             index = deadly[died_at]
             deaths[index] -= 1
             self._struck.add(index)
@@ -96,8 +98,8 @@ class _Starts:
         assert isinstance(fault, ReplicaDiesFault)
         return fault
 
-    def _start(self, deadly: tuple[HookName, ...]) -> tuple[FakeRun, HookName | None]:
-        """Start the replica once. Return the run, and the point at which a fault has killed its process."""
+    def _start(self, deadly: tuple[HookName, ...]) -> tuple[FakeRun, bool, HookName | None]:
+        """Start the replica once. Return the run, whether its process was killed, and at which point by a fault."""
         work = ReplicaWork(*self._packed, deadly, self._rounds.now_s, self._beginning)
 
         def job(dump_file: str) -> Job:
@@ -113,17 +115,17 @@ class _Starts:
                 break
             self._take_turns(replica)
         self._rounds.kill_all()
-        run, died_at = self._run_of(replica)
+        run, has_died, died_at = self._run_of(replica)
         with suppress(ServeLLMHooksError):  # else the run has failed with it
             hooks = (hook for hook in hooks_of_config(self._config) if hook.ref not in self._settings.left_out)
             set_hooks(run, self._config, HookRegistry(hooks))
         if (
             run.error is None
             and not self._settings.stops_replica
-            and any(hook.point == "on_shutdown" for hook in run.hooks)
+            and any("on_shutdown" in (hook.point, hook.options.until) for hook in run.hooks)
         ):
             run._stop = _refuse_to_stop
-        return run, died_at
+        return run, has_died, died_at
 
     def _take_turns(self, replica: ProcessMember) -> None:
         rounds = self._rounds
@@ -133,13 +135,13 @@ class _Starts:
         else:
             replica.go(Go(rounds.now_s, deadlock=rounds.deadlock_message()))
 
-    def _run_of(self, replica: ProcessMember) -> tuple[FakeRun, HookName | None]:
+    def _run_of(self, replica: ProcessMember) -> tuple[FakeRun, bool, HookName | None]:
         outcome = replica.result
         if isinstance(outcome, ReplicaOutcome):
             run = unpack_run(outcome.run, known_objects(self._settings), self._settings.node_names)
             self._struck.update(outcome.struck)
             self._notes += outcome.notes
-            return run, outcome.died_at
+            return run, outcome.has_died, outcome.died_at
         failure = replica.failure
         error: HarnessError
         if isinstance(failure, Broken):
@@ -152,7 +154,7 @@ class _Starts:
         nodes = {node_id: FakeNode(node_id) for node_id in self._settings.node_names}
         run = FakeRun(str(self._config.model_id), nodes, Trace(clock=float, epoch_s=0.0), error=error)
         run.elapsed_s = self._rounds.now_s
-        return run, None
+        return run, False, None
 
 
 def surroundings_of(settings: ClusterSettings, config: Any) -> Surroundings:

@@ -39,12 +39,14 @@ class ReplicaOutcome:
 
     Attributes:
         run: the run.
-        died_at: the hook point after which a fault kills the process.
+        has_died: whether the process is killed.
+        died_at: the hook point after which a fault kills it.
         struck: the indexes of the cluster's faults that have happened.
         notes: problems that did not make it fail, its own and its nodes'.
     """
 
     run: PackedRun
+    has_died: bool
     died_at: HookName | None
     struck: tuple[int, ...]
     notes: tuple[str, ...]
@@ -92,32 +94,39 @@ class ReplicaWork:
             cluster = ProcessCluster(timeline, settings, monitor.loop.time)
             cluster.start = ReplicaStart(str(config.model_id), settings.node_names)
             try:
-                run, died_at = monitor.loop.run_until_complete(_start(cluster, config, self.deadly))
+                run, process = monitor.loop.run_until_complete(_start(cluster, config, self.deadly))
             except DeadlockError as error:
-                run, died_at = cluster.start.end(error, cluster.clock()), None
+                run, process = cluster.start.end(error, cluster.clock()), None
             initialization = cluster.start.initialization
-            if settings.stops_replica and run.error is None and died_at is None and initialization is not None:
+            if settings.stops_replica and run.error is None and process is None and initialization is not None:
                 monitor.loop.run_until_complete(initialization.shut_down(seconds_to_stop(initialization)))
-            channel.send(Done(_outcome(run, died_at, cluster, monitor)))
-            if died_at is not None:
+            channel.send(Done(_outcome(run, process, cluster, monitor)))
+            if process is not None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def _start(cluster: ProcessCluster, config: Any, deadly: tuple[HookName, ...]) -> tuple[FakeRun, HookName | None]:
-    """Start the replica once. Return the run, and the point at which the process dies."""
+async def _start(
+    cluster: ProcessCluster, config: Any, deadly: tuple[HookName, ...]
+) -> tuple[FakeRun, SimulatedProcess[FakeRun] | None]:
+    """Start the replica once. Return the run, and the process if it dies."""
     process = SimulatedProcess(start_once(cluster, config, deadly), copy_context())
+    if cluster.settings.timing is not None:
+        cluster.settings.timing.call_at_death(process.die)
     run = await process.wait()
-    return (cluster.start.die(cluster.clock()), process.died_at) if run is None else (run, None)
+    return (cluster.start.die(cluster.clock()), process) if run is None else (run, None)
 
 
-def _outcome(run: FakeRun, died_at: HookName | None, cluster: ProcessCluster, monitor: Monitor) -> ReplicaOutcome:
+def _outcome(
+    run: FakeRun, died: SimulatedProcess[FakeRun] | None, cluster: ProcessCluster, monitor: Monitor
+) -> ReplicaOutcome:
     monitor.loop.finish()
     monitor.note_skipped_waits()
     monitor.note_remains()
     faults = cluster.settings.faults
     return ReplicaOutcome(
         run=pack_run(run, known_objects(cluster.settings)),
-        died_at=died_at,
+        has_died=died is not None,
+        died_at=None if died is None else died.died_at,
         struck=tuple(index for index, fault in enumerate(faults) if any(fault is each for each in cluster.triggered)),
         notes=(*monitor.notes, *cluster.notes),
     )

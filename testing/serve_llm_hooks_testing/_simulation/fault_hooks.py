@@ -127,7 +127,9 @@ def failing(hook: Hook, error: Exception) -> Hook:
     fails.__module__, _, fails.__qualname__ = hook.path.partition(":")
     fails.__name__ = hook.name
     fails.__dict__["__wrapped__"] = hook.fn
-    return Hook(fails, hook.options, hook.kwargs)
+    # Without a `yield`, `until` would make it a hook of the background.
+    options = hook.options._replace(until=None) if hook.is_span else hook.options
+    return Hook(fails, options, hook.kwargs)
 
 
 def _fail(error: Exception, *called_with: object) -> None:

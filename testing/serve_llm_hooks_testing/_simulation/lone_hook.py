@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HOOK_POINTS, CallbackCtx, EngineProcessCtx, HookPickleError, NodeCtx
-from serve_llm_hooks._core.context import close, set_read_only
+from serve_llm_hooks._core.context import close, close_in_background, set_read_only
 from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._core.points import HOOK_NAMES
 from serve_llm_hooks._node.packing import pack_custom_data
@@ -22,7 +22,7 @@ from .engine_args import argument_names
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from serve_llm_hooks import HookName, NodeResult
+    from serve_llm_hooks import Hook, HookName, NodeResult
 
 _NO_PATH = "_path_comes_from_the_download"
 
@@ -75,6 +75,23 @@ def as_in_a_run(point: HookName, ctx: CallbackCtx | NodeCtx | EngineProcessCtx, 
         notes.extend(_unsendable(point, ctx))
 
 
+@contextmanager
+def beside_others(hook: Hook, ctx: CallbackCtx | NodeCtx | EngineProcessCtx) -> Iterator[None]:
+    """Refuse what a hook of the background cannot change; others can again afterwards."""
+    if not hook.is_background or isinstance(ctx, EngineProcessCtx):
+        yield
+        return
+    before: dict[str, Any] = {
+        name: ctx.__dict__[name] for name in ("extra_init_kwargs", "runtime_env") if name in ctx.__dict__
+    }
+    close_in_background(ctx, hook.options.until or "", ctx.custom_data)
+    try:
+        yield
+    finally:
+        del ctx.__dict__["_refuse"]
+        ctx.__dict__.update(before)
+
+
 def _downloaded_path(point: HookName, ctx: CallbackCtx | NodeCtx) -> str | None:
     """Return the path that a download has given by the time of a point; ``None`` before, and where it is not known."""
     config = ctx.llm_config
@@ -99,7 +116,7 @@ def _closed(ctx: CallbackCtx | NodeCtx) -> Iterator[None]:
     try:
         yield
     finally:
-        del ctx.__dict__["_closed_after"]
+        del ctx.__dict__["_refuse"]
         if kwargs is not None:  # a node's has none
             ctx.__dict__["extra_init_kwargs"] = kwargs
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextvars import Context, ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -12,6 +11,7 @@ from serve_llm_hooks._replica.gather import POLITE_CANCEL_S
 
 from .._apart.state import enter_process
 from .._virtual_time.loop import VirtualLoop
+from .._virtual_time.system_clocks import current_clock
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -63,6 +63,16 @@ class SimulatedProcess(Generic[ResultT]):
                 raise
         return None if self._death.done() else self._task.result()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it goes on any more."""
+        return self._state is not None and self._state.is_over
+
+    def die(self) -> None:
+        """Let it die, wherever it is."""
+        if not (self._task.done() or self._death.done()):
+            self._death.set_result(None)
+
     def kill(self) -> None:
         """End it at once. What its hooks would do when they are cancelled, they do when the run is over."""
         if self._state is None:
@@ -71,11 +81,14 @@ class SimulatedProcess(Generic[ResultT]):
             self._end()
 
     def _end(self) -> None:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)
+        loop, clock = asyncio.get_running_loop(), current_clock()
         assert self._state is not None
-        loop.end_process(self._state)
-        loop.clock.wake_the_dead()
+        assert clock is not None
+        if isinstance(loop, VirtualLoop):
+            loop.end_process(self._state)
+        else:  # that of the background, which cancels what is left in it
+            self._state.end()
+        clock.wake_the_dead()
 
 
 class NodeProcess(SimulatedProcess[ResultT]):
@@ -84,6 +97,7 @@ class NodeProcess(SimulatedProcess[ResultT]):
     def __init__(self, main: Coroutine[Any, Any, ResultT], context: Context, state: ProcessState) -> None:
         super().__init__(_then_end_tasks(main, state), context, state)
         self._node_state = state
+        self._task.add_done_callback(lambda _: main.close())  # else Python complains of one that was not begun
 
     async def wait(self) -> ResultT | None:
         """Wait until its work ends; end the process when Python would wait for its threads no more."""
@@ -109,9 +123,9 @@ async def _then_end_tasks(work: Coroutine[Any, Any, ResultT], state: ProcessStat
         await state.end_tasks(_LEFT_TASKS_S)
 
 
-def node_process_id(node_index: int, *, second: bool = False) -> int:
-    """Return a process id for a node's task, other than the replica's, which is this process's."""
-    return os.getpid() + 1 + 2 * node_index + second
+def process_in(context: Context | None) -> SimulatedProcess[Any] | None:
+    """Return the process that a context is of; ``None`` if it is of none. Without one, the current context."""
+    return _current.get(None) if context is None else context.get(_current, None)
 
 
 async def die(ctx: Any, *, point: HookName) -> None:

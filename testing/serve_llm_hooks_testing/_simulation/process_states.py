@@ -65,3 +65,8 @@ class ProcessStates:
 
 def _env_vars(runtime_env: Mapping[str, Any] | None) -> Mapping[str, object]:
     return (runtime_env or {}).get("env_vars") or {}
+
+
+def node_process_id(node_index: int, *, second: bool = False) -> int:
+    """Return a process id for a node's task, other than the replica's, which is this process's."""
+    return os.getpid() + 1 + 2 * node_index + second

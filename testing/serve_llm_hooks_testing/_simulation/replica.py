@@ -20,16 +20,18 @@ from serve_llm_hooks._sources.select import hooks_of_config
 from serve_llm_hooks.entry import initialization
 
 from .._apart.state import in_process
+from .._monitor.monitor import MOST_KEPT
 from .._monitor.session import monitored_loop
 from .._virtual_time.loop import VirtualLoop
 from ..engine import EngineForHooks
-from ..errors import DeadlockError
+from ..errors import DeadlockError, HarnessError
 from .copies import copied
 from .fault_hooks import death_hook, failing_paths, faults_at_shutdown, have_failed, with_failing
 from .fault_kinds import ReplicaDiesFault
 from .process import SimulatedProcess
 from .simulated_cluster import SimulatedCluster
 from .start import ReplicaStart, set_hooks
+from .timing import Cancelling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from serve_llm_hooks._replica.initialize import Initialization
 
     from .._apart.thread_data import ThreadData
-    from .._monitor.monitor import MakeLoop
+    from .._monitor.monitor import MakeLoop, Monitor
     from ..run import FakeRun
     from .settings import ClusterSettings
 
@@ -70,32 +72,44 @@ def run_replica(
             run = monitor.loop.run_until_complete(_start_until_alive(cluster, config, monitor.thread_data))
         except DeadlockError as error:
             run = cluster.start.end(error, cluster.clock())
+        initialization = cluster.start.initialization
+        if run.error is None and initialization is not None and initialization.start.spans:
+            monitor.keep()  # a task of a span goes on in the loop in which it was begun
     monitor.note_skipped_waits()
     run.notes = tuple(monitor.notes)
-    initialization = cluster.start.initialization
     if run.error is None and initialization is not None and initialization.has_hooks_at_shutdown:
-        run._stop = partial(_shut_down, cluster, initialization)
+        run._stop = partial(_shut_down, cluster, initialization, monitor if monitor.is_kept else None)
     later = faults_at_shutdown(cluster.start.failing, run) if run._stop is not None else []
     run.unstruck = tuple(fault for fault in settings.faults if fault not in (*cluster.triggered, *later))
     return run
 
 
 def _shut_down(
-    cluster: SimulatedCluster, initialization: Initialization, hooks_have_s: float | None
+    cluster: SimulatedCluster, initialization: Initialization, kept: Monitor | None, hooks_have_s: float | None
 ) -> tuple[tuple[Exception, ...], tuple[str, ...]]:
     """Stop the replica of a good start; return the failures of its hooks, and the monitor's notes.
 
     Args:
         cluster: where it has started.
         initialization: its start.
+        kept: the event loop of the start, where something that it has set up is still held.
         hooks_have_s: seconds that its hooks have. ``None``: what its config leaves them.
     """
     if hooks_have_s is None:
         hooks_have_s = seconds_to_stop(initialization)
+    if kept is not None and kept.loop.is_closed():
+        if initialization.is_up:
+            raise HarnessError(
+                f"run.shut_down(): more than {MOST_KEPT} replicas with a hook that lasts until on_shutdown have been "
+                "started since, and no more are kept: stop each before the next ones"
+            )
+        kept = None  # it was shut down before
     settings, process = cluster.settings, cluster.processes.replica
     assert process is not None
-    with in_process(process), monitored_loop(settings.real_sleep_limit_s, settings.time_limit_s) as monitor:
-        cluster.go_on(monitor.loop.time)
+    limits = settings.real_sleep_limit_s, settings.time_limit_s
+    with in_process(process), monitored_loop(*limits, kept=kept) as monitor:
+        if kept is None:
+            cluster.go_on(monitor.loop.time)
         failures = monitor.loop.run_until_complete(initialization.shut_down(hooks_have_s))
     monitor.note_skipped_waits()
     run, failing = cluster.start.run, cluster.start.failing
@@ -121,6 +135,8 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any, thread_data
         deadly: dict[HookName, ReplicaDiesFault] = {fault.at: fault for fault, left in deaths.items() if left}
         state = cluster.processes.for_replica(config)
         process = SimulatedProcess(start_once(cluster, config, deadly), copy_context(), state)
+        if cluster.settings.timing is not None:
+            cluster.settings.timing.call_at_death(process.die)
         run = await process.wait()
         if run is not None:
             run.earlier_starts = tuple(died)
@@ -128,11 +144,11 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any, thread_data
         died.append(cluster.start.die(cluster.clock()))
         process.kill()
         thread_data.restore()
-        assert process.died_at is not None
-        fault = deadly[process.died_at]
-        deaths[fault] -= 1
-        cluster.triggered.append(fault)
-        await asyncio.sleep(fault.restart_s)
+        if process.died_at is not None:  # else it was its timing
+            fault = deadly[process.died_at]
+            deaths[fault] -= 1
+            cluster.triggered.append(fault)
+            await asyncio.sleep(fault.restart_s)
 
 
 async def start_once(cluster: SimulatedCluster, config: Any, deadly: Iterable[HookName]) -> FakeRun:
@@ -144,6 +160,10 @@ async def start_once(cluster: SimulatedCluster, config: Any, deadly: Iterable[Ho
     start = cluster.start
     start.triggered = cluster.triggered
     failure: Exception | None = None
+    timing = cluster.settings.timing
+    if timing is not None:
+        timing.apply(cluster.local_node_id)
+    cancelling = Cancelling(timing)
     try:
         hooks = HookRegistry(hook for hook in hooks_of_config(own) if hook.ref not in cluster.settings.left_out)
         set_hooks(start.run, own, hooks)
@@ -158,6 +178,12 @@ async def start_once(cluster: SimulatedCluster, config: Any, deadly: Iterable[Ho
             start.reach("on_after_init")
     except Exception as error:
         failure = error
+    except asyncio.CancelledError:
+        failure = cancelling.error()
+        if failure is None:
+            raise
+    finally:
+        cancelling.stop()
     return start.end(failure, cluster.clock())
 
 

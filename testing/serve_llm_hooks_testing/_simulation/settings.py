@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from .fault_kinds import Fault
+    from .timing import Timing
 
 
 class ClusterSettings:
@@ -27,6 +28,7 @@ class ClusterSettings:
         node_resources: what each node has; ``None`` where that is not declared.
         default_group: the placement group that the replica is in, or acquires, unless the config says what it holds.
         left_out: the hooks (by ``ref``) that do not run; ``check_hooks`` finds with it what others hide.
+        timing: when what happens, in a start of ``explore_hooks``.
         stops_replica: whether a replica in a process of its own is stopped there once it has started.
         shares_environment: whether nodes and the replica change the same variables, as ``check_hooks`` wants it to
             find out who depends on that.
@@ -82,6 +84,7 @@ class ClusterSettings:
                 f"{describe(engine_check)}"
             )
         self.left_out: frozenset[str] = frozenset()
+        self.timing: Timing | None = None
         self.stops_replica: bool = False
         self.shares_environment: bool = False
         self.engine_check: Callable[..., dict[str, Any]] | None = engine_check

@@ -10,13 +10,11 @@ import asyncio
 import copy
 import os
 import pickle
-from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from serve_llm_hooks import NodeLostError, PlacementGroupError
 from serve_llm_hooks._core.messages import counted, describe
-from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._replica.engine_args import split_engine_kwargs
 
@@ -40,14 +38,17 @@ from .fault_kinds import (
     MissingModuleFault,
     UnschedulableFault,
 )
-from .process import NodeProcess, node_process_id
-from .process_states import ProcessStates
+from .made_up import made_up_node
+from .process import NodeProcess
+from .process_states import ProcessStates, node_process_id
 from .start import ReplicaStart
+from .timing import context_on_node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from serve_llm_hooks import CallbackCtx, DownloadMode, HookName
+    from serve_llm_hooks._core.node import Node
     from serve_llm_hooks._node.task import NodeReport, NodeTask
     from serve_llm_hooks._replica.cluster import ReplicaDefaults
 
@@ -55,15 +56,6 @@ if TYPE_CHECKING:
     from .settings import ClusterSettings
 
 FaultT = TypeVar("FaultT")
-
-
-def made_up_node(node_id: str) -> Node:
-    """Return a node as Ray would tell it: ``"node-0"`` has the address ``"10.0.0.1"``, and so on."""
-    number = node_id.removeprefix("node-")
-    if not number.isdigit():
-        return Node(node_id)
-    high, low = divmod(int(number) + 1, 256)
-    return Node(node_id, f"10.0.{high}.{low}", node_id)
 
 
 class SimulatedCluster(EngineProcesses):
@@ -88,6 +80,7 @@ class SimulatedCluster(EngineProcesses):
         self.triggered: list[Fault] = []
         self.processes = ProcessStates(under_serve=settings.in_group, shares_environment=settings.shares_environment)
         self._time = time
+        self._background_tasks = 0
 
     def trigger(self, kind: type[FaultT], node_id: str | None = None) -> list[FaultT]:
         """Return the faults of a kind (on a node) that happen now."""
@@ -159,10 +152,13 @@ class SimulatedCluster(EngineProcesses):
 
     async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
         """Run a task as in a process of the node: the task and its report are pickled on their way."""
-        self.start.reach("on_after_node_engine_init" if task.after_engine else "on_after_node_download")
+        if not task.in_background:
+            self.start.reach("on_after_node_engine_init" if task.after_engine else "on_after_node_download")
         node = self.start.run.nodes[task.node_id]
         node.tasks += 1
         node.runtime_env = copy.deepcopy(runtime_env)
+        if self.settings.timing is not None:
+            await self.settings.timing.begin(task)
         lost: dict[HookName | None, LostNodeFault] = {
             fault.at: fault for fault in self._faults(LostNodeFault, task.node_id)
         }
@@ -173,17 +169,25 @@ class SimulatedCluster(EngineProcesses):
         answer = await self._work_on_node(arrived, runtime_env)
         return await self._lose_node(lost[answer], task) if isinstance(answer, str) else answer
 
+    async def node_work(self, task: NodeTask, environ: Mapping[str, str]) -> NodeReport:
+        """Do the work of a node, in its process; subclasses see how it ends."""
+        return await run_task(task, self._download, clock=self.clock, epoch_s=0.0, environ=environ)
+
     async def _work_on_node(self, task: NodeTask, runtime_env: dict[str, Any] | None) -> NodeReport | HookName:
         """Do a node's work. Return its report, or the point at which its process has died."""
-        work = run_task(task, self._download, clock=self.clock, epoch_s=0.0, environ=os.environ)
-        # Context variables of the replica do not reach a node.
-        process = NodeProcess(work, Context(), self.processes.for_node(runtime_env))
+        context = context_on_node(self.settings.timing, task.node_id)
+        state = self.processes.for_node(runtime_env)
+        process = NodeProcess(self.node_work(task, os.environ), context, state)
         report = await process.wait()
         if report is None:
             process.kill()
             assert process.died_at is not None
             return process.died_at
-        process_id = node_process_id(int(task.node_id.removeprefix("node-")), second=task.after_engine)
+        index = int(task.node_id.removeprefix("node-"))
+        if task.in_background:
+            self._background_tasks += 1
+            index = len(self.settings.node_names) + self._background_tasks
+        process_id = node_process_id(index, second=task.after_engine)
         report = replace(report, events=tuple(event._replace(process_id=process_id) for event in report.events))
         back: NodeReport = pickle.loads(pickle.dumps(report))
         return back

@@ -25,3 +25,11 @@ def keep_for_ever(tasks: Iterable[asyncio.Task[Any]]) -> list[HookLocation]:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))  # a list would be emptied when Python ends
     locations = (locate_awaitable(task.get_coro()) for task in left)
     return [location for location in locations if location is not None]
+
+
+def close_at_once(loop: Any, tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Close a virtual loop, without running anything more of its tasks."""
+    loop.clock.belongings.abandoned += keep_for_ever(tasks)
+    loop.clock.end()
+    loop._hook_threads.release()
+    loop.close()

@@ -72,6 +72,10 @@ class VirtualClock:
         """Whether the calling thread is the event loop's own."""
         return threading.get_ident() == self._loop_thread_id
 
+    def move_here(self) -> None:
+        """Let the event loop go on in the calling thread."""
+        self._loop_thread_id = threading.get_ident()
+
     def next_order(self) -> int:
         """Return the place of a timer among all that are due at its time: first made, first due."""
         return next(self._order)

@@ -19,13 +19,14 @@ import math
 import selectors
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks._core.worker_thread import WorkerThread
 
 from .._apart.state import ApartLoop
 from ..errors import DeadlockError, not_ended_within
-from .abandoned import keep_for_ever
+from .abandoned import close_at_once
 from .awaited import awaited_sockets
 from .clock import VirtualClock
 from .job import Job
@@ -143,9 +144,8 @@ class VirtualLoop(ApartLoop):
             self._work.submit(self._hook_threads.thread_for(executor), future, func, args)
             return future
         if executor is None:
-            pool: ThreadPoolExecutor = getattr(self, "_default_executor", None) or ThreadPoolExecutor()
+            executor = pool = getattr(self, "_default_executor", None) or ThreadPoolExecutor()
             self.set_default_executor(pool)
-            executor = pool
         job, jobs = Job(), self.clock.belongings.jobs
         if isinstance(executor, ThreadPoolExecutor):
             func = pool_call(self.clock, executor, job, func)
@@ -226,21 +226,14 @@ class VirtualLoop(ApartLoop):
         except DeadlockError:
             pass  # the run has failed with it already
         finally:
-            self.clock.belongings.abandoned += keep_for_ever(tasks)
-            self.clock.end()
-            self._hook_threads.release()
-            self.close()
+            close_at_once(self, tasks)
 
     def _set_time(self, when_s: float) -> None:
         self.clock.now_s = max(self.clock.now_s, when_s)
         self._clock_resolution = math.ulp(self.clock.now_s)  # a timer fires when its time has come, and not before
 
     def _sleep_in_own_thread(self, sleeper: Sleeper) -> None:
-        """Sleep where a hook blocks the loop, and tell so.
-
-        Raises:
-            DeadlockError: in the hook, which has slept beyond the time limit: it never ends.
-        """
+        """Sleep where a hook blocks the loop, and tell so. Beyond the time limit, the hook gets a ``DeadlockError``."""
         begin_s = self.clock.now_s
         if begin_s > self._time_limit_s:
             raise DeadlockError(not_ended_within(self._time_limit_s))
@@ -266,9 +259,8 @@ class VirtualLoop(ApartLoop):
         sockets = self._selector.get_map()  # type: ignore[attr-defined]  # asyncio's own
         if len(sockets) <= 1:
             return ()
-        own = self._ssock.fileno()  # type: ignore[attr-defined]  # asyncio's own
-        futures = [job.future for job in tuple(self.clock.belongings.jobs)]
-        return awaited_sockets(self, [key.fd for key in sockets.values() if key.fd != own], futures)
+        descriptors = [fd for fd in sockets if fd != self._ssock.fileno()]  # type: ignore[attr-defined]  # asyncio's own
+        return awaited_sockets(self, descriptors, [job.future for job in tuple(self.clock.belongings.jobs)])
 
     def _describe_waiting(self) -> str:
         """Return the hooks that wait, and at which lines."""
@@ -295,8 +287,6 @@ class _VirtualSelector(selectors.DefaultSelector):
 
 def is_loop_running() -> bool:
     """Return whether the calling thread is inside a running event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    with suppress(RuntimeError):
+        return bool(asyncio.get_running_loop())
+    return False

@@ -11,6 +11,8 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from serve_llm_hooks._core.loop_thread import LoopThread
+
 from .._apart.environ import environment_of_subprocess
 from .._apart.state import current_process
 from .belongings import Started
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from .._apart.state import ProcessState
     from .clock import VirtualClock
 
+_STARTS_BACKGROUND = LoopThread.__init__.__code__
 _real_start = threading.Thread.start
 _real_join = threading.Thread.join
 _real_submit = ThreadPoolExecutor.submit
@@ -59,7 +62,8 @@ def _start(self: threading.Thread) -> None:
         _real_start(self)
         return
     caller = sys._getframe(1)
-    is_own = is_own_frame(caller)  # our own threads are in no run, and end by themselves
+    # Our own threads are in no run, and end by themselves; but for that of the background, which runs hooks.
+    is_own = is_own_frame(caller) and caller.f_code is not _STARTS_BACKGROUND
     process = current_process()
     if not is_own:
         ended = _ended[self] = threading.Event()

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from serve_llm_hooks._core.worker_thread import WorkerThread
+
+from .._apart.state import current_process
+from .abandoned import keep_for_ever
 from .awaited import awaited_sockets
 from .clock import end_if_killed
+from .job import Job
 from .sleeper import Sleeper
+from .started import pool_call
 from .system_clocks import current_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Executor
     from contextlib import ExitStack
 
     from .clock import VirtualClock
@@ -77,6 +85,26 @@ class _Selector:
         return bool(sockets) and any(True for _ in awaited_sockets(self._loop, sockets, ()))
 
 
+def _run_in_executor(
+    self: Any, clock: VirtualClock, executor: Executor | None, func: Callable[..., Any], *args: Any
+) -> asyncio.Future[Any]:
+    """Call a function in a worker thread; the clock waits for a hook there as for one in the replica's loop."""
+    if not isinstance(executor, WorkerThread):
+        return asyncio.BaseEventLoop.run_in_executor(self, executor, func, *args)
+    job, jobs, process = Job(), clock.belongings.jobs, current_process()
+    call = executor.submit(pool_call(clock, executor, job, func), *args)
+    job.future = asyncio.wrap_future(call, loop=self)
+    job.future.add_done_callback(lambda _: jobs.discard(job))
+
+    def end_with_process(_: object) -> None:
+        if process is not None and process.is_over:  # the loop is gone, and takes no answer
+            jobs.discard(job)
+            clock.wake_loop()
+
+    call.add_done_callback(end_with_process)
+    return job.future
+
+
 def _run_forever(self: Any) -> None:
     """Run until stopped, as ``BaseEventLoop.run_forever``; in a thread of a run, in its virtual time."""
     clock = current_clock()
@@ -87,11 +115,15 @@ def _run_forever(self: Any) -> None:
     before = self._selector
     selector = self._selector = _Selector(self, clock)
     self.time, self._write_to_self = selector.now_s, selector.wake
+    self.run_in_executor = partial(_run_in_executor, self, clock)
     try:
         _real_run_forever(self)
+    except SystemExit:  # its process is killed
+        keep_for_ever(asyncio.all_tasks(self))
+        raise
     finally:
         self._selector = before
-        del self.time, self._write_to_self
+        del self.time, self._write_to_self, self.run_in_executor
 
 
 def install_thread_loops(undo: ExitStack) -> None:

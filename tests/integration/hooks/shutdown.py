@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 from serve_llm_hooks import hook
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from serve_llm_hooks import CallbackCtx
 
 
@@ -23,12 +26,16 @@ async def tell(ctx: CallbackCtx, *, file: str, what: str) -> None:
         "what": what,
         "answer": answers[0].choices[0].message.content,
         "nodes": len(ctx.nodes),
-        "before": [event.name for event in ctx.trace],
+        "before": [event.label.rpartition(":")[2] for event in ctx.trace],
     }
     with Path(file).open("a") as out:
         out.write(json.dumps(told) + "\n")
 
 
-@hook("on_after_init")
-def up(ctx: CallbackCtx) -> None:
-    """Leave a mark in the trace."""
+@hook("on_after_init", until="on_shutdown")
+async def up(ctx: CallbackCtx) -> AsyncIterator[None]:
+    """Leave a mark in the trace, and another one when the replica stops."""
+    task = asyncio.current_task()
+    yield
+    assert asyncio.current_task() is task
+    assert [answer async for answer in ctx.engine.chat(SimpleNamespace(model=ctx.model_id))]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_type
 from serve_llm_hooks import CallbackCtx, HookRegistry, NodeCtx, hook
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 
 
 @hook("on_before_init")
@@ -34,6 +34,21 @@ def at_two_points(ctx: CallbackCtx) -> None: ...
 @hook("on_before_init")
 @hook("on_after_init")
 def also_where_it_could_veto(ctx: CallbackCtx) -> None: ...
+
+
+@hook("on_before_init", until="on_before_engine_init")
+def span(ctx: CallbackCtx) -> Iterator[None]:
+    yield
+
+
+@hook("on_before_download", until="on_shutdown")
+async def span_that_may_veto(ctx: CallbackCtx) -> AsyncIterator[bool]:
+    yield False
+
+
+@hook("on_after_node_download")
+def span_on_a_node(ctx: NodeCtx) -> Generator[None, None, None]:
+    yield
 
 
 class Warmup:

@@ -286,3 +286,36 @@ def test_a_dry_run_leaves_the_environment_alone(cli: Cli, config: Path, monkeypa
     assert cli("dry-run", "config.yaml").code == 0
     assert os.environ["ACME"] == "before"
     assert "ACME_NEW" not in os.environ
+
+
+FORGETFUL = """
+@hook("on_failure")
+def tell(ctx):
+    ctx.engine.stop()
+"""
+
+
+def test_an_exploration_that_finds_something(cli: Cli, write_module: Write, write_yaml: Write) -> None:
+    write_module("acme_hooks", FORGETFUL)
+    answer = cli("explore", "acme_hooks", "--seed", 3, "--seed", 4, "--json")
+    assert answer.code == 1
+    [model] = answer.json["models"]
+    [problem] = model["problems"]
+    assert "acme_hooks:tell fails at on_failure, so it cleans nothing up: AttributeError" in problem["problem"]
+    assert problem["schedule"].startswith("Schedule(nodes=1, faults=")
+    assert "def test_seed_" in problem["test"]
+    assert set(problem["seeds"]) <= {3, 4}
+    write_yaml(CONFIG)
+    answer = cli("explore", "config.yaml", "--seed", 3, "--seed", 4)
+    assert answer.code == 1
+    assert "the smallest schedule that does, as a test:" in answer.out
+    assert "     HOOKS = [...]  # what explore_hooks was given" in answer.out
+
+
+def test_an_exploration_that_finds_nothing(cli: Cli, write_module: Write, write_yaml: Write) -> None:
+    write_module("acme_hooks", HOOKS)
+    answer = cli("explore", "acme_hooks", "--seeds", 2, "--nodes", 2)
+    assert (answer.code, answer.out.splitlines()[-1]) == (0, "  no problem found in 5 starts")
+    write_yaml(CONFIG.replace("[acme_hooks]", "[]"))
+    assert "no hooks, so nothing is explored" in cli("explore", "config.yaml").out
+    assert cli("explore", "acme_missing").code == 1

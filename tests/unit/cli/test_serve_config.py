@@ -158,13 +158,16 @@ def test_a_file_and_references_together(cli: Cli, write_yaml: Write) -> None:
 
 @pytest.mark.parametrize("builder", ["ray.serve.llm", "serve_llm_hooks.ray"])
 def test_the_callback_for_configs_of_rays_own(cli: Cli, write_module: Write, write_yaml: Write, builder: str) -> None:
-    write_module("acme_hooks", '@hook("on_before_init")\ndef a(ctx): ...\n@hook("on_after_init")\ndef b(ctx): ...')
+    lasts = '@hook("on_before_init")\ndef a(ctx): yield\n'
+    write_module("acme_hooks", f'{lasts}@hook("on_after_init")\ndef b(ctx): ...')
     hooks = "callback_config: {callback_class: serve_llm_hooks.ray.HooksCallback, callback_kwargs: {hooks: [%s]}}"
     text = GOOD.replace("serve_llm_hooks.ray", builder)
     write_yaml(text.replace("hooks: []", hooks % "acme_hooks"))
     answer = cli("plan", "config.yaml")
     assert answer.code == (1 if builder == "ray.serve.llm" else 0)
-    refused = "reaches no point in the engine's processes, or after its start: acme_hooks:b at on_after_init"
+    refused = (
+        "in the engine's processes, or after its start: acme_hooks:a at on_before_init, acme_hooks:b at on_after_init"
+    )
     assert (refused in answer.out) == (builder == "ray.serve.llm")
 
     write_yaml(text.replace("hooks: []", (hooks % "").replace("hooks: []", "")))

@@ -430,7 +430,7 @@ def test_a_misspelt_option_is_told_with_the_right_one() -> None:
         HookRegistry().hook("on_before_init", **wrong)
     assert str(caught.value) == (
         "@hook takes no model= (did you mean 'model_id'?); its options are model_id, order, before, after, timeout_s, "
-        "on_error, roles"
+        "on_error, roles, until"
     )
 
 
@@ -469,9 +469,11 @@ def gen(ctx):
 @pytest.mark.parametrize(
     "body", ["return fn(ctx)", "print(1); return fn(ctx)", "return fn(ctx, *args, **kwargs)", "return fn(ctx=ctx)"]
 )
-def test_a_wrapper_that_returns_a_generator_is_refused(body: str) -> None:
-    with pytest.raises(HookSignatureError, match="wrapping:gen at on_before_init has a `yield`"):
-        any_hook("on_before_init")(wrapping(body))
+def test_a_wrapper_that_returns_a_generator_is_a_span(body: str) -> None:
+    fn = wrapping(body)
+    any_hook("on_before_init", until="on_after_init")(fn)
+    with pytest.raises(HookSignatureError, match="wrapping:gen at on_failure has a `yield`"):
+        any_hook("on_failure")(fn)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
-"""``@hook`` on what is no plain function: static methods, bound methods; and generators, which are refused."""
+"""``@hook`` on what is no plain function: static methods, bound methods; and generators, where they are refused."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import pickle
 from dataclasses import dataclass
@@ -131,81 +130,21 @@ def generator(ctx: Any) -> Iterator[None]:
     yield
 
 
-async def async_generator(ctx: Any) -> AsyncIterator[None]:
-    yield
-
-
-class Span:
-    def __call__(self, ctx: Any) -> Iterator[None]:
-        yield
-
-    def method(self, ctx: Any) -> Iterator[None]:
-        yield
-
-
-@contextlib.contextmanager
-def manager(ctx: Any) -> Iterator[None]:
-    yield
-
-
-@contextlib.asynccontextmanager
-async def async_manager(ctx: Any) -> AsyncIterator[None]:
-    yield
-
-
 @functools.wraps(generator)
 def consumes(ctx: Any) -> None:
     list(generator(ctx))
 
 
-SPANS = [
-    generator,
-    async_generator,
-    Span(),
-    Span().method,
-    functools.partial(generator),
-    staticmethod(generator),
-    manager,
-    async_manager,
-]
 SAYS = (
-    " has a `yield`, so calling it would run nothing of it: a hook is called once, and returns. Write what comes "
-    "before the yield in it, and what comes after in "
+    " has a `yield`, so calling it would run nothing of it. Write what comes before the yield in it, and what comes "
+    "after in "
 )
-
-
-@pytest.mark.parametrize("fn", SPANS, ids=range(len(SPANS)))
-def test_a_generator_is_refused_where_it_is_decorated(fn: Any) -> None:
-    with pytest.raises(HookSignatureError) as caught:
-        any_hook("on_before_init")(fn)
-    assert str(caught.value).endswith(f" at on_before_init{SAYS}another hook, at a later point")
-    assert len(registry) == 0
+OR = "; or write a function with @hook(...), which may have a `yield`"
 
 
 def test_a_wrapper_that_runs_a_generator_is_a_hook() -> None:
     any_hook("on_before_init")(consumes)
     assert start(consumes).names == ["generator"]
-
-
-def test_a_generator_method_is_refused_where_its_class_is_written() -> None:
-    from serve_llm_hooks import RayServeLLMCallback
-
-    with pytest.raises(HookSignatureError) as caught:
-
-        class Typed(RayServeLLMCallback):
-            def on_after_init(self, ctx: Any) -> Iterator[None]:  # type: ignore[override]  # the mistake under test
-                yield
-
-    assert str(caught.value).endswith(f"Typed.on_after_init{SAYS}the method of a later point")
-
-    class Untyped:
-        async def on_after_init(self, ctx: Any) -> AsyncIterator[None]:
-            yield
-
-    assert f"Untyped.on_after_init{SAYS}" in refusal(callback=Untyped)
-    assert f"Untyped.on_after_init{SAYS}" in refusal(callback=Untyped())
-    with pytest.raises(HookSignatureError):
-        load_hooks(Untyped)
 
 
 def test_a_generator_is_no_phase_callback() -> None:
@@ -221,7 +160,7 @@ def test_a_generator_is_no_phase_callback() -> None:
             yield
 
     for callback in (phases, Phases, Phases()):
-        assert f" in callbacks=[...]{SAYS}a later phase" in refusal(callbacks=[callback])
+        assert f" in callbacks=[...]{SAYS}a later phase{OR}" in refusal(callbacks=[callback])
         with pytest.raises(HookSignatureError):
             CallbackRunner([callback])
     assert f"Replaces.initialize{SAYS}a class with methods" in refusal(initialization_class=Replaces)

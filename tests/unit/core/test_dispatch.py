@@ -23,7 +23,7 @@ from tests.unit.stub import cancel_this_task, run
 from tests.unit.unreadable import HOSTILE, Unreadable, UnreadableError, deep, shared
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable
 
     from serve_llm_hooks._core.options import OnError
 
@@ -326,18 +326,13 @@ def test_true_is_nothing_everywhere() -> None:
     assert go(at("on_after_init", lambda ctx: True)) is None
 
 
-def a_generator(ctx: Any) -> Iterator[None]:
-    yield
+async def gives_a_generator(ctx: Any) -> Any:
+    return (each for each in [ctx])
 
 
-async def an_async_generator(ctx: Any) -> AsyncIterator[None]:
-    yield
-
-
-@pytest.mark.parametrize("fn", [a_generator, an_async_generator])
-def test_a_hook_that_yields_is_told_so(fn: Callable[..., Any]) -> None:
-    with pytest.raises(HookResultError, match=r"it returned an? (async_)?generator;"):
-        go(at("on_before_init", fn))
+def test_a_generator_that_an_async_hook_gives_is_no_answer() -> None:
+    with pytest.raises(HookResultError, match="it returned a generator;"):
+        go(at("on_before_init", gives_a_generator))
 
 
 def test_a_long_result_is_cut() -> None:

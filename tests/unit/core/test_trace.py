@@ -28,7 +28,7 @@ def written_trace() -> Trace:
 def test_an_event_for_each_call() -> None:
     ref = f"{__name__}:one"
     assert written_trace().events == (
-        HookEvent("on_before_init", ref, "n0", os.getpid(), 1001.0, 1002.5, "ok", "", *PLACE.values()),
+        HookEvent("on_before_init", ref, "n0", os.getpid(), 1001.0, 1002.5, "ok", "", "10.0.0.7", "gpu-3"),
         HookEvent(
             "on_before_init",
             ref,

@@ -75,3 +75,22 @@ def test_an_async_method_of_a_subclass_is_refused_where_it_is_written() -> None:
         class Subclass(RayServeLLMCallback):
             async def on_engine_process_start(self, ctx: EngineProcessCtx) -> None:  # type: ignore[override]  # refused
                 """Be refused."""
+
+
+def test_a_process_has_nothing_that_comes_later() -> None:
+    registry: Any = HookRegistry()
+    with pytest.raises(ValueError, match=r"a process of the engine waits for nothing later\. Leave it out\."):
+
+        @registry.hook("on_engine_process_start", until="on_after_init")  # type: ignore[untyped-decorator]  # as above
+        def background(ctx: Any) -> None: ...
+
+    with pytest.raises(HookSignatureError, match="has a `yield`"):
+
+        @registry.hook("on_engine_process_start")  # type: ignore[untyped-decorator]  # a checker refuses it
+        def span(ctx: Any) -> Any:
+            yield
+
+    with pytest.raises(ValueError, match="that point is in the engine's processes"):
+
+        @registry.hook("on_before_init", until="on_engine_process_start")  # type: ignore[untyped-decorator]  # as above
+        def ends_there(ctx: Any) -> None: ...

@@ -110,7 +110,7 @@ def test_a_class_runs_at_its_points_on_one_object_per_process(callback: Any) -> 
 @pytest.mark.parametrize("row", HOOK_POINTS.values(), ids=list(HOOK_POINTS))
 def test_the_class_to_inherit_has_the_method_of_a_row(row: HookPoint) -> None:
     method = vars(RayServeLLMCallback)[row.name]
-    answer = "_Veto | Awaitable[_Veto]" if row.may_veto else "Awaitable[None] | None"
+    answer = "_Vetoes" if row.may_veto else "_Nothing" if row.during == "start" else "_AtTheEnd"
     answer = "None" if row.in_process else answer
     assert method.__annotations__ == {"ctx": row.context, "return": answer}
     assert method.__doc__ == f"{row.purpose[0].upper()}{row.purpose[1:]}."

@@ -1,0 +1,108 @@
+"""Hooks that work in the background on nodes: each in a process of its own, beside the foreground's and after it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .._core.errors import HookOrderError
+from .._node.packing import pack_custom_data, unpack_custom_data, with_changes
+from .._observe.progress import Progress
+from .background import is_before
+from .gather import raise_failures, run_on_nodes
+from .node_tasks import shared_fields, task_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .._core.hook import Hook
+    from .._core.points import HookName
+    from .._core.results import NodeResult
+    from .._node.task import NodeTask
+    from .start import Start
+
+Packed = tuple[tuple[str, bytes], ...]
+
+
+class NodesInBackground:
+    """The background on the nodes of one start.
+
+    Args:
+        start: the start.
+        results: what the nodes' foreground has come to, by node id.
+        custom_data_for: returns the data for a node of which a result is known.
+    """
+
+    def __init__(
+        self,
+        start: Start,
+        results: dict[str, NodeResult],
+        custom_data_for: Callable[[NodeResult], dict[str, Any]],
+    ) -> None:
+        self._start = start
+        self._results = results
+        self._custom_data_for = custom_data_for
+
+    def begin(self, point: HookName, node_ids: Sequence[str]) -> None:
+        """Begin the hooks of a point on nodes.
+
+        Raises:
+            HookOrderError: an order that processes which work side by side cannot keep.
+        """
+        hooks = self._start.selection.by_point[point]
+        for hook in hooks:
+            if hook.is_background:
+                _check_order(hook, hooks)
+                tasks = self._tasks(hook, node_ids)
+                back: dict[str, dict[str, Any]] = {}
+                self._start.background.work(hook, self._run(tasks, back), partial(self._take, hook, tasks, back))
+
+    def _tasks(self, hook: Hook, node_ids: Sequence[str]) -> list[NodeTask]:
+        start = self._start
+        shared = {**shared_fields(start, [hook]), "mirror": None, "in_background": True}
+        tasks = []
+        for node_id in node_ids:
+            known = self._results.get(node_id)
+            data = start.ctx.custom_data if known is None else self._custom_data_for(known)
+            mode = start.defaults.download_model if known is None else known.download_model
+            tasks.append(
+                task_for(
+                    start,
+                    node_id,
+                    custom_data=pack_custom_data(data, where="the replica"),
+                    download_model=mode,
+                    model_path=None if known is None else known.path,
+                    **shared,
+                )
+            )
+        return tasks
+
+    async def _run(self, tasks: Sequence[NodeTask], back: dict[str, dict[str, Any]]) -> None:
+        """Run tasks, in the loop of the background; put the ``custom_data`` of each node into ``back``."""
+        start = self._start
+        progress = Progress(start.model_id)  # one that logs nothing: who waits for this says so
+        reports, failures = await run_on_nodes(start.cluster, tasks, start.ctx.runtime_env, progress)
+        for node_id, report in reports.items():
+            start.trace.extend(report.events)
+            where = f"in the replica, from {start.cluster.node(node_id)}"
+            back[node_id] = unpack_custom_data(report.custom_data, where=where)
+        raise_failures(start.cluster, start.model_id, [task.node_id for task in tasks], failures)
+
+    def _take(self, hook: Hook, tasks: Sequence[NodeTask], back: dict[str, dict[str, Any]]) -> None:
+        """Add what a hook has set on each node to what is known of the node."""
+        for task in tasks:
+            node = self._start.cluster.node(task.node_id)
+            sent = unpack_custom_data(task.custom_data, where="in the replica")
+            ours = self._results[task.node_id].custom_data
+            changed = with_changes({}, sent, back[task.node_id])
+            meanwhile = with_changes({}, sent, ours).keys()
+            self._start.background.merge(hook, ours, changed, meanwhile, where=f" on {node}")
+
+
+def _check_order(hook: Hook, hooks: Sequence[Hook]) -> None:
+    for other in hooks:
+        if other is not hook and (is_before(hook, other) or is_before(other, hook)):
+            raise HookOrderError(
+                f"{hook.ref} at {hook.point} works in the background, in a process of its own, so before= and after= "
+                f"cannot order it and {other.ref}: leave them out, or until="
+            )

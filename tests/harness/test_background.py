@@ -1,0 +1,121 @@
+"""Background hooks on a fake cluster: in its virtual time, with its faults."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serve_llm_hooks import HookError, HookRegistry, NodeInitializationError
+from serve_llm_hooks_testing import (
+    FakeCluster,
+    FakeLLMConfig,
+    assert_order,
+    call_hook,
+    callback_ctx,
+    engine_fails,
+    hook_fails,
+    lost_node,
+    node_ctx,
+    replica_dies,
+)
+
+if TYPE_CHECKING:
+    from serve_llm_hooks_testing.faults import Fault
+
+hooks = HookRegistry()
+
+
+@hooks.hook("on_before_init", until="on_after_engine_init")
+async def fetches(ctx: Any) -> None:
+    await asyncio.sleep(35)
+    ctx.custom_data["fetched"] = True
+
+
+@hooks.hook("on_before_init", until="on_after_init")
+def computes(ctx: Any) -> None:
+    time.sleep(45)
+    ctx.custom_data["computed"] = True
+
+
+@hooks.hook("on_before_node_download", until="on_after_init")
+async def prepares(ctx: Any) -> None:
+    await asyncio.sleep(40)
+    ctx.custom_data["prepared"] = ctx.node_id
+
+
+@hooks.hook("on_before_engine_init")
+def in_front(ctx: Any) -> None: ...
+
+
+def start(*faults: Fault, **settings: Any) -> Any:
+    cluster = FakeCluster(nodes=2, download_s=20, engine_start_s=30, faults=faults, **settings)
+    return cluster.run(FakeLLMConfig("m", hooks=[hooks], model_source="s3://m"), check=False)
+
+
+@pytest.mark.parametrize("processes", [False, True, "nodes"])
+def test_it_goes_on_beside_the_download_and_the_engine(processes: Any) -> None:
+    run = start(processes=processes)
+    assert (run.error, run.elapsed_s, run.notes) == (None, 50, ())
+    assert {"fetched", "computed"} <= run.ctx.custom_data.keys()
+    assert [node.custom_data["prepared"] for node in run.ctx.nodes.values()] == ["node-0", "node-1"]
+    took = {event.name: event.duration_s for event in run.trace}
+    assert took == {"fetches": 35, "computes": 45, "prepares": 40, "in_front": 0}
+
+
+def test_a_fault_strikes_it() -> None:
+    run = start(hook_fails("fetches", OSError("no")))
+    assert isinstance(run.error, HookError)
+    assert run.elapsed_s < 20  # the download is interrupted
+    assert [event.outcome for event in run.trace if event.name == "computes"] == []  # it is left behind
+
+
+def test_an_engine_that_fails_ends_it() -> None:
+    run = start(engine_fails(RuntimeError("no GPU")))
+    assert str(run.error) == "no GPU"
+    assert [event.outcome for event in run.trace if event.name == "fetches"] == ["ok"]
+
+
+def test_a_replica_that_dies_takes_it_along() -> None:
+    run = start(replica_dies(at="on_after_download"))
+    assert (run.error, len(run.earlier_starts)) == (None, 1)
+    assert [event.name for event in run.earlier_starts[0].trace] == []
+    assert [event.name for event in run.trace if event.outcome == "ok"].count("fetches") == 1
+
+
+def test_a_node_that_is_lost_is_told_of() -> None:
+    run = start(lost_node("node-1"))
+    assert isinstance(run.error, NodeInitializationError)
+    assert run.error.node_ids == ("node-1",)
+
+
+def test_the_limit_for_a_node_s_work_holds() -> None:
+    run = start(node_timeout_s=30)
+    assert isinstance(run.error, NodeInitializationError)
+    assert "did not answer within 30 s" in str(run.error)
+
+
+def test_assertions_know_that_it_has_not_ended() -> None:
+    run = start()
+    with pytest.raises(AssertionError, match="'in_front' ran before 'fetches' had ended"):
+        assert_order(run, "fetches", "in_front")
+
+
+def test_call_hook_refuses_what_a_run_refuses() -> None:
+    def assigns(ctx: Any) -> None:
+        ctx.custom_data["tried"] = True
+        ctx.model_path = "/elsewhere"
+
+    def vetoes(ctx: Any) -> bool:
+        return False
+
+    ctx = node_ctx()
+    registry: Any = HookRegistry()
+    with pytest.raises(HookError, match=r"ctx\.model_path cannot be changed by a hook that works in the background"):
+        call_hook(registry.hook("on_after_node_download", until="on_after_init")(assigns), ctx)
+    ctx.model_path = "/by/the/test"
+    assert ctx.custom_data == {"tried": True}
+    with pytest.raises(HookError, match="it vetoed, but works in the background"):
+        call_hook(registry.hook("on_before_download", until="on_after_init")(vetoes), callback_ctx())

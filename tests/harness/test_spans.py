@@ -1,0 +1,250 @@
+"""Hooks with a ``yield`` on a fake cluster: what the two parts share, and what a test sees of them."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serve_llm_hooks import HookRegistry, dump_traces, load_traces
+from serve_llm_hooks_testing import (
+    FakeCluster,
+    FakeLLMConfig,
+    HarnessError,
+    assert_not_run,
+    assert_order,
+    assert_ran_on,
+    call_hook,
+    callback_ctx,
+    engine_fails,
+    hook_fails,
+    node_ctx,
+    replica_dies,
+)
+from serve_llm_hooks_testing._monitor.monitor import MOST_KEPT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+def sync_span(ctx: Any) -> Iterator[None]:
+    yield
+
+
+async def async_span(ctx: Any) -> AsyncIterator[None]:
+    yield
+
+
+class Spans:
+    def __call__(self, ctx: Any) -> Iterator[None]:
+        yield
+
+    def method(self, ctx: Any) -> Iterator[None]:
+        yield
+
+
+# -- what runs --------------------------------------------------------------------------------------------------------
+
+
+def events(trace: Any) -> list[str]:
+    return [f"{event.name}{'.' if event.is_finish else ''} {event.outcome}" for event in trace]
+
+
+def go(*fns: Any, **settings: Any) -> Any:
+    config = FakeLLMConfig("m", hooks=[load(*fns)])
+    return FakeCluster(nodes=2, **settings).run(config, check=False)
+
+
+def load(*fns: Any) -> HookRegistry:
+    hooks = HookRegistry()
+    for fn, *how in (each if isinstance(each, tuple) else (each, "on_before_init") for each in fns):
+        decorate: Any = hooks.hook  # a test may give it any function
+        decorate(how[0], **(how[1] if len(how) > 1 else {}))(fn)
+    return hooks
+
+
+def wrapped(ctx: Any) -> Any:
+    return sync_span(ctx)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        sync_span,
+        async_span,
+        Spans(),
+        Spans().method,
+        functools.partial(sync_span),
+        wrapped,
+        functools.wraps(async_span)(lambda ctx: async_span(ctx)),
+    ],
+    ids=range(7),
+)
+def test_every_way_to_write_a_span(fn: Any) -> None:
+    outcome = [event.outcome for event in go(fn).trace]
+    assert outcome == ["ok", "ok"]
+
+
+def test_a_plain_span_keeps_its_thread_and_an_async_one_its_task() -> None:
+    seen: list[object] = []
+
+    def thread(ctx: Any) -> Iterator[None]:
+        seen.append(threading.current_thread())
+        yield
+        seen.append(threading.current_thread())
+
+    async def task(ctx: Any) -> AsyncIterator[None]:
+        seen.append(asyncio.current_task())
+        async with asyncio.timeout(1000):
+            yield
+        seen.append(asyncio.current_task())
+
+    assert go(thread, task).error is None
+    assert seen[0] is seen[3] is not threading.current_thread()
+    assert seen[1] is seen[2]
+
+
+def test_the_traceback_of_the_error_that_is_raised_does_not_grow() -> None:
+    def breaks(ctx: Any) -> None:
+        raise OSError("no disk")
+
+    def text(*fns: Any) -> str:
+        error = go(*fns).error
+        assert error is not None
+        return "".join(traceback.format_exception(error.__cause__))
+
+    alone = text((breaks, "on_after_init"))
+    assert text(sync_span, async_span, (breaks, "on_after_init")) == alone
+
+
+@pytest.mark.parametrize("error", [StopIteration("x"), StopAsyncIteration("x"), RuntimeError("x")])
+def test_an_error_that_ends_generators_does_not_end_them_here(error: Exception) -> None:
+    run = go(sync_span, async_span, engine_start_s=1, faults=[engine_fails(error)])
+    assert run.error is error or isinstance(run.error, RuntimeError)
+    assert events(run.trace)[2:] == ["async_span. ok", "sync_span. ok"]
+
+
+def test_a_class_s_hook_that_exits_in_its_second_part() -> None:
+    def exits(ctx: Any) -> Iterator[None]:
+        yield
+        raise SystemExit(3)
+
+    async def exits_async(ctx: Any) -> AsyncIterator[None]:
+        yield
+        raise SystemExit(3)
+
+    for fn in (exits, exits_async):
+        run = go(fn)
+        assert events(run.trace) == [f"{fn.__name__} ok", f"{fn.__name__}. failed"]
+
+
+# -- on a fake cluster ------------------------------------------------------------------------------------------------
+
+
+def test_assertions_tell_the_two_parts_apart() -> None:
+    def between(ctx: Any) -> None: ...
+
+    run = go(sync_span, (between, "on_before_download"), (async_span, "on_before_node_download"))
+    assert_order(run, "sync_span", "between", "sync_span (finish)")
+    assert_order(run, "async_span", "async_span (finish)", "sync_span (finish)")
+    assert_ran_on(run, "async_span (finish)", node_count=2)
+    assert_not_run(run, "between (finish)", "on_after_init (finish)")
+    with pytest.raises(AssertionError, match=r"test_spans:sync_span \(finish\)  ok"):
+        assert_order(run, "sync_span (finish)", "between")
+
+
+def test_a_trace_shows_and_saves_both_parts() -> None:
+    run = go(sync_span)
+    assert "sync_span (finish)" in str(run.trace)
+    saved = load_traces(dump_traces({"m": run.trace}))["m"]
+    assert saved.events == run.trace.events
+    old = dump_traces({"m": run.trace}).replace('"is_finish": true', '"is_finish": 1')
+    with pytest.raises(ValueError, match="is_finish is 1, which it cannot be"):
+        load_traces(old)
+
+
+def test_a_lifespan_goes_on_until_the_replica_stops() -> None:
+    told: list[object] = []
+
+    async def lives(ctx: Any) -> AsyncIterator[None]:
+        told.append(asyncio.current_task())
+        yield
+        await asyncio.sleep(3)
+        told.append(asyncio.current_task())
+
+    run = go((lives, "on_after_init", {"until": "on_shutdown"}))
+    assert len(told) == 1
+    assert run.shut_down(budget_s=10) == ()
+    assert told[0] is told[1]
+    assert run.trace.events[-1].duration_s == 3
+    assert run.shut_down() == ()
+    assert len(told) == 2
+
+
+def test_a_lifespan_that_takes_too_long_is_told_of() -> None:
+    async def lives(ctx: Any) -> AsyncIterator[None]:
+        yield
+        await asyncio.sleep(300)
+
+    run = go((lives, "on_before_init", {"until": "on_shutdown"}))
+    [failure] = run.shut_down(budget_s=10)
+    assert "after its `yield`, for model 'm': still running when the 10 s of the hooks at on_shutdown were" in str(
+        failure
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_only_the_last_replicas_that_nobody_has_stopped_are_kept() -> None:
+    told: list[str] = []
+
+    async def lives(ctx: Any) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            told.append("ended")
+
+    runs = [go((lives, "on_before_init", {"until": "on_shutdown"})) for _ in range(MOST_KEPT + 1)]
+    gc.collect()
+    with pytest.raises(HarnessError, match="stop each before the next ones"):
+        runs[0].shut_down()
+    assert told == []
+    for run in runs[1:]:
+        assert run.shut_down() == ()
+    assert told == ["ended"] * MOST_KEPT
+
+
+def test_call_hook_runs_both_parts() -> None:
+    def span(ctx: Any) -> Iterator[None]:
+        ctx.custom_data["told"] = ["begins"]
+        try:
+            yield
+        except OSError as error:
+            ctx.custom_data["told"].append(str(error))
+            raise
+        ctx.custom_data["told"].append("ends")
+
+    hooked = HookRegistry().hook("on_before_init")(span)
+    ctx = callback_ctx()
+    call_hook(hooked, ctx)
+    assert ctx.custom_data["told"] == ["begins", "ends"]
+    failed = callback_ctx(error=OSError("no disk"))
+    call_hook(hooked, failed)
+    assert failed.custom_data["told"] == ["begins", "no disk"]
+    call_hook(async_span, node_ctx(), point="on_after_node_download")
+
+
+def test_faults_strike_spans() -> None:
+    async def lives(ctx: Any) -> AsyncIterator[None]:
+        yield
+
+    config = FakeLLMConfig("m", hooks=[load(sync_span, (lives, "on_before_init", {"until": "on_shutdown"}))])
+    run = FakeCluster(faults=[hook_fails("lives", OSError("no"))]).run(config, check=False)
+    assert events(run.trace) == ["sync_span ok", "lives failed", "sync_span. ok"]
+    run = FakeCluster(faults=[replica_dies(at="on_after_init")]).run(config)
+    assert run.not_idempotent == ()
+    assert len(run.earlier_starts) == 1
