@@ -56,6 +56,7 @@ REACH = {
     "dispatch_vs_ray_1": 0.5,
     "point_overhead_us": 1.5,
     "import_vs_pluggy": 1.0,
+    "engine_plugin_ms": 2.0,
     "register_1000": 1.0,
     "load_1000_s": 0.5,
     "order_8000_s": 2.0,
@@ -218,7 +219,21 @@ def imports(results: dict[str, Any], *, quick: bool) -> None:
     alone = median(samples["nothing"])
     theirs = median(samples["pluggy"]) - alone
     results["keys"]["import_vs_pluggy"] = (median(samples["ours"]) - alone) / theirs
+    results["samples"]["engine_plugin_s"] = engine_plugin(10 if quick else 40)
+    results["keys"]["engine_plugin_ms"] = median(results["samples"]["engine_plugin_s"]) * 1000
     results["samples"]["import_of_a_hooks_module_vs_pluggy"] = (median(samples["hooks_module"]) - alone) / theirs
+
+
+def engine_plugin(count: int) -> list[float]:
+    """What vLLM's processes pay for our plugin without hooks: to import and to call it, in so many new processes."""
+    code = (
+        "import time; begun_s = time.perf_counter(); import serve_llm_hooks_engine as plugin; plugin.load(); "
+        "print(time.perf_counter() - begun_s)"
+    )
+    return [
+        float(subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True).stdout)
+        for _ in range(count)
+    ]
 
 
 def node_init(results: dict[str, Any], *, quick: bool) -> None:

@@ -18,7 +18,7 @@ from ._core.registry import HookRegistry as HookRegistry, hook as hook, registry
 
 # Decorating needs only the names above; those below are imported on first use. This is the one list of them.
 if TYPE_CHECKING:
-    from ._core.context import CallbackCtx as CallbackCtx, NodeCtx as NodeCtx
+    from ._core.context import CallbackCtx as CallbackCtx, EngineProcessCtx as EngineProcessCtx, NodeCtx as NodeCtx
     from ._core.download_mode import DownloadMode as DownloadMode
     from ._core.errors import (
         DownloadError as DownloadError,

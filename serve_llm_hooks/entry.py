@@ -37,7 +37,8 @@ async def initialize_node(
         The settings that the engine was started with.
 
     Raises:
-        HookLoadError: a hook at ``on_shutdown``: nothing here is left to run it.
+        HookLoadError: a hook at ``on_shutdown``, as nothing here is left to run it; one at
+            ``on_engine_process_start`` without ``start_engine``.
         HookError: a hook in the replica failed.
         NodeInitializationError: one or more nodes failed; an ``ExceptionGroup`` of their errors.
         PlacementGroupError: the cluster cannot hold the placement group.
@@ -47,7 +48,13 @@ async def initialize_node(
     Example:
         >>> output = await initialize_node(config, start_engine=start)  # doctest: +SKIP
     """
-    async with initialization(llm_config, cluster=cluster, on_begin=_refuse_shutdown) as run:
+
+    def refuse(run: Initialization) -> None:
+        _refuse_shutdown(run)
+        if start_engine is None:
+            _refuse_without_engine(run)
+
+    async with initialization(llm_config, cluster=cluster, on_begin=refuse) as run:
         run.engine = None if start_engine is None else await start_engine(run.ctx)
     return run.output
 
@@ -63,6 +70,15 @@ def _refuse_shutdown(run: Initialization) -> None:
             f"{what}: initialize_node() ends with the start, and gives nothing to shut down. Write `async with "
             "initialization(config) as run:`, start the engine in it, and `await run.shut_down(budget_s=...)` where "
             "your server stops."
+        )
+
+
+def _refuse_without_engine(run: Initialization) -> None:
+    for hook in run.start.selection.in_processes:
+        raise HookLoadError(
+            f"{hook.ref} at {hook.point} can never run: initialize_node() starts no engine here. Give it what starts "
+            "vLLM: `await initialize_node(config, start_engine=my_start)`, or write `async with initialization(config) "
+            "as run:`, and start the engine in it."
         )
 
 

@@ -134,7 +134,8 @@ def check(seen: dict[str, Any]) -> None:
     assert [event["point"] for event in events] == [  # and what is recorded leaves nothing out
         name for name in HOOK_NAMES if HOOK_POINTS[name].during == "start" and name != "on_custom_init"
     ]
-    assert len({event["process_id"] for event in events}) == 3  # the replica, and a task before and after the engine
+    # The replica, a worker of the engine, and a task on the node before and after the engine.
+    assert len({event["process_id"] for event in events}) == 4
     for earlier, later in pairwise(events):
         assert earlier["end_s"] <= later["start_s"] + 0.05  # two processes' clocks
 

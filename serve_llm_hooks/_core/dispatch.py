@@ -15,7 +15,7 @@ import logging
 from collections.abc import Awaitable
 from functools import partial
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .call_loop import call_each
 from .errors import HookError, HookResultError, HookTimeoutError, is_a, reraise_if_not_a_failure
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .trace import Batch, HookOutcome, Trace
 
 
+ResultT = TypeVar("ResultT")
 _HIDDEN = "it has a `yield` that its wrapper hides, so that until= means work in the background: put @hook below it"
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
@@ -105,6 +106,11 @@ class Dispatcher:
             veto = veto or run.veto
             start = end
         return veto
+
+    async def call_in_thread(self, call: Callable[[], ResultT]) -> ResultT:
+        """Call something in the thread that sync hooks are called in."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._worker, contextvars.copy_context().run, call)
 
     async def _run_sync(self, run: _Run) -> None:
         """Run sync hooks in the worker thread; handle what stops its loop, and go on behind that hook."""

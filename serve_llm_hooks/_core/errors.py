@@ -85,6 +85,7 @@ class HookError(ServeLLMHooksError):
         point: the hook point it ran at.
         model_id: the model whose start-up it was part of.
         node_id: the node it ran on; ``None`` in the replica.
+        process: the process of the engine that it ran in, as ``"worker-1"``; ``None`` elsewhere.
         remote_traceback: the traceback as text, when the hook ran in another process (exceptions lose theirs
             on the way).
     """
@@ -97,6 +98,7 @@ class HookError(ServeLLMHooksError):
         point: str,
         model_id: str,
         node_id: str | None = None,
+        process: str | None = None,
         remote_traceback: str | None = None,
     ) -> None:
         super().__init__(message)
@@ -104,9 +106,11 @@ class HookError(ServeLLMHooksError):
         self.point = point
         self.model_id = model_id
         self.node_id = node_id
+        self.process = process
         self.remote_traceback = remote_traceback
         if remote_traceback:
-            self.add_note(f"Traceback on {Node(node_id or '')}:\n{remote_traceback.rstrip()}")
+            where = f"in {process} on {Node(node_id or '')}" if process else f"on {Node(node_id or '')}"
+            self.add_note(f"Traceback {where}:\n{remote_traceback.rstrip()}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild_hook_error, (type(self), str(self), self._fields()), self._state())
@@ -117,6 +121,7 @@ class HookError(ServeLLMHooksError):
             "point": self.point,
             "model_id": self.model_id,
             "node_id": self.node_id,
+            "process": self.process,
             "remote_traceback": self.remote_traceback,
         }
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypedDict
 
-from .points import HookName, hook_point
+from .points import ROLES, HookName, Role, hook_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from .points import HookPoint
 
 
 OnError: TypeAlias = Literal["raise", "warn"]
@@ -25,6 +27,17 @@ class OptionKeywords(TypedDict, total=False):
     until: HookName | None
 
 
+class ProcessOptionKeywords(TypedDict, total=False):
+    """The keywords of ``hook()`` at a point in the engine's processes."""
+
+    model_id: str | Iterable[str] | None
+    order: int
+    before: str | Iterable[str]
+    after: str | Iterable[str]
+    on_error: OnError | None
+    roles: Role | Iterable[Role]
+
+
 class HookOptions(NamedTuple):
     """The options of one ``@hook(...)``, normalized."""
 
@@ -35,6 +48,7 @@ class HookOptions(NamedTuple):
     after: tuple[str, ...] = ()
     timeout_s: float | None = None
     on_error: OnError | None = None
+    roles: tuple[str, ...] = ()
     until: HookName | None = None
 
     def matches(self, model_id: str) -> bool:
@@ -70,6 +84,7 @@ def checked_options(
     after: str | Iterable[str],
     timeout_s: object,
     on_error: OnError | None,
+    roles: str | Iterable[str] = (),
     until: object = None,
 ) -> HookOptions:
     """Return the options of ``@hook``, normalized.
@@ -78,7 +93,7 @@ def checked_options(
         UnknownHookError: no such point.
         TypeError, ValueError: an option of the wrong kind.
     """
-    name = hook_point(point).name
+    row = hook_point(point)
     model_ids = _names("model_id", () if model_id is None else model_id)
     if model_id is not None and not model_ids:
         raise ValueError("model_id=[] matches no model; leave model_id out to match every model")
@@ -90,9 +105,28 @@ def checked_options(
         timeout_s = check_seconds("timeout_s=", timeout_s)
     if on_error not in (None, "raise", "warn"):
         raise ValueError(f"on_error= is 'raise' or 'warn', not {_described(on_error)}")
+    if row.in_process and timeout_s is not None:
+        raise ValueError(
+            f"timeout_s= does not hold at {row.name}: a hook there runs in the main thread of a process of vLLM's, "
+            "where nothing can end it. Leave it out, and give what the hook waits for a limit of its own"
+        )
     last = None if until is None else hook_point(until).name
     names = _names("before", before), _names("after", after)
-    return HookOptions(name, model_ids, order, *names, timeout_s, on_error, last)
+    return HookOptions(row.name, model_ids, order, *names, timeout_s, on_error, _roles(row, roles), last)
+
+
+def _roles(row: HookPoint, given: str | Iterable[str]) -> tuple[str, ...]:
+    roles = _names("roles", given)
+    if roles and not row.in_process:
+        raise ValueError(f"roles= is for hooks at on_engine_process_start, which have a role, not for {row.name}")
+    if not roles and given != ():
+        raise ValueError("roles=[] is no process at all; leave roles out to run in each")
+    for role in roles:
+        if role not in ROLES:
+            from .messages import did_you_mean
+
+            raise ValueError(f"roles= has {role!r}{did_you_mean(role, ROLES)}: the roles are {', '.join(ROLES)}")
+    return roles
 
 
 def unknown_option(name: str) -> TypeError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-# Four literals, because a hook's type depends on two things only: where it runs, and whether it may veto.
+# Five literals, because a hook's type depends on two things only: where it runs, and whether it may veto.
 ReplicaVetoHookName: TypeAlias = Literal["on_before_init", "on_before_download"]
 ReplicaHookName: TypeAlias = Literal[
     "on_custom_init",
@@ -22,7 +22,13 @@ ReplicaHookName: TypeAlias = Literal[
 ]
 NodeVetoHookName: TypeAlias = Literal["on_before_node_download"]
 NodeHookName: TypeAlias = Literal["on_after_node_download", "on_after_node_engine_init", "on_node_failure"]
-HookName: TypeAlias = ReplicaVetoHookName | ReplicaHookName | NodeVetoHookName | NodeHookName
+ProcessHookName: TypeAlias = Literal["on_engine_process_start"]
+HookName: TypeAlias = ReplicaVetoHookName | ReplicaHookName | NodeVetoHookName | NodeHookName | ProcessHookName
+
+Role: TypeAlias = Literal["frontend", "config", "core", "worker", "inspection"]
+"""The part that a process has in an engine. What each is, ``docs/engine-processes.md`` says."""
+
+ROLES: tuple[Role, ...] = ("frontend", "config", "core", "worker", "inspection")
 
 
 class HookPoint(NamedTuple):
@@ -31,7 +37,8 @@ class HookPoint(NamedTuple):
     Attributes:
         name: what ``@hook("...")`` is given.
         purpose: what people use it for, in words.
-        where: ``"replica"`` runs it once, in the replica; ``"node"`` on every node of the placement group.
+        where: ``"replica"`` runs it once, in the replica; ``"node"`` on every node of the placement group;
+            ``"process"`` in each process of the engine.
         phase: the name of this moment for phase callbacks; ``None`` where they are not called.
         veto: what a veto skips, in words; ``None`` where a hook may not veto.
         within: the point whose veto leaves this one out, with all that is within this one; ``None`` where it runs
@@ -44,7 +51,7 @@ class HookPoint(NamedTuple):
 
     name: HookName
     purpose: str
-    where: Literal["replica", "node"] = "replica"
+    where: Literal["replica", "node", "process"] = "replica"
     phase: str | None = None
     veto: str | None = None
     within: ReplicaVetoHookName | None = None
@@ -58,6 +65,16 @@ class HookPoint(NamedTuple):
         return self.where == "node"
 
     @property
+    def in_process(self) -> bool:
+        """Return True if the hooks run in each process of the engine, and so cannot be async or limited in time."""
+        return self.where == "process"
+
+    @property
+    def needs_server(self) -> bool:
+        """Return True if the hooks need a server of ours: Ray's own callbacks end before the engine starts."""
+        return self.after_engine or self.in_process
+
+    @property
     def may_veto(self) -> bool:
         """Return True if a hook here may return ``False`` or ``skip("why")``."""
         return self.veto is not None
@@ -65,13 +82,15 @@ class HookPoint(NamedTuple):
     @property
     def context(self) -> str:
         """Return the name of the class of ``ctx``."""
-        return "NodeCtx" if self.on_node else "CallbackCtx"
+        return {"replica": "CallbackCtx", "node": "NodeCtx", "process": "EngineProcessCtx"}[self.where]
 
     @property
     def runs(self) -> str:
         """Return where and when the hooks run, in words."""
         if self.on_node:
             return f"on every node of the placement group{self.when and f' {self.when}'}"
+        if self.in_process:
+            return f"once in each process of the engine{self.when and f', {self.when}'}"
         return f"once{self.when and f', {self.when}'}, in the replica"
 
 
@@ -116,6 +135,12 @@ _ROWS = (
         "on_before_engine_init",
         "last word on `ctx.extra_init_kwargs`, `ctx.model_path`",
         phase="pre_engine_init",
+    ),
+    HookPoint(
+        "on_engine_process_start",
+        "own architectures, tool and reasoning parsers, logits processors, patches",
+        where="process",
+        when="before it looks at the model",
     ),
     HookPoint(
         "on_after_engine_init",

@@ -14,9 +14,9 @@ from .points import HOOK_NAMES, HookName, hook_point
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
-    from .context import CallbackCtx, NodeCtx
-    from .options import OnError, OptionKeywords
-    from .points import NodeHookName, NodeVetoHookName, ReplicaHookName, ReplicaVetoHookName
+    from .context import CallbackCtx, EngineProcessCtx, NodeCtx
+    from .options import OnError, OptionKeywords, ProcessOptionKeywords
+    from .points import NodeHookName, NodeVetoHookName, ProcessHookName, ReplicaHookName, ReplicaVetoHookName, Role
     from .veto import Skip
 
     # A hook's type depends on where it runs and on whether it may veto. `Concatenate[..., ...]`: its own
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     ReplicaFn = TypeVar("ReplicaFn", bound=Callable[Concatenate[CallbackCtx, ...], Nothing])
     NodeVetoFn = TypeVar("NodeVetoFn", bound=Callable[Concatenate[NodeCtx, ...], Vetoes])
     NodeFn = TypeVar("NodeFn", bound=Callable[Concatenate[NodeCtx, ...], Nothing])
+    ProcessFn = TypeVar("ProcessFn", bound=Callable[Concatenate[EngineProcessCtx, ...], None])
 
     class HookDecorator(Protocol):
         """The type of ``hook``: by the kind of point, so that checkers know a wrong name, ctx or return type."""
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
         ) -> Callable[[NodeVetoFn], NodeVetoFn]: ...
         @overload
         def __call__(self, point: NodeHookName, **options: Unpack[OptionKeywords]) -> Callable[[NodeFn], NodeFn]: ...
+        @overload
+        def __call__(
+            self, point: ProcessHookName, **options: Unpack[ProcessOptionKeywords]
+        ) -> Callable[[ProcessFn], ProcessFn]: ...
 
 
 _YIELDS = 0x20 | 0x200  # inspect.CO_GENERATOR, inspect.CO_ASYNC_GENERATOR
@@ -177,6 +182,7 @@ class HookRegistry:
         after: str | Iterable[str] = (),
         timeout_s: float | None = None,
         on_error: OnError | None = None,
+        roles: Role | Iterable[Role] = (),
         until: HookName | None = None,
         **unknown: Any,
     ) -> Callable[[Any], Any]:
@@ -191,6 +197,8 @@ class HookRegistry:
             after: likewise, that this one runs after.
             timeout_s: seconds after which the hook fails with ``HookTimeoutError``.
             on_error: ``"raise"`` ends the start; ``"warn"`` logs and goes on. Left out, the config decides.
+            roles: at ``on_engine_process_start``, the processes in which it runs: ``"worker"``, or several. Left out,
+                all but ``"inspection"``.
             until: a later point. A hook with a ``yield`` is finished on entry to it; left out, at the end of the start.
                 Any other hook works in the background, and is waited for on entry to it.
             **unknown: any other keyword is an error, with the option that it resembles.
@@ -206,7 +214,8 @@ class HookRegistry:
         """
         for name in unknown:
             raise unknown_option(name)
-        options = checked_options(point, model_id, order, before, after, timeout_s, on_error, until)
+        options = checked_options(point, model_id, order, before, after, timeout_s, on_error, roles, until)
+        in_process = hook_point(options.point).in_process
 
         def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
             if isinstance(fn, staticmethod):
@@ -222,6 +231,10 @@ class HookRegistry:
 
                 check_span(fn, f"{path_of(fn)} at {options.point}", options.point)
             hook = Hook(fn, options)
+            if in_process and hook.is_async:
+                from .signature import check_is_sync
+
+                check_is_sync(fn, f"{hook.path} at {options.point}")
             if options.until is not None:
                 from .until import check_until  # few hooks have one
 

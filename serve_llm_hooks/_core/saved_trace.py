@@ -115,7 +115,7 @@ def _is_anything(value: object) -> bool:
 
 
 _CHECKS: dict[str, Callable[[object], bool]] = {
-    **dict.fromkeys(("point", "hook", "node_id", "outcome", "detail", "address", "hostname"), _is_text),
+    **dict.fromkeys(("point", "hook", "node_id", "outcome", "detail", "address", "hostname", "process"), _is_text),
     **dict.fromkeys(("start_s", "end_s"), _is_seconds),
     "process_id": _is_process,
     "is_finish": _is_yes_or_no,

@@ -40,3 +40,8 @@ class Selection:
     def on_nodes(self) -> tuple[Hook, ...]:
         """The hooks that run on nodes."""
         return tuple(hook for hook in self.hooks if HOOK_POINTS[hook.point].on_node)
+
+    @property
+    def in_processes(self) -> tuple[Hook, ...]:
+        """The hooks that run in each process of the engine."""
+        return tuple(hook for hook in self.hooks if HOOK_POINTS[hook.point].in_process)

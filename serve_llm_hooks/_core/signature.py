@@ -130,9 +130,26 @@ def check_span(fn: Any, what: str, point: str) -> None:
             "out. A hook with a `yield` is run up to it at its point, and the rest at the end of the start, or where "
             "until= says"
         )
+    if hook_point(point).in_process:
+        check_runs(fn, what, "a hook at on_after_engine_init, which runs in the replica")
     if hook_point(point).during != "start" and yields(fn):
         raise HookSignatureError(
             f"{what} has a `yield`, and nothing comes after {point} that it could wait for: write it without"
+        )
+
+
+def check_is_sync(fn: Any, what: str) -> None:
+    """Check that a function is not async: a process of the engine runs no event loop yet when it calls hooks.
+
+    Raises:
+        HookSignatureError: it is.
+    """
+    import inspect
+
+    if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__):
+        raise HookSignatureError(
+            f"{what} is `async def`, and nothing awaits it there: a process of the engine has no event loop when it "
+            "starts. Write `def`"
         )
 
 

@@ -52,6 +52,7 @@ class HookEvent(NamedTuple):
         detail: the reason of a veto, the error in one line, or why it did not run.
         address: the node's IP address; empty where it is not known.
         hostname: the node's name; empty where it is not known.
+        process: the process of the engine in which it ran, as ``"worker-1"``; empty for all other processes.
         is_finish: ``True`` for what follows the ``yield`` of a hook: a hook with one has two events.
     """
 
@@ -65,6 +66,7 @@ class HookEvent(NamedTuple):
     detail: str = ""
     address: str = ""
     hostname: str = ""
+    process: str = ""
     is_finish: bool = False
 
     @property
@@ -220,7 +222,7 @@ class Trace:
                 f"{event.duration_s:8.3f} s",
                 event.point,
                 event.label,
-                Node(event.node_id, event.address, event.hostname).label,
+                f"{Node(event.node_id, event.address, event.hostname).label} {event.process}".rstrip(),
                 str(event.process_id),
                 f"{event.outcome}: {event.detail}" if event.detail else event.outcome,
             )
@@ -249,7 +251,7 @@ class Trace:
                 detail,
                 address,
                 hostname,
-                hook.is_finish,
+                is_finish=hook.is_finish,
             )
 
     def __reduce__(self) -> tuple[object, ...]:

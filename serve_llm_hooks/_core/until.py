@@ -51,6 +51,10 @@ def _why_not(hook: Hook, until: HookName) -> str:
     first, last = HOOK_POINTS[hook.point], HOOK_POINTS[until]
     if HOOK_NAMES.index(until) <= HOOK_NAMES.index(hook.point):
         return "that point does not come later"
+    if first.in_process:
+        return "a process of the engine waits for nothing later"
+    if last.in_process:
+        return "that point is in the engine's processes"
     if not hook.is_span and last.on_node:
         return "work in the background is waited for in the replica"
     if not hook.is_span and until == SHUTDOWN:
@@ -66,6 +70,8 @@ def _why_not(hook: Hook, until: HookName) -> str:
 
 def _possible(point: HookPoint, *, is_span: bool) -> list[HookName]:
     """Return the points that a hook of a point can last until."""
+    if point.in_process:
+        return []
     where = point.where if is_span else "replica"
     sure = _vetoes_over(point)
     return [

@@ -44,6 +44,7 @@ def reported(error: BaseException, node_id: str) -> Exception:
             point=error.point,
             model_id=error.model_id,
             node_id=error.node_id,
+            process=error.process,
             remote_traceback=text,
         )
     if isinstance(error, NodeLostError):

@@ -58,7 +58,7 @@ def pack_hooks(hooks: Iterable[Hook]) -> tuple[PackedHook, ...]:
             if problem not in _WARNED:
                 _WARNED.add(problem)
                 logger.warning("%s", problem)
-        packed.append(PackedHook(hook.ref, hook.point, hook.source, data))
+        packed.append(PackedHook(hook.ref, hook.point, hook.source, data, hook.options.roles))
     return tuple(packed)
 
 

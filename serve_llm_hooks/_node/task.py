@@ -25,12 +25,14 @@ class PackedHook:
         point: the hook point.
         source: the module or file that the node's ``SERVE_LLM_HOOKS_ALLOW`` must allow.
         data: the pickled hook.
+        roles: the roles of the engine's processes in which it runs; empty for all but ``"inspection"``.
     """
 
     ref: str
     point: HookName
     source: str
     data: bytes
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from .._core.context import NodeCtx, close, close_in_background, set_read_only
 from .._core.dispatch import Dispatcher
 from .._core.errors import (
-    HookLoadError,
     HookPickleError,
     NodeLostError,
     ServeLLMHooksError,
@@ -22,18 +21,17 @@ from .._core.errors import (
     reraise_if_not_a_failure,
 )
 from .._core.hook import with_fresh_instances
-from .._core.messages import one_line, own, readable
-from .._core.origin import file_module_name
+from .._core.messages import one_line, readable
 from .._core.own_task import HookVariables, in_a_task_of_its_own
 from .._core.spans import CLEAN_UP_S, OpenSpans
 from .._core.trace import Trace
 from .._observe.announce import tell_files, warn_of_files
 from .._observe.clean_up import log_error, run_each
 from .._sources.allow import check_source
-from .._sources.shipped import how_to_ship
 from .failures import download_error, reported, why_ended
-from .packing import pack_custom_data, unpack_custom_data, unpickle_failure
-from .task import NodeReport, NodeTask, PackedHook, has_bucket, wants_download
+from .packing import pack_custom_data, unpack_custom_data
+from .task import NodeReport, NodeTask, has_bucket, wants_download
+from .unpacking import check_packed, unpack_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -203,10 +201,10 @@ class _Work:
     async def run(self) -> None:
         """Run the hooks before the download, the download, and the hooks after it; or those after the engine."""
         ctx, task = self.ctx, self.task
-        for packed in task.hooks:  # all of them, before anything is unpickled
-            self._check(packed.source, f"hook {packed.ref}")
+        here: dict[str, Any] = {"where": f"on {task.node}", "environ": self.environ}
+        check_packed(task.hooks, **here)
         ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on {task.node}")
-        self.hooks = with_fresh_instances(self._unpack_hooks())
+        self.hooks = with_fresh_instances(unpack_hooks(task.hooks, **here))
         async with self._dispatcher() as dispatcher:
             if task.in_background:
                 for hook in self.hooks:
@@ -256,40 +254,10 @@ class _Work:
         if ctx.model_path is None:  # else a hook fetched the model itself, and has set it
             ctx.model_path = path
 
-    def _unpack_hooks(self) -> list[Hook]:
-        hooks = []
-        for packed in self.task.hooks:
-            try:
-                hook: Hook = pickle.loads(packed.data)
-            except ModuleNotFoundError as error:
-                raise HookLoadError(self._missing(packed, str(own(error, ImportError, "name")))) from readable(error)
-            except BaseException as error:
-                reraise_if_not_a_failure(error)
-                raise HookLoadError(
-                    f"hook {packed.ref} cannot be unpacked on {self.task.node}: {unpickle_failure(error)}. "
-                    "Is the same version of its module on every node?"
-                ) from readable(error)
-            if hook.path.partition(":")[0] != file_module_name(packed.source):
-                self._check(hook.source, f"hook {hook.path}, which was sent as one from {packed.source},")
-            hooks.append(hook)
-        return hooks
-
-    def _missing(self, packed: PackedHook, name: str) -> str:
-        """Return what to say of a hook whose module, or one that its code uses, is not on this node."""
-        what = f"hooks module {packed.ref.partition(':')[0]!r} cannot be imported"
-        if packed.source == "__main__" or "/" in packed.source:  # its own code has arrived, by value
-            what = f"a module that hook {packed.ref} uses cannot be imported"
-        return (
-            f"{what} on {self.task.node} (no module {name!r}), so hook {packed.ref} cannot run there. "
-            f"{how_to_ship(name.replace('.', '/'))}"
-        )
-
     def _load_llm_config(self) -> Any:
         if self.task.config_failure:
             raise HookPickleError(self.task.config_failure)
         for source in self.task.config_sources:
-            self._check(source, f"the config of model {self.task.model_id!r}, which has hooks from there,")
+            what = f"the config of model {self.task.model_id!r}, which has hooks from there,"
+            check_source(source, what, where=f"on {self.task.node}", environ=self.environ)
         return None if self.task.llm_config is None else pickle.loads(self.task.llm_config)
-
-    def _check(self, source: str, what: str) -> None:
-        check_source(source, what, where=f"on {self.task.node}", environ=self.environ)

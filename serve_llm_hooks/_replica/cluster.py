@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .._core.node import Node
     from .._core.options import OnError
     from .._node.task import NodeReport, NodeTask
+    from .._process.task import ProcessReport, ProcessTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,20 @@ class Cluster(Protocol):
         Raises:
             NodeLostError: no answer will come.
         """
+        ...
+
+    def open_processes(self, task: ProcessTask) -> None:
+        """Let each process of the engine that is started next find a task, and run it before it looks at the model.
+
+        Called only for hooks at ``on_engine_process_start``, and before those of the replica's own process run.
+
+        Raises:
+            HookLoadError: it cannot reach them.
+        """
+        ...
+
+    def close_processes(self) -> Sequence[ProcessReport]:
+        """End that, and return what processes have told, those that have died included. Never fails."""
         ...
 
     def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:

@@ -17,6 +17,7 @@ from .._observe.progress import Progress
 from .._sources.select import hooks_of_config, select
 from .nodes import Nodes
 from .placement import Placement, is_same_group, replaced_too_late
+from .processes import Processes
 from .shutdown import DEFAULT_BUDGET_S, run_shutdown_hooks
 from .start import Start
 
@@ -66,8 +67,9 @@ async def initialize(
             group = ctx.placement_group
             await run.start.point("on_before_engine_init")
             run.configure_engine(group)
-            with run.start.progress.waiting_for("its engine to start"):
-                yield run
+            async with run.processes.around_the_engine():
+                with run.start.progress.waiting_for("its engine to start"):
+                    yield run
             set_read_only(ctx, engine=run.engine)
             await run.start.point("on_after_engine_init")
             await run.nodes.after_engine()
@@ -97,6 +99,7 @@ class Initialization:
         start: the state that the parts of the story share.
         placement: its placement group.
         nodes: its nodes.
+        processes: its engine's processes.
     """
 
     def __init__(self, start: Start) -> None:
@@ -107,6 +110,7 @@ class Initialization:
         self.is_up: bool | None = None
         self.placement: Placement = Placement(start)
         self.nodes: Nodes = Nodes(start, self.placement)
+        self.processes: Processes = Processes(start)
 
     async def __aenter__(self) -> Initialization:
         self.start.progress.__enter__()

@@ -13,12 +13,12 @@ from .._core.messages import describe, did_you_mean, kind_of, masked
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_NAMES, HOOK_POINTS, HookName
-from .._core.signature import bound_method, check_span, misfit, written
+from .._core.signature import bound_method, check_is_sync, check_span, misfit, written
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from .._core.context import CallbackCtx, NodeCtx
+    from .._core.context import CallbackCtx, EngineProcessCtx, NodeCtx
     from .._core.veto import Skip
 
     _Veto: TypeAlias = bool | Skip | None
@@ -78,6 +78,9 @@ class RayServeLLMCallback:
 
     def on_before_engine_init(self, ctx: CallbackCtx) -> _Nothing:
         """Last word on `ctx.extra_init_kwargs`, `ctx.model_path`."""
+
+    def on_engine_process_start(self, ctx: EngineProcessCtx) -> None:
+        """Own architectures, tool and reasoning parsers, logits processors, patches."""
 
     def on_after_engine_init(self, ctx: CallbackCtx) -> _Nothing:
         """`ctx.engine` answers: warm-up requests, save caches."""
@@ -199,6 +202,8 @@ def _check_method(method: Callable[..., Any], point: str, path: str) -> None:
     if not callable(method):
         raise HookSignatureError(f"{path}.{point} is {kind_of(method)}; {wanted}")
     check_span(method, f"{path}.{point}", point)
+    if HOOK_POINTS[point].in_process:
+        check_is_sync(method, f"{path}.{point}")
     found = misfit(method, None)
     if found is not None:
         signature, why = found

@@ -75,6 +75,8 @@ def _dies_at(name: str) -> Fault:
     point = HOOK_POINTS.get(name)
     if point is not None and point.on_node:
         raise Refused("that point runs on nodes; the end of a node is --fail node:NODE")
+    if point is not None and point.in_process:
+        raise Refused("that point runs in the engine's processes, and the replica's is one of several")
     if point is not None and point.during == "shutdown":
         raise Refused("the start is over by then, and nothing starts the replica again")
     return replica_dies(cast("HookName", name))  # which says what is no point

@@ -98,7 +98,7 @@ class Model:
         """Return True for a hook that a config of Ray's own refuses: at, or until, a point after the engine's start."""
         point, until = HOOK_POINTS[hook.point], hook.options.until
         lasts = HOOK_POINTS[until].after_engine if until else hook.is_span and not point.on_node
-        return not self.is_ours and (point.after_engine or lasts)
+        return not self.is_ours and (point.needs_server or lasts)
 
     @contextmanager
     def its_process(self) -> Iterator[list[str]]:

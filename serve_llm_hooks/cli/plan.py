@@ -64,8 +64,8 @@ def _planned(model: Model) -> dict[str, Any]:
     if refused:
         names = ", ".join(f"{hook.path} at {hook.point}" for hook in refused)
         problem = (
-            f"Ray's own builder reaches no point after the engine's start: {names}. Write import_path: "
-            "serve_llm_hooks.ray:build_openai_app"
+            f"Ray's own builder reaches no point in the engine's processes, or after its start: {names}. Write "
+            "import_path: serve_llm_hooks.ray:build_openai_app"
         )
     return {
         **model.as_json(),

@@ -41,7 +41,9 @@ def write_timeline(screen: Screen, trace: Iterable[HookEvent], *, indent: int = 
 
 
 def place_of(event: HookEvent) -> str:
-    """Return where a hook ran, shortly: the replica, or the node."""
+    """Return where a hook ran, shortly: the replica, the node, or the process of the engine."""
+    if event.process:
+        return event.process
     point = HOOK_POINTS.get(event.point)
     return "replica" if point is not None and not point.on_node else event.node_id[:8] or "node"
 

@@ -28,10 +28,13 @@ from .._core.errors import NodeLostError, PlacementGroupError, is_a
 from .._core.messages import describe, one_line, readable
 from .._core.node import Node
 from .._core.seconds import check_seconds
+from .._process.payload import check_plugins
 from .._replica.cluster import ReplicaDefaults
 from .._replica.engine_args import split_engine_kwargs
 from .._replica.gather import POLITE_CANCEL_S
+from . import engine_process
 from .capacity import autoscales, describe_nodes, node_of_ray
+from .engine_channel import Channel, close_channel, open_channel
 from .node_entry import run_packed_task
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
     from .._core.context import CallbackCtx
     from .._node.task import NodeReport, NodeTask
+    from .._process.task import ProcessReport, ProcessTask
 
 
 _FORCED_END_S = 10.0  # how long after the timeout a node's process ends by itself, if cancelling did not reach it
@@ -80,6 +84,7 @@ class RayCluster:
             else check_seconds("node_timeout_s", node_timeout_s)
         )
         self._nodes: dict[str, Node] = {}
+        self._channel: Channel | None = None
         self.node_grace_s: float = check_seconds("node_grace_s", node_grace_s, zero=True)
         self.placement_group_timeout_s: float = (
             _seconds_of_environment("SERVE_LLM_HOOKS_PLACEMENT_GROUP_TIMEOUT_S", 1800.0)
@@ -156,6 +161,17 @@ class RayCluster:
             await _cancel(ref)
             raise
         return report
+
+    def open_processes(self, task: ProcessTask) -> None:
+        """Put a task into the environment, which the engine's processes inherit. The replica's own hooks are ours."""
+        check_plugins(task.model_id, os.environ)
+        self._channel = open_channel(task)
+        engine_process.is_mine(self._channel)
+
+    def close_processes(self) -> Sequence[ProcessReport]:
+        """Take the task away, and return what processes have told."""
+        channel, self._channel = self._channel, None
+        return [] if channel is None else close_channel(channel)
 
     def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:
         """Write what hooks decided into Ray's config, and into the engine config that Ray has cached in it."""

@@ -12,16 +12,18 @@ from typing_extensions import deprecated, override
 from .._core.errors import HookLoadError
 from .._core.hook import Hook
 from .._core.messages import describe
+from .._process.payload import check_config, in_processes
 from .._sources.entries import hooks_of_entries, load_hooks
 from .._sources.phase_style import checked_hooks, checked_list
 from .._sources.replace_style import warn_of_initialization_class
 from .._sources.select import check_together, hooks_of_fields, hooks_of_script, warn_of_unmatched
 from .config_pickling import given_objects, state_of_decided, state_to_send
 from .hand_over import is_hooks_callback
-from .hooked import hooked_server
+from .hooked import hooked_server, starts_in_constructor
 from .internals import CallbackConfig
 from .native_config import named_hooks, no_hooks_named
 from .rays_callbacks import hooks_of_rays_callback
+from .sglang import no_processes
 from .shutdown import warn_of_slow_hooks
 
 if TYPE_CHECKING:
@@ -157,10 +159,23 @@ class LLMConfig(_RayLLMConfig):
         return self
 
     @model_validator(mode="after")
+    def _hook_server_class(self) -> LLMConfig:
+        if self.server_cls is None:
+            from .server import LLMServer  # here: SGLang's replica gets this config too, and importing that begins
+
+            self.server_cls = LLMServer
+        else:
+            self.server_cls = hooked_server(self.server_cls)
+        return self
+
+    @model_validator(mode="after")
     def _check_hooks(self) -> LLMConfig:
         here, loaded = self._checked_hooks()
         warn_of_unmatched(here, self.model_id)
         warn_of_slow_hooks(loaded, self.model_id, self.deployment_config)
+        check_config(loaded, self)
+        if (ours := in_processes(loaded, self.model_id)) and starts_in_constructor(self.server_cls):
+            raise no_processes(ours[0].ref, self.model_id)
         warn_of_initialization_class(self, stacklevel=3)
         return self
 
@@ -199,16 +214,6 @@ class LLMConfig(_RayLLMConfig):
             logger.info("model %r: left to the replica, which may have what is shipped: %s", self.model_id, error)
             return False
         return True
-
-    @model_validator(mode="after")
-    def _hook_server_class(self) -> LLMConfig:
-        if self.server_cls is None:
-            from .server import LLMServer  # here: SGLang's replica gets this config too, and importing that begins
-
-            self.server_cls = LLMServer
-        else:
-            self.server_cls = hooked_server(self.server_cls)
-        return self
 
     @override
     def get_or_create_callback(self) -> Any:

@@ -12,6 +12,7 @@ from .._core.messages import describe
 from .._core.registry import registry
 from .._node.by_value import dumps
 from .._node.packing import check_parameters_travel, pack_hooks
+from .._process.payload import check_sendable
 from .._sources.entries import hooks_of_entries
 from .._sources.select import check_together, hooks_of_script
 from .hooked import is_hooked
@@ -77,6 +78,7 @@ def state_to_send(config: Any, state: dict[Any, Any], others: Sequence[Hook]) ->
     if config.hooks is None:
         check_together([*others, *travelling], config.model_id)  # only now has a script decorated everything
     pack_hooks([*travelling, *others])  # its error names the hook; that of the pickling around us would not
+    check_sendable([*travelling, *others], config.model_id)
     return _with_hooks_by_value(state)
 
 

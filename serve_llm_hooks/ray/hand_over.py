@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from .._core.origin import path_of
-from . import internals
+from . import engine_process, internals
+from .engine_channel import VARIABLE
 from .internals import CallbackBase, CallbackCtx, NodeModelDownloadable
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ _HOOKS_CALLBACK = "serve_llm_hooks.ray.HooksCallback"
 class HandedOver(CallbackBase):
     """A callback that tells Ray's engine what hooks decided, and that the nodes are initialized already.
 
-    Its ``ctx`` is Ray's own, with Ray's values, and the only thing that is pickled: for GPU engines Ray sends its
-    config, with this on it, to another process.
+    Its ``ctx`` is Ray's own, with Ray's values. It is pickled with the hooks of the engine's processes, and nothing
+    else: for GPU engines Ray sends its config, with this on it, to a process that builds the engine's config.
 
     Attributes:
         is_decided: ``True`` once it holds what hooks decided; from then on the config needs no hooks where it is
@@ -49,11 +51,12 @@ class HandedOver(CallbackBase):
 
     @override
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle Ray's context, and nothing else."""
-        return (_rebuild, (self.ctx,))
+        """Pickle Ray's context, and the hooks for the process that builds the engine's config."""
+        return (_rebuild, (self.ctx, os.environ.get(VARIABLE, "")))
 
 
-def _rebuild(ctx: CallbackCtx) -> HandedOver:
+def _rebuild(ctx: CallbackCtx, hooks_of_processes: str = "") -> HandedOver:
+    engine_process.arrive(hooks_of_processes)
     callback = HandedOver(llm_config=None)
     callback.ctx = ctx
     callback.is_decided = True

@@ -151,6 +151,11 @@ def is_hooked(server_cls: Any) -> bool:
     return _HOOKED in getattr(server_cls, "__dict__", ())  # may be anything: fields can be assigned later
 
 
+def starts_in_constructor(server_cls: Any) -> bool:
+    """Return True if a hooked server starts its engine in its constructor, as SGLang's does."""
+    return getattr(server_cls, _HOOKED, "start") == "constructor"
+
+
 def _initialize(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextManager[Initialization]:
     quick_imports.end()
     show_log()

@@ -69,10 +69,11 @@ class HooksCallback(HandedOver):
         with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
             self._hooks: HookRegistry = hooks_of_callback_kwargs(llm_config, {"hooks": hooks, **unknown})
         for hook in select(self._hooks, llm_config.model_id).hooks:
-            if HOOK_POINTS[hook.point].after_engine:
+            if HOOK_POINTS[hook.point].needs_server:
+                step = "in the engine's processes" if HOOK_POINTS[hook.point].in_process else "after the engine's start"
                 raise HookLoadError(
-                    f"{hook.ref} at {hook.point} can never run: Ray's callback_config has no step after the engine's "
-                    "start. Use `from serve_llm_hooks.ray import LLMConfig` with hooks=[...], and build the app with "
+                    f"{hook.ref} at {hook.point} can never run: Ray's callback_config has no step {step}. Use `from "
+                    "serve_llm_hooks.ray import LLMConfig` with hooks=[...], and build the app with "
                     "serve_llm_hooks.ray (in YAML `import_path: serve_llm_hooks.ray:build_openai_app`, or "
                     "build_dp_openai_app, build_pd_openai_app)."
                 )

@@ -15,13 +15,14 @@ from ray.util.placement_group import get_current_placement_group
 from typing_extensions import override
 
 from .._core.download_mode import DownloadMode
-from .._core.errors import EngineArgumentError, PlacementGroupError
+from .._core.errors import EngineArgumentError, HookLoadError, PlacementGroupError
 from .._replica.cluster import ReplicaDefaults
 from .._replica.engine_args import SGLANG_PARALLEL, split_engine_kwargs
 from .cluster import RayCluster
 
 if TYPE_CHECKING:
     from .._core.context import CallbackCtx
+    from .._process.task import ProcessTask
 
 
 class SGLangCluster(RayCluster):
@@ -67,6 +68,15 @@ class SGLangCluster(RayCluster):
         )
 
     @override
+    def open_processes(self, task: ProcessTask) -> None:
+        """Raise: only vLLM calls hooks in its processes.
+
+        Raises:
+            HookLoadError: always.
+        """
+        raise no_processes(task.hooks[0].ref, task.model_id)
+
+    @override
     def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:
         """Write what hooks decided into ``engine_kwargs``.
 
@@ -86,3 +96,12 @@ class SGLangCluster(RayCluster):
         if ctx.model_path is not None and (path_by_hook or self._given.mirror is not None or "model_path" not in given):
             engine["model_path"] = ctx.model_path
         given.update(engine)
+
+
+def no_processes(ref: str, model_id: str) -> HookLoadError:
+    """Return the error for a hook at ``on_engine_process_start`` of a server whose engine is not vLLM's."""
+    return HookLoadError(
+        f"{ref} at on_engine_process_start can never run: the server of model {model_id!r} starts its engine in its "
+        "constructor, as Ray's SGLangServer does, and only vLLM calls hooks in its processes. Write it at "
+        "on_before_engine_init, which runs in the replica, or leave server_cls out, which takes vLLM."
+    )

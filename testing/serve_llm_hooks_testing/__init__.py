@@ -21,12 +21,14 @@ if TYPE_CHECKING:
         acall_hook as acall_hook,
         call_hook as call_hook,
         callback_ctx as callback_ctx,
+        engine_process_ctx as engine_process_ctx,
         node_ctx as node_ctx,
     )
     from .check import check_hooks as check_hooks
     from .cluster import FakeCluster as FakeCluster
     from .config import FakeLLMConfig as FakeLLMConfig
     from .engine import FakeAnswer as FakeAnswer, FakeEngine as FakeEngine
+    from .engine_faults import engine_process_dies as engine_process_dies, missing_plugin as missing_plugin
     from .errors import (
         DeadlockError as DeadlockError,
         HarnessError as HarnessError,

@@ -231,6 +231,8 @@ def resolve_hook(name: str, hooks: Sequence[Hook]) -> str:
 
 def _ordered(first: HookEvent, second: HookEvent) -> bool:
     """Return whether two calls are ordered: on one node, between the replica and a node, or by the engine's start."""
+    if first.process.startswith("worker-") and second.process.startswith("worker-"):
+        return first.process == second.process  # vLLM starts its workers at once
     rows = HOOK_POINTS[first.point], HOOK_POINTS[second.point]
     if not all(row.on_node for row in rows) or first.node_id == second.node_id:
         return True
@@ -243,7 +245,7 @@ def _are_beside(first: HookEvent, second: HookEvent) -> bool:
 
 
 def _call(event: HookEvent) -> str:
-    where = event.node_id if HOOK_POINTS[event.point].on_node else "replica"
+    where = event.process or (event.node_id if HOOK_POINTS[event.point].on_node else "replica")
     detail = f": {event.detail}" if event.detail else ""
     return f"{event.start_s:9.3f} s  {where:<8}  {event.point:<24}  {event.label}  {event.outcome}{detail}"
 

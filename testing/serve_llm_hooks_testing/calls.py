@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from types import EllipsisType, MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from serve_llm_hooks import HOOK_POINTS, CallbackCtx, DownloadMode, Hook, NodeCtx, NodeResult
+from serve_llm_hooks import HOOK_POINTS, CallbackCtx, DownloadMode, EngineProcessCtx, Hook, NodeCtx, NodeResult
 from serve_llm_hooks._core.context import set_read_only
 from serve_llm_hooks._core.dispatch import Dispatcher
 from serve_llm_hooks._core.hook import marked_hooks
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from serve_llm_hooks import HookName, Skip
+    from serve_llm_hooks._core.points import Role
+
+    from ._apart.state import ProcessState
+
+    Ctx: TypeAlias = CallbackCtx | NodeCtx | EngineProcessCtx
+
+_MAKERS = {"CallbackCtx": "callback_ctx()", "NodeCtx": "node_ctx()", "EngineProcessCtx": "engine_process_ctx()"}
 
 
 def callback_ctx(
@@ -109,9 +116,37 @@ def node_ctx(
     return ctx
 
 
-def call_hook(
-    fn: Callable[..., Any], ctx: CallbackCtx | NodeCtx, *, point: HookName | None = None, **kwargs: Any
-) -> Skip | None:
+def engine_process_ctx(
+    model_id: str = "test-model",
+    *,
+    role: Role = "worker",
+    rank: int | None = None,
+    node_id: str = "node-0",
+    custom_data: Mapping[str, Any] | None = None,
+) -> EngineProcessCtx:
+    """Make the context of a hook in a process of the engine.
+
+    Args:
+        model_id: the model.
+        role: the part of the process in the engine.
+        rank: a worker's number. Default: 0 for a worker, ``None`` for others.
+        node_id: the node that it runs on.
+        custom_data: ``ctx.custom_data``, as it arrives there.
+
+    Example:
+        >>> engine_process_ctx("llama-2-7b", rank=1).process
+        'worker-1'
+    """
+    return EngineProcessCtx(
+        model_id=model_id,
+        node_id=node_id,
+        role=role,
+        rank=0 if rank is None and role == "worker" else rank,
+        custom_data=dict(custom_data or {}),
+    )
+
+
+def call_hook(fn: Callable[..., Any], ctx: Ctx, *, point: HookName | None = None, **kwargs: Any) -> Skip | None:
     """Call one hook as a run does: sync or async, with its timeout, in virtual time.
 
     Of one with a ``yield``, both parts. With ``callback_ctx(error=...)`` the error is raised at the ``yield``.
@@ -121,7 +156,7 @@ def call_hook(
 
     Args:
         fn: a decorated function.
-        ctx: its context: a :func:`callback_ctx` or a :func:`node_ctx`.
+        ctx: its context: a :func:`callback_ctx`, a :func:`node_ctx` or an :func:`engine_process_ctx`.
         point: the hook point, if the function is a hook at several.
         kwargs: the hook's own parameters.
 
@@ -151,9 +186,7 @@ def call_hook(
     return _call(_hook_for(fn, ctx, point, kwargs), ctx)
 
 
-async def acall_hook(
-    fn: Callable[..., Any], ctx: CallbackCtx | NodeCtx, *, point: HookName | None = None, **kwargs: Any
-) -> Skip | None:
+async def acall_hook(fn: Callable[..., Any], ctx: Ctx, *, point: HookName | None = None, **kwargs: Any) -> Skip | None:
     """Async form of :func:`call_hook`. The hook runs in another thread, in an event loop with a clock of its own.
 
     Example:
@@ -167,14 +200,15 @@ async def acall_hook(
     return await asyncio.to_thread(_call, _hook_for(fn, ctx, point, kwargs), ctx)
 
 
-def _call(hook: Hook, ctx: CallbackCtx | NodeCtx) -> Skip | None:
+def _call(hook: Hook, ctx: Ctx) -> Skip | None:
     node = Node(ctx.node_id, ctx.address, ctx.hostname) if isinstance(ctx, NodeCtx) else None
 
     async def call() -> Skip | None:
         async with Dispatcher(ctx.model_id, trace=None, node=node) as dispatcher:
             with as_in_a_run(hook.point, ctx, notes), beside_others(hook, ctx):
                 veto = await dispatcher.run_point([hook], ctx)
-                for finish in dispatcher.spans.take(lambda each: True, ctx.error):
+                failed = None if isinstance(ctx, EngineProcessCtx) else ctx.error
+                for finish in dispatcher.spans.take(lambda each: True, failed):
                     await dispatcher.run_point([finish], ctx)
                 return veto
 
@@ -182,8 +216,7 @@ def _call(hook: Hook, ctx: CallbackCtx | NodeCtx) -> Skip | None:
     veto: Skip | None = None
     notes: list[str] = []
     processes = ProcessStates(under_serve=True)
-    runtime_env = getattr(ctx.llm_config, "runtime_env", None)
-    process = processes.for_replica(ctx.llm_config) if node is None else processes.for_node(runtime_env)
+    process = _process_of(ctx, processes)
     with in_process(process), monitored_loop(1.0) as monitor:
         try:
             veto = monitor.loop.run_until_complete(call())
@@ -196,16 +229,23 @@ def _call(hook: Hook, ctx: CallbackCtx | NodeCtx) -> Skip | None:
     return veto
 
 
-def _lacks_engine(hook: Hook, ctx: CallbackCtx | NodeCtx, cause: BaseException | None) -> bool:
+def _process_of(ctx: Ctx, processes: ProcessStates) -> ProcessState:
+    """Return what the process has that a hook with this context runs in."""
+    if isinstance(ctx, EngineProcessCtx):
+        return processes.for_engine({})
+    if isinstance(ctx, NodeCtx):
+        return processes.for_node(getattr(ctx.llm_config, "runtime_env", None))
+    return processes.for_replica(ctx.llm_config)
+
+
+def _lacks_engine(hook: Hook, ctx: Ctx, cause: BaseException | None) -> bool:
     """Return whether a hook seems to have failed because it was given no engine, which a run would have given it."""
     if not isinstance(ctx, CallbackCtx) or ctx.engine is not None or not HOOK_POINTS[hook.point].after_engine:
         return False
     return any(words in text_of(cause) for words in ("no engine", "'NoneType'")) if cause is not None else False
 
 
-def _hook_for(
-    fn: Callable[..., Any], ctx: CallbackCtx | NodeCtx, point: HookName | None, kwargs: Mapping[str, Any]
-) -> Hook:
+def _hook_for(fn: Callable[..., Any], ctx: Ctx, point: HookName | None, kwargs: Mapping[str, Any]) -> Hook:
     """Return the hook that a function is at a point with this kind of context."""
     name = getattr(fn, "__qualname__", repr(fn))
     hooks = list(marked_hooks(fn))
@@ -214,11 +254,10 @@ def _hook_for(
     if point is not None:
         hook_point(point)
         hooks = [hook for hook in hooks if hook.point == point] or [Hook(fn, HookOptions(point))]
-    on_node = isinstance(ctx, NodeCtx)
-    fitting = [hook for hook in hooks if HOOK_POINTS[hook.point].on_node == on_node]
+    fitting = [hook for hook in hooks if HOOK_POINTS[hook.point].context == type(ctx).__name__]
     points = ", ".join(hook.point for hook in fitting or hooks)
     if not fitting:
-        wanted = "callback_ctx()" if on_node else "node_ctx()"
+        wanted = " or ".join(dict.fromkeys(_MAKERS[HOOK_POINTS[hook.point].context] for hook in hooks))
         raise HarnessError(f"{name} is a hook at {points}, which is given another kind of ctx: {wanted}")
     if len(fitting) > 1:
         raise HarnessError(f"{name} is a hook at {points}: say which one is meant, with point=")

@@ -137,7 +137,7 @@ def _add_unpicklable(hooks: HookRegistry, found: HookCheck) -> frozenset[str]:
                 for problem in sibling_problems(hook, packed.data):
                     found.add(problem)
         except HookPickleError as error:
-            if HOOK_POINTS[hook.point].on_node:
+            if HOOK_POINTS[hook.point].where != "replica":
                 found.add(str(error))
                 unpicklable.add(hook.ref)
         except Exception as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import load_hooks
 from serve_llm_hooks._core.messages import describe, kind_of
+from serve_llm_hooks._process.payload import check_config
 from serve_llm_hooks._sources.phase_style import checked_hooks, checked_list
 from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
 from serve_llm_hooks._sources.select import check_together, hooks_of_fields, warn_of_unmatched
@@ -132,7 +133,8 @@ class FakeLLMConfig:
         self.accelerator_config = accelerator_of(accelerator_config, accelerator_type, self.placement_group_config)
         self.on_error = on_error
         loaded = load_hooks(*(self.hooks or ()))
-        check_together([*self.callback_hooks(), *loaded], self.model_id)
+        check_together(together := [*self.callback_hooks(), *loaded], self.model_id)
+        check_config(together, self)
         warn_of_unmatched(self.hooks or (), self.model_id)
         warn_of_initialization_class(self, stacklevel=2)
 

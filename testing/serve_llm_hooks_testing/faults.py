@@ -27,10 +27,12 @@ from ._simulation.fault_kinds import (
     DownloadFault as DownloadFault,
     EngineAnswersErrorFault as EngineAnswersErrorFault,
     EngineFailsFault as EngineFailsFault,
+    EngineProcessDiesFault as EngineProcessDiesFault,
     Fault as Fault,
     HookFailsFault as HookFailsFault,
     LostNodeFault as LostNodeFault,
     MissingModuleFault as MissingModuleFault,
+    MissingPluginFault as MissingPluginFault,
     ReplicaDiesFault as ReplicaDiesFault,
     UnschedulableFault as UnschedulableFault,
 )
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     import os
 
     from serve_llm_hooks import HookName
+
+
+_PROCESSES_FAULT = "engine_process_dies() is the fault for them"
 
 
 def failing_download(
@@ -125,6 +130,8 @@ def lost_node(node_id: str, at: HookName | None = None, *, noticed_after_s: floa
     """
     if check_node_id("lost_node", node_id) == "node-0":
         raise HarnessError("the replica itself lives on node-0: replica_dies(at=...) is the fault for its end")
+    if at is not None and hook_point(at).in_process:
+        raise HarnessError(f"lost_node(at={at!r}): that point runs in the engine's processes: {_PROCESSES_FAULT}")
     if at is not None and not hook_point(at).on_node:
         points = ", ".join(name for name, point in HOOK_POINTS.items() if point.on_node)
         raise HarnessError(f"lost_node(at={at!r}): that point runs in the replica. On a node run {points}.")
@@ -253,6 +260,8 @@ def replica_dies(at: HookName, *, times: int = 1, restart_s: float = 0.0) -> Fau
     """
     if hook_point(at).on_node:
         raise HarnessError(f"replica_dies(at={at!r}): that point runs on nodes; lost_node() is the fault for them")
+    if hook_point(at).in_process:
+        raise HarnessError(f"replica_dies(at={at!r}): that point runs in the engine's processes: {_PROCESSES_FAULT}")
     if hook_point(at).during == "shutdown":
         raise HarnessError(f"replica_dies(at={at!r}): the start is over by then, and nothing starts it again")
     return ReplicaDiesFault(at, check_count("times", times), check_seconds("restart_s", restart_s))

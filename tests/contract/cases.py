@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from serve_llm_hooks import HOOK_POINTS
-from serve_llm_hooks._core.points import HOOK_NAMES, PHASES
+from serve_llm_hooks._core.points import PHASES
 from serve_llm_hooks_testing import (
     different_path,
     engine_answers_error,
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Case", "cases", "scenario_of"]
 
 ON_NODES = [row.name for row in HOOK_POINTS.values() if row.on_node]
-IN_REPLICA = [row.name for row in HOOK_POINTS.values() if not row.on_node]
+IN_REPLICA = [row.name for row in HOOK_POINTS.values() if row.where == "replica"]
+# Hooks in the engine's processes are not drawn: what they find does not come back.
 KEYS = ["a", "b"]
 # Where nodes only work if a hook is for them, a fault of theirs needs one.
 WITNESSES = tuple(Drawn(f"witness_{number}", point) for number, point in enumerate(ON_NODES[:3]))
@@ -259,7 +260,7 @@ def cases(draw: DrawFn, *, dying: int = 200) -> Case:
         dying: in one of so many cases the replica dies, and is started again.
     """
     case: dict[str, Any] = {"touches nodes": draw(st.integers(0, 9)) >= 4}
-    points = [*HOOK_NAMES, *IN_REPLICA] if case["touches nodes"] else IN_REPLICA
+    points = [*ON_NODES, *IN_REPLICA, *IN_REPLICA] if case["touches nodes"] else IN_REPLICA
     case["group"] = draw(st.sampled_from([1, 1, 2, 2, 3])) if case["touches nodes"] else draw(st.integers(1, 3))
     case["source"] = FOLDER
     if case["touches nodes"]:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import queue
+import random
 import shutil
 import signal
 import sys
@@ -19,14 +20,14 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import HookRegistry, ask, skip
+from serve_llm_hooks import HookRegistry, RayServeLLMCallback, ask, skip
 
 from . import wing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
 
-    from serve_llm_hooks import CallbackCtx, NodeCtx, Skip
+    from serve_llm_hooks import CallbackCtx, EngineProcessCtx, NodeCtx, Skip
 
 # Not the process's own: a test run must not find these registered.
 _registry = HookRegistry()
@@ -38,7 +39,7 @@ def note(ctx: CallbackCtx | NodeCtx, what: str, value: object = True) -> None:
     ctx.custom_data["notes"] = {**ctx.custom_data.get("notes", {}), what: value}
 
 
-def slot(ctx: NodeCtx) -> int:
+def slot(ctx: NodeCtx | EngineProcessCtx) -> int:
     """Which of the run's nodes this is."""
     number: int = ctx.custom_data["slots"][ctx.node_id]
     return number
@@ -107,6 +108,11 @@ async def before_engine_init(ctx: CallbackCtx) -> None:
     note(ctx, "before the engine", [ctx.engine, ctx.model_path])
 
 
+@hook("on_engine_process_start")
+def process_start(ctx: EngineProcessCtx) -> None:
+    assert ctx.model_id == "m"
+
+
 @hook("on_after_engine_init")
 async def after_engine_init(ctx: CallbackCtx) -> None:
     note(ctx, "an engine", ctx.engine is not None)
@@ -141,9 +147,99 @@ def failure(ctx: CallbackCtx) -> None:
 
 EVERY_POINT: list[Any] = [
     before_init, custom_init, before_download, before_node_second, before_node_first, after_node, after_download,
-    after_placement_group, before_engine_init, after_engine_init, after_node_engine, after_init,
+    after_placement_group, before_engine_init, process_start, after_engine_init, after_node_engine, after_init,
     shutdown, node_failure, failure,
 ]  # fmt: skip
+
+# -- the engine's processes -------------------------------------------------------------------------------------------
+
+
+@hook("on_before_engine_init")
+def data_for_processes(ctx: CallbackCtx) -> None:
+    ctx.custom_data["parser"] = {"name": "contract"}
+
+
+@hook("on_engine_process_start", on_error="warn")
+def tell_process(ctx: EngineProcessCtx) -> None:
+    """Say in the trace what it has found: nothing else comes back."""
+    raise LookupError(f"{ctx.process} {ctx.role} {ctx.rank} {slot(ctx)} {ctx.custom_data['parser']}")
+
+
+@hook("on_engine_process_start", roles="worker")
+def in_workers(ctx: EngineProcessCtx) -> None:
+    assert ctx.role == "worker"
+
+
+@hook("on_engine_process_start", roles=["core", "frontend"], order=-1)
+def in_core_and_frontend(ctx: EngineProcessCtx) -> None:
+    assert ctx.rank is None
+
+
+@hook("on_engine_process_start", roles="inspection")
+def in_inspection(ctx: EngineProcessCtx) -> None:
+    raise AssertionError
+
+
+@hook("on_engine_process_start")
+def fails_in_second_worker(ctx: EngineProcessCtx) -> None:
+    if ctx.process == "worker-1":
+        raise LookupError("no such parser")
+
+
+@hook("on_engine_process_start", roles="core")
+def fails_in_core(ctx: EngineProcessCtx) -> None:
+    sys.exit(3)
+
+
+@hook("on_engine_process_start", roles="frontend")
+def fails_in_frontend(ctx: EngineProcessCtx) -> None:
+    raise LookupError("no such parser")
+
+
+@hook("on_engine_process_start", roles="worker")
+def changes_what_is_read_only(ctx: EngineProcessCtx) -> None:
+    ctx.custom_data["parser"] = None  # type: ignore[index]  # what a checker refuses too
+
+
+@hook("on_engine_process_start", roles="core")
+def returns_what_means_nothing(ctx: EngineProcessCtx) -> Any:
+    return False
+
+
+@hook("on_engine_process_start")
+def returns_a_coroutine(ctx: EngineProcessCtx) -> Any:
+    return asyncio.sleep(0)
+
+
+@hook("on_before_engine_init")
+def too_much_data(ctx: CallbackCtx) -> None:
+    ctx.custom_data["weights"] = random.Random(0).randbytes(200_000)
+
+
+@hook("on_before_engine_init")
+def data_that_stays(ctx: CallbackCtx) -> None:
+    ctx.custom_data["lock"] = threading.Lock()
+
+
+class InProcesses(RayServeLLMCallback):
+    """A class whose object each process has for itself."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def on_before_engine_init(self, ctx: CallbackCtx) -> None:
+        self.seen = True
+
+    def on_engine_process_start(self, ctx: EngineProcessCtx) -> None:
+        assert hasattr(self, "seen") == (ctx.role == "frontend"), ctx.process
+        assert self.name == "contract"
+
+
+class AsyncInProcesses:
+    """A class that no process can call."""
+
+    async def on_engine_process_start(self, ctx: EngineProcessCtx) -> None: ...
+
 
 # -- vetoes -----------------------------------------------------------------------------------------------------------
 

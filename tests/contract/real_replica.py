@@ -20,6 +20,7 @@ import pytest
 from serve_llm_hooks_testing import faults as f
 
 from .told import Names, told_start
+from .vllm_processes import start_processes
 from .wings import place, replica_process
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def _start_engine(scenario: Scenario, config: Any, started: list[dict[str, Any]]
         # Ray looks here for a model that is there already; it must not find what another scenario has left.
         patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", os.devnull)
         args: Any = vllm_engine._get_vllm_engine_config(config)[0]
+    without_plugin = [fault.process for fault in scenario.faults if isinstance(fault, f.MissingPluginFault)]
+    start_processes(config.get_engine_config().num_devices, without_plugin)
     for fault in scenario.faults:
         if isinstance(fault, f.EngineFailsFault):
             raise fault.error

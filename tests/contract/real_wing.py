@@ -198,11 +198,15 @@ class RealWing:
 def _failing(hooks: Sequence[Any], scenario: Scenario) -> list[Any]:
     """A scenario's hooks, with those failing that a fault says fail."""
     faults = {fault.hook: fault for fault in scenario.faults if isinstance(fault, f.HookFailsFault)}
+    deaths = {fault.hook: fault for fault in scenario.faults if isinstance(fault, f.EngineProcessDiesFault)}
 
     def with_fault(hook: Any) -> Any:
         if isinstance(hook, dict):
             return {**hook, "hook": with_fault(hook["hook"])}
-        fault = faults.get(getattr(hook, "__name__", ""))
+        name = getattr(hook, "__name__", "")
+        if name in deaths:
+            return strikes.dying(hook, deaths[name].process)
+        fault = faults.get(name)
         if fault is None:
             return hook
         slot = None if fault.node_id is None else int(fault.node_id.removeprefix("node-"))

@@ -8,10 +8,12 @@ from serve_llm_hooks_testing import (
     different_path,
     engine_answers_error,
     engine_fails,
+    engine_process_dies,
     failing_download,
     hook_fails,
     lost_node,
     missing_module,
+    missing_plugin,
     replica_dies,
     unschedulable,
 )
@@ -94,7 +96,7 @@ def every_point_runs_where_and_when_the_table_says(told: Told) -> None:
     went_well(told)
     assert ran(told) == [
         "before_init", "before_download", "after_download", "after_placement_group", "before_engine_init",
-        "after_engine_init", "after_init",
+        "process_start", "after_engine_init", "after_init",
     ]  # fmt: skip
     for node in NODES:
         assert ran(told, node) == ["before_node_first", "before_node_second", "after_node"]
@@ -129,7 +131,8 @@ def a_node_is_known_by_its_address_and_hostname(told: Told) -> None:
 def skipped_defaults_run_the_custom_point_and_the_engine_points(told: Told) -> None:
     went_well(told)
     assert ran(told) == [
-        "skip_defaults", "before_init", "custom_init", "before_engine_init", "after_engine_init", "after_init",
+        "skip_defaults", "before_init", "custom_init", "before_engine_init", "process_start", "after_engine_init",
+        "after_init",
     ]  # fmt: skip
     assert told["nodes"] == {}
     assert told["output"]["the default group"]
@@ -479,7 +482,7 @@ ALLOW, DISABLE = "SERVE_LLM_HOOKS_ALLOW", "SERVE_LLM_HOOKS_DISABLE"
 def disabled_hooks_leave_a_mark_and_the_others_run(told: Told) -> None:
     went_well(told)
     assert told["replica"][1] == f"on_before_download before_download disabled: 'before_download' in {DISABLE}"
-    assert [line.split()[2] for line in told["replica"]] == ["ok", "disabled:", "ok", "ok", "ok", "ok", "ok"]
+    assert [line.split()[2] for line in told["replica"]] == ["ok", "disabled:", *["ok"] * 6]
     for node in NODES:
         assert [line.split()[1:3] for line in told["on nodes"][node]["hooks"]] == [
             ["before_node_second", "disabled:"],
@@ -943,6 +946,156 @@ def what_blocks_at_the_end_is_left_behind(told: Told) -> None:
 def a_hook_for_the_end_that_is_disabled_leaves_a_mark(told: Told) -> None:
     went_well(told)
     assert told["replica"] == ["on_shutdown shutdown disabled: 'shutdown' in SERVE_LLM_HOOKS_DISABLE"]
+
+
+# -- the engine's processes -------------------------------------------------------------------------------------------
+
+TWO = {"tensor_parallel_size": 2}
+
+
+def in_processes(told: Told) -> dict[str, list[str]]:
+    """Return the hooks that ran in each process of the engine but the frontend, in order."""
+    return {
+        name: [line.split()[1] for line in of_process["hooks"]] for name, of_process in told["in processes"].items()
+    }
+
+
+@scenario(Model([h.data_for_processes, h.tell_process], engine_kwargs=TWO), group=2)
+def each_process_of_the_engine_has_a_ctx_of_its_own(told: Told) -> None:
+    went_well(told)
+    assert list(told["in processes"]) == ["core", "worker-0", "worker-1"]
+    seen = [line.partition("LookupError: ")[2] for line in told["replica"] if "tell_process" in line]
+    for name in told["in processes"]:
+        seen += [line.partition("LookupError: ")[2] for line in told["in processes"][name]["hooks"]]
+    assert [line.split(" {")[0] for line in seen] == [
+        "frontend frontend None 0", "core core None 0", "worker-0 worker 0 0", "worker-1 worker 1 0",
+    ]  # fmt: skip
+    assert all("{'name': 'contract'}" in line for line in seen)
+    assert told["each in a process of its own"]
+
+
+@scenario(Model([h.in_workers, h.in_core_and_frontend, h.in_inspection, h.process_start], engine_kwargs=TWO), group=2)
+def roles_say_in_which_processes_a_hook_runs(told: Told) -> None:
+    went_well(told)
+    assert ran(told) == ["in_core_and_frontend", "process_start"]
+    assert in_processes(told) == {
+        "core": ["in_core_and_frontend", "process_start"],
+        "worker-0": ["in_workers", "process_start"],
+        "worker-1": ["in_workers", "process_start"],
+    }
+
+
+@scenario(Model([h.fails_in_second_worker, h.in_workers, h.failure], engine_kwargs=TWO), group=2)
+def a_failure_in_one_worker_is_told_in_the_hooks_own_words(told: Told) -> None:
+    error = failed(told, "HookError", point="on_engine_process_start", process="worker-1", cause="RuntimeError")
+    assert error["message"] == (
+        "hook tests.contract.hooks:fails_in_second_worker failed at on_engine_process_start for model 'm' in worker-1 "
+        "on node node-0: LookupError: no such parser"
+    )
+    assert error["remote traceback"]
+    assert in_processes(told)["worker-0"] == ["fails_in_second_worker", "in_workers"]
+    assert in_processes(told)["worker-1"] == ["fails_in_second_worker"]
+    assert ran(told) == ["fails_in_second_worker", "failure"]
+
+
+@scenario(Model([h.fails_in_core, h.failure], engine_kwargs=TWO), group=2)
+def where_the_core_fails_no_worker_is_started(told: Told) -> None:
+    error = failed(told, "HookError", process="core")
+    assert "SystemExit: 3" in error["message"]
+    assert list(told["in processes"]) == ["core"]
+
+
+@scenario(Model([h.fails_in_frontend, h.process_start, h.failure]), group=1)
+def where_the_frontend_fails_no_engine_is_started(told: Told) -> None:
+    failed(told, "HookError", process="frontend")
+    assert "in processes" not in told
+    assert told["engine"] is None
+
+
+@scenario(Model([h.process_start], engine_kwargs=TWO), group=2, faults=[hook_fails("process_start", "no such parser")])
+def a_hook_of_processes_can_be_made_fail(told: Told) -> None:
+    failed(told, "HookError", process="frontend")
+
+
+@scenario(
+    Model([h.process_start, h.in_workers, h.failure], engine_kwargs=TWO),
+    group=2,
+    faults=[engine_process_dies("worker-0", in_hook="in_workers")],
+)
+def a_process_that_dies_in_its_hook_is_told_with_the_hook(told: Told) -> None:
+    error = failed(told, "HookError", hook="tests.contract.hooks:in_workers", process="worker-0")
+    assert "did not end at on_engine_process_start" in error["message"]
+    assert in_processes(told)["worker-0"] == ["process_start"]
+
+
+@scenario(Model([h.process_start, h.failure], engine_kwargs=TWO), group=2, faults=[missing_plugin("worker-1")])
+def a_process_without_the_plugin_is_an_error(told: Told) -> None:
+    error = failed(told, "HookLoadError")
+    assert "worker-1 of the engine did not run 1 hook at on_engine_process_start" in error["message"]
+    assert ran(told) == ["process_start", "failure"]
+
+
+@scenario(Model([h.process_start, h.failure]), group=1, faults=[engine_fails("CUDA out of memory")])
+def what_else_the_engine_fails_with_is_left_as_it_is(told: Told) -> None:
+    failed(told, "RuntimeError")
+    assert in_processes(told) == {"core": ["process_start"], "worker-0": ["process_start"]}
+
+
+@scenario(Model([h.changes_what_is_read_only], engine_kwargs=TWO), group=2)
+def what_a_process_is_given_is_read_only(told: Told) -> None:
+    error = failed(told, "HookError", process="worker-0")
+    assert "nothing of it goes back" in error["message"]
+
+
+@scenario(Model([h.returns_what_means_nothing]), group=1)
+def a_process_has_nothing_to_veto(told: Told) -> None:
+    error = failed(told, "HookResultError", process="core")
+    assert "there is nothing to veto here" in error["message"]
+
+
+@scenario(Model([h.returns_a_coroutine]), group=1)
+def nothing_is_awaited_in_a_process(told: Told) -> None:
+    error = failed(told, "HookResultError", process="frontend")
+    assert "nothing awaits it there" in error["message"]
+
+
+@scenario(Model([h.too_much_data, h.process_start]), group=1)
+def what_is_too_large_for_the_environment_is_told_before_the_engine(told: Told) -> None:
+    error = failed(told, "HookPickleError")
+    assert "The largest: ctx.custom_data['weights'] (200" in error["message"]
+
+
+@scenario(Model([h.data_that_stays, h.process_start]), group=1)
+def what_no_process_can_be_sent_is_told_before_the_engine(told: Told) -> None:
+    error = failed(told, "HookPickleError")
+    assert "ctx.custom_data['lock']" in error["message"]
+
+
+@scenario(Model([h.process_start, h.in_workers]), group=1, environ={DISABLE: "process_start"})
+def a_hook_of_processes_that_is_disabled_leaves_a_mark(told: Told) -> None:
+    went_well(told)
+    assert told["replica"][0] == f"on_engine_process_start process_start disabled: 'process_start' in {DISABLE}"
+    assert in_processes(told) == {"worker-0": ["in_workers"]}
+
+
+@scenario(Model([h.process_start, h.failure]), group=1, environ={"VLLM_PLUGINS": "others"})
+def plugins_that_leave_ours_out_are_refused(told: Told) -> None:
+    error = failed(told, "HookLoadError")
+    assert "VLLM_PLUGINS='others,serve_llm_hooks'" in error["message"]
+
+
+@scenario(Model([], fields={"callback": h.InProcesses, "callback_kwargs": {"name": "contract"}}), group=1)
+def a_class_has_an_object_in_each_process(told: Told) -> None:
+    went_well(told)
+    assert in_processes(told) == {
+        "core": ["InProcesses.on_engine_process_start"], "worker-0": ["InProcesses.on_engine_process_start"],
+    }  # fmt: skip
+
+
+@scenario(Model([], fields={"callback": h.AsyncInProcesses}), group=1)
+def an_async_method_for_processes_is_refused(told: Told) -> None:
+    error = failed(told, "HookSignatureError")
+    assert "Write `def`" in error["message"]
 
 
 # -- spans ------------------------------------------------------------------------------------------------------------
@@ -1675,7 +1828,7 @@ def a_stopped_raylet_is_found_out_by_our_own_timeout(told: Told) -> None:
 @scenario(Model([*h.EVERY_POINT]), group=1, faults=[engine_fails("CUDA out of memory")])
 def an_engine_that_does_not_start(told: Told) -> None:
     failed(told, "RuntimeError")
-    assert ran(told)[-2:] == ["before_engine_init", "failure"]
+    assert ran(told)[-3:] == ["before_engine_init", "process_start", "failure"]
     assert notes(told)["failure"] == ["RuntimeError", False]
 
 

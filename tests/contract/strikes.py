@@ -85,6 +85,18 @@ def failing(hook: Any, slot: int | None, error: Exception) -> Any:
     return fails
 
 
+def dying(hook: Any, process: str) -> Any:
+    """The same hook, by its name, that ends one process of the engine instead of doing its work there."""
+
+    @functools.wraps(hook)  # its marks too: it is a hook
+    def dies(ctx: Any, **parameters: Any) -> Any:
+        if ctx.process == process:
+            os._exit(1)
+        return hook(ctx, **parameters)
+
+    return dies
+
+
 def _die(ctx: NodeCtx, slot: int, what: str) -> None:
     if ctx.custom_data["slots"][ctx.node_id] != slot:
         return

@@ -42,6 +42,7 @@ IN_PROCESSES = [
 # What cannot be pickled stays in the process of the replica, which has ended. The test is given a placeholder.
 NOT_SENT = {
     "what_cannot_leave_the_replica_is_told_there": ["/m/ctx/custom data/lock: '<NotSent>' / '<lock>'"],
+    "what_no_process_can_be_sent_is_told_before_the_engine": ["/m/ctx/custom data/lock: '<NotSent>' / '<lock>'"],
     "what_does_not_arrive_on_a_node_is_told_there": ["/m/ctx/custom data/here: '<NotSent>' / '<Here>'"],
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from itertools import pairwise
@@ -76,11 +77,12 @@ def told_error(error: BaseException | None, names: Names) -> Told | None:
         told["errors"] = [told_error(each, names) for each in error.exceptions]
         return told
     if isinstance(error, _OUR_WORDS):
-        told["message"] = names.text(str(error))
+        told["message"] = re.sub(r"\bprocess \d+", "process <id>", names.text(str(error)))
     elif str(error).startswith(_RAYS_WORDS):
         told["message"] = str(error).partition(" [type=")[0]  # what follows is pydantic's, with the value
     if isinstance(error, HookError):
         told |= {"hook": error.hook, "point": error.point, "model": error.model_id}
+        told |= {"process": error.process} if error.process else {}
     if hasattr(error, "node_id"):
         told["node"] = error.node_id and names.node(error.node_id)
     if hasattr(error, "remote_traceback"):
@@ -150,19 +152,22 @@ def _told_trace(events: Sequence[HookEvent], ctx: CallbackCtx, names: Names) -> 
     on_nodes: dict[str, list[HookEvent]] = {}
     after_engine: dict[str, list[HookEvent]] = {}
     in_replica: list[HookEvent] = []
+    in_processes: dict[str, list[HookEvent]] = {}  # of the engine
     in_background: dict[str, list[HookEvent]] = {}
     second = {event.process_id for event in events if _is_after_engine(event) and event.ran}
     replica = ctx.trace.process_id
     for event in events:
         nowhere = event.outcome == "skipped"  # no node was touched
-        if event.process_id == replica and (nowhere or not HOOK_POINTS[event.point].on_node):
+        if event.process and event.process_id != replica:
+            in_processes.setdefault(event.process, []).append(event)
+        elif event.process_id == replica and (nowhere or not HOOK_POINTS[event.point].on_node):
             in_replica.append(event)
         elif event.name.startswith("background_") and event.ran:
             in_background.setdefault(event.node_id, []).append(event)
         else:
             is_second = _is_after_engine(event) or (event.ran and event.process_id in second)
             (after_engine if is_second else on_nodes).setdefault(event.node_id, []).append(event)
-    tasks = [*on_nodes.values(), *after_engine.values()]
+    tasks = [*on_nodes.values(), *after_engine.values(), *in_processes.values()]
     ids = [{event.process_id for event in of_task if event.ran} for of_task in tasks]
     ids += [{event.process_id} for of_node in in_background.values() for event in of_node]
     processes = [of_node for of_node in ids if of_node]  # a disabled hook has no process
@@ -185,6 +190,7 @@ def _told_trace(events: Sequence[HookEvent], ctx: CallbackCtx, names: Names) -> 
         "replica": [_told_event(event, names) for event in in_replica],
         "on nodes": told_nodes(on_nodes),
         **({"on nodes after the engine": told_nodes(after_engine)} if after_engine else {}),
+        **({"in processes": _told_processes(in_processes, names)} if in_processes else {}),
         **({"in the background": told_background} if in_background else {}),
         "each in a process of its own": (
             {len(of_node) for of_node in processes} <= {1} and len({replica}.union(*processes)) == len(processes) + 1
@@ -194,6 +200,16 @@ def _told_trace(events: Sequence[HookEvent], ctx: CallbackCtx, names: Names) -> 
             for of_process in (in_replica, *tasks)
             for a, b in pairwise(event for event in of_process if not event.name.startswith("background_"))
         ),
+    }
+
+
+def _told_processes(in_processes: Mapping[str, Sequence[HookEvent]], names: Names) -> Told:
+    return {
+        process: {
+            "hooks": [_told_event(event, names) for event in of_process],
+            "nodes": sorted({names.node(event.node_id) for event in of_process}),
+        }
+        for process, of_process in in_processes.items()
     }
 
 

@@ -22,11 +22,12 @@ LAYERS = {
     "_observe": "_core",
     "_sources": "_core _observe",
     "_node": "_core _observe _sources",
-    "_replica": "_core _observe _sources _node",
-    "ray": "_lazy_imports _core _observe _sources _node _replica",
-    "entry": "_core _observe _sources _node _replica ray",
-    "face": "_lazy_imports _core _observe _sources _node _replica entry",
-    "testing": "_lazy_imports _core _observe _sources _node _replica entry face",
+    "_process": "_core _observe _sources _node",
+    "_replica": "_core _observe _sources _node _process",
+    "ray": "_lazy_imports _core _observe _sources _node _process _replica",
+    "entry": "_core _observe _sources _node _process _replica ray",
+    "face": "_lazy_imports _core _observe _sources _node _process _replica entry",
+    "testing": "_lazy_imports _core _observe _sources _node _process _replica entry face",
     "cli": "face ray testing",
 }
 

@@ -441,7 +441,7 @@ def test_native_use_says_that_the_engine_starts_until_its_start_is_over(
     assert "serve-llm-hooks progress" not in {thread.name for thread in threading.enumerate()}
 
 
-@pytest.mark.parametrize("point", [row.name for row in HOOK_POINTS.values() if row.after_engine])
+@pytest.mark.parametrize("point", [row.name for row in HOOK_POINTS.values() if row.needs_server])
 def test_native_use_refuses_hooks_that_ray_never_reaches(point: Any, make_config: Callable[..., Any]) -> None:
     @hook(point)
     def late(ctx: Any) -> None: ...

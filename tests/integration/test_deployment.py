@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.deployed import check, deploy, good_application, look
+from tests.deployed import chat, check, deploy, good_application, look
 from tests.engine_models import make_tiny_llama
+
+from .hooks.engine_processes import ARCHITECTURE
 
 pytestmark = [pytest.mark.ray, pytest.mark.engine]
 
+HOOKS = "tests.integration.hooks.engine_processes"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -31,6 +36,57 @@ def test_all_points_run_around_a_real_engine_that_then_answers(serve_url: str, t
         check(look(serve_url))
     finally:
         serve.delete("good")
+
+
+OWN = """
+applications:
+  - name: own
+    route_prefix: /own
+    import_path: serve_llm_hooks.ray:build_openai_app
+    args:
+      llm_configs:
+        - model_id: own
+          model_loading_config: { model_source: $MODEL }
+          hooks: [$HOOKS]
+          accelerator_config: { kind: cpu }
+          engine_kwargs:
+            { max_model_len: 256, dtype: bfloat16, max_num_seqs: 2, enforce_eager: true, tensor_parallel_size: 2 }
+          placement_group_config: { bundles: [{ CPU: 1 }, { CPU: 1 }], strategy: STRICT_PACK }
+          deployment_config: { max_constructor_retry_count: 1 }
+          log_engine_metrics: false
+          runtime_env:
+            env_vars: { VLLM_CPU_KVCACHE_SPACE: "1", VLLM_CPU_OMP_THREADS_BIND: nobind, OMP_NUM_THREADS: "1" }
+"""
+
+
+@pytest.fixture(scope="module")
+def own_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, of an architecture that vLLM does not know."""
+    folder = tmp_path_factory.mktemp("own") / "own"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": [ARCHITECTURE]}))
+    return folder
+
+
+def test_own_code_in_every_process_of_a_real_engine(serve_url: str, own_model: Path) -> None:
+    from ray import serve
+
+    hooks = ", ".join(f"{HOOKS}:{name}" for name in ("choose", "register_architecture", "register_parser"))
+    try:
+        deploy(OWN.replace("$MODEL", str(own_model)).replace("$HOOKS", hooks))
+        status, answer = chat(f"{serve_url}/own", "own", max_tokens=5)
+        events = serve.get_deployment_handle("LLMServer:own", "own").hook_trace.remote().result(timeout_s=300)
+    finally:
+        serve.delete("own")
+    assert status == 200
+    assert answer["choices"][0]["message"]["content"] == "ours"
+    assert [(event.name, event.process, event.outcome) for event in events if event.process] == [
+        (name, process, "ok")
+        for process in ("frontend", "core", "worker-0", "worker-1")
+        for name in ("register_architecture", "register_parser")
+    ]
+    assert len({event.process_id for event in events}) == 4
 
 
 def test_serve_shows_what_failed_on_which_node(serve_url: str) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from serve_llm_hooks import HookPoint
 
 HEAD = """
-from serve_llm_hooks import CallbackCtx, HookName, NodeCtx, RayServeLLMCallback, Skip, hook
+from serve_llm_hooks import CallbackCtx, EngineProcessCtx, HookName, NodeCtx, RayServeLLMCallback, Skip, hook
 """
 
 HOOK = """
@@ -29,12 +29,13 @@ def {point}_of(callback: RayServeLLMCallback) -> object:
     return callback.{point}
 """
 
-# Where a function does not fit, mypy names the type variable of its kind of point: (on nodes, with a veto).
+# Where a function does not fit, mypy names the type variable of its kind of point: (where, with a veto).
 KINDS = {
-    (False, True): "ReplicaVetoFn",
-    (False, False): "ReplicaFn",
-    (True, True): "NodeVetoFn",
-    (True, False): "NodeFn",
+    ("replica", True): "ReplicaVetoFn",
+    ("replica", False): "ReplicaFn",
+    ("node", True): "NodeVetoFn",
+    ("node", False): "NodeFn",
+    ("process", False): "ProcessFn",
 }
 
 
@@ -44,7 +45,7 @@ def right() -> str:
     for point, row in HOOK_POINTS.items():
         text += NAME.format(point=point)
         for answer in ("None", "bool", "Skip", "bool | Skip | None") if row.may_veto else ("None",):
-            text += _hooks(row, ctx="NodeCtx" if row.on_node else "CallbackCtx", answer=answer)
+            text += _hooks(row, ctx=row.context, answer=answer)
     return text
 
 
@@ -52,13 +53,13 @@ def wrong() -> str:
     """Every point with the other ctx, and with an answer that it does not take; the lines that must fail are marked."""
     text = HEAD
     for point, row in HOOK_POINTS.items():
-        ours, other = ("NodeCtx", "CallbackCtx") if row.on_node else ("CallbackCtx", "NodeCtx")
+        ours, other = row.context, "NodeCtx" if row.where == "replica" else "CallbackCtx"
         for ctx, answer in [(other, "None"), (ours, "str" if row.may_veto else "bool")]:
             text += _hooks(
                 row,
                 ctx=ctx,
                 answer=answer,
-                decorator=f"  # error: {KINDS[row.on_node, row.may_veto]}",
+                decorator=f"  # error: {KINDS[row.where, row.may_veto]}",
                 method=f'  # error: "{point}"',
             )
     return text
@@ -75,5 +76,5 @@ def _hooks(row: HookPoint, *, ctx: str, answer: str, decorator: str = "", method
             decorator=decorator,
             method=method,
         )
-        for a_sync in ("", "async ")
+        for a_sync in (("",) if row.in_process else ("", "async "))
     )

@@ -30,6 +30,8 @@ from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._node.packing import pack_custom_data, pack_hooks
 from serve_llm_hooks._node.task import NodeTask
 from serve_llm_hooks._node.work import run_task
+from serve_llm_hooks._process.task import Process
+from serve_llm_hooks._process.work import run_task as run_process
 from serve_llm_hooks._replica.cluster import ReplicaDefaults
 from serve_llm_hooks._sources.select import hooks_of_fields
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from serve_llm_hooks import Hook
     from serve_llm_hooks._core.options import OnError
     from serve_llm_hooks._node.task import NodeReport
+    from serve_llm_hooks._process.task import ProcessReport, ProcessTask
 
 T = TypeVar("T")
 
@@ -86,13 +89,13 @@ def no_hook(ctx):
 GOOD_POINTS = [row for row in HOOK_POINTS.values() if row.during == "start" and row.name != "on_custom_init"]
 """The points that a good start runs, in its order."""
 
-IN_REPLICA = [row.name for row in GOOD_POINTS if not row.on_node]
+IN_REPLICA = [row.name for row in GOOD_POINTS if row.where == "replica"]
 ON_NODES = [row.name for row in GOOD_POINTS if row.on_node]
 IN_FIRST_TASK = [row.name for row in GOOD_POINTS if row.on_node and not row.after_engine]
 BEFORE_SECOND_TASK = [  # in the replica
     row.name
     for row in GOOD_POINTS[: [each.on_node and each.after_engine for each in GOOD_POINTS].index(True)]
-    if not row.on_node
+    if row.where == "replica"
 ]
 IN_SECOND_TASK = [row.name for row in GOOD_POINTS if row.on_node and row.after_engine]
 
@@ -148,6 +151,9 @@ class StubCluster:
     # What happened.
     calls: list[str] = field(default_factory=list)
     runtime_envs: list[dict[str, Any] | None] = field(default_factory=list)
+    # The processes of the engine that have told what their hooks did, each with a change of it.
+    processes: dict[Process, Callable[[ProcessReport], ProcessReport]] | None = None
+    process_task: ProcessTask | None = None
 
     def clock(self) -> float:
         return time.perf_counter()
@@ -193,6 +199,20 @@ class StubCluster:
             return "/models/m" if self.download is None else await self.download(task, mode)
 
         return await run_task(task, download)
+
+    def open_processes(self, task: ProcessTask) -> None:
+        self.process_task = task
+
+    def close_processes(self) -> Sequence[ProcessReport]:
+        """Return what a core and its workers tell."""
+        assert self.process_task is not None
+        started = self.processes
+        if started is None:
+            workers = [Process("worker", rank) for rank in range(self.engine_workers)]
+            started = dict.fromkeys([Process("core"), *workers], lambda report: report)
+        there = pickle.loads(pickle.dumps(self.process_task))
+        self.process_task = None
+        return [change(run_process(there, process, node=there.node)) for process, change in started.items()]
 
     def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:
         self.calls.append(f"configure {ctx.model_path}{' by a hook' if path_by_hook else ''}")

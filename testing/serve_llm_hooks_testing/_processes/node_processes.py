@@ -10,19 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import NodeLostError
+from serve_llm_hooks._process.task import ProcessReport
 
 from .._simulation.simulated_cluster import SimulatedCluster
 from .._virtual_time.system_clocks import current_clock
 from ..errors import HarnessError
 from .channel import Broken
 from .child import Job
+from .engine_work import EngineOutcome, EngineWork
 from .node_work import CancelWork, NodeOutcome, NodeWork, faults_on_node, settings_for_node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import TypeAlias
 
     from serve_llm_hooks import HookName
+    from serve_llm_hooks._core.node import Node
     from serve_llm_hooks._node.task import NodeReport, NodeTask
+    from serve_llm_hooks._process.task import Process, ProcessTask
 
     from .._simulation.settings import ClusterSettings
     from .replaced import Names
@@ -30,6 +35,9 @@ if TYPE_CHECKING:
     from .surroundings import Surroundings
     from .timeline import Timeline
 
+    Outcome: TypeAlias = NodeOutcome | EngineOutcome | Broken | str
+
+_AFTER_NODES = 1_000_000  # the places of the engine's processes, behind those of all nodes
 _POLITE_CANCEL_S = 3.0  # how long a cancelled task may take to stop by itself, as in production
 
 
@@ -40,6 +48,15 @@ class StartNode:
     number: int
     work: NodeWork
     env_vars: dict[str, str]
+
+
+@dataclass(frozen=True)
+class StartEngineProcess:
+    """Posted by the replica: start a process of its engine. ``number`` tells it from others."""
+
+    number: int
+    work: EngineWork
+    env_vars: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -55,7 +72,7 @@ class NodeAnswer:
     """Sent to the replica: what a node's process has come to, or how it has ended without."""
 
     number: int
-    outcome: NodeOutcome | Broken | str
+    outcome: Outcome
 
 
 class ProcessCluster(SimulatedCluster):
@@ -70,7 +87,7 @@ class ProcessCluster(SimulatedCluster):
         self.notes: list[str] = []
         self._timeline = timeline
         timeline.take = self._take
-        self._answers: list[asyncio.Future[NodeOutcome | Broken | str]] = []
+        self._answers: list[asyncio.Future[Outcome]] = []
 
     def _take(self, answer: NodeAnswer) -> None:
         future = self._answers[answer.number]
@@ -89,9 +106,7 @@ class ProcessCluster(SimulatedCluster):
         loop = asyncio.get_running_loop()
         clock = current_clock()
         assert clock is not None
-        future: asyncio.Future[NodeOutcome | Broken | str] = loop.create_future()
-        number = len(self._answers)
-        self._answers.append(future)
+        number, future = self._expect_answer(loop)
         faults = faults_on_node(self.settings, task.node_id)
         work = NodeWork(task, settings_for_node(self.settings, faults), clock.now_s, clock.beginning)
         env_vars = {**self.processes.variables, **((runtime_env or {}).get("env_vars") or {})}
@@ -109,7 +124,32 @@ class ProcessCluster(SimulatedCluster):
             raise
         return self._answer_of(task, future.result())
 
-    def _note(self, task: NodeTask, outcome: NodeOutcome | Broken | str) -> None:
+    async def _work_in_process(
+        self, task: ProcessTask, process: Process, node: Node, dies: str | None
+    ) -> ProcessReport:
+        """Run the hooks in a process of its own."""
+        loop = asyncio.get_running_loop()
+        clock = current_clock()
+        assert clock is not None
+        number, future = self._expect_answer(loop)
+        limit_s = self.settings.real_sleep_limit_s
+        work = EngineWork(task, process, node, dies, limit_s, clock.now_s, clock.beginning)
+        self._timeline.posts.append(StartEngineProcess(number, work, self._environ_of(process)))
+        outcome = await future
+        if isinstance(outcome, EngineOutcome):
+            self.notes += outcome.notes
+            report: ProcessReport = pickle.loads(outcome.report)
+            return report
+        if isinstance(outcome, Broken):
+            what = "setup= failed" if outcome.in_setup else "the harness failed"
+            raise HarnessError(f"{what} in {process.name} of the engine:\n{outcome.traceback.rstrip()}")
+        return ProcessReport(process, 0, node, running=task.hooks[0].ref)  # a hook has ended it
+
+    def _expect_answer(self, loop: asyncio.AbstractEventLoop) -> tuple[int, asyncio.Future[Outcome]]:
+        self._answers.append(loop.create_future())
+        return len(self._answers) - 1, self._answers[-1]
+
+    def _note(self, task: NodeTask, outcome: Outcome) -> None:
         if isinstance(outcome, NodeOutcome):
             node = self.start.run.nodes[task.node_id]
             node.downloaded, node.path = list(outcome.downloaded), outcome.path
@@ -117,7 +157,7 @@ class ProcessCluster(SimulatedCluster):
             self.triggered += [faults[index] for index in outcome.struck]
             self.notes += outcome.notes
 
-    def _answer_of(self, task: NodeTask, outcome: NodeOutcome | Broken | str) -> NodeReport | HookName:
+    def _answer_of(self, task: NodeTask, outcome: Outcome) -> NodeReport | HookName:
         self._note(task, outcome)
         if isinstance(outcome, str):
             raise NodeLostError(
@@ -127,6 +167,7 @@ class ProcessCluster(SimulatedCluster):
         if isinstance(outcome, Broken):
             what = "setup= failed" if outcome.in_setup else "the harness failed"
             raise HarnessError(f"{what} in the process of {task.node}:\n{outcome.traceback.rstrip()}")
+        assert isinstance(outcome, NodeOutcome)
         if outcome.died_at is not None:
             return outcome.died_at
         assert outcome.report is not None
@@ -161,6 +202,8 @@ class NodeProcesses:
         for post in posts:
             if isinstance(post, StartNode):
                 self._start(post)
+            elif isinstance(post, StartEngineProcess):
+                self._start_engine_process(post)
             elif isinstance(post, CancelNode) and post.number in self._running:
                 self._cancel(self._running[post.number], by_force=post.by_force)
         for number, member in sorted(self._running.items(), key=lambda item: item[1].order):
@@ -184,6 +227,15 @@ class NodeProcesses:
 
         order = 1 + int(task.node_id.removeprefix("node-"))
         self._running[post.number] = self._rounds.start(task.node_id, order, job)
+
+    def _start_engine_process(self, post: StartEngineProcess) -> None:
+        process = post.work.process
+
+        def job(dump_file: str) -> Job:
+            return Job(self._surroundings.on_node(self._surroundings.folder, dump_file, post.env_vars), post.work)
+
+        order = _AFTER_NODES + {"config": 0, "core": 1}.get(process.role, 2 + (process.rank or 0))
+        self._running[post.number] = self._rounds.start(process.name, order, job)
 
     def _cancel(self, member: ProcessMember, *, by_force: bool) -> None:
         if by_force:

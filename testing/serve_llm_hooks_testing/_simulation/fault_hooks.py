@@ -81,7 +81,10 @@ def with_failing(hooks: HookRegistry, paths: dict[str, list[HookFailsFault]], no
     """Return the hooks of a replica, with those of its own failing that faults name."""
 
     def with_fault(hook: Hook) -> Hook:
-        fault = None if HOOK_POINTS[hook.point].on_node else _fault_of(hook.ref, paths, node_id)
+        row = HOOK_POINTS[hook.point]
+        fault = None if row.on_node else _fault_of(hook.ref, paths, node_id)
+        if fault is not None and row.in_process and fault.node_id is not None:
+            return hook  # those of that node's processes are packed, and get it there
         return hook if fault is None else failing(hook, fault.error)
 
     return HookRegistry(map(with_fault, hooks)) if paths else hooks

@@ -124,6 +124,21 @@ class ReplicaDiesFault:
         return f"replica_dies(at={self.at!r})"
 
 
+@dataclass(frozen=True)
+class EngineProcessDiesFault:
+    """A process of the engine that dies: :func:`engine_process_dies`."""
+
+    process: str
+    hook: str | None
+
+
+@dataclass(frozen=True)
+class MissingPluginFault:
+    """A process of the engine without our plugin: :func:`missing_plugin`."""
+
+    process: str
+
+
 Fault: TypeAlias = (
     DownloadFault
     | LostNodeFault
@@ -133,6 +148,8 @@ Fault: TypeAlias = (
     | EngineFailsFault
     | EngineAnswersErrorFault
     | ReplicaDiesFault
+    | EngineProcessDiesFault
+    | MissingPluginFault
 )
 """An element of ``FakeCluster(faults=[...])``; ``serve_llm_hooks_testing.faults`` has the functions that return one."""
 

@@ -6,7 +6,7 @@ import copy
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import HOOK_POINTS, CallbackCtx, HookPickleError, NodeCtx
+from serve_llm_hooks import HOOK_POINTS, CallbackCtx, EngineProcessCtx, HookPickleError, NodeCtx
 from serve_llm_hooks._core.context import close, close_in_background, set_read_only
 from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._core.points import HOOK_NAMES
@@ -45,7 +45,7 @@ def forget_path(ctx: CallbackCtx | NodeCtx) -> None:
 
 
 @contextmanager
-def as_in_a_run(point: HookName, ctx: CallbackCtx | NodeCtx, notes: list[str]) -> Iterator[None]:
+def as_in_a_run(point: HookName, ctx: CallbackCtx | NodeCtx | EngineProcessCtx, notes: list[str]) -> Iterator[None]:
     """Give a hook what a run gives it, and refuse what a run refuses.
 
     Args:
@@ -56,6 +56,9 @@ def as_in_a_run(point: HookName, ctx: CallbackCtx | NodeCtx, notes: list[str]) -
     Raises:
         HookPickleError, EngineArgumentError, PlacementGroupError: the hook did what a run refuses.
     """
+    if isinstance(ctx, EngineProcessCtx):
+        yield
+        return
     if ctx.__dict__.get(_NO_PATH) and ctx.model_path is None:
         set_read_only(ctx, model_path=_downloaded_path(point, ctx))
     if isinstance(ctx, NodeCtx):
@@ -73,9 +76,9 @@ def as_in_a_run(point: HookName, ctx: CallbackCtx | NodeCtx, notes: list[str]) -
 
 
 @contextmanager
-def beside_others(hook: Hook, ctx: CallbackCtx | NodeCtx) -> Iterator[None]:
+def beside_others(hook: Hook, ctx: CallbackCtx | NodeCtx | EngineProcessCtx) -> Iterator[None]:
     """Refuse what a hook of the background cannot change; others can again afterwards."""
-    if not hook.is_background:
+    if not hook.is_background or isinstance(ctx, EngineProcessCtx):
         yield
         return
     before: dict[str, Any] = {

@@ -48,6 +48,14 @@ class ProcessStates:
             environ = own_environment(self._begun_with, variables)
         return ProcessState(loop_in_main_thread=True, environ=environ)
 
+    def for_engine(self, variables: Mapping[str, object]) -> ProcessState:
+        """Return what a process of the engine has: the replica's variables as they are by now, and these."""
+        if self._begun_with is None:
+            environ = shared_environment({**self.variables, **variables})
+        else:
+            environ = own_environment({}, {**os.environ, **variables})
+        return ProcessState(loop_in_main_thread=True, environ=environ)
+
     def release(self) -> None:
         """Let what outlives the run be used in others."""
         if self.replica is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from serve_llm_hooks import HookPickleError, HookRegistry
 from serve_llm_hooks._core.messages import one_line, readable
 from serve_llm_hooks._node.packing import check_parameters_travel, pack_hooks
+from serve_llm_hooks._process.payload import check_sendable
 from serve_llm_hooks._replica.shutdown import budget_s
 from serve_llm_hooks._sources.entries import hooks_of_entries
 from serve_llm_hooks._sources.select import hooks_of_config
@@ -199,6 +200,7 @@ def check_config_pickles(config: Any) -> None:
     given = hooks_of_entries(ref for ref in hooks if not isinstance(ref, str | dict))
     others = config.callback_hooks() if hasattr(config, "callback_hooks") else ()
     pack_hooks([*given, *others])
+    check_sendable([*given, *others], str(config.model_id))
     try:
         cloudpickle.dumps(config)
     except Exception as error:

@@ -28,6 +28,7 @@ from .copies import copied
 from .default_group import default_group, describe_group, describe_nodes
 from .defaults import defaults_of
 from .engine_args import argument_names, check_config_kwargs, check_engine_kwargs, model_path
+from .engine_processes import EngineProcesses
 from .fault_hooks import packed_death_hook, with_failing_packed, without_module
 from .fault_kinds import (
     DownloadFault,
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 FaultT = TypeVar("FaultT")
 
 
-class SimulatedCluster:
+class SimulatedCluster(EngineProcesses):
     """A cluster for one run, which takes virtual time and fails as its faults say.
 
     Attributes:
@@ -234,6 +235,7 @@ class SimulatedCluster:
                 frontend_kwargs=engine.frontend_kwargs,
                 model_path=engine.model_path,
             )
+        await self.start_processes(config)
         after_s, error = self.settings.engine_start_s, None
         for fault in self.trigger(EngineFailsFault):
             after_s = after_s if fault.after_s is None else fault.after_s

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from serve_llm_hooks import CallbackCtx, EngineAnswerError, NodeCtx, Skip, ask, hook, skip
+from serve_llm_hooks import CallbackCtx, EngineAnswerError, EngineProcessCtx, NodeCtx, Skip, ask, hook, skip
 
 
 @hook("on_before_init")
@@ -45,6 +45,12 @@ def after_placement_group(ctx: CallbackCtx) -> None:
 def before_engine_init(ctx: CallbackCtx) -> None:
     ctx.extra_init_kwargs["max_model_len"] = 128  # the engine's
     ctx.extra_init_kwargs["chat_template"] = "{# a template #}one two three"  # the frontend's: every prompt is the same
+
+
+@hook("on_engine_process_start", roles="worker")
+def engine_process_start(ctx: EngineProcessCtx) -> None:
+    assert ctx.process == "worker-0"
+    assert ctx.custom_data["model"] == os.environ["TINY_MODEL"]
 
 
 @hook("on_after_engine_init", timeout_s=120)

@@ -165,7 +165,9 @@ def test_the_callback_for_configs_of_rays_own(cli: Cli, write_module: Write, wri
     write_yaml(text.replace("hooks: []", hooks % "acme_hooks"))
     answer = cli("plan", "config.yaml")
     assert answer.code == (1 if builder == "ray.serve.llm" else 0)
-    refused = "no point after the engine's start: acme_hooks:a at on_before_init, acme_hooks:b at on_after_init"
+    refused = (
+        "in the engine's processes, or after its start: acme_hooks:a at on_before_init, acme_hooks:b at on_after_init"
+    )
     assert (refused in answer.out) == (builder == "ray.serve.llm")
 
     write_yaml(text.replace("hooks: []", (hooks % "").replace("hooks: []", "")))

@@ -34,6 +34,8 @@ def test_the_names_are_in_the_tables_order() -> None:
         ("on_after_node_download", "on_after_download"),
         ("on_after_download", "on_after_placement_group"),
         ("on_after_placement_group", "on_before_engine_init"),
+        ("on_before_engine_init", "on_engine_process_start"),
+        ("on_engine_process_start", "on_after_engine_init"),
         ("on_after_engine_init", "on_after_init"),
     ],
 )
@@ -68,16 +70,17 @@ def test_the_static_types_are_those_of_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("literal", "on_node", "may_veto"),
+    ("literal", "where", "may_veto"),
     [
-        (points.ReplicaVetoHookName, False, True),
-        (points.ReplicaHookName, False, False),
-        (points.NodeVetoHookName, True, True),
-        (points.NodeHookName, True, False),
+        (points.ReplicaVetoHookName, "replica", True),
+        (points.ReplicaHookName, "replica", False),
+        (points.NodeVetoHookName, "node", True),
+        (points.NodeHookName, "node", False),
+        (points.ProcessHookName, "process", False),
     ],
 )
-def test_each_literal_holds_one_kind_of_point(literal: object, on_node: bool, may_veto: bool) -> None:
-    of_the_kind = {name for name, row in HOOK_POINTS.items() if (row.on_node, row.may_veto) == (on_node, may_veto)}
+def test_each_literal_holds_one_kind_of_point(literal: object, where: str, may_veto: bool) -> None:
+    of_the_kind = {name for name, row in HOOK_POINTS.items() if (row.where, row.may_veto) == (where, may_veto)}
     assert names_in(literal) == of_the_kind
 
 
@@ -85,6 +88,9 @@ def test_where_and_when_in_words() -> None:
     assert hook_point("on_before_init").runs == "once, in the replica"
     assert hook_point("on_custom_init").runs == "once, only when the defaults are skipped, in the replica"
     assert hook_point("on_after_node_download").runs == "on every node of the placement group"
+    assert hook_point("on_engine_process_start").runs == (
+        "once in each process of the engine, before it looks at the model"
+    )
     assert hook_point("on_node_failure").runs == (
         "on every node of the placement group whose own work has failed or was cancelled"
     )

@@ -13,7 +13,14 @@ import pytest
 import serve_llm_hooks
 import serve_llm_hooks.ray
 from scripts.docs_tables import faults
-from serve_llm_hooks import HOOK_POINTS, CallbackCtx, NodeCtx, NodeResult, ServeLLMHooksError
+from serve_llm_hooks import (
+    HOOK_POINTS,
+    CallbackCtx,
+    EngineProcessCtx,
+    NodeCtx,
+    NodeResult,
+    ServeLLMHooksError,
+)
 from serve_llm_hooks._core.options import OptionKeywords
 from tests.docs_blocks import PAGES, ROOT, blocks_of, run_page
 from tests.unit.stub import public_names
@@ -119,7 +126,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("kind", [CallbackCtx, NodeCtx, NodeResult])
+@pytest.mark.parametrize("kind", [CallbackCtx, NodeCtx, EngineProcessCtx, NodeResult])
 def test_every_field_of_the_context_is_described(kind: Any) -> None:
     page = (ROOT / "docs" / "context.md").read_text()
     section = page.partition(f"## `{kind.__name__}`")[2].partition("\n## ")[0]

@@ -58,6 +58,7 @@ GOOD_START = [
     for names in [[row.name for row in rows]]
     for node in (NODES if on_node else NODES[:1])
     for name in names
+    for _ in range(3 if name == "on_engine_process_start" else 1)  # the frontend, the core and its worker
 ]
 """Where a start without any veto runs its points, on three nodes: in the table's order."""
 
@@ -84,7 +85,7 @@ def points(ctx: CallbackCtx) -> list[tuple[HookName, str]]:
 def test_every_point_in_its_order_and_place() -> None:
     started = start(*everywhere())
     assert points(started.ctx) == GOOD_START
-    assert len(GOOD_START) == len(IN_REPLICA) + 3 * len(ON_NODES)
+    assert len(GOOD_START) == len(IN_REPLICA) + 3 * len(ON_NODES) + 3
     assert {event.process_id for event in started.ctx.trace} == {os.getpid()}
     assert started.cluster.calls[:4] == ["acquire", "run n0", "run n1", "run n2"]
     assert started.cluster.calls[-5:] == ["configure /models/m", "engine", "run n0", "run n1", "run n2"]
@@ -131,7 +132,8 @@ def test_without_an_engine_the_points_around_it_still_run() -> None:
 def test_who_starts_the_engine_himself_does_it_inside_the_with() -> None:
     async def main() -> list[tuple[HookName, str]]:
         async with initialization(Config(hooks=everywhere()), cluster=StubCluster()) as start:
-            assert start.trace.events[-1].point == "on_before_engine_init"
+            before = [event.point for event in start.trace if not event.process]
+            assert before[-1] == "on_before_engine_init"
             assert start.output.placement_group == ("n0", "n1", "n2")
             start.engine = "mine"
         assert start.ctx.engine == "mine"
@@ -381,7 +383,8 @@ def test_at_before_download_a_veto_leaves_every_node_alone() -> None:
     assert started.cluster.calls == ["acquire", "configure None", "engine"]
     assert dict(started.ctx.nodes) == {}
     assert started.ctx.run_init_node is False
-    assert [point for point, _ in points(started.ctx) if point != "on_before_download"] == [
+    ran = [event.point for event in started.ctx.trace if event.ran and not event.process]
+    assert [point for point in ran if point != "on_before_download"] == [
         point for point in IN_REPLICA if point != "on_before_download"
     ]
     (vetoed,) = [event for event in started.ctx.trace if event.outcome == "vetoed"]
@@ -466,7 +469,7 @@ def test_with_the_defaults_skipped_on_custom_init_takes_over_and_the_engine_stil
     assert started.cluster.calls == ["configure /baked by a hook", "engine"]
     assert started.output.placement_group == ("n7",)
     assert started.ctx.run_init_node is False
-    ran = list(dict.fromkeys(point for point, _ in points(started.ctx)))
+    ran = list(dict.fromkeys(event.point for event in started.ctx.trace if event.ran and not event.process))
     the_engines = IN_REPLICA[IN_REPLICA.index("on_before_engine_init") :]
     assert ran == ["on_before_init", "on_custom_init", *the_engines]
 

@@ -1,0 +1,163 @@
+"""How the engine's processes get their hooks, and tell what these did.
+
+There, by the environment, which every process of an engine inherits. Back, by files in a folder of the replica's node,
+which outlive a process that dies, or, from other nodes, by Ray's key-value store. The environment of a replica is shown
+by no API of Ray's, and the folder is the user's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .._core.errors import HookLoadError
+from .._core.messages import one_line
+from .._process.payload import PLUGIN, to_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .._process.task import ProcessReport, ProcessTask
+
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+VARIABLE = "SERVE_LLM_HOOKS_ENGINE"  # as in serve_llm_hooks_engine, which imports nothing of this
+GROUP = "vllm.general_plugins"
+_NAMESPACE = "serve_llm_hooks"
+_PREFIX = "serve-llm-hooks-engine-"
+_LOCK = "lock"
+
+_locks: dict[str, int | None] = {}  # of the folders of this process
+
+
+class Channel(NamedTuple):
+    """The way back to the replica.
+
+    Attributes:
+        folder: the folder for processes of its node.
+        key: what begins the keys of processes on other nodes.
+    """
+
+    folder: str
+    key: str
+
+    def tell(self, report: ProcessReport) -> None:
+        """Tell the replica; the last report of a process counts."""
+        data = pickle.dumps(report)
+        if os.path.isdir(self.folder):
+            file = Path(self.folder, str(report.process_id))
+            part = file.with_suffix(".part")
+            part.write_bytes(data)
+            part.replace(file)  # whole, or not at all
+        elif _is_connected():
+            from ray.experimental.internal_kv import _internal_kv_put
+
+            _internal_kv_put(f"{self.key}{report.node.node_id}:{report.process_id}", data, namespace=_NAMESPACE)
+        else:
+            logger.warning(
+                "the replica of the engine cannot be told of the hooks in %s: its folder %s is not here, and this "
+                "process is not connected to Ray",
+                report.process.name,
+                self.folder,
+            )
+
+    def reports(self) -> Iterator[ProcessReport]:
+        """Yield what processes have told."""
+        with contextlib.suppress(FileNotFoundError):
+            for file in sorted(Path(self.folder).iterdir()):
+                if file.name.isdigit():  # not a part of one, nor the lock
+                    yield pickle.loads(file.read_bytes())
+        if _is_connected():
+            from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list
+
+            for key in _internal_kv_list(self.key, namespace=_NAMESPACE):
+                data = _internal_kv_get(key, namespace=_NAMESPACE)
+                _internal_kv_del(key, namespace=_NAMESPACE)
+                if data:
+                    yield pickle.loads(data)
+
+
+def open_channel(task: ProcessTask) -> Channel:
+    """Put a task where the engine's processes find it.
+
+    Raises:
+        HookLoadError: vLLM will not find our plugin.
+        HookPickleError: the task is too large.
+    """
+    if not any(point.name == PLUGIN for point in entry_points(group=GROUP)):
+        raise HookLoadError(
+            f"model {task.model_id!r}: vLLM cannot find the plugin {PLUGIN!r}, with which hooks at "
+            "on_engine_process_start run: serve-llm-hooks is not installed here with its entry points, or by an older "
+            "version of it. Install it (pip install serve-llm-hooks) on every node; shipping its code does not do."
+        )
+    _remove_left_over()
+    folder = _make_folder()
+    channel = Channel(folder, f"{os.path.basename(folder)}-{os.urandom(8).hex()}:")
+    try:
+        os.environ[VARIABLE] = to_text(task, *channel)
+    except BaseException:
+        _remove(folder)
+        raise
+    return channel
+
+
+def close_channel(channel: Channel) -> list[ProcessReport]:
+    """Take the task away, and return what processes have told. Never fails."""
+    os.environ.pop(VARIABLE, None)
+    found: list[ProcessReport] = []
+    try:
+        found.extend(channel.reports())
+    except Exception as error:  # the processes that are missing are told of
+        logger.warning("what hooks in the engine's processes did cannot be read: %s", one_line(error))
+    _remove(channel.folder)
+    return found
+
+
+def _make_folder() -> str:
+    """Make a folder that this process has locked. It gets its name then: until it has, no other start removes it."""
+    made = tempfile.mkdtemp(prefix=f"new-{_PREFIX}")
+    lock = _locked(made)
+    folder = os.path.join(os.path.dirname(made), os.path.basename(made).removeprefix("new-"))
+    os.rename(made, folder)
+    _locks[folder] = lock
+    return folder
+
+
+def _remove(folder: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if (lock := _locks.pop(folder, None)) is not None:
+        os.close(lock)
+
+
+def _locked(folder: str) -> int | None:
+    """Return the descriptor of a folder's lock, which ends with this process; ``None`` if another has it."""
+    lock = os.open(os.path.join(folder, _LOCK), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _remove_left_over() -> None:
+    """Remove the folders of replicas that were killed while their engine started."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another user's, or just gone
+            if folder.is_dir() and folder.stat().st_uid == os.getuid() and (lock := _locked(str(folder))) is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
+
+
+def _is_connected() -> bool:
+    ray: Any = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()

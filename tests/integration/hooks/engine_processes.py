@@ -1,0 +1,54 @@
+"""Hooks that give a real engine what it lacks: an architecture and a tool parser, in each of its processes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from serve_llm_hooks import hook
+
+if TYPE_CHECKING:
+    from serve_llm_hooks import CallbackCtx, EngineProcessCtx
+
+ARCHITECTURE = "OwnForCausalLM"
+PARSER = "own"
+
+
+@hook("on_before_engine_init")
+def choose(ctx: CallbackCtx) -> None:
+    """Ask for the parser, and pass its name on."""
+    ctx.extra_init_kwargs.update(reasoning_parser=PARSER)
+    ctx.custom_data["parser"] = PARSER
+
+
+@hook("on_engine_process_start")
+def register_architecture(ctx: EngineProcessCtx) -> None:
+    """Register a class of the tests' own for the model's architecture, which vLLM does not know."""
+    registry: Any = import_module("vllm").ModelRegistry
+    llama: Any = import_module("vllm.model_executor.models.llama").LlamaForCausalLM
+
+    class OwnForCausalLM(llama):  # type: ignore[misc]  # imported by name
+        """vLLM's Llama, under a name of our own."""
+
+    registry.register_model(ARCHITECTURE, OwnForCausalLM)
+
+
+@hook("on_engine_process_start")
+def register_parser(ctx: EngineProcessCtx) -> None:
+    """Register a reasoning parser of the tests' own: all that the model says is reasoning, and "ours" the answer."""
+    reasoning: Any = import_module("vllm.reasoning")
+
+    class OwnParser(reasoning.ReasoningParser):  # type: ignore[misc]  # imported by name
+        def is_reasoning_end(self, input_ids: Any) -> bool:
+            return True
+
+        def extract_content_ids(self, input_ids: Any) -> Any:
+            return input_ids
+
+        def extract_reasoning(self, model_output: str, request: Any) -> tuple[str, str]:
+            return model_output, "ours"
+
+        def extract_reasoning_streaming(self, *args: Any) -> None:
+            return None
+
+    reasoning.ReasoningParserManager.register_module(ctx.custom_data["parser"], True, OwnParser)

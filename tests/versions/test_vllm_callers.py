@@ -1,0 +1,116 @@
+"""Who calls vLLM's plugins is known, and each of them is where hooks expect it, in the vLLM that is installed.
+
+Its sources are read and not imported. The wheels of other versions have 300 MB each and are not downloaded for this.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from serve_llm_hooks.ray.engine_process import CALLERS
+from tests.contract import vllm_processes
+
+from .skeleton import differences
+from .sources import Sources
+
+RELIED_ON = {
+    "vllm.plugins": """
+def load_plugins_by_group(group):  # one that does not load is only logged: _replica/processes.py sees that
+    allowed_plugins = envs.VLLM_PLUGINS  # _process/payload.py: check_plugins()
+    discovered_plugins = entry_points(group=group)
+    for plugin in discovered_plugins:
+        if allowed_plugins is None or plugin.name in allowed_plugins:
+            try:
+                func = plugin.load()
+            except Exception:
+                logger.exception("Failed to load plugin %s", plugin.name)
+
+def load_general_plugins():
+    global plugins_loaded  # ray/engine_process.py: arrive()
+    if plugins_loaded:
+        return
+    plugins_loaded = True
+    plugins = load_plugins_by_group(group=DEFAULT_PLUGINS_GROUP)
+    for func in plugins.values():
+        func()
+""",
+    "vllm.v1.engine.core": """
+class EngineCore:
+    def __init__(self, vllm_config, executor_class, *_):  # this_process() reads vllm_config
+        load_general_plugins()
+        self.model_executor = executor_class(vllm_config)  # which starts the workers
+""",
+    "vllm.v1.worker.worker_base": """
+class WorkerWrapperBase:
+    def __init__(self, rpc_rank=0, global_rank=None):
+        self.global_rank: int = self.rpc_rank if global_rank is None else global_rank  # this_process() reads it
+
+    def init_worker(self, all_kwargs):
+        load_general_plugins()
+        worker_class: type[WorkerBase] = resolve_obj_by_qualname(parallel_config.worker_cls)
+""",
+}
+
+
+class Installed(Sources):
+    """The Python modules of an installed package, by their files."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._parent = folder.parent
+
+    def _file(self, module: str) -> str | None:
+        base = self._parent / module.replace(".", "/")
+        return next((str(file) for file in (base / "__init__.py", base.with_suffix(".py")) if file.is_file()), None)
+
+    def module(self, name: str) -> ast.Module | None:
+        """A module's syntax tree; ``None`` where there is no such module."""
+        file = self._file(name)
+        return None if file is None else ast.parse(Path(file).read_text(encoding="utf-8"))
+
+
+@cache
+def folder() -> Path:
+    """Where vLLM is installed; the test is skipped where it is not."""
+    spec = find_spec("vllm")
+    if spec is None or spec.origin is None:
+        pytest.skip("vLLM is not installed")
+    return Path(spec.origin).parent
+
+
+def callers_in(text: str) -> set[str]:
+    """Return the functions in a module that call ``load_general_plugins``, as Python names them."""
+    found: set[str] = set()
+
+    def look(node: ast.AST, inside: tuple[str, ...]) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Call) and ast.unparse(child.func).endswith("load_general_plugins"):
+                found.add(".".join(inside))
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                look(child, (*inside, child.name))
+            else:
+                look(child, inside)
+
+    look(ast.parse(text), ())
+    return found
+
+
+def test_all_callers_are_known() -> None:
+    texts = (file.read_text(encoding="utf-8") for file in folder().rglob("*.py"))
+    callers = {name for text in texts if "load_general_plugins" in text for name in callers_in(text)}
+    assert callers == set(CALLERS)
+
+
+@pytest.mark.parametrize("module", RELIED_ON)
+def test_they_do_what_is_relied_on(module: str) -> None:
+    assert differences(RELIED_ON[module], module, Installed(folder())) == []
+
+
+def test_the_contracts_stand_ins_are_called_like_them() -> None:
+    names = callers_in(Path(vllm_processes.__file__).read_text(encoding="utf-8"))
+    assert names == {"EngineArgs.__post_init__", "EngineCore.__init__", "WorkerWrapperBase.init_worker"} < set(CALLERS)
