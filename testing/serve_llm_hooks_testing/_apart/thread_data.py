@@ -72,4 +72,4 @@ def _data_of_thread() -> dict[object, Any]:
 
 
 def _keys(data: dict[object, Any]) -> list[str]:
-    return [key for key in tuple(data) if isinstance(key, str) and key.startswith(_PREFIX) and key not in _kept]
+    return [key for key in data.copy() if isinstance(key, str) and key.startswith(_PREFIX) and key not in _kept]
