@@ -72,4 +72,9 @@ def _data_of_thread() -> dict[object, Any]:
 
 
 def _keys(data: dict[object, Any]) -> list[str]:
-    return [key for key in data.copy() if isinstance(key, str) and key.startswith(_PREFIX) and key not in _kept]
+    while True:
+        try:
+            keys = list(data)
+        except RuntimeError:  # an object was collected meanwhile
+            continue
+        return [key for key in keys if isinstance(key, str) and key.startswith(_PREFIX) and key not in _kept]
