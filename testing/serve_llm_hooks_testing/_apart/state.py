@@ -158,7 +158,7 @@ class ApartLoop(asyncio.SelectorEventLoop):
             if not handle.cancelled() and is_of_the_dead(handle._context):
                 self._frozen.append(asyncio.Handle(handle._callback, handle._args, self, handle._context))
                 handle.cancel()
-        self.call_soon = self._call_soon_unless_dead  # type: ignore[assignment, method-assign]  # others need not pay for it
+        vars(self)["call_soon"] = self._call_soon_unless_dead  # others need not pay for it
 
     def stand_still(self) -> None:
         """Prepare to be run again later."""
@@ -166,7 +166,7 @@ class ApartLoop(asyncio.SelectorEventLoop):
     def thaw(self) -> None:
         """Let what is left of such processes go on, when the run is over: to be cancelled, as it would not be there."""
         if self._ended:
-            del self.call_soon
+            del vars(self)["call_soon"]
             for each in self._ended:
                 for process in each.with_children():
                     process.is_over = False
