@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..run import FakeRun
 
 _DEADLY: tuple[HookName, ...] = tuple(
-    row.name for row in HOOK_POINTS.values() if not row.on_node and row.during == "start"
+    row.name for row in HOOK_POINTS.values() if row.where == "replica" and row.during == "start"
 )
 _LOST_AT: tuple[HookName | None, ...] = (None, "on_before_node_download", "on_after_node_download")
 
