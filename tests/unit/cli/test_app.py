@@ -97,4 +97,6 @@ def test_completion() -> None:
     words = {"COMP_WORDS": "serve-llm-hooks plan --mo", "COMP_CWORD": "2"}
     done = run(*MODULE, _SERVE_LLM_HOOKS_COMPLETE="complete_bash", **words)
     assert done.stdout.split() == ["--model"]
-    assert "complete -o default -F _serve_llm_hooks_completion" in run(*MODULE, "--show-completion", "bash").stdout
+    no_shell = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # else it looks for one above this process
+    shown = run(*MODULE, "--show-completion", "bash", **no_shell).stdout
+    assert "complete -o default -F _serve_llm_hooks_completion" in shown
