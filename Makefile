@@ -22,8 +22,10 @@ demo: $(VENV)/.engine ## serve a small model on a local Ray, with hooks, and ask
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.engine ## all tests, the real Ray and vLLM ones included (minutes; no GPU)
-	@$(BIN)/python -m pytest tests -m "not ray" -n auto --maxprocesses=4 --durations=5 --benchmark-disable
-	@$(BIN)/python -m pytest tests -m ray --durations=15 --benchmark-disable
+	@failed=0; \
+		$(BIN)/python -m pytest tests -m "not ray" -n auto --maxprocesses=4 --durations=5 --benchmark-disable || failed=1; \
+		$(BIN)/python -m pytest tests -m ray --durations=15 --benchmark-disable || failed=1; \
+		exit $$failed
 
 test-gpu: ## the deployment tests on a GPU; fails where there is none (scripts/gpu-environment.sh makes .venv-gpu)
 	@SERVE_LLM_HOOKS_REQUIRE_GPU=1 $(if $(wildcard .venv-gpu),.venv-gpu,$(VENV))/bin/python -m pytest tests/gpu -rA
