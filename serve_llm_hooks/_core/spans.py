@@ -25,6 +25,7 @@ CLEAN_UP_S = 30.0
 """What follows a ``yield`` has this long after a failure, where no ``timeout_s`` is set: the error waits for it."""
 
 _NEVER = InvalidResult("it ended before it came to its `yield`; a hook with a `yield` comes to it once, on every path")
+_CANCELLED = InvalidResult("it was cancelled at its `yield`, while nothing had failed, so what follows did not run")
 _TWICE = InvalidResult("it came to a second `yield`; a hook has one, and ends after what follows it")
 
 
@@ -133,10 +134,11 @@ class AsyncSpan:
             return _NEVER
         self._at_yield.set_result(None)
         error: BaseException | None
+        was_cancelled = False
         try:
             error = await self._goes_on
         except asyncio.CancelledError as cancelled:  # by what it holds, such as a task group in which a task has failed
-            error = cancelled
+            error, was_cancelled = cancelled, True
         traceback = None if error is None else error.__traceback__
         try:
             if error is None:
@@ -148,7 +150,7 @@ class AsyncSpan:
         except BaseException as raised:
             if error is not None and _is_handed_on(raised, error):
                 error.__traceback__ = traceback
-                return None
+                return _CANCELLED if was_cancelled else None
             raise
         await self._generator.aclose()
         return _TWICE
@@ -238,8 +240,13 @@ def span_of(result: object, variables: HookVariables) -> Span | None:
 
 
 def _is_handed_on(raised: BaseException, error: BaseException) -> bool:
-    """Return True if a generator has raised what was thrown in; of a stop, Python makes a RuntimeError."""
+    """Return True if a generator has raised what was thrown in, and nothing else.
+
+    A task group around the ``yield`` makes a group of it, and of a stop Python makes a RuntimeError.
+    """
     if raised is error:
         return True
+    if is_a(raised, BaseExceptionGroup):
+        return BaseExceptionGroup.split(raised, lambda each: each is error)[1] is None
     stops = is_a(error, StopIteration) or is_a(error, StopAsyncIteration)
     return stops and is_a(raised, RuntimeError) and raised.__cause__ is error

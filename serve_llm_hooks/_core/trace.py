@@ -173,7 +173,19 @@ class Trace:
         now_s = self.epoch_s + self.clock()
         node_id, address, hostname = self.node if node is None else node
         self._parts.append(
-            HookEvent(hook.point, hook.ref, node_id, self.process_id, now_s, now_s, outcome, why, address, hostname)
+            HookEvent(
+                hook.point,
+                hook.ref,
+                node_id,
+                self.process_id,
+                now_s,
+                now_s,
+                outcome,
+                why,
+                address,
+                hostname,
+                is_finish=hook.is_finish,
+            )
         )
 
     @property

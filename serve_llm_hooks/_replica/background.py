@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .._core.context import close_in_background
 from .._core.errors import HookResultError, ServeLLMHooksError, is_a
 from .._core.loop_thread import LoopThread
+from .._core.messages import one_line
 from .._core.snapshot import unchanging
 from .._observe.clean_up import log_error
 
@@ -204,12 +205,23 @@ class Background:
             self._cancelled_before = self._task.cancelling()
             self._task.cancel()
 
+    @property
+    def has_interrupted(self) -> bool:
+        """Whether a failure of a hook has interrupted the start."""
+        return self._cause is not None
+
     def cause_of(self, error: BaseException) -> BaseException:
-        """Return why the start ends with an error: of the cancellation that is our own, the failure behind it."""
+        """Return why the start ends with an error: after a cancellation that is our own, the failure behind it.
+
+        What else came of the cancellation, as from a hook's ``finally``, is logged.
+        """
         if self._cause is None or self._task is None:
             return error
-        ours_alone = self._task.uncancel() <= self._cancelled_before
-        return self._cause if ours_alone and is_a(error, asyncio.CancelledError) else error
+        if self._task.uncancel() > self._cancelled_before:  # somebody else's too
+            return error
+        if error is not self._cause and not is_a(error, asyncio.CancelledError):
+            log_error("%s (the first error is raised)", one_line(error), error=error)
+        return self._cause
 
     async def end(self, error: BaseException | None = None) -> None:
         """Cancel what is still at work, and end the thread. Failures but this error are logged."""

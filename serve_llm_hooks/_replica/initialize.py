@@ -193,8 +193,10 @@ class Initialization:
             reraise_if_not_a_failure(error, asyncio.current_task())
             await self.start.background.end(error)
         except asyncio.CancelledError:
-            await self.start.background.end(error)
-            await self.start.end_after(error)
+            try:
+                await self.start.background.end(error)
+            finally:  # it may be cancelled once more
+                await self.start.end_after(error)
             raise
         await self._failed(error)
 
@@ -210,7 +212,8 @@ class Initialization:
         start.record_disabled("on_failure")
         with start.progress.waiting_for(lambda: f"{self.trace.running or 'hooks'} at on_failure"):
             hooks = start.selection.by_point["on_failure"]
-            await run_each(start.dispatcher, hooks, self.ctx, consequence="the first error is raised")
+            async with start.dispatcher_after(seen) as dispatcher:
+                await run_each(dispatcher, hooks, self.ctx, consequence="the first error is raised")
 
 
 def _begin(llm_config: Any, cluster: Cluster, hooks: HookRegistry | None) -> Initialization:

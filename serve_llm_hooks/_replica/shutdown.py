@@ -71,7 +71,7 @@ async def run_shutdown_hooks(start: Start, budget_s: float) -> list[Exception]:
                 if left_s <= 0:
                     why = f"{limit} were over"
                     start.trace.did_not_run(hook, "skipped", why)
-                    logger.error("model %r: hook %s at %s did not run: %s", start.model_id, hook.ref, POINT, why)
+                    logger.error("model %r: hook %s at %s did not run: %s", start.model_id, hook.ref, hook.where, why)
                     continue
                 with progress.waiting_for(f"{hook.ref} at {POINT}"):
                     limited = [hook.limited_to(left_s, limit)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import CallbackCtx
@@ -19,7 +20,7 @@ from .background import Background
 from .given_config import GivenConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from .._core.hook import Hook
     from .._core.node import Node
@@ -116,19 +117,31 @@ class Start:
 
     async def end_after(self, error: BaseException) -> None:
         """Finish all that is set up after a start that has failed, or is being cancelled. What fails is logged."""
-        # A thread of its own where the start is being cancelled: a hook may still be running in the other.
-        dispatcher = self.dispatcher if is_a(error, Exception) else self.new_dispatcher()
         cancelled: asyncio.CancelledError | None = None
         with self.progress.waiting_for(lambda: f"{self.trace.running}, after its `yield`"):
-            for finish in self.spans.take_all(error):
-                try:
-                    await run_each(dispatcher, [finish], self.ctx, consequence="the first error is raised")
-                except asyncio.CancelledError as once_more:  # ends this one, and not the others
-                    cancelled = once_more
-        if dispatcher is not self.dispatcher:
-            await dispatcher.__aexit__()
+            async with self.dispatcher_after(error) as dispatcher:
+                for finish in self.spans.take_all(error):
+                    try:
+                        await run_each(dispatcher, [finish], self.ctx, consequence="the first error is raised")
+                    except asyncio.CancelledError as once_more:  # ends this one, and not the others
+                        cancelled = once_more
         if cancelled is not None:
             raise cancelled
+
+    @asynccontextmanager
+    async def dispatcher_after(self, error: BaseException) -> AsyncIterator[Dispatcher]:
+        """Give the dispatcher for what runs after an error.
+
+        It has a thread of its own where the start was interrupted: a hook may still be running in the other.
+        """
+        if is_a(error, Exception) and not self.background.has_interrupted:
+            yield self.dispatcher
+            return
+        dispatcher = self.new_dispatcher()
+        try:
+            yield dispatcher
+        finally:
+            await dispatcher.__aexit__()
 
     def _dispatcher_of_its_own(self) -> Dispatcher:
         return Dispatcher(self.model_id, trace=self.trace.beside(), on_error=self.defaults.on_error)

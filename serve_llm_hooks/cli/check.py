@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -24,11 +24,23 @@ Examples:
   serve-llm-hooks check hooks/disk.py --model llama-3-8b --json"""
 
 
-def check(targets: Targets, model: ModelIds = None, app_dir: AppDir = ".", as_json: AsJson = False) -> None:
+Limit = Annotated[
+    float,
+    typer.Option(
+        "--real-sleep-limit",
+        metavar="SECONDS",
+        help="A hook that blocks for longer, in real time, is a problem. One that imports much, as vLLM, needs more.",
+    ),
+]
+
+
+def check(
+    targets: Targets, model: ModelIds = None, app_dir: AppDir = ".", limit: Limit = 0.25, as_json: AsJson = False
+) -> None:
     """Check the hooks of each model."""
     with told():
         models = models_of(targets, model or [], app_dir)
-    checked = [_checked(each) for each in models]
+    checked = [_checked(each, limit) for each in models]
     if as_json:
         write_json({"version": 1, "models": checked})
     else:
@@ -39,7 +51,7 @@ def check(targets: Targets, model: ModelIds = None, app_dir: AppDir = ".", as_js
         raise typer.Exit(BAD_ANSWER)
 
 
-def _checked(model: Model) -> dict[str, Any]:
+def _checked(model: Model, limit_s: float) -> dict[str, Any]:
     problems: list[str] = []
     notes: list[str] = []
     runs = 0
@@ -48,9 +60,10 @@ def _checked(model: Model) -> dict[str, Any]:
             fields = model.hooks_fields()
             found = None
             if not model.where:
-                found = check_hooks(*(fields.get("hooks") or ()), model_id=model.model_id, check=False)
+                hooks = fields.get("hooks") or ()
+                found = check_hooks(*hooks, model_id=model.model_id, check=False, real_sleep_limit_s=limit_s)
             elif model.needs_ray or any(fields.get(name) for name in NAMES_HOOKS):
-                found = check_hooks(model.config(), check=False)
+                found = check_hooks(model.config(), check=False, real_sleep_limit_s=limit_s)
             if found is not None:
                 problems, notes, runs = found.problems, found.notes, len(found.runs)
         except CONFIG_ERRORS as error:

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from serve_llm_hooks._core.messages import counted, did_you_mean, text_of
+from serve_llm_hooks._core.origin import path_of
 from serve_llm_hooks._core.points import HOOK_NAMES, HOOK_POINTS
 
 from .errors import HarnessError
@@ -165,6 +166,8 @@ class _Named:
     """
 
     def __init__(self, run: FakeRun, name: str) -> None:
+        if not isinstance(name, str):
+            raise HarnessError(f"an assertion takes a hook's name, {path_of(name)!r}, and not the hook itself")
         self.name = name
         self._run = run
         known = [*run.hooks, *run.known_hooks()]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import skip
+from serve_llm_hooks import HookRegistry, skip
 from serve_llm_hooks_testing import (
     FakeCluster,
     FakeLLMConfig,
@@ -22,7 +22,7 @@ from serve_llm_hooks_testing import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from serve_llm_hooks import CallbackCtx, HookRegistry, NodeCtx, Skip
+    from serve_llm_hooks import CallbackCtx, NodeCtx, Skip
 
 
 @pytest.fixture
@@ -224,3 +224,16 @@ def test_a_name_stands_for_all_hooks_that_are_written_alike() -> None:
     assert_ran_on(run, path, node_count=2)
     with pytest.raises(AssertionError, match=f"{path}#2"):
         assert_not_run(run, path)
+
+
+def test_a_function_in_the_place_of_its_name_is_told() -> None:
+    def check_disk(ctx: CallbackCtx) -> None: ...
+
+    hooks = HookRegistry()
+    hooks.hook("on_before_init")(check_disk)
+    run = FakeCluster().run(FakeLLMConfig("m", hooks=[hooks]))
+    given: Any = check_disk
+    with pytest.raises(
+        HarnessError, match=r"an assertion takes a hook's name, '.*check_disk', and not the hook itself"
+    ):
+        assert_not_run(run, given)

@@ -196,11 +196,12 @@ def test_where_there_is_no_vllm_a_stand_in_takes_architectures(monkeypatch: pyte
     monkeypatch.delitem(sys.modules, "vllm", raising=False)
     monkeypatch.setattr(vllm_stand_in, "find_spec", lambda name: None)
 
-    @HookRegistry().hook("on_engine_process_start", roles="core")
+    @HookRegistry().hook("on_engine_process_start")
     def register(ctx: EngineProcessCtx) -> None:
         from importlib import import_module
 
         registry: Any = import_module("vllm").ModelRegistry
+        assert registry.get_supported_archs() == []  # nor what another process has registered
         registry.register_model("OwnForCausalLM", "own.model:OwnForCausalLM")
         assert registry.get_supported_archs() == ["OwnForCausalLM"]
         with pytest.raises(ValueError, match="<module>:<class>"):

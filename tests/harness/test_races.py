@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -100,3 +101,30 @@ def test_a_thread_that_is_woken_while_it_is_looked_is_at_work_before_the_clock_g
     assert run.ctx is not None
     assert run.ctx.custom_data == {"seen": [0]}
     assert run.elapsed_s == 0.5
+
+
+class _Late(threading.Thread):
+    """A thread that a busy machine does not run at once."""
+
+    def _bootstrap(self) -> None:
+        select.select([], [], [], 0.2)
+        super()._bootstrap()  # type: ignore[misc]  # threading's own, where a thread begins
+
+
+def test_a_thread_that_starts_another_is_at_work_until_that_is_there() -> None:
+    ended = []
+
+    def naps(ctx: CallbackCtx) -> None:
+        def nap(seconds: float) -> None:
+            time.sleep(seconds)
+            ended.append(seconds)
+
+        threads = [kind(target=nap, args=(s,)) for kind, s in ((threading.Thread, 0.6), (_Late, 0.2), (_Late, 0.4))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    run = start(naps)
+    assert ended == [0.2, 0.4, 0.6]
+    assert run.elapsed_s == 0.6

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import threading
+import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -248,3 +249,93 @@ def test_faults_strike_spans() -> None:
     run = FakeCluster(faults=[replica_dies(at="on_after_init")]).run(config)
     assert run.not_idempotent == ()
     assert len(run.earlier_starts) == 1
+
+
+# -- what it holds ends before it does --------------------------------------------------------------------------------
+
+
+def on(*pairs: tuple[str, Any], until: dict[Any, str] | None = None, **settings: Any) -> Any:
+    registry = HookRegistry()
+    for point, fn in pairs:
+        options: dict[str, Any] = {"until": until[fn]} if until and fn in until else {}
+        decorate: Any = registry.hook
+        decorate(point, **options)(fn)
+    return FakeCluster(nodes=1, **settings).run(FakeLLMConfig("m", hooks=[registry]), check=False)
+
+
+def test_a_task_group_around_the_yield_hands_the_starts_error_on() -> None:
+    async def beats(ctx: Any) -> AsyncIterator[None]:
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(10)
+
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(beat())
+            yield
+            task.cancel()
+
+    run = on(("on_before_init", beats), faults=[engine_fails("no GPU")])
+    assert events(run.trace) == ["beats ok", "beats. ok"]
+    assert str(run.error) == "no GPU"
+
+
+def test_one_that_is_cancelled_at_its_yield_has_failed() -> None:
+    async def holds(ctx: Any) -> AsyncIterator[None]:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_later(1, task.cancel)
+        yield
+
+    run = on(("on_before_init", holds))
+    assert events(run.trace) == ["holds ok", "holds. failed"]
+    assert "it was cancelled at its `yield`" in str(run.error)
+
+
+def test_a_sync_one_is_finished_though_a_sync_hook_is_still_at_work() -> None:
+    def holds(ctx: Any) -> Iterator[None]:
+        yield
+
+    async def checks(ctx: Any) -> None:
+        await asyncio.sleep(5)
+        raise ValueError("the licence is over")
+
+    def is_slow(ctx: Any) -> None:
+        for _ in range(100):
+            time.sleep(1)
+
+    def pages(ctx: Any) -> None: ...
+
+    points = ("on_before_init", holds), ("on_before_init", checks), ("on_before_download", is_slow)
+    run = on(*points, ("on_failure", pages), until={checks: "on_before_engine_init"})
+    assert [each for each in events(run.trace) if "is_slow" not in each] == [
+        "holds ok",
+        "checks failed",
+        "holds. ok",
+        "pages ok",
+    ]
+    assert "the licence is over" in str(run.error)
+
+
+def test_what_comes_of_the_interruption_does_not_hide_its_cause() -> None:
+    async def checks(ctx: Any) -> None:
+        await asyncio.sleep(5)
+        raise ValueError("the licence is over")
+
+    async def waits(ctx: Any) -> None:
+        try:
+            await asyncio.sleep(50)
+        finally:
+            raise RuntimeError("it cannot be closed")
+
+    points = ("on_before_init", checks), ("on_before_download", waits)
+    run = on(*points, until={checks: "on_before_engine_init"})
+    assert "the licence is over" in str(run.error)
+
+
+def test_one_that_blocks_the_loop_is_named() -> None:
+    async def blocks(ctx: Any) -> AsyncIterator[None]:
+        time.sleep(30)
+        yield
+
+    run = on(("on_before_init", blocks))
+    assert any("blocks" in note and "time.sleep" in note for note in run.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import signal
@@ -64,7 +65,11 @@ class EngineWork:
             loop = monitor.loop
 
             async def work() -> Any:
-                return work_of(self.task, self.process, self.node, self.dies, clock=loop.time)
+                asyncio._set_running_loop(None)  # a process of vLLM's has none while its hooks run
+                try:
+                    return work_of(self.task, self.process, self.node, self.dies, clock=loop.time)
+                finally:
+                    asyncio._set_running_loop(loop)
 
             report = loop.run_until_complete(work())
             loop.finish()

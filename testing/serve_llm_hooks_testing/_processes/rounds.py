@@ -213,8 +213,9 @@ class Rounds:
                 f"for something else: {'; '.join(waiting) or 'nobody'}"
             )
         return (
-            "nothing is scheduled and nothing is at work in any process, so in production this start would hang for "
-            f"ever. Waiting: {'; '.join(waiting)}"
+            "nothing is scheduled and nothing is at work in any process (or has been for ten times real_sleep_limit_s, "
+            "after which a test waits no longer), so in production this start would hang for ever. "
+            f"Waiting: {'; '.join(waiting)}"
         )
 
     def kill_all(self) -> None:

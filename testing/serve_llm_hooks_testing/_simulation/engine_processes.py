@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
@@ -57,6 +57,7 @@ class EngineProcesses:
 
     _task: bytes | None = None
     _reports: Sequence[ProcessReport] = ()
+    _stand_in: ExitStack | None = None
 
     def open_processes(self, task: ProcessTask) -> None:
         """Keep a task for the processes of the engine that is started next.
@@ -66,11 +67,19 @@ class EngineProcesses:
         """
         check_plugins(task.model_id, os.environ)
         self._task, self._reports = pickle.dumps(task), []
+        self._stand_in = ExitStack()
+        self._stand_in.enter_context(stand_in_for_vllm())  # for the frontend's hooks, which the replica runs
 
     def close_processes(self) -> Sequence[ProcessReport]:
         """Return what the processes have told."""
         self._task = None
+        self._end_frontend()
         return self._reports
+
+    def _end_frontend(self) -> None:
+        """Take the stand-in away: each process of the engine gets one of its own."""
+        if self._stand_in is not None:
+            self._stand_in.close()
 
     async def start_processes(self, llm_config: Any) -> None:
         """Start the engine's processes, which run their hooks.
@@ -78,6 +87,7 @@ class EngineProcesses:
         Raises:
             RuntimeError: one has failed, in the words of Ray or vLLM, which do not say why.
         """
+        self._end_frontend()
         if self._task is None:
             return
         on_cpu = runs_on_cpu(llm_config)

@@ -25,7 +25,7 @@ def is_idle(frame: FrameType | None) -> bool:
         return True
     module = _module(frame)
     if module == "threading":
-        return frame.f_code.co_name in _JOINS and not _is_starting(frame)
+        return frame.f_code.co_name in _JOINS and not is_starting(frame)
     if module not in _WAITING:
         return False
     while frame is not None:
@@ -40,7 +40,7 @@ def is_of_harness(frame: FrameType) -> bool:
     return _module(frame) == _HARNESS
 
 
-def _is_starting(frame: FrameType | None) -> bool:
+def is_starting(frame: FrameType | None) -> bool:
     """Return whether a thread waits for one that it has just started, and that will be there in a moment."""
     while frame is not None and _module(frame) in _LIBRARY:
         if frame.f_code is _START:

@@ -13,6 +13,8 @@ import serve_llm_hooks
 from serve_llm_hooks._core.call_loop import call_each
 from serve_llm_hooks._core.dispatch import Dispatcher
 from serve_llm_hooks._core.own_task import OwnTask
+from serve_llm_hooks._core.spans import SyncSpan
+from serve_llm_hooks._process.work import run_task
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 _OWN_PACKAGES = (*serve_llm_hooks.__path__, os.path.dirname(os.path.dirname(__file__)))
 _OWN_FOLDERS = tuple(os.path.join(folder, "") for folder in _OWN_PACKAGES)
 # The files of production code whose functions call hooks.
-_CALLERS = {call.__code__.co_filename for call in (Dispatcher.run_point, OwnTask.ends_within, call_each)}
+_CALLERS = {
+    call.__code__.co_filename
+    for call in (Dispatcher.run_point, OwnTask.ends_within, SyncSpan.set_up, call_each, run_task)
+}
 _RUN_CALLBACK = asyncio.Handle._run.__code__
 _MACHINERY = ("asyncio", "concurrent", "threading", "contextvars", "selectors")
 
