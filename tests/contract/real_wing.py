@@ -77,6 +77,14 @@ class RealWing:
         self._fresh = itertools.count(3)
         self._replica: Any = None
 
+    def close(self) -> None:
+        """End the replica, and with it the placement groups that it has: other tests need the CPUs."""
+        import ray
+
+        if self._replica is not None:
+            ray.kill(self._replica)
+            self._replica = None
+
     def run(self, scenario: Scenario) -> dict[str, Told]:
         """Run a scenario; what each model's start told. A replica that dies is started again in another process."""
         deaths = [fault for fault in scenario.faults if isinstance(fault, f.ReplicaDiesFault)]

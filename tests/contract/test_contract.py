@@ -25,6 +25,8 @@ from .told import differences
 from .wings import run_fake
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .recorded import Recorded
     from .scenario import Scenario
 
@@ -53,12 +55,16 @@ def recorded() -> Recorded:
     return read_recorded()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def real_wing(
     ray_cluster: Any, three_nodes: list[str], s3: str, bucket: str, tmp_path_factory: pytest.TempPathFactory
-) -> RealWing:
+) -> Iterator[RealWing]:
     """A real Ray of three nodes, and a bucket."""
-    return RealWing(ray_cluster, three_nodes, s3, tmp_path_factory.mktemp("contract"))
+    wing = RealWing(ray_cluster, three_nodes, s3, tmp_path_factory.mktemp("contract"))
+    try:
+        yield wing
+    finally:
+        wing.close()
 
 
 def assert_same(one: dict[str, Any], other: dict[str, Any], what: str) -> None:
