@@ -22,9 +22,10 @@ ROOT_LEVEL = logging.getLogger().level
 
 
 @pytest.fixture(autouse=True)
-def log_is_heard() -> None:
-    """An engine that another test has started in this process sets the root logger to ERROR."""
+def log_is_heard(caplog: pytest.LogCaptureFixture) -> None:
+    """An engine that another test has started in this process sets the root logger and its handlers to ERROR."""
     logging.getLogger().setLevel(ROOT_LEVEL)
+    caplog.handler.setLevel(logging.NOTSET)  # pytest has one for all tests
 
 
 @pytest.fixture(scope="module")
