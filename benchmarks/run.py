@@ -225,7 +225,7 @@ def imports(results: dict[str, Any], *, quick: bool) -> None:
 
 
 def engine_plugin(count: int) -> list[float]:
-    """What vLLM's processes pay for our plugin without hooks: to import and to call it, in so many new processes."""
+    """Measure what our plugin without hooks costs a process of vLLM: importing and calling it, in new processes."""
     code = (
         "import time; begun_s = time.perf_counter(); import serve_llm_hooks_engine as plugin; plugin.load(); "
         "print(time.perf_counter() - begun_s)"

@@ -130,7 +130,7 @@ class TimedCluster(ours_cluster.RayCluster):  # type: ignore[misc]  # imported b
         return report
 
 
-class Engine(RayLLMServer):  # type: ignore[misc]  # as above
+class Engine(RayLLMServer):  # type: ignore[misc]  # imported by name, after the first mark
     """Ray's server, whose start, the engine's, is timed apart."""
 
     engine_s = 0.0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .own_task import HookVariables
 
 CLEAN_UP_S = 30.0
-"""What follows a ``yield`` has this long after a failure, where no ``timeout_s`` is set: the error waits for it."""
+"""Seconds that the code after a ``yield`` has when the start has failed and no ``timeout_s`` is set."""
 
 _NEVER = InvalidResult("it ended before it came to its `yield`; a hook with a `yield` comes to it once, on every path")
 _CANCELLED = InvalidResult("it was cancelled at its `yield`, while nothing had failed, so what follows did not run")
@@ -160,7 +160,7 @@ Span: TypeAlias = SyncSpan | AsyncSpan
 
 
 class Finish(Hook):
-    """What follows the ``yield`` of a hook, to be run as a hook.
+    """The second part of a span: runs the code after a hook's ``yield`` as a hook.
 
     Args:
         hook: the hook.
@@ -235,7 +235,7 @@ def span_of(result: object, variables: HookVariables) -> Span | None:
     if kind is GeneratorType:
         return SyncSpan(result)  # type: ignore[arg-type]  # checkers do not narrow by `kind`
     if kind is AsyncGeneratorType:
-        return AsyncSpan(result, variables)  # type: ignore[arg-type]  # likewise
+        return AsyncSpan(result, variables)  # type: ignore[arg-type]  # checkers do not narrow by `kind`
     return None
 
 

@@ -61,7 +61,7 @@ class ProcessTask:
 
 @dataclass(frozen=True, slots=True)
 class ProcessReport:
-    """What hooks did in one process.
+    """The hook calls in one process, and the failure that ended them.
 
     Attributes:
         process: the process.

@@ -50,14 +50,14 @@ class _Job:
 
     @property
     def failure(self) -> BaseException | None:
-        """What it has failed with by now."""
+        """The error of the hook, if it has failed; else ``None``."""
         if self.done.done() and self.done.cancelled():
             return ServeLLMHooksError(f"{self.hook.ref} at {self.hook.point} was cancelled by what runs beside it")
         return self.done.exception() if self.done.done() else None
 
 
 class Background:
-    """What one start has at work in the background.
+    """The hooks of one start that work in the background.
 
     Args:
         hooks: all hooks of the start.

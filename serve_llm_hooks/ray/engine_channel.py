@@ -1,4 +1,4 @@
-"""How the engine's processes get their hooks, and tell what these did.
+"""Send hooks to the engine's processes, and read their reports.
 
 There, by the environment, which every process of an engine inherits. Back, by files in a folder of the replica's node,
 which outlive a process that dies, or, from other nodes, by Ray's key-value store. The environment of a replica is shown

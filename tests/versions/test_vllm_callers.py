@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from serve_llm_hooks.ray.engine_process import CALLERS
+from tests.conftest import IN_CI
 from tests.contract import vllm_processes
 
 from .skeleton import differences
@@ -76,10 +77,12 @@ class Installed(Sources):
 
 @cache
 def folder() -> Path:
-    """Where vLLM is installed; the test is skipped where it is not."""
+    """Return the folder of vLLM; where it is not installed, skip the test, and in CI fail it."""
     spec = find_spec("vllm")
     if spec is None or spec.origin is None:
-        pytest.skip("vLLM is not installed")
+        if IN_CI:
+            pytest.fail("vLLM is not installed, and in CI it must be")
+        pytest.skip("vLLM is not installed; `make .venv/.engine` installs it")
     return Path(spec.origin).parent
 
 

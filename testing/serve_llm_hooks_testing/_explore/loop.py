@@ -73,7 +73,7 @@ class ExploringLoop(VirtualLoop):
         self._submit = self._work.submit
         self._work.submit = self._submit_in_turn  # type: ignore[method-assign, assignment]  # of this one loop
         self._is_held_up = self._work._is_held_up
-        self._work._is_held_up = self._is_held_up_by_turns  # type: ignore[method-assign]  # as above
+        self._work._is_held_up = self._is_held_up_by_turns  # type: ignore[method-assign]  # of this one loop
         self._blocked_s = 0.0
         self._is_last_chance = False
         self._process_of: WeakKeyDictionary[asyncio.Task[Any], SimulatedProcess[Any] | None] = WeakKeyDictionary()

@@ -81,7 +81,7 @@ def test_a_process_has_nothing_that_comes_later() -> None:
     registry: Any = HookRegistry()
     with pytest.raises(ValueError, match=r"a process of the engine waits for nothing later\. Leave it out\."):
 
-        @registry.hook("on_engine_process_start", until="on_after_init")  # type: ignore[untyped-decorator]  # as above
+        @registry.hook("on_engine_process_start", until="on_after_init")  # type: ignore[untyped-decorator]  # a checker refuses it
         def background(ctx: Any) -> None: ...
 
     with pytest.raises(HookSignatureError, match="has a `yield`"):
@@ -92,5 +92,5 @@ def test_a_process_has_nothing_that_comes_later() -> None:
 
     with pytest.raises(ValueError, match="that point is in the engine's processes"):
 
-        @registry.hook("on_before_init", until="on_engine_process_start")  # type: ignore[untyped-decorator]  # as above
+        @registry.hook("on_before_init", until="on_engine_process_start")  # type: ignore[untyped-decorator]  # a checker refuses it
         def ends_there(ctx: Any) -> None: ...

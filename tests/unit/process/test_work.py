@@ -171,7 +171,7 @@ def test_custom_data_is_a_copy_that_takes_no_changes() -> None:
     with pytest.raises(TypeError, match="nothing of it goes back"):
         ctx.custom_data["a"] = 2  # type: ignore[index]  # what a checker refuses too
     with pytest.raises(AttributeError, match=r"ctx\.role is read-only"):
-        ctx.role = "worker"  # type: ignore[misc]  # the same
+        ctx.role = "worker"  # type: ignore[misc]  # what a checker refuses too
     assert ctx.process == "core"
 
 
