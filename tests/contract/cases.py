@@ -118,7 +118,7 @@ _JSON = st.sampled_from([None, 1, "a text", [1, "two"], {"one": [2]}, "/models/m
 
 
 def _changes() -> SearchStrategy[tuple[Any, ...]]:
-    """What any hook may do."""
+    """The actions that any hook may be drawn to do."""
     key = st.sampled_from(KEYS)
     return st.one_of(
         st.just(("see",)),

@@ -36,7 +36,7 @@ __all__ = ["Replica", "Starts"]
 
 @dataclass(frozen=True)
 class Starts:
-    """What a replica is sent.
+    """The work that a replica is sent.
 
     Attributes:
         scenario: the scenario, without its models and what must hold.

@@ -93,7 +93,7 @@ def told_error(error: BaseException | None, names: Names) -> Told | None:
 
 
 def told_refusal(error: Exception) -> Told:
-    """What is told where there is no start: the config is refused, or cannot be sent."""
+    """Return what is told where there is no start: the config is refused, or cannot be sent."""
     return {"error": told_error(error, Names((), str))}
 
 

@@ -1,4 +1,4 @@
-"""What does not cross from one process to another: found by running hooks in one process, and in processes apart."""
+"""Find state that does not cross processes, by running hooks in one process and in processes apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether hooks change the config on a node, where it is a copy that nobody else sees."""
+"""Find hooks that change the config on a node, where it is a copy that nobody else sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs between a run in one process and one in processes of their own, and what of it is a fault."""
+"""Compare a run in one process with one in processes of their own, and tell which differences are faults."""
 
 from __future__ import annotations
 

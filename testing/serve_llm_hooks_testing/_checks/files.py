@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 Noted = list[list[str]]
-"""What a process has written down."""
+"""Type of the lines that a process has written down."""
 
 
 def node_in(noted: Noted) -> str:

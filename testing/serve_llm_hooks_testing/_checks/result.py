@@ -1,4 +1,4 @@
-"""What ``check_hooks`` has found."""
+"""The result of ``check_hooks``: its problems, notes and runs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class HookCheck:
 
     @property
     def notes(self) -> list[str]:
-        """What may be meant so, and may be a problem: nothing fails because of it."""
+        """Findings that may be meant so, or may be faults: nothing fails because of them."""
         return [shown.written(text) for text, shown in self._notes.items()]
 
     @property

@@ -1,4 +1,4 @@
-"""What a run came to, in a form that can be compared with another run's."""
+"""Describe the outcome of a run in a form that can be compared with another run's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process of a comparison does, written down: what it prints and logs, its files, programs and connections."""
+"""Write down what a process of a comparison prints and logs, and its files, programs and connections."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What ``explore_hooks`` does: draw schedules from seeds, run them, judge the runs, and make schedules smaller."""
+"""Draw schedules from seeds, run them, judge the runs, and make failing schedules smaller."""

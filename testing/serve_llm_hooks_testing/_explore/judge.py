@@ -1,4 +1,4 @@
-"""What must hold of each start, whatever happens around the hooks."""
+"""Check what must hold of each start, whatever happens around the hooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``explore_hooks`` has found."""
+"""The result of ``explore_hooks``: its problems, each with its seed and smallest schedule."""
 
 from __future__ import annotations
 

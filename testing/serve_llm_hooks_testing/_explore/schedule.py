@@ -26,7 +26,7 @@ _TIME_LIMIT_S = 14_400.0
 
 @dataclass(frozen=True)
 class Schedule:
-    """What happens around the hooks in a start: ``explore_hooks`` draws one from each seed, and prints the smallest.
+    """The circumstances of one start: ``explore_hooks`` draws them from a seed, and prints the smallest that fail.
 
     Attributes:
         nodes: how many there are.

@@ -1,4 +1,4 @@
-"""What a fake cluster makes up: the nodes of a group, as Ray would tell them."""
+"""Make up the nodes of a placement group, as Ray would tell them."""
 
 from __future__ import annotations
 
