@@ -200,7 +200,8 @@ class HookRegistry:
             roles: at ``on_engine_process_start``, the processes in which it runs: ``"worker"``, or several. Left out,
                 all but ``"inspection"``.
             until: a later point. A hook with a ``yield`` is finished on entry to it; left out, at the end of the start.
-                Any other hook works in the background, and is waited for on entry to it.
+                Any other hook works in the background, and is waited for on entry to it; at
+                ``on_engine_process_start`` by the engine's workers.
             **unknown: any other keyword is an error, with the option that it resembles.
 
         Returns:

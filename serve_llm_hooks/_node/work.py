@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import pickle
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import NodeCtx, close, close_in_background, set_read_only
 from .._core.dispatch import Dispatcher
+from .._core.download_mode import DownloadMode
 from .._core.errors import (
     HookPickleError,
     NodeLostError,
@@ -29,6 +32,7 @@ from .._observe.announce import tell_files, warn_of_files
 from .._observe.clean_up import log_error, run_each
 from .._sources.allow import check_source
 from .failures import download_error, reported, why_ended
+from .late_weights import why_needed_first
 from .packing import pack_custom_data, unpack_custom_data
 from .task import NodeReport, NodeTask, has_bucket, wants_download
 from .unpacking import check_packed, unpack_hooks
@@ -36,11 +40,11 @@ from .unpacking import check_packed, unpack_hooks
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from .._core.download_mode import DownloadMode
     from .._core.hook import Hook
     from .._core.points import HookName
     from .._core.veto import Skip
     from .._observe.progress import Progress
+    from .task import WhichWeights
 
     Download = Callable[[NodeTask, DownloadMode], Awaitable[str | None]]
 
@@ -81,7 +85,11 @@ async def run_task(
         end_s=trace.epoch_s + clock(),
         download_s=work.download_s,
         failure=failure,
+        weights_due=work.weights_due,
     )
+
+
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 
 class _Work:
@@ -99,6 +107,7 @@ class _Work:
         self.skipped: str | None = None
         self.downloading = False
         self.download_s = 0.0
+        self.weights_due = False
         self.ctx = NodeCtx(
             model_id=task.model_id,
             node_id=task.node_id,
@@ -206,7 +215,9 @@ class _Work:
         ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on {task.node}")
         self.hooks = with_fresh_instances(unpack_hooks(task.hooks, **here))
         async with self._dispatcher() as dispatcher:
-            if task.in_background:
+            if task.weights == "only":
+                await self._fetch(ctx.download_model, "only")
+            elif task.in_background:
                 for hook in self.hooks:
                     close_in_background(ctx, hook.options.until or "", ctx.custom_data)
                 await dispatcher.run_point(self.hooks, ctx)
@@ -238,21 +249,43 @@ class _Work:
             self.skipped = veto.reason
             path = None  # only the hook that vetoed knows where the model is
         elif wants_download(task.mirror, ctx.download_model):
-            start_s = self.trace.clock()
-            running_in = asyncio.current_task()
-            self.downloading = True
-            try:
-                path = await self.download(task, ctx.download_model)
-            except BaseException as error:
-                reraise_if_not_a_failure(error, running_in)
-                raise download_error(task, one_line(error)) from readable(error)
-            finally:
-                self.downloading = False
-                self.download_s = self.trace.clock() - start_s
-            if task.mirror and task.mirror.get("bucket_uri") and ctx.download_model and path == task.source_id:
+            mode = ctx.download_model
+            weights = task.weights if mode is DownloadMode.MODEL_AND_TOKENIZER else "first"
+            path = await self._fetch(mode, weights)
+            if has_bucket(task.mirror) and mode and path == task.source_id:
                 raise download_error(task, "nothing arrived, and the downloader did not say why; its log may")
+            if weights == "late":
+                await self._leave_weights(path)
         if ctx.model_path is None:  # else a hook fetched the model itself, and has set it
             ctx.model_path = path
+
+    async def _fetch(self, mode: DownloadMode, weights: WhichWeights, path: str | None = None) -> str | None:
+        """Download files into the model's folder, where there is one already; return it."""
+        task = replace(self.task, weights=weights, model_path=path or self.task.model_path)
+        start_s = self.trace.clock()
+        running_in = asyncio.current_task()
+        self.downloading = True
+        try:
+            return await self.download(task, mode)
+        except BaseException as error:
+            reraise_if_not_a_failure(error, running_in)
+            raise download_error(task, one_line(error)) from readable(error)
+        finally:
+            self.downloading = False
+            self.download_s += self.trace.clock() - start_s
+
+    async def _leave_weights(self, path: str | None) -> None:
+        """Leave the weights to a task in the background, unless they are needed before it would have ended."""
+        why = why_needed_first(path)
+        self.weights_due = not why
+        if why:
+            logger.warning(
+                "model %r: its weights are not late on %s, since %s: vLLM looks into them before its workers begin",
+                self.task.model_id,
+                self.task.node,
+                why,
+            )
+            await self._fetch(self.ctx.download_model, "only", path)
 
     def _load_llm_config(self) -> Any:
         if self.task.config_failure:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookOrderError
+from .._core.hook import Hook
+from .._core.options import HookOptions
+from .._core.until import PROCESS_START
 from .._node.packing import pack_custom_data, unpack_custom_data, with_changes
 from .._observe.progress import Progress
 from .background import is_before
@@ -15,7 +19,6 @@ from .node_tasks import shared_fields, task_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .._core.hook import Hook
     from .._core.points import HookName
     from .._core.results import NodeResult
     from .._node.task import NodeTask
@@ -57,6 +60,41 @@ class NodesInBackground:
                 back: dict[str, dict[str, Any]] = {}
                 self._start.background.work(hook, self._run(tasks, back), partial(self._take, hook, tasks, back))
 
+    def begin_weights(self, node_ids: Sequence[str]) -> None:
+        """Begin the download of the weights on nodes that have the model's other files. The workers wait for it."""
+        if not node_ids:
+            return
+        start = self._start
+        shared = {**shared_fields(start, ()), "mirror": start.defaults.mirror}
+        tasks = [
+            task_for(
+                start,
+                node_id,
+                custom_data=(),
+                download_model=self._results[node_id].download_model,
+                model_path=self._results[node_id].path,
+                in_background=True,
+                weights="only",
+                **shared,
+            )
+            for node_id in node_ids
+        ]
+        took_s: dict[str, float] = {}
+        start.background.work(_weights_as_a_hook(), self._download(tasks, took_s), partial(self._add_time, took_s))
+
+    async def _download(self, tasks: Sequence[NodeTask], took_s: dict[str, float]) -> None:
+        """Run tasks, in the loop of the background; put the seconds of each node into ``took_s``."""
+        start = self._start
+        progress = Progress(start.model_id)  # as below
+        reports, failures = await run_on_nodes(start.cluster, tasks, start.ctx.runtime_env, progress)
+        took_s.update((node_id, report.download_s) for node_id, report in reports.items())
+        raise_failures(start.cluster, start.model_id, [task.node_id for task in tasks], failures)
+
+    def _add_time(self, took_s: dict[str, float]) -> None:
+        for node_id, seconds in took_s.items():
+            known = self._results[node_id]
+            self._results[node_id] = replace(known, download_s=known.download_s + seconds)
+
     def _tasks(self, hook: Hook, node_ids: Sequence[str]) -> list[NodeTask]:
         start = self._start
         shared = {**shared_fields(start, [hook]), "mirror": None, "in_background": True}
@@ -97,6 +135,13 @@ class NodesInBackground:
             changed = with_changes({}, sent, back[task.node_id])
             meanwhile = with_changes({}, sent, ours).keys()
             self._start.background.merge(hook, ours, changed, meanwhile, where=f" on {node}")
+
+
+def _weights_as_a_hook() -> Hook:
+    """Return a hook that stands for the download of the weights where hooks in the background are named."""
+    hook = Hook(_weights_as_a_hook, HookOptions("on_after_node_download", until=PROCESS_START))
+    hook.ref = "the download of the weights"
+    return hook
 
 
 def _check_order(hook: Hook, hooks: Sequence[Hook]) -> None:

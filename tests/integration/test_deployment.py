@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from benchmarks.slow_s3 import slow_s3
 from tests.deployed import chat, check, deploy, good_application, look
 from tests.engine_models import make_tiny_llama
 
@@ -46,7 +48,8 @@ applications:
     args:
       llm_configs:
         - model_id: own
-          model_loading_config: { model_source: $MODEL }
+          model_loading_config: { model_source: "s3://models/m" }
+          weights: late
           hooks: [$HOOKS]
           accelerator_config: { kind: cpu }
           engine_kwargs:
@@ -55,7 +58,15 @@ applications:
           deployment_config: { max_constructor_retry_count: 1 }
           log_engine_metrics: false
           runtime_env:
-            env_vars: { VLLM_CPU_KVCACHE_SPACE: "1", VLLM_CPU_OMP_THREADS_BIND: nobind, OMP_NUM_THREADS: "1" }
+            env_vars:
+              VLLM_CPU_KVCACHE_SPACE: "1"
+              VLLM_CPU_OMP_THREADS_BIND: nobind
+              OMP_NUM_THREADS: "1"
+              HF_HOME: $HOME
+              AWS_ENDPOINT_URL_S3: $URL
+              AWS_ACCESS_KEY_ID: test
+              AWS_SECRET_ACCESS_KEY: test
+              AWS_DEFAULT_REGION: us-east-1
 """
 
 
@@ -69,23 +80,30 @@ def own_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def test_own_code_in_every_process_of_a_real_engine(serve_url: str, own_model: Path) -> None:
+def test_own_code_in_every_process_of_a_real_engine_whose_weights_come_late(
+    serve_url: str, own_model: Path, tmp_path: Path
+) -> None:
+    """The server gives no weights before the engine's core has begun."""
     from ray import serve
 
-    hooks = ", ".join(f"{HOOKS}:{name}" for name in ("choose", "register_architecture", "register_parser"))
+    names = ("choose", "register_architecture", "register_parser", "core_begins", "weights_are_there")
+    hooks = ", ".join(f"{HOOKS}:{name}" for name in names)
     try:
-        deploy(OWN.replace("$MODEL", str(own_model)).replace("$HOOKS", hooks))
+        with slow_s3(own_model, begins=threading.Event()) as url:
+            deploy(OWN.replace("$HOOKS", hooks).replace("$HOME", str(tmp_path)).replace("$URL", url))
         status, answer = chat(f"{serve_url}/own", "own", max_tokens=5)
         events = serve.get_deployment_handle("LLMServer:own", "own").hook_trace.remote().result(timeout_s=300)
     finally:
         serve.delete("own")
     assert status == 200
     assert answer["choices"][0]["message"]["content"] == "ours"
-    assert [(event.name, event.process, event.outcome) for event in events if event.process] == [
+    assert [(event.name, event.process, event.outcome) for event in events if event.name.startswith("register")] == [
         (name, process, "ok")
         for process in ("frontend", "core", "worker-0", "worker-1")
         for name in ("register_architecture", "register_parser")
     ]
+    found = [event.process for event in events if event.name == "weights_are_there" and event.outcome == "ok"]
+    assert found == ["worker-0", "worker-1"]
     assert len({event.process_id for event in events}) == 4
 
 

@@ -27,11 +27,11 @@ from .answers import ErrorInfo
 from .copies import copied
 from .default_group import default_group, describe_group, describe_nodes
 from .defaults import defaults_of
+from .downloads import Downloads
 from .engine_args import argument_names, check_config_kwargs, check_engine_kwargs, model_path
 from .engine_processes import EngineProcesses
 from .fault_hooks import packed_death_hook, with_failing_packed, without_module
 from .fault_kinds import (
-    DownloadFault,
     EngineAnswersErrorFault,
     EngineFailsFault,
     LostNodeFault,
@@ -47,7 +47,7 @@ from .timing import context_on_node
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from serve_llm_hooks import CallbackCtx, DownloadMode, HookName
+    from serve_llm_hooks import CallbackCtx, HookName
     from serve_llm_hooks._core.node import Node
     from serve_llm_hooks._node.task import NodeReport, NodeTask
     from serve_llm_hooks._replica.cluster import ReplicaDefaults
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 FaultT = TypeVar("FaultT")
 
 
-class SimulatedCluster(EngineProcesses):
+class SimulatedCluster(EngineProcesses, Downloads):
     """A cluster for one run, which takes virtual time and fails as its faults say.
 
     Attributes:
@@ -235,14 +235,16 @@ class SimulatedCluster(EngineProcesses):
                 frontend_kwargs=engine.frontend_kwargs,
                 model_path=engine.model_path,
             )
-        await self.start_processes(config)
         after_s, error = self.settings.engine_start_s, None
         for fault in self.trigger(EngineFailsFault):
             after_s = after_s if fault.after_s is None else fault.after_s
             error = fault.error
+        import_s = min(self.settings.engine_import_s, after_s)
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
-        loop.block(after_s)  # as vLLM does
+        loop.block(import_s)  # as vLLM does
+        await self.start_processes(config)
+        loop.block(after_s - import_s)
         if error is not None:
             raise error
         self.start.answering = tuple(self._faults(EngineAnswersErrorFault))
@@ -266,28 +268,6 @@ class SimulatedCluster(EngineProcesses):
                 task = replace(task, hooks=hooks)
         failing = self.start.failing
         return replace(task, hooks=tuple(with_failing_packed(hook, failing, task.node_id) for hook in task.hooks))
-
-    async def _download(self, task: NodeTask, mode: DownloadMode) -> str | None:
-        """Take the time of a download. Return the path of the model on the node."""
-        node = self.start.run.nodes[task.node_id]
-        node.downloaded.append(mode)
-        seconds, path = self.settings.download_s, f"/models/{task.source_id}"
-        error: Exception | str | None = None
-        quietly = False
-        for fault in self.trigger(DownloadFault, task.node_id):
-            seconds = seconds if fault.seconds is None else fault.seconds
-            path = path if fault.path is None else fault.path
-            error = error if fault.error is None else fault.error
-            quietly = quietly or fault.quietly
-        await asyncio.sleep(seconds)
-        if quietly:
-            return task.source_id
-        if error is not None:
-            raise RuntimeError(error) if isinstance(error, str) else error
-        if not (mode and task.mirror and task.mirror.get("bucket_uri")):
-            return task.source_id  # only extra files were downloaded, not the model
-        node.path = path
-        return path
 
     async def _lose_node(self, fault: LostNodeFault, task: NodeTask) -> NodeReport:
         self.triggered.append(fault)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import urllib.request
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import hook
@@ -31,6 +34,20 @@ def register_architecture(ctx: EngineProcessCtx) -> None:
         """vLLM's Llama, under a name of our own."""
 
     registry.register_model(ARCHITECTURE, OwnForCausalLM)
+
+
+@hook("on_engine_process_start", roles="core")
+def core_begins(ctx: EngineProcessCtx) -> None:
+    """Say so to the server of the weights, which gives none before."""
+    with urllib.request.urlopen(os.environ["AWS_ENDPOINT_URL_S3"] + "/begins", timeout=60):
+        pass
+
+
+@hook("on_engine_process_start", roles="worker")
+def weights_are_there(ctx: EngineProcessCtx) -> None:
+    """Look for them where Ray's downloader puts them."""
+    snapshots = Path(os.environ["HF_HOME"], "hub", "models--own", "snapshots")
+    assert list(snapshots.glob("*/model.safetensors")), sorted(snapshots.rglob("*"))
 
 
 @hook("on_engine_process_start")
