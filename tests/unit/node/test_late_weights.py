@@ -45,7 +45,11 @@ def test_a_node_leaves_the_weights_to_the_background() -> None:
     node = Node()
     report = node.run()
     assert node.downloads == [("late", "MODEL_AND_TOKENIZER", None)]
-    assert (report.weights_due, report.path, report.download_model.name) == (True, "/downloaded/m", "MODEL_AND_TOKENIZER")
+    assert (report.weights_due, report.path, report.download_model.name) == (
+        True,
+        "/downloaded/m",
+        "MODEL_AND_TOKENIZER",
+    )
 
 
 def test_the_background_downloads_them_to_where_the_rest_is() -> None:
