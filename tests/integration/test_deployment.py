@@ -47,7 +47,9 @@ applications:
       llm_configs:
         - model_id: own
           model_loading_config: { model_source: $MODEL }
-          hooks: [$HOOKS]
+          hooks:
+            - $HOOKS
+            - { hook: serve_llm_hooks.recipes:FetchModel, kwargs: { src: $STORE, dest: $DEST } }
           accelerator_config: { kind: cpu }
           engine_kwargs:
             { max_model_len: 256, dtype: bfloat16, max_num_seqs: 2, enforce_eager: true, tensor_parallel_size: 2 }
@@ -69,12 +71,23 @@ def own_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def test_own_code_in_every_process_of_a_real_engine(serve_url: str, own_model: Path) -> None:
+def test_own_code_in_every_process_of_a_real_engine(serve_url: str, own_model: Path, tmp_path: Path) -> None:
+    """The weights are only where ``FetchModel`` has brought them."""
     from ray import serve
 
-    hooks = ", ".join(f"{HOOKS}:{name}" for name in ("choose", "register_architecture", "register_parser"))
+    no_weights = shutil.copytree(own_model, tmp_path / "no-weights", ignore=shutil.ignore_patterns("*.safetensors"))
+    names = ("choose", "register_architecture", "register_parser")
+    values = {
+        "$MODEL": no_weights,
+        "$STORE": own_model,
+        "$DEST": tmp_path / "fetched",
+        "$HOOKS": "\n            - ".join(f"{HOOKS}:{name}" for name in names),
+    }
+    application = OWN
+    for name, value in values.items():
+        application = application.replace(name, str(value))
     try:
-        deploy(OWN.replace("$MODEL", str(own_model)).replace("$HOOKS", hooks))
+        deploy(application)
         status, answer = chat(f"{serve_url}/own", "own", max_tokens=5)
         events = serve.get_deployment_handle("LLMServer:own", "own").hook_trace.remote().result(timeout_s=300)
     finally:
