@@ -138,10 +138,10 @@ def _told(uri: Uri, path: str) -> Iterator[None]:
         raise Changed(f"{_place(uri, path)} was changed while it was read") from error
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
         raise StoreError(f"{_place(uri, path)} may not be read: {_why(error)}{_hint(uri)}") from error
+    except exceptions.NotSupportedError as error:
+        raise NoRanges(f"{_place(uri, path)}: the server sends no parts of files", may_pass=True) from error
     except exceptions.BaseError as error:
         why = _why(error)
-        if "non-partial" in why:
-            raise NoRanges(f"{_place(uri, path)}: the server sends no parts of files", may_pass=True) from error
         no_role = "169.254.169.254" in why or "Missing" in why
         raise StoreError(f"{_place(uri, path)}: {why}{_hint(uri) if no_role else ''}", may_pass=not no_role) from error
 
