@@ -14,6 +14,7 @@ from .. import _lazy_imports
 
 if TYPE_CHECKING:
     from .baked_model import BakedModel as BakedModel
+    from .compile_cache import CompileCache as CompileCache
     from .fetch import Fetch as Fetch
     from .fetch_model import FetchModel as FetchModel
 else:  # a checker that sees a __getattr__ takes every name for existing
