@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from serve_llm_hooks import CallbackCtx, EngineProcessCtx, NodeCtx
 
     from ._stores.store import Found, Store
+    from ._stores.uri import Uri
 
-logger = logging.getLogger("serve_llm_hooks.recipes")
+logger: logging.Logger = logging.getLogger("serve_llm_hooks.recipes")
 
-ENVIRON = {"VLLM_CACHE_ROOT": "vllm", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
-AT_MOST = 8
+_FOLDERS = {"VLLM_CACHE_ROOT": "vllm", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
+AT_MOST: int = 8
 """So many archives are kept of one key: where each start writes other files, the store must not grow for ever."""
 _KEY = "serve_llm_hooks.recipes.CompileCache"
 _FAILURES = (StoreError, OSError, tarfile.TarError)
@@ -63,10 +64,10 @@ class CompileCache(RayServeLLMCallback):
 
     def __init__(self, uri: str, dest: str | None = None) -> None:
         """Check the arguments."""
-        self.uri = parse(uri, what="uri", schemes=("s3", "gs", "az", "abfss", "file"))
+        self.uri: Uri = parse(uri, what="uri", schemes=("s3", "gs", "az", "abfss", "file"))
         if self.uri.pattern:
             raise ValueError(f"uri={self.uri.text!r} is a glob; the cache is a folder")
-        self.dest = None if dest is None else checked_folder(dest, what="dest")
+        self.dest: str | None = None if dest is None else checked_folder(dest, what="dest")
 
     def on_before_init(self, ctx: CallbackCtx) -> None:
         """Write down what the archives are for."""
@@ -96,7 +97,7 @@ class CompileCache(RayServeLLMCallback):
 
     def on_engine_process_start(self, ctx: EngineProcessCtx) -> None:
         """Let vLLM find it."""
-        for name, folder in ENVIRON.items():
+        for name, folder in _FOLDERS.items():
             os.environ[name] = os.path.join(ctx.custom_data[_KEY]["dest"], folder)
         os.environ.setdefault("VLLM_USE_AOT_COMPILE", "0")  # its own archives are for one place in one group only
 

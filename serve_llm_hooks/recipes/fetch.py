@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from serve_llm_hooks import CallbackCtx, NodeCtx
 
+    from ._stores.uri import Uri
+
 
 class Fetch(RayServeLLMCallback):
     """Bring files to a folder of every node, before the model is downloaded there.
@@ -61,11 +63,11 @@ class Fetch(RayServeLLMCallback):
         parallel: int = 16,
     ) -> None:
         """Check the arguments."""
-        self.uri = parse(src, what="src", schemes=("s3", "gs", "az", "abfss", "https", "http", "file"))
-        self.dest = checked_folder(dest, what="dest")
-        self.files = checked_names(files, what="files")
-        self.sha256 = dict(sha256 or {})
-        self.parallel = checked_number(parallel, what="parallel")
+        self.uri: Uri = parse(src, what="src", schemes=("s3", "gs", "az", "abfss", "https", "http", "file"))
+        self.dest: str = checked_folder(dest, what="dest")
+        self.files: list[str] = checked_names(files, what="files")
+        self.sha256: dict[str, str] = dict(sha256 or {})
+        self.parallel: int = checked_number(parallel, what="parallel")
         if self.uri.pattern and self.files:
             raise ValueError(f"src={self.uri.text!r} has a glob, and files= says which files too: give one of them")
         for name in self.files:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from serve_llm_hooks import CallbackCtx, NodeCtx
 
     from ._stores.store import Found
+    from ._stores.uri import Uri
 
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".npz")
+WEIGHTS: tuple[str, ...] = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".npz")
 """How files of weights end. Of several forms, the first that is there is taken, as vLLM does."""
 
 
@@ -61,12 +62,12 @@ class FetchModel(RayServeLLMCallback):
 
     def __init__(self, src: str, dest: str | None = None, *, files: Sequence[str] = (), parallel: int = 16) -> None:
         """Check the arguments."""
-        self.uri = parse(src, what="src", schemes=("s3", "gs", "az", "abfss", "hf", "file"))
+        self.uri: Uri = parse(src, what="src", schemes=("s3", "gs", "az", "abfss", "hf", "file"))
         if self.uri.pattern:
             raise ValueError(f"src={self.uri.text!r} is a glob; a model is a folder: say in files= which files of it")
-        self.dest = None if dest is None else checked_folder(dest, what="dest")
-        self.files = checked_names(files, what="files")
-        self.parallel = checked_number(parallel, what="parallel")
+        self.dest: str | None = None if dest is None else checked_folder(dest, what="dest")
+        self.files: list[str] = checked_names(files, what="files")
+        self.parallel: int = checked_number(parallel, what="parallel")
 
     def on_before_download(self, ctx: CallbackCtx) -> None:
         """Let Ray download nothing of the model."""
