@@ -59,8 +59,8 @@ class SyncSpan:
                 self._context.run(next, self._generator)
             else:
                 self._context.run(self._generator.throw, error)
-        except StopIteration:
-            return None
+        except StopIteration as ended:
+            return _returned(ended.value)
         except BaseException as raised:
             if error is not None and _is_handed_on(raised, error):
                 error.__traceback__ = traceback
@@ -237,6 +237,17 @@ def span_of(result: object, variables: HookVariables) -> Span | None:
     if kind is AsyncGeneratorType:
         return AsyncSpan(result, variables)  # type: ignore[arg-type]  # checkers do not narrow by `kind`
     return None
+
+
+def _returned(value: object) -> InvalidResult | None:
+    """Return what it means that a hook has returned a value behind its ``yield``."""
+    if value is None or value is True:
+        return None
+    from .messages import describe  # only a mistake pays for this import
+
+    return InvalidResult(
+        f"it returned {describe(value)} behind its `yield`, where nothing is left to veto: `yield skip('why')` vetoes"
+    )
 
 
 def _is_handed_on(raised: BaseException, error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import HookRegistry, dump_traces, load_traces
+from serve_llm_hooks import HookRegistry, dump_traces, load_traces, skip
 from serve_llm_hooks_testing import (
     FakeCluster,
     FakeLLMConfig,
@@ -339,3 +339,16 @@ def test_one_that_blocks_the_loop_is_named() -> None:
 
     run = on(("on_before_init", blocks))
     assert any("blocks" in note and "time.sleep" in note for note in run.notes)
+
+
+# -- what is too late -------------------------------------------------------------------------------------------------
+
+
+def test_a_veto_behind_the_yield_is_told_of() -> None:
+    def late(ctx: Any) -> Iterator[None]:
+        yield
+        return skip("too late")
+
+    run = go(late)
+    assert "behind its `yield`, where nothing is left to veto: `yield skip('why')` vetoes" in str(run.error)
+    assert events(run.trace) == ["late ok", "late. failed"]
