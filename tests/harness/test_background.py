@@ -69,7 +69,7 @@ def test_a_fault_strikes_it() -> None:
     run = start(hook_fails("fetches", OSError("no")))
     assert isinstance(run.error, HookError)
     assert run.elapsed_s < 20  # the download is interrupted
-    assert [event.outcome for event in run.trace if event.name == "computes"] == []  # it is left behind
+    assert [event.outcome for event in run.trace if event.name == "computes"] == ["cancelled"]  # it is left behind
 
 
 def test_an_engine_that_fails_ends_it() -> None:
