@@ -116,12 +116,14 @@ def _run_forever(self: Any) -> None:
     selector = self._selector = _Selector(self, clock)
     self.time, self._write_to_self = selector.now_s, selector.wake
     self.run_in_executor = partial(_run_in_executor, self, clock)
+    clock.belongings.loops.append(self)
     try:
         _real_run_forever(self)
     except SystemExit:  # its process is killed
         keep_for_ever(asyncio.all_tasks(self))
         raise
     finally:
+        clock.belongings.loops.remove(self)
         self._selector = before
         del self.time, self._write_to_self, self.run_in_executor
 
