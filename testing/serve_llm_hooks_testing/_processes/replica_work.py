@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReplicaOutcome:
-    """What a replica's process has come to.
+    """The result of a replica's process.
 
     Attributes:
         run: the run.
