@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .._observe.progress import Progress
 
     Download = Callable[[NodeTask, DownloadMode], Awaitable[str | None]]
+    Measure = Callable[[NodeTask, str | None, float], int | None]
 
 
 async def run_task(
@@ -53,6 +54,7 @@ async def run_task(
     epoch_s: float | None = None,
     environ: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    measure: Measure = lambda *_: None,
 ) -> NodeReport:
     """Do a node's work. Never raises, except when cancelled: a failure is part of the report.
 
@@ -63,12 +65,15 @@ async def run_task(
         epoch_s: the time to add to the clock for seconds since the epoch; left out, the system's clock tells.
         environ: the environment whose ``SERVE_LLM_HOOKS_ALLOW`` decides; left out, this process's.
         progress: logs what is waited for; left out, nothing does.
+        measure: tells the bytes that a download has brought, from its path and when it began; left out, nobody knows.
     """
     trace = Trace(**task.node._asdict(), clock=clock, epoch_s=epoch_s)
-    work = _Work(task, download, trace, environ)
+    work = _Work(task, download, trace, environ, measure)
     start_s = clock()
     with contextlib.nullcontext() if progress is None else progress.waiting_for(work.waits_for):
         failure = await work.failure()
+    if not task.in_background:  # one hook, which has its event
+        trace.add_step("node", start_s, failed=failure is not None)
     return NodeReport(
         node_id=task.node_id,
         is_local=task.is_local,
@@ -81,17 +86,26 @@ async def run_task(
         end_s=trace.epoch_s + clock(),
         download_s=work.download_s,
         failure=failure,
+        steps=trace.steps,
     )
 
 
 class _Work:
     """One node's work, step by step."""
 
-    def __init__(self, task: NodeTask, download: Download, trace: Trace, environ: Mapping[str, str] | None) -> None:
+    def __init__(
+        self,
+        task: NodeTask,
+        download: Download,
+        trace: Trace,
+        environ: Mapping[str, str] | None,
+        measure: Measure,
+    ) -> None:
         self.task = task
         self.download = download
         self.trace = trace
         self.environ = environ
+        self.measure = measure
         self.hooks: list[Hook] = []
         self.variables = HookVariables()  # also of those that clean up
         self.spans = OpenSpans()
@@ -242,7 +256,9 @@ class _Work:
             running_in = asyncio.current_task()
             self.downloading = True
             try:
-                path = await self.download(task, ctx.download_model)
+                with self.trace.step("download", start_s) as step:
+                    path = await self.download(task, ctx.download_model)
+                    step.size_bytes = self.measure(task, path, self.trace.epoch_s + start_s)
             except BaseException as error:
                 reraise_if_not_a_failure(error, running_in)
                 raise download_error(task, one_line(error)) from readable(error)
