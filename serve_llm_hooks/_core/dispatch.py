@@ -130,9 +130,9 @@ class Dispatcher:
                     await asyncio.wait({done}, timeout=hook.options.timeout_s)
                 late = hook.options.timeout_s is not None and not done.done()
                 stopped = None if late else await done
-            except BaseException as error:  # cancelled or closed
+            except BaseException as raised:  # cancelled or closed
                 calls.clear()  # the thread finishes its current hook, and starts no other
-                self._interrupt(run, span, cancelled=is_a(error, asyncio.CancelledError))
+                self._interrupt(run, span, cancelled=is_a(raised, asyncio.CancelledError))
                 raise
             if late:
                 run.detach()

@@ -148,7 +148,7 @@ def test_one_that_catches_its_cancellation_is_named(caplog: pytest.LogCaptureFix
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(1000)
 
-    registry: Any = HookRegistry()
+    registry = HookRegistry()
 
     @registry.hook("on_before_download")
     async def breaks(ctx: Any) -> None:
@@ -171,7 +171,7 @@ def test_one_whose_process_ends_on_a_node_is_named() -> None:
 def test_a_key_of_one_that_has_ended_is_nobody_s_when_a_hook_in_front_has_set_it_since(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    registry: Any = HookRegistry()
+    registry = HookRegistry()
 
     @registry.hook("on_before_init", until="on_before_engine_init")
     def first(ctx: Any) -> None:
@@ -187,6 +187,7 @@ def test_a_key_of_one_that_has_ended_is_nobody_s_when_a_hook_in_front_has_set_it
         ctx.custom_data["key"] = "in front"
 
     run = FakeCluster(nodes=1).run(FakeLLMConfig("m", hooks=[registry]))
+    assert run.ctx is not None
     assert run.ctx.custom_data["key"] == "in front"
     assert "was set while" in caplog.text
 
