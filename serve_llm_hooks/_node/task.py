@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .._core.download_mode import DownloadMode
+    from .._core.event import HookEvent, StartStep
     from .._core.options import OnError
     from .._core.points import HookName
-    from .._core.trace import HookEvent
 
 
 WhichWeights: TypeAlias = Literal["first", "late", "only"]
@@ -110,6 +110,7 @@ class NodeReport:
         download_s: seconds spent in the download alone.
         failure: the error that ended the work: one of this library's, with the node's traceback in a note.
         weights_due: ``True`` if the weights are still to be downloaded.
+        steps: the work itself, and its download.
     """
 
     node_id: str
@@ -124,6 +125,7 @@ class NodeReport:
     download_s: float
     failure: Exception | None
     weights_due: bool = False
+    steps: tuple[StartStep, ...] = ()
 
 
 def has_bucket(mirror: Mapping[str, Any] | None) -> bool:

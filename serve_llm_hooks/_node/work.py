@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import pickle
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import NodeCtx, close, close_in_background, set_read_only
 from .._core.dispatch import Dispatcher
-from .._core.download_mode import DownloadMode
 from .._core.errors import (
     HookPickleError,
     NodeLostError,
@@ -31,22 +28,20 @@ from .._core.trace import Trace
 from .._observe.announce import tell_files, warn_of_files
 from .._observe.clean_up import log_error, run_each
 from .._sources.allow import check_source
-from .failures import download_error, reported, why_ended
-from .late_weights import why_needed_first
+from .downloading import Downloading
+from .failures import reported, why_ended
 from .packing import pack_custom_data, unpack_custom_data
 from .task import NodeReport, NodeTask, has_bucket, wants_download
 from .unpacking import check_packed, unpack_hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from .._core.hook import Hook
     from .._core.points import HookName
     from .._core.veto import Skip
     from .._observe.progress import Progress
-    from .task import WhichWeights
-
-    Download = Callable[[NodeTask, DownloadMode], Awaitable[str | None]]
+    from .downloading import Download, Measure
 
 
 async def run_task(
@@ -57,6 +52,7 @@ async def run_task(
     epoch_s: float | None = None,
     environ: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    measure: Measure = lambda *_: None,
 ) -> NodeReport:
     """Do a node's work. Never raises, except when cancelled: a failure is part of the report.
 
@@ -67,12 +63,15 @@ async def run_task(
         epoch_s: the time to add to the clock for seconds since the epoch; left out, the system's clock tells.
         environ: the environment whose ``SERVE_LLM_HOOKS_ALLOW`` decides; left out, this process's.
         progress: logs what is waited for; left out, nothing does.
+        measure: tells the bytes that a download has brought, from its path and when it began; left out, nobody knows.
     """
     trace = Trace(**task.node._asdict(), clock=clock, epoch_s=epoch_s)
-    work = _Work(task, download, trace, environ)
+    work = _Work(task, download, trace, environ, measure)
     start_s = clock()
     with contextlib.nullcontext() if progress is None else progress.waiting_for(work.waits_for):
         failure = await work.failure()
+    if not task.in_background:  # one hook, which has its event
+        trace.add_step("node", start_s, failed=failure is not None)
     return NodeReport(
         node_id=task.node_id,
         is_local=task.is_local,
@@ -83,21 +82,25 @@ async def run_task(
         skipped=work.skipped,
         start_s=trace.epoch_s + start_s,
         end_s=trace.epoch_s + clock(),
-        download_s=work.download_s,
+        download_s=work.downloading.took_s,
         failure=failure,
-        weights_due=work.weights_due,
+        weights_due=work.downloading.weights_due,
+        steps=trace.steps,
     )
-
-
-logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 
 class _Work:
     """One node's work, step by step."""
 
-    def __init__(self, task: NodeTask, download: Download, trace: Trace, environ: Mapping[str, str] | None) -> None:
+    def __init__(
+        self,
+        task: NodeTask,
+        download: Download,
+        trace: Trace,
+        environ: Mapping[str, str] | None,
+        measure: Measure,
+    ) -> None:
         self.task = task
-        self.download = download
         self.trace = trace
         self.environ = environ
         self.hooks: list[Hook] = []
@@ -105,9 +108,7 @@ class _Work:
         self.spans = OpenSpans()
         self.custom_data: tuple[tuple[str, bytes], ...] = ()
         self.skipped: str | None = None
-        self.downloading = False
-        self.download_s = 0.0
-        self.weights_due = False
+        self.downloading = Downloading(task, download, measure, trace)
         self.ctx = NodeCtx(
             model_id=task.model_id,
             node_id=task.node_id,
@@ -121,7 +122,7 @@ class _Work:
 
     def waits_for(self) -> str:
         """Return what takes so long, for the log."""
-        if self.downloading:
+        if self.downloading.at_work:
             return f"the download from {self.task.download_source}"
         return self.trace.running or "its hooks to be imported"
 
@@ -216,7 +217,7 @@ class _Work:
         self.hooks = with_fresh_instances(unpack_hooks(task.hooks, **here))
         async with self._dispatcher() as dispatcher:
             if task.weights == "only":
-                await self._fetch(ctx.download_model, "only")
+                await self.downloading.weights(ctx.download_model, ctx.model_path)
             elif task.in_background:
                 for hook in self.hooks:
                     close_in_background(ctx, hook.options.until or "", ctx.custom_data)
@@ -249,43 +250,9 @@ class _Work:
             self.skipped = veto.reason
             path = None  # only the hook that vetoed knows where the model is
         elif wants_download(task.mirror, ctx.download_model):
-            mode = ctx.download_model
-            weights = task.weights if mode is DownloadMode.MODEL_AND_TOKENIZER else "first"
-            path = await self._fetch(mode, weights)
-            if has_bucket(task.mirror) and mode and path == task.source_id:
-                raise download_error(task, "nothing arrived, and the downloader did not say why; its log may")
-            if weights == "late":
-                await self._leave_weights(path)
+            path = await self.downloading.model(ctx.download_model)
         if ctx.model_path is None:  # else a hook fetched the model itself, and has set it
             ctx.model_path = path
-
-    async def _fetch(self, mode: DownloadMode, weights: WhichWeights, path: str | None = None) -> str | None:
-        """Download files into the model's folder, where there is one already; return it."""
-        task = replace(self.task, weights=weights, model_path=path or self.task.model_path)
-        start_s = self.trace.clock()
-        running_in = asyncio.current_task()
-        self.downloading = True
-        try:
-            return await self.download(task, mode)
-        except BaseException as error:
-            reraise_if_not_a_failure(error, running_in)
-            raise download_error(task, one_line(error)) from readable(error)
-        finally:
-            self.downloading = False
-            self.download_s += self.trace.clock() - start_s
-
-    async def _leave_weights(self, path: str | None) -> None:
-        """Leave the weights to a task in the background, unless they are needed before it would have ended."""
-        why = why_needed_first(path)
-        self.weights_due = not why
-        if why:
-            logger.warning(
-                "model %r: its weights are not late on %s, since %s: vLLM looks into them before its workers begin",
-                self.task.model_id,
-                self.task.node,
-                why,
-            )
-            await self._fetch(self.ctx.download_model, "only", path)
 
     def _load_llm_config(self) -> Any:
         if self.task.config_failure:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .._core.errors import NodeLostError
 from .._core.hook import Hook
 from .._core.options import HookOptions
 from .._core.until import PROCESS_START
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from .._core.points import HookName
     from .._core.results import NodeResult
-    from .._node.task import NodeTask
+    from .._node.task import NodeReport, NodeTask
     from .start import Start
 
 Packed = tuple[tuple[str, bytes], ...]
@@ -50,7 +51,7 @@ class NodesInBackground:
             if hook.is_background:
                 tasks = self._tasks(hook, node_ids)
                 back: dict[str, dict[str, Any]] = {}
-                self._start.background.work(hook, self._run(tasks, back), partial(self._take, hook, tasks, back))
+                self._start.background.work(hook, self._run(hook, tasks, back), partial(self._take, hook, tasks, back))
 
     def begin_weights(self, node_ids: Sequence[str]) -> None:
         """Begin the download of the weights on nodes that have the model's other files. The workers wait for it."""
@@ -71,21 +72,23 @@ class NodesInBackground:
             )
             for node_id in node_ids
         ]
-        took_s: dict[str, float] = {}
-        start.background.work(_weights_as_a_hook(), self._download(tasks, took_s), partial(self._add_time, took_s))
+        back: dict[str, NodeReport] = {}
+        start.background.work(_weights_as_a_hook(), self._download(tasks, back), partial(self._add_download, back))
 
-    async def _download(self, tasks: Sequence[NodeTask], took_s: dict[str, float]) -> None:
-        """Run tasks, in the loop of the background; put the seconds of each node into ``took_s``."""
+    async def _download(self, tasks: Sequence[NodeTask], back: dict[str, NodeReport]) -> None:
+        """Run tasks, in the loop of the background; put the report of each node into ``back``."""
         start = self._start
         progress = Progress(start.model_id)  # as below
         reports, failures = await run_on_nodes(start.cluster, tasks, start.ctx.runtime_env, progress)
-        took_s.update((node_id, report.download_s) for node_id, report in reports.items())
+        back.update(reports)
         raise_failures(start.cluster, start.model_id, [task.node_id for task in tasks], failures)
 
-    def _add_time(self, took_s: dict[str, float]) -> None:
-        for node_id, seconds in took_s.items():
+    def _add_download(self, back: dict[str, NodeReport]) -> None:
+        """Add the time of a download to what is known of each node, and its step to the trace."""
+        for node_id, report in back.items():
+            self._start.trace.steps += report.steps
             known = self._results[node_id]
-            self._results[node_id] = replace(known, download_s=known.download_s + seconds)
+            self._results[node_id] = replace(known, download_s=known.download_s + report.download_s)
 
     def _tasks(self, hook: Hook, node_ids: Sequence[str]) -> list[NodeTask]:
         start = self._start
@@ -107,8 +110,8 @@ class NodesInBackground:
             )
         return tasks
 
-    async def _run(self, tasks: Sequence[NodeTask], back: dict[str, dict[str, Any]]) -> None:
-        """Run tasks, in the loop of the background; put the ``custom_data`` of each node into ``back``."""
+    async def _run(self, hook: Hook, tasks: Sequence[NodeTask], back: dict[str, dict[str, Any]]) -> None:
+        """Run a hook's tasks, in the loop of the background; put the ``custom_data`` of each node into ``back``."""
         start = self._start
         progress = Progress(start.model_id)  # one that logs nothing: who waits for this says so
         reports, failures = await run_on_nodes(start.cluster, tasks, start.ctx.runtime_env, progress)
@@ -116,7 +119,8 @@ class NodesInBackground:
             start.trace.extend(report.events)
             where = f"in the replica, from {start.cluster.node(node_id)}"
             back[node_id] = unpack_custom_data(report.custom_data, where=where)
-        raise_failures(start.cluster, start.model_id, [task.node_id for task in tasks], failures)
+        told = {node_id: _with_hook(error, hook) for node_id, error in failures.items()}
+        raise_failures(start.cluster, start.model_id, [task.node_id for task in tasks], told)
 
     def _take(self, hook: Hook, tasks: Sequence[NodeTask], back: dict[str, dict[str, Any]]) -> None:
         """Add what a hook has set on each node to what is known of the node."""
@@ -134,3 +138,16 @@ def _weights_as_a_hook() -> Hook:
     hook = Hook(_weights_as_a_hook, HookOptions("on_after_node_download", until=PROCESS_START))
     hook.ref = "the download of the weights"
     return hook
+
+
+def _with_hook(error: Exception, hook: Hook) -> Exception:
+    """Return an error that names the hook that was at work; one of a process that has ended does not know it."""
+    if type(error) is not NodeLostError:
+        return error
+    named = NodeLostError(
+        f"{error} (in the background, {hook.ref} at {hook.point} was at work there)",
+        node_id=error.node_id,
+        remote_traceback=error.remote_traceback,
+    )
+    named.__cause__ = error.__cause__
+    return named

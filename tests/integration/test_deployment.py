@@ -21,6 +21,7 @@ from .hooks.engine_processes import ARCHITECTURE
 pytestmark = [pytest.mark.ray, pytest.mark.engine]
 
 HOOKS = "tests.integration.hooks.engine_processes"
+CLASSES = "tests.integration.hooks.own_classes"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -48,9 +49,18 @@ applications:
     args:
       llm_configs:
         - model_id: own
-          model_loading_config: { model_source: "s3://models/m" }
-          weights: late
-          hooks: [$HOOKS]
+          model_loading_config: { model_source: $MODEL }
+          hooks:
+            - $HOOKS:choose
+            - { hook: "$RECIPES:ExportEnv", kwargs: { OWN_VARIABLE: everywhere } }
+            - { hook: "$RECIPES:CheckNode", kwargs: { min_free_gib: 0.01, min_memory_gib: 0.01, min_cpus: 1 } }
+            - { hook: "$RECIPES:RegisterModel", kwargs: { arch: $ARCHITECTURE, path: "$CLASSES:OwnForCausalLM" } }
+            - $HOOKS:register_parser
+            - { hook: "$RECIPES:RegisterToolParser", kwargs: { path: "$CLASSES:OwnTools", use: false } }
+            - hook: $RECIPES:WarmUp
+              kwargs:
+                requests: [{ messages: Hello!, max_tokens: 2, logprobs: true }, { prompt: Hello, max_tokens: 2 }]
+            - { hook: "$RECIPES:FetchModel", kwargs: { src: $STORE, dest: $DEST } }
           accelerator_config: { kind: cpu }
           engine_kwargs:
             { max_model_len: 256, dtype: bfloat16, max_num_seqs: 2, enforce_eager: true, tensor_parallel_size: 2 }
@@ -58,15 +68,7 @@ applications:
           deployment_config: { max_constructor_retry_count: 1 }
           log_engine_metrics: false
           runtime_env:
-            env_vars:
-              VLLM_CPU_KVCACHE_SPACE: "1"
-              VLLM_CPU_OMP_THREADS_BIND: nobind
-              OMP_NUM_THREADS: "1"
-              HF_HOME: $HOME
-              AWS_ENDPOINT_URL_S3: $URL
-              AWS_ACCESS_KEY_ID: test
-              AWS_SECRET_ACCESS_KEY: test
-              AWS_DEFAULT_REGION: us-east-1
+            env_vars: { VLLM_CPU_KVCACHE_SPACE: "1", VLLM_CPU_OMP_THREADS_BIND: nobind, OMP_NUM_THREADS: "1" }
 """
 
 
@@ -80,31 +82,85 @@ def own_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def test_own_code_in_every_process_of_a_real_engine_whose_weights_come_late(
-    serve_url: str, own_model: Path, tmp_path: Path
-) -> None:
-    """The server gives no weights before the engine's core has begun."""
+def test_own_code_in_every_process_of_a_real_engine(serve_url: str, own_model: Path, tmp_path: Path) -> None:
+    """The weights are only where ``FetchModel`` has brought them."""
     from ray import serve
 
-    names = ("choose", "register_architecture", "register_parser", "core_begins", "weights_are_there")
-    hooks = ", ".join(f"{HOOKS}:{name}" for name in names)
+    no_weights = shutil.copytree(own_model, tmp_path / "no-weights", ignore=shutil.ignore_patterns("*.safetensors"))
+    values = {
+        "$MODEL": no_weights,
+        "$STORE": own_model,
+        "$DEST": tmp_path / "fetched",
+        "$HOOKS": HOOKS,
+        "$RECIPES": "serve_llm_hooks.recipes",
+        "$CLASSES": CLASSES,
+        "$ARCHITECTURE": ARCHITECTURE,
+    }
+    application = OWN
+    for name, value in values.items():
+        application = application.replace(name, str(value))
     try:
-        with slow_s3(own_model, begins=threading.Event()) as url:
-            deploy(OWN.replace("$HOOKS", hooks).replace("$HOME", str(tmp_path)).replace("$URL", url))
+        deploy(application)
         status, answer = chat(f"{serve_url}/own", "own", max_tokens=5)
         events = serve.get_deployment_handle("LLMServer:own", "own").hook_trace.remote().result(timeout_s=300)
     finally:
         serve.delete("own")
     assert status == 200
     assert answer["choices"][0]["message"]["content"] == "ours"
-    assert [(event.name, event.process, event.outcome) for event in events if event.name.startswith("register")] == [
+    in_processes = [event for event in events if event.process]
+    assert [(event.hook.rpartition(":")[2].split(".")[0], event.process, event.outcome) for event in in_processes] == [
         (name, process, "ok")
         for process in ("frontend", "core", "worker-0", "worker-1")
-        for name in ("register_architecture", "register_parser")
+        for name in ("ExportEnv", "RegisterModel", "register_parser", "RegisterToolParser")
     ]
-    found = [event.process for event in events if event.name == "weights_are_there" and event.outcome == "ok"]
-    assert found == ["worker-0", "worker-1"]
-    assert len({event.process_id for event in events}) == 4
+    assert len({event.process_id for event in in_processes}) == 4
+    assert [(event.point, event.outcome) for event in events if "WarmUp" in event.hook] == [
+        ("on_after_engine_init", "ok")
+    ]
+
+
+LATE = """
+applications:
+  - name: late
+    route_prefix: /late
+    import_path: serve_llm_hooks.ray:build_openai_app
+    args:
+      llm_configs:
+        - model_id: late
+          model_loading_config: { model_source: "s3://models/m" }
+          weights: late
+          hooks: ["$HOOKS:core_begins", "$HOOKS:weights_are_there"]
+          accelerator_config: { kind: cpu }
+          engine_kwargs: { max_model_len: 256, dtype: bfloat16, max_num_seqs: 2, enforce_eager: true }
+          deployment_config: { max_constructor_retry_count: 1 }
+          log_engine_metrics: false
+          runtime_env:
+            env_vars:
+              VLLM_CPU_KVCACHE_SPACE: "1"
+              HF_HOME: $HOME
+              AWS_ENDPOINT_URL_S3: $URL
+              AWS_ACCESS_KEY_ID: test
+              AWS_SECRET_ACCESS_KEY: test
+              AWS_DEFAULT_REGION: us-east-1
+"""
+
+
+def test_weights_come_while_a_real_engine_begins(serve_url: str, tiny_model: Path, tmp_path: Path) -> None:
+    """The server gives no weights before the engine's core has begun."""
+    from ray import serve
+
+    try:
+        with slow_s3(tiny_model, begins=threading.Event()) as url:
+            deploy(LATE.replace("$HOOKS", HOOKS).replace("$HOME", str(tmp_path)).replace("$URL", url))
+        status, _ = chat(f"{serve_url}/late", "late", max_tokens=5)
+        events = serve.get_deployment_handle("LLMServer:late", "late").hook_trace.remote().result(timeout_s=300)
+    finally:
+        serve.delete("late")
+    assert status == 200
+    assert [(event.name, event.process, event.outcome) for event in events] == [
+        ("core_begins", "core", "ok"),
+        ("weights_are_there", "worker-0", "ok"),
+    ]
 
 
 def test_serve_shows_what_failed_on_which_node(serve_url: str) -> None:

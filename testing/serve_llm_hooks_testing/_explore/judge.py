@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from serve_llm_hooks import HOOK_POINTS, HookError, HookTimeoutError
+from serve_llm_hooks._core.event import path_in
 from serve_llm_hooks._core.messages import one_line
-from serve_llm_hooks._core.trace import path_in
 
 from .._checks.scenarios import parts_of
 from .._simulation.timing import StartCancelledError
@@ -58,7 +58,7 @@ class Problem(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What is equal for the same problem under another schedule."""
+        """The part that is equal for the same problem under another schedule."""
         return "a hook fails" if self.rule in _FAILS else self.rule, self.who
 
     def without(self, folder: str) -> Problem:

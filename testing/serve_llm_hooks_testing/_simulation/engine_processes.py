@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks._core.trace import path_in
+from serve_llm_hooks._core.event import path_in
 from serve_llm_hooks._core.worker_thread import WorkerThread
 from serve_llm_hooks._process.payload import check_plugins
 from serve_llm_hooks._process.task import Process
@@ -228,6 +228,6 @@ def work_of(
             if dies in ("", path, path.rpartition(":")[2].rpartition(".")[2]):
                 raise _Died
 
-    with stand_in_for_vllm(), suppress(_Died):
+    with stand_in_for_vllm(), suppress(_Died, KeyboardInterrupt):  # which ends a process of vLLM's too
         run_task(task, process, node=node, tell=tell, clock=clock, epoch_s=0.0, environ=os.environ)
     return told[-1]

@@ -188,8 +188,9 @@ class SimulatedCluster(EngineProcesses, Downloads):
             self._background_tasks += 1
             index = len(self.settings.node_names) + self._background_tasks
         process_id = node_process_id(index, second=task.after_engine)
-        report = replace(report, events=tuple(event._replace(process_id=process_id) for event in report.events))
-        back: NodeReport = pickle.loads(pickle.dumps(report))
+        events = tuple(event._replace(process_id=process_id) for event in report.events)
+        steps = tuple(step._replace(process_id=process_id) for step in report.steps)
+        back: NodeReport = pickle.loads(pickle.dumps(replace(report, events=events, steps=steps)))
         return back
 
     def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:
