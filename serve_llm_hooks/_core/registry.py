@@ -15,20 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
     from .context import CallbackCtx, EngineProcessCtx, NodeCtx
-    from .options import OnError, OptionKeywords, ProcessOptionKeywords
+    from .options import NodeOptionKeywords, OnError, OptionKeywords, ProcessOptionKeywords
     from .points import NodeHookName, NodeVetoHookName, ProcessHookName, ReplicaHookName, ReplicaVetoHookName, Role
     from .veto import Skip
 
     # A hook's type depends on where it runs and on whether it may veto. `Concatenate[..., ...]`: its own
-    # parameters come after ctx, and are checked against `kwargs` when the config is made.
+    # parameters come after ctx, and are checked against `kwargs` when the config is made. A method has `self` before.
+    Ctx = TypeVar("Ctx")
+    Result = TypeVar("Result")
+    Function: TypeAlias = Callable[Concatenate[Ctx, ...], Result] | Callable[Concatenate[Any, Ctx, ...], Result]
     Veto: TypeAlias = bool | Skip | None
     Vetoes: TypeAlias = Veto | Awaitable[Veto] | Iterator[Veto] | AsyncIterator[Veto]
     Nothing: TypeAlias = Awaitable[None] | Iterator[None] | AsyncIterator[None] | None
-    ReplicaVetoFn = TypeVar("ReplicaVetoFn", bound=Callable[Concatenate[CallbackCtx, ...], Vetoes])
-    ReplicaFn = TypeVar("ReplicaFn", bound=Callable[Concatenate[CallbackCtx, ...], Nothing])
-    NodeVetoFn = TypeVar("NodeVetoFn", bound=Callable[Concatenate[NodeCtx, ...], Vetoes])
-    NodeFn = TypeVar("NodeFn", bound=Callable[Concatenate[NodeCtx, ...], Nothing])
-    ProcessFn = TypeVar("ProcessFn", bound=Callable[Concatenate[EngineProcessCtx, ...], None])
+    ReplicaVetoFn = TypeVar("ReplicaVetoFn", bound=Function[CallbackCtx, Vetoes])
+    ReplicaFn = TypeVar("ReplicaFn", bound=Function[CallbackCtx, Nothing])
+    NodeVetoFn = TypeVar("NodeVetoFn", bound=Function[NodeCtx, Vetoes])
+    NodeFn = TypeVar("NodeFn", bound=Function[NodeCtx, Nothing])
+    ProcessFn = TypeVar("ProcessFn", bound=Function[EngineProcessCtx, None])
 
     class HookDecorator(Protocol):
         """The type of ``hook``: by the kind of point, so that checkers know a wrong name, ctx or return type."""
@@ -43,10 +46,12 @@ if TYPE_CHECKING:
         ) -> Callable[[ReplicaFn], ReplicaFn]: ...
         @overload
         def __call__(
-            self, point: NodeVetoHookName, **options: Unpack[OptionKeywords]
+            self, point: NodeVetoHookName, **options: Unpack[NodeOptionKeywords]
         ) -> Callable[[NodeVetoFn], NodeVetoFn]: ...
         @overload
-        def __call__(self, point: NodeHookName, **options: Unpack[OptionKeywords]) -> Callable[[NodeFn], NodeFn]: ...
+        def __call__(
+            self, point: NodeHookName, **options: Unpack[NodeOptionKeywords]
+        ) -> Callable[[NodeFn], NodeFn]: ...
         @overload
         def __call__(
             self, point: ProcessHookName, **options: Unpack[ProcessOptionKeywords]
@@ -184,6 +189,7 @@ class HookRegistry:
         on_error: OnError | None = None,
         roles: Role | Iterable[Role] = (),
         until: HookName | None = None,
+        once_per_node: bool | str = False,
         **unknown: Any,
     ) -> Callable[[Any], Any]:
         """Make a function a hook: it runs at ``point`` when a replica of the model starts.
@@ -201,6 +207,8 @@ class HookRegistry:
                 all but ``"inspection"``.
             until: a later point. A hook with a ``yield`` is finished on entry to it; left out, at the end of the start.
                 Any other hook works in the background, and is waited for on entry to it.
+            once_per_node: of all replicas on a node, and their starts, one runs the hook; others wait and take its
+                result. ``True``: once per rollout; a text, which may hold ``{model_id}``, names what the hook brings.
             **unknown: any other keyword is an error, with the option that it resembles.
 
         Returns:
@@ -214,7 +222,9 @@ class HookRegistry:
         """
         for name in unknown:
             raise unknown_option(name)
-        options = checked_options(point, model_id, order, before, after, timeout_s, on_error, roles, until)
+        options = checked_options(
+            point, model_id, order, before, after, timeout_s, on_error, roles, until, once_per_node
+        )
         in_process = hook_point(options.point).in_process
 
         def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -223,8 +233,11 @@ class HookRegistry:
                 return fn
             plain = isinstance(fn, FunctionType) and fn.__code__.co_argcount == 1
             if not plain or fn.__code__.co_flags & _YIELDS:  # nearly every hook is `def f(ctx)`
-                from .signature import check_takes_ctx
+                from .signature import check_takes_ctx, is_method
 
+                if is_method(fn, options.point):  # its class is given as a callback, and finds these
+                    set_marks(fn, (options,))
+                    return fn
                 check_takes_ctx(fn, options.point)
             elif "__wrapped__" in fn.__dict__:  # its own signature is right, whatever that of what it wraps
                 from .signature import check_span
@@ -239,6 +252,10 @@ class HookRegistry:
                 from .until import check_until  # few hooks have one
 
                 check_until(hook)
+            if options.once_per_node and hook.is_span:
+                from .once import span_error
+
+                raise span_error(f"{hook.path} at {hook.point}")
             marks = marks_of(fn)
             if any(mark.point == options.point and mark != options for mark in marks):
                 raise ValueError(

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from .points import HookName
 
 
-HookOutcome: TypeAlias = Literal["ok", "vetoed", "failed", "warned", "timed_out", "cancelled", "disabled", "skipped"]
+HookOutcome: TypeAlias = Literal[
+    "ok", "vetoed", "failed", "warned", "timed_out", "cancelled", "disabled", "skipped", "replayed"
+]
 
 
-_DID_NOT_RUN: tuple[HookOutcome, ...] = ("disabled", "skipped")
+_DID_NOT_RUN: tuple[HookOutcome, ...] = ("disabled", "skipped", "replayed")
 
 
 class Call(Protocol):
@@ -48,8 +50,9 @@ class HookEvent(NamedTuple):
         end_s: when it ended, likewise.
         outcome: ``"ok"``; ``"vetoed"``; ``"failed"``; ``"warned"`` (failed, with ``on_error="warn"``);
             ``"timed_out"``; ``"cancelled"``; ``"disabled"`` (it did not run: ``SERVE_LLM_HOOKS_DISABLE``);
-            ``"skipped"`` (it did not run: a veto left its point out).
-        detail: the reason of a veto, the error in one line, or why it did not run.
+            ``"skipped"`` (it did not run: a veto left its point out); ``"replayed"`` (it did not run here: another
+            process on the node has, and its result was taken: ``once_per_node=``).
+        detail: the reason of a veto, the error in one line, why it did not run, or which process has run it.
         address: the node's IP address; empty where it is not known.
         hostname: the node's name; empty where it is not known.
         process: the process of the engine in which it ran, as ``"worker-1"``; empty for all other processes.
@@ -167,9 +170,23 @@ class Trace:
         return trace
 
     def did_not_run(
-        self, hook: Call, outcome: Literal["disabled", "skipped"], why: str, *, node: Node | None = None
+        self,
+        hook: Call,
+        outcome: Literal["disabled", "skipped", "replayed"],
+        why: str,
+        *,
+        node: Node | None = None,
+        since_s: float | None = None,
     ) -> None:
-        """Record that a hook would have run now, but is turned off or left out."""
+        """Record that a hook would have run now, but is turned off, left out, or has been waited for.
+
+        Args:
+            hook: the hook.
+            outcome: what has become of it.
+            why: the reason.
+            node: the node; left out, this process's.
+            since_s: when waiting for it began, by the trace's clock; left out, now.
+        """
         now_s = self.epoch_s + self.clock()
         node_id, address, hostname = self.node if node is None else node
         self._parts.append(
@@ -178,7 +195,7 @@ class Trace:
                 hook.ref,
                 node_id,
                 self.process_id,
-                now_s,
+                now_s if since_s is None else self.epoch_s + since_s,
                 now_s,
                 outcome,
                 why,

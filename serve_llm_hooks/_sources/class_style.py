@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._core.errors import HookLoadError, HookSignatureError, UnknownHookError
-from .._core.hook import Hook
+from .._core.hook import Hook, marks_of
 from .._core.lazy_instance import LazyInstance
 from .._core.messages import describe, did_you_mean, kind_of, masked
 from .._core.options import HookOptions
@@ -32,6 +32,8 @@ class RayServeLLMCallback:
 
     Inheriting is optional (a class with some of the methods does as well) and buys two things: a type checker sees
     each method, and a misspelt one is an error where the class is written.
+
+    A method's options are written with ``@hook`` above it, with the point that it is named after.
 
     One instance is made per process and start: attributes set on ``self`` in the replica are there at every later
     point in the replica, and not on a node. Data for a node goes into ``ctx.custom_data``.
@@ -129,7 +131,23 @@ def hooks_of_class(
             f"ctx)`. The points: {', '.join(HOOK_NAMES)}."
         )
     instance = instance_of(callback, kwargs or {}, option=option)
-    return [Hook(partial(_call_method, name), HookOptions(name), instance=instance, method=name) for name in names]
+    return [_hook_of(callback, name, instance) for name in names]
+
+
+def _hook_of(callback: Any, name: HookName, instance: LazyInstance) -> Hook:
+    method = bound_method(callback, name)
+    marks = marks_of(getattr(method, "__func__", method))
+    options = next((mark for mark in marks if mark.point == name), HookOptions(name))
+    hook = Hook(partial(_call_method, name), options, instance=instance, method=name)
+    if options.until is not None:
+        from .._core.until import check_until  # few hooks have one
+
+        check_until(hook)
+    if options.once_per_node and hook.is_span:
+        from .._core.once import span_error
+
+        raise span_error(f"{hook.path} at {hook.point}")
+    return hook
 
 
 def _call_method(name: str, instance: LazyInstance, ctx: Any) -> Any:

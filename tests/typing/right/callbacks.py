@@ -12,6 +12,7 @@ from serve_llm_hooks import (
     NodeCtx,
     RayServeLLMCallback,
     Skip,
+    hook,
     load_callback,
     load_hooks,
     skip,
@@ -45,6 +46,17 @@ class Async(RayServeLLMCallback):
         return skip("ours")
 
     async def on_failure(self, ctx: CallbackCtx) -> None: ...
+
+
+class WithOptions(RayServeLLMCallback):
+    """Its methods have options."""
+
+    @hook("on_before_node_download", once_per_node="weights-{model_id}", timeout_s=60)
+    async def on_before_node_download(self, ctx: NodeCtx) -> Skip | None:
+        return skip("cached") if ctx.unfinished else None
+
+    @hook("on_after_init", on_error="warn")
+    def on_after_init(self, ctx: CallbackCtx) -> None: ...
 
 
 class Plain:

@@ -43,10 +43,10 @@ def in_two_places(ctx: NodeCtx) -> None: ...
 
 
 class Hooks:
-    """A method takes self first."""
+    """A method has the ctx of its point behind self."""
 
     @hook("on_after_init")  # error: ReplicaFn
-    def method(self, ctx: CallbackCtx) -> None: ...
+    def on_after_init(self, ctx: NodeCtx) -> None: ...
 
 
 # -- what it returns ----------------------------------------------------------------------------------------------
