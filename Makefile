@@ -25,7 +25,8 @@ test: $(VENV)/.engine ## all tests, the real Ray and vLLM ones included (minutes
 	@failed=0; \
 		$(BIN)/python -m pytest tests -m "not ray" -n auto --maxprocesses=4 --durations=5 --benchmark-disable || failed=1; \
 		$(BIN)/python -m pytest tests -m ray --durations=15 --benchmark-disable || failed=1; \
-		exit $$failed
+		[ $$failed = 0 ] || cat .pytest_cache/v/cache/lastfailed .pytest_cache/unfinished 2>/dev/null; \
+		exit $$failed  # which tests failed, or hung, once more in the last lines: a long log may be cut
 
 test-gpu: ## the deployment tests on a GPU; fails where there is none (scripts/gpu-environment.sh makes .venv-gpu)
 	@SERVE_LLM_HOOKS_REQUIRE_GPU=1 $(if $(wildcard .venv-gpu),.venv-gpu,$(VENV))/bin/python -m pytest tests/gpu -rA

@@ -41,10 +41,12 @@ if TYPE_CHECKING:
         TraceFormatError as TraceFormatError,
         UnknownHookError as UnknownHookError,
     )
+    from ._core.event import HookEvent as HookEvent, StartStep as StartStep
+    from ._core.method_options import hook_options as hook_options
     from ._core.points import HOOK_POINTS as HOOK_POINTS, HookName as HookName, HookPoint as HookPoint
     from ._core.results import InitializeNodeOutput as InitializeNodeOutput, NodeResult as NodeResult
     from ._core.saved_trace import dump_traces as dump_traces, load_traces as load_traces
-    from ._core.trace import HookEvent as HookEvent, Trace as Trace
+    from ._core.trace import Trace as Trace
     from ._core.veto import Skip as Skip, skip as skip
     from ._replica.ask import ask as ask
     from ._replica.cluster import Cluster as Cluster

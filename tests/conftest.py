@@ -29,6 +29,20 @@ settings.load_profile("untimed")
 PARTLY_INSTALLED = Path(__file__).parent / "contract" / "partly"
 
 
+# The test that runs. Left behind by a run that hung: `make test` shows it, and of its tracebacks may see only the end.
+UNFINISHED = Path(__file__).parents[1] / ".pytest_cache" / "unfinished"
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    UNFINISHED.parent.mkdir(exist_ok=True)
+    UNFINISHED.write_text(f"unfinished: {nodeid}\n")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):  # a worker of xdist ends before the others
+        UNFINISHED.write_text("")
+
+
 def _require(module: str, what: str) -> None:
     """Skip where something is not installed; in CI that is a failure."""
     try:

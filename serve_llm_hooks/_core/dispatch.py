@@ -28,10 +28,11 @@ from .worker_thread import WorkerThread
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .event import HookOutcome
     from .hook import Hook
     from .node import Node
     from .options import OnError
-    from .trace import Batch, HookOutcome, Trace
+    from .trace import Batch, Trace
 
 
 ResultT = TypeVar("ResultT")

@@ -20,18 +20,15 @@ if TYPE_CHECKING:
     from .veto import Skip
 
     # A hook's type depends on where it runs and on whether it may veto. `Concatenate[..., ...]`: its own
-    # parameters come after ctx, and are checked against `kwargs` when the config is made. A method has `self` before.
-    Ctx = TypeVar("Ctx")
-    Result = TypeVar("Result")
-    Function: TypeAlias = Callable[Concatenate[Ctx, ...], Result] | Callable[Concatenate[Any, Ctx, ...], Result]
+    # parameters come after ctx, and are checked against `kwargs` when the config is made.
     Veto: TypeAlias = bool | Skip | None
     Vetoes: TypeAlias = Veto | Awaitable[Veto] | Iterator[Veto] | AsyncIterator[Veto]
     Nothing: TypeAlias = Awaitable[None] | Iterator[None] | AsyncIterator[None] | None
-    ReplicaVetoFn = TypeVar("ReplicaVetoFn", bound=Function[CallbackCtx, Vetoes])
-    ReplicaFn = TypeVar("ReplicaFn", bound=Function[CallbackCtx, Nothing])
-    NodeVetoFn = TypeVar("NodeVetoFn", bound=Function[NodeCtx, Vetoes])
-    NodeFn = TypeVar("NodeFn", bound=Function[NodeCtx, Nothing])
-    ProcessFn = TypeVar("ProcessFn", bound=Function[EngineProcessCtx, None])
+    ReplicaVetoFn = TypeVar("ReplicaVetoFn", bound=Callable[Concatenate[CallbackCtx, ...], Vetoes])
+    ReplicaFn = TypeVar("ReplicaFn", bound=Callable[Concatenate[CallbackCtx, ...], Nothing])
+    NodeVetoFn = TypeVar("NodeVetoFn", bound=Callable[Concatenate[NodeCtx, ...], Vetoes])
+    NodeFn = TypeVar("NodeFn", bound=Callable[Concatenate[NodeCtx, ...], Nothing])
+    ProcessFn = TypeVar("ProcessFn", bound=Callable[Concatenate[EngineProcessCtx, ...], None])
 
     class HookDecorator(Protocol):
         """The type of ``hook``: by the kind of point, so that checkers know a wrong name, ctx or return type."""
@@ -233,11 +230,8 @@ class HookRegistry:
                 return fn
             plain = isinstance(fn, FunctionType) and fn.__code__.co_argcount == 1
             if not plain or fn.__code__.co_flags & _YIELDS:  # nearly every hook is `def f(ctx)`
-                from .signature import check_takes_ctx, is_method
+                from .signature import check_takes_ctx
 
-                if is_method(fn, options.point):  # its class is given as a callback, and finds these
-                    set_marks(fn, (options,))
-                    return fn
                 check_takes_ctx(fn, options.point)
             elif "__wrapped__" in fn.__dict__:  # its own signature is right, whatever that of what it wraps
                 from .signature import check_span

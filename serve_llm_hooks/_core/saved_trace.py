@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import TraceFormatError
+from .event import HookEvent, StartStep
 from .messages import describe
-from .trace import HookEvent, Trace
+from .trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+RowT = TypeVar("RowT", HookEvent, StartStep)
 
 FORMAT = "serve-llm-hooks traces"
 VERSION = 1
@@ -32,7 +35,8 @@ def dump_traces(traces: Mapping[str, Trace]) -> str:
     import json
 
     events = {name: [event._asdict() for event in trace] for name, trace in traces.items()}
-    return json.dumps({"format": FORMAT, "version": VERSION, "traces": events}, indent=2)
+    steps = {name: [step._asdict() for step in trace.steps] for name, trace in traces.items()}
+    return json.dumps({"format": FORMAT, "version": VERSION, "traces": events, "steps": steps}, indent=2)
 
 
 def load_traces(text: str) -> dict[str, Trace]:
@@ -60,7 +64,10 @@ def load_traces(text: str) -> dict[str, Trace]:
     traces = document.get("traces")
     if not isinstance(traces, dict):
         raise TraceFormatError("it has no traces, which are a mapping from names to events")
-    return {name: _trace(name, events) for name, events in traces.items()}
+    steps = document.get("steps", {})  # an earlier version saved none
+    if not isinstance(steps, dict):
+        raise TraceFormatError(f"its steps are a mapping from names to lists, and not {describe(steps)}")
+    return {name: _trace(name, events, steps.get(name, [])) for name, events in traces.items()}
 
 
 def _no_json(text: str, error: Exception) -> str:
@@ -73,25 +80,32 @@ def _no_json(text: str, error: Exception) -> str:
     return f"it is no JSON{f' (line {at})' if at else ''}, or was cut off"
 
 
-def _trace(name: str, events: object) -> Trace:
-    if not isinstance(events, list):
-        raise TraceFormatError(f"trace {name!r}: its events are a list, and not {describe(events)}")
+def _trace(name: str, events: object, steps: object) -> Trace:
     trace = Trace()
-    trace.extend([_event(f"trace {name!r}, event {number}", event) for number, event in enumerate(events, 1)])
+    trace.extend(_rows(HookEvent, f"trace {name!r}", "event", events))
+    trace.steps = tuple(_rows(StartStep, f"trace {name!r}", "step", steps))
     return trace
 
 
-def _event(where: str, given: object) -> HookEvent:
+def _rows(kind: type[RowT], where: str, noun: str, given: object) -> list[RowT]:
+    if not isinstance(given, list):
+        raise TraceFormatError(f"{where}: its {noun}s are a list, and not {describe(given)}")
+    return [_row(kind, f"{where}, {noun} {number}", noun, each) for number, each in enumerate(given, 1)]
+
+
+def _row(kind: type[RowT], where: str, noun: str, given: object) -> RowT:
     if not isinstance(given, dict):
-        raise TraceFormatError(f"{where}: an event is a mapping, and not {describe(given)}")
-    missing = [name for name in HookEvent._fields if name not in given and name not in HookEvent._field_defaults]
+        raise TraceFormatError(
+            f"{where}: {'an' if noun == 'event' else 'a'} {noun} is a mapping, and not {describe(given)}"
+        )
+    missing = [name for name in kind._fields if name not in given and name not in kind._field_defaults]
     if missing:
         raise TraceFormatError(f"{where} has no {missing[0]}")
-    values: dict[str, Any] = {name: given[name] for name in HookEvent._fields if name in given}
+    values: dict[str, Any] = {name: given[name] for name in kind._fields if name in given}
     for name, value in values.items():
         if not _CHECKS.get(name, _is_anything)(value):
             raise TraceFormatError(f"{where}: {name} is {describe(value)}, which it cannot be")
-    return HookEvent(**values)
+    return kind(**values)
 
 
 def _is_seconds(value: object) -> bool:
@@ -106,6 +120,10 @@ def _is_process(value: object) -> bool:
     return type(value) is int
 
 
+def _is_size(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value < 1e18)
+
+
 def _is_yes_or_no(value: object) -> bool:
     return isinstance(value, bool)
 
@@ -116,7 +134,9 @@ def _is_anything(value: object) -> bool:
 
 _CHECKS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("point", "hook", "node_id", "outcome", "detail", "address", "hostname", "process"), _is_text),
+    "name": _is_text,
     **dict.fromkeys(("start_s", "end_s"), _is_seconds),
     "process_id": _is_process,
-    "is_finish": _is_yes_or_no,
+    **dict.fromkeys(("is_finish", "failed"), _is_yes_or_no),
+    "size_bytes": _is_size,
 }

@@ -178,13 +178,6 @@ def _cells(fn: FunctionType) -> list[tuple[str, Any]]:
         return []
 
 
-def is_method(fn: object, point: str) -> bool:
-    """Return True for a method of a class that is named after its point: ``def on_before_init(self, ctx)``."""
-    if not isinstance(fn, FunctionType) or fn.__name__ != point or fn.__code__.co_argcount != 2:
-        return False
-    return fn.__qualname__.endswith(f".{point}") and not fn.__qualname__.endswith(f"<locals>.{point}")
-
-
 def check_takes_ctx(fn: Callable[..., Any], point: str) -> None:
     """Check that a function can be called with ``ctx`` and otherwise keyword parameters only.
 

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from .event import DID_NOT_RUN, HookEvent, StartStep
 from .node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from .event import HookOutcome
     from .points import HookName
-
-
-HookOutcome: TypeAlias = Literal[
-    "ok", "vetoed", "failed", "warned", "timed_out", "cancelled", "disabled", "skipped", "replayed"
-]
-
-
-_DID_NOT_RUN: tuple[HookOutcome, ...] = ("disabled", "skipped", "replayed")
 
 
 class Call(Protocol):
@@ -35,73 +30,6 @@ class Call(Protocol):
     def ref(self) -> str: ...
     @property
     def is_finish(self) -> bool: ...
-
-
-class HookEvent(NamedTuple):
-    """One call of one hook, or a call that did not happen: the hook is turned off, or a veto left it out.
-
-    Attributes:
-        point: the hook point.
-        hook: the hook, as ``module:qualname``; with the names of its parameters, and ``#2`` for the second hook that
-            is written so.
-        node_id: the node on which it ran, or would have run; the replica's for a skipped one.
-        process_id: the operating system's id of the process in which it ran; of the replica's where it did not run.
-        start_s: when it started: seconds since the epoch (virtual seconds on a fake cluster).
-        end_s: when it ended, likewise.
-        outcome: ``"ok"``; ``"vetoed"``; ``"failed"``; ``"warned"`` (failed, with ``on_error="warn"``);
-            ``"timed_out"``; ``"cancelled"``; ``"disabled"`` (it did not run: ``SERVE_LLM_HOOKS_DISABLE``);
-            ``"skipped"`` (it did not run: a veto left its point out); ``"replayed"`` (it did not run here: another
-            process on the node has, and its result was taken: ``once_per_node=``).
-        detail: the reason of a veto, the error in one line, why it did not run, or which process has run it.
-        address: the node's IP address; empty where it is not known.
-        hostname: the node's name; empty where it is not known.
-        process: the process of the engine in which it ran, as ``"worker-1"``; empty for all other processes.
-        is_finish: ``True`` for what follows the ``yield`` of a hook: a hook with one has two events.
-    """
-
-    point: HookName
-    hook: str
-    node_id: str
-    process_id: int
-    start_s: float
-    end_s: float
-    outcome: HookOutcome = "ok"
-    detail: str = ""
-    address: str = ""
-    hostname: str = ""
-    process: str = ""
-    is_finish: bool = False
-
-    @property
-    def label(self) -> str:
-        """The hook, and whether this is the second of its parts, as tables and reports show it."""
-        return f"{self.hook} (finish)" if self.is_finish else self.hook
-
-    @property
-    def name(self) -> str:
-        """The hook's bare function name."""
-        return path_in(self.hook).rpartition(":")[2].rpartition(".")[2]
-
-    @property
-    def ran(self) -> bool:
-        """``True`` if the hook was called, however that ended."""
-        return self.outcome not in _DID_NOT_RUN
-
-    @property
-    def duration_s(self) -> float:
-        """The duration of the call, in seconds."""
-        return self.end_s - self.start_s
-
-
-def path_in(ref: str) -> str:
-    """Return the path of a hook as errors and traces write it: without its parameters and number.
-
-    Example:
-        >>> path_in("hooks (1):fetch(token=…)#2")
-        'hooks (1):fetch'
-    """
-    module, colon, name = ref.rpartition(":")
-    return module + colon + name.partition("(")[0].partition("#")[0]
 
 
 class Batch:
@@ -121,10 +49,23 @@ class Batch:
         self.outcomes: dict[int, tuple[HookOutcome, str]] = {}
 
 
-class Trace:
-    """The hook calls of one run, in the order in which they were started in each process.
+class OpenStep:
+    """A step that has begun.
 
-    Iterating gives :class:`HookEvent`; ``str(trace)`` is a small table.
+    Attributes:
+        size_bytes: what it has brought, once that is known.
+    """
+
+    size_bytes: int | None = None
+
+
+class Trace:
+    """The hook calls of one run, in the order in which they were started in each process, and the run's other steps.
+
+    Iterating gives :class:`HookEvent`; ``str(trace)`` is a small table of them.
+
+    Attributes:
+        steps: the steps of the start that are no hooks, as far as they are over.
 
     Example:
         >>> trace = Trace(node_id="node-1")
@@ -147,6 +88,7 @@ class Trace:
         # perf_counter means nothing in another process, and the wall clock can be stepped: so the one, anchored once.
         self.epoch_s: float = time.time() - clock() if epoch_s is None else epoch_s
         self._parts: list[Batch | HookEvent | Trace] = []
+        self.steps: tuple[StartStep, ...] = ()
 
     @property
     def node_id(self) -> str:
@@ -162,6 +104,29 @@ class Trace:
     def extend(self, events: Iterable[HookEvent]) -> None:
         """Add events that another process recorded."""
         self._parts.extend(events)
+
+    @contextmanager
+    def step(self, name: str, begun_s: float | None = None) -> Iterator[OpenStep]:
+        """Record a step: what happens inside the ``with`` block.
+
+        Args:
+            name: which step.
+            begun_s: when it began, by the clock of this trace; left out, now.
+        """
+        open_step = OpenStep()
+        begun_s = self.clock() if begun_s is None else begun_s
+        failed = True
+        try:
+            yield open_step
+            failed = False
+        finally:
+            self.add_step(name, begun_s, failed=failed, size_bytes=open_step.size_bytes)
+
+    def add_step(self, name: str, begun_s: float, *, failed: bool = False, size_bytes: int | None = None) -> None:
+        """Record a step that is over now, and began when the clock of this trace showed ``begun_s``."""
+        node_id, *place = self.node
+        times = (self.epoch_s + begun_s, self.epoch_s + self.clock())
+        self.steps += (StartStep(name, node_id, self.process_id, *times, failed, size_bytes, *place),)
 
     def beside(self) -> Trace:
         """Return a trace for calls beside the others, whose events are here too, in the place at which it was made."""
@@ -228,12 +193,15 @@ class Trace:
             else:
                 yield from self._expand(part)
 
+    def __getitem__(self, index: int) -> HookEvent:
+        return self.events[index]
+
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __repr__(self) -> str:
         outcomes = [event.outcome for event in self]
-        off = {outcome: outcomes.count(outcome) for outcome in _DID_NOT_RUN if outcome in outcomes}
+        off = {outcome: outcomes.count(outcome) for outcome in DID_NOT_RUN if outcome in outcomes}
         others = "".join(f", {count} {outcome}" for outcome, count in off.items())
         from .messages import counted
 
@@ -284,11 +252,12 @@ class Trace:
             )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (self.node, self.process_id, self.events))
+        return (_rebuild, (self.node, self.process_id, self.events, self.steps))
 
 
-def _rebuild(node: Node, process_id: int, events: Iterable[HookEvent]) -> Trace:
+def _rebuild(node: Node, process_id: int, events: Iterable[HookEvent], steps: tuple[StartStep, ...] = ()) -> Trace:
     trace = Trace(**node._asdict())
     trace.process_id = process_id
     trace.extend(events)
+    trace.steps = steps
     return trace

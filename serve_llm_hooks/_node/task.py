@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .._core.download_mode import DownloadMode
+    from .._core.event import HookEvent, StartStep
     from .._core.options import OnError
     from .._core.points import HookName
-    from .._core.trace import HookEvent
 
 
 class Rollout(NamedTuple):
@@ -120,6 +120,7 @@ class NodeReport:
         start_s, end_s: when the work started and ended: seconds since the epoch.
         download_s: seconds spent in the download alone.
         failure: the error that ended the work: one of this library's, with the node's traceback in a note.
+        steps: the work itself, and its download.
     """
 
     node_id: str
@@ -133,6 +134,7 @@ class NodeReport:
     end_s: float
     download_s: float
     failure: Exception | None
+    steps: tuple[StartStep, ...] = ()
 
 
 def has_bucket(mirror: Mapping[str, Any] | None) -> bool:

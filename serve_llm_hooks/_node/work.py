@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .once import OncePerNode
 
     Download = Callable[[NodeTask, DownloadMode], Awaitable[str | None]]
+    Measure = Callable[[NodeTask, str | None, float], int | None]
 
 
 async def run_task(
@@ -55,6 +56,7 @@ async def run_task(
     epoch_s: float | None = None,
     environ: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    measure: Measure = lambda *_: None,
     folder: NodeFolder | None = None,
 ) -> NodeReport:
     """Do a node's work. Never raises, except when cancelled: a failure is part of the report.
@@ -67,12 +69,15 @@ async def run_task(
         environ: the environment whose ``SERVE_LLM_HOOKS_ALLOW`` decides; left out, this process's.
         progress: logs what is waited for; left out, nothing does.
         folder: where hooks that run once per node keep what they have come to; left out, where ``environ`` says.
+        measure: tells the bytes that a download has brought, from its path and when it began; left out, nobody knows.
     """
     trace = Trace(**task.node._asdict(), clock=clock, epoch_s=epoch_s)
-    work = _Work(task, download, trace, environ, folder)
+    work = _Work(task, download, trace, environ, measure, folder)
     start_s = clock()
     with contextlib.nullcontext() if progress is None else progress.waiting_for(work.waits_for):
         failure = await work.failure()
+    if not task.in_background:  # one hook, which has its event
+        trace.add_step("node", start_s, failed=failure is not None)
     return NodeReport(
         node_id=task.node_id,
         is_local=task.is_local,
@@ -85,6 +90,7 @@ async def run_task(
         end_s=trace.epoch_s + clock(),
         download_s=work.download_s,
         failure=failure,
+        steps=trace.steps,
     )
 
 
@@ -97,12 +103,14 @@ class _Work:
         download: Download,
         trace: Trace,
         environ: Mapping[str, str] | None,
+        measure: Measure,
         folder: NodeFolder | None,
     ) -> None:
         self.task = task
         self.download = download
         self.trace = trace
         self.environ = environ
+        self.measure = measure
         self.folder = folder
         self.once: OncePerNode | None = None
         self.hooks: list[Hook] = []
@@ -268,7 +276,9 @@ class _Work:
             running_in = asyncio.current_task()
             self.downloading = True
             try:
-                path = await self.download(task, ctx.download_model)
+                with self.trace.step("download", start_s) as step:
+                    path = await self.download(task, ctx.download_model)
+                    step.size_bytes = self.measure(task, path, self.trace.epoch_s + start_s)
             except BaseException as error:
                 reraise_if_not_a_failure(error, running_in)
                 raise download_error(task, one_line(error)) from readable(error)

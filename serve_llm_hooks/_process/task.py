@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from .._core.context import process_name
 
 if TYPE_CHECKING:
+    from .._core.event import HookEvent
     from .._core.node import Node
     from .._core.options import OnError
     from .._core.points import Role
-    from .._core.trace import HookEvent
     from .._node.task import PackedHook
 
 

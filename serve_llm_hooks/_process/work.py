@@ -27,9 +27,9 @@ from .task import ProcessReport
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from .._core.event import HookEvent
     from .._core.hook import Hook
     from .._core.node import Node
-    from .._core.trace import HookEvent
     from .task import Process, ProcessTask
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import close, set_read_only
@@ -22,7 +22,7 @@ from .shutdown import DEFAULT_BUDGET_S, run_shutdown_hooks
 from .start import Start
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from .._core.context import CallbackCtx
     from .._core.trace import Trace
@@ -68,7 +68,7 @@ async def initialize(
             await run.start.point("on_before_engine_init")
             run.configure_engine(group)
             async with run.processes.around_the_engine():
-                with run.start.progress.waiting_for("its engine to start"):
+                with run.engine_step(), run.start.progress.waiting_for("its engine to start"):
                     yield run
             set_read_only(ctx, engine=run.engine)
             await run.start.point("on_after_engine_init")
@@ -95,6 +95,7 @@ class Initialization:
         ctx: the context of hooks in the replica.
         engine: the engine; set by the code that starts it.
         is_up: ``True`` after a good start, until the replica is shut down; ``None`` while it starts.
+        ends_with_engine: ``False`` where the engine starts only after this start, of which :meth:`over` then tells.
         trace: the hook calls so far.
         start: the state that the parts of the story share.
         placement: its placement group.
@@ -102,8 +103,10 @@ class Initialization:
         processes: its engine's processes.
     """
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, begun_s: float) -> None:
         self.start = start
+        self._begun_s = begun_s
+        self.ends_with_engine: bool = True
         self.ctx: CallbackCtx = start.ctx
         self.trace: Trace = start.trace
         self.engine: Any = None
@@ -126,6 +129,21 @@ class Initialization:
         self.start.progress.__exit__(kind, *exc_info)
         if kind is not None and not issubclass(kind, GeneratorExit):
             await self.placement.give_back()
+        if kind is not None or self.ends_with_engine:
+            self.over(failed=kind is not None)
+
+    @contextmanager
+    def engine_step(self) -> Iterator[None]:
+        """Record the start of the engine, which is what happens inside the ``with`` block."""
+        if not self.ends_with_engine:
+            yield
+            return
+        with self.trace.step("engine"):
+            yield
+
+    def over(self, *, failed: bool) -> None:
+        """Record that the start is over, and show what it did."""
+        self.trace.add_step("start", self._begun_s, failed=failed)
 
     @property
     def has_hooks_at_shutdown(self) -> bool:
@@ -218,13 +236,15 @@ class Initialization:
 
 def _begin(llm_config: Any, cluster: Cluster, hooks: HookRegistry | None) -> Initialization:
     """Import what the config names, and ask for the defaults: seconds that belong to the start too."""
+    begun_s = cluster.clock()
     model_id = str(llm_config.model_id)
     where = f"in the replica of model {model_id!r} on {cluster.node(cluster.local_node_id)}"
     try:
         with Progress(model_id) as progress, progress.waiting_for("its hooks and its engine to be imported"):
             if hooks is None:
                 hooks = _hooks(llm_config, where)
-            run = Initialization(Start(llm_config, cluster, select(hooks, model_id)))
+            run = Initialization(Start(llm_config, cluster, select(hooks, model_id)), begun_s)
+            run.trace.add_step("imports", begun_s)
     except Exception:
         raise
     except BaseException as error:  # raised, sys.exit would end Serve's event loop, and the replica would hang

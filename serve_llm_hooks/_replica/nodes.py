@@ -87,7 +87,8 @@ class Nodes:
             start.record_disabled(_STEPS[0], start.cluster.node(node_id))
         sent = [task for task in tasks.values() if task is not None]
         self._background.begin(_STEPS[0], new)
-        reports, failures = await run_on_nodes(start.cluster, sent, start.ctx.runtime_env, start.progress)
+        with start.trace.step("nodes"):
+            reports, failures = await run_on_nodes(start.cluster, sent, start.ctx.runtime_env, start.progress)
         for node_id in new:
             result = self._result(node_id, reports.get(node_id), failures, was_sent=tasks[node_id] is not None)
             self._results[node_id] = result
@@ -123,7 +124,8 @@ class Nodes:
         if all(hook.is_background for point in _AFTER_ENGINE for hook in by_point[point]):
             return
         tasks = tuple(self._second_tasks(node_ids).values())
-        reports, failures = await run_on_nodes(start.cluster, tasks, start.ctx.runtime_env, start.progress)
+        with start.trace.step("nodes"):
+            reports, failures = await run_on_nodes(start.cluster, tasks, start.ctx.runtime_env, start.progress)
         for node_id in node_ids:
             report = reports.get(node_id)
             result = self._result(node_id, report, failures, was_sent=True)
@@ -145,6 +147,7 @@ class Nodes:
         known: dict[str, Any] = {**node._asdict(), "is_local": node_id == start.cluster.local_node_id}
         if report is not None:
             start.trace.extend(report.events)
+            start.trace.steps += report.steps
             try:
                 custom_data = unpack_custom_data(report.custom_data, where=f"in the replica, from {node}")
             except HookPickleError as error:  # this node's failure, which must not hide those of others

@@ -44,7 +44,7 @@ class Placement:
             )
         if start.ctx.placement_group is None:  # also where a hook wrote that: it means the default
             if self._default is None:
-                with start.progress.waiting_for("its placement group"):
+                with start.trace.step("placement group"), start.progress.waiting_for("its placement group"):
                     self._default = await start.cluster.acquire_placement_group(start.llm_config)
                 self._is_acquired = True
             start.ctx.placement_group = self._default
@@ -62,7 +62,8 @@ class Placement:
     async def node_ids(self) -> Sequence[str]:
         """Return the nodes of the current group, once it is scheduled."""
         start = self._start
-        with start.progress.waiting_for("its placement group to be scheduled"):
+        what = "its placement group to be scheduled"
+        with start.trace.step("placement group"), start.progress.waiting_for(what):
             return await start.cluster.node_ids(start.ctx.placement_group, start.defaults.own_bundles)
 
     async def give_back(self) -> None:

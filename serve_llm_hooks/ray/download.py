@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import stat
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,10 +15,13 @@ from .._core.messages import one_line
 from .._core.worker_thread import WorkerThread
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .._core.download_mode import DownloadMode
     from .._node.task import NodeTask
 
 
+_CLOCK_STEP_S = 0.02  # by which the times of files may be behind the clock
 _SHOWN_FILES = 3  # an error names at most this many of the files that could not be downloaded
 
 
@@ -27,6 +32,31 @@ async def download(task: NodeTask, mode: DownloadMode) -> str | None:
         return await asyncio.get_running_loop().run_in_executor(thread, _download, task, mode)
     finally:
         thread.shutdown()
+
+
+def new_bytes(task: NodeTask, path: str | None, since_s: float) -> int | None:
+    """Return the bytes of the files that a download has brought; ``None`` if there are none to be found.
+
+    Args:
+        task: says where extra files go.
+        path: where the model is.
+        since_s: when the download began, in seconds since the epoch. Older files were there before.
+    """
+    extra = [file.get("destination_path") for file in (task.mirror or {}).get("extra_files") or ()]
+    files = {file for top in (path, *extra) if top for file in _files(str(top))}
+    found: dict[tuple[int, int], int] = {}  # by what they are: a model's folder may have links to one file
+    for file in files:
+        with contextlib.suppress(OSError):
+            status = os.stat(file)
+            if stat.S_ISREG(status.st_mode) and status.st_ctime >= since_s - _CLOCK_STEP_S:
+                found[status.st_dev, status.st_ino] = status.st_size
+    return sum(found.values()) or None
+
+
+def _files(top: str) -> Iterator[str]:
+    yield top
+    for folder, _, names in os.walk(top):
+        yield from (os.path.join(folder, name) for name in names)
 
 
 def _download(task: NodeTask, mode: DownloadMode) -> str | None:

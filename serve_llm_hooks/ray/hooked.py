@@ -21,7 +21,7 @@ from .sglang import SGLangCluster
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from .._core.trace import HookEvent
+    from .._core.event import HookEvent
     from .._replica.initialize import Initialization
 
 

@@ -16,7 +16,7 @@ from .._core.trace import Trace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._core.trace import HookEvent
+    from .._core.event import HookEvent
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 

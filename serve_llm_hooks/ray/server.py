@@ -13,7 +13,7 @@ from ray.serve.llm.deployment import LLMServer as _RayLLMServer
 from .hooked import hooked_server
 
 if TYPE_CHECKING:
-    from .._core.trace import HookEvent
+    from .._core.event import HookEvent
 
     class LLMServer(_RayLLMServer):
         """Ray's server, hooked."""

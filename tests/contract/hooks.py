@@ -20,7 +20,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import HookRegistry, RayServeLLMCallback, ask, skip
+from serve_llm_hooks import HookRegistry, RayServeLLMCallback, ask, hook_options, skip
 
 from . import wing
 
@@ -2020,6 +2020,6 @@ def collects_once(ctx: NodeCtx) -> None:
 class FillsOnce(RayServeLLMCallback):
     """A class whose method has an option."""
 
-    @hook("on_after_node_download", once_per_node=True)
+    @hook_options(once_per_node=True)
     def on_after_node_download(self, ctx: NodeCtx) -> None:
         note(ctx, "filled")

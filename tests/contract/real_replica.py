@@ -62,7 +62,8 @@ class Replica:
         environ = dict(scenario.environ)
         if scenario.own_bundles is not None:  # as Ray's data-parallel server does
             environ["VLLM_RAY_BUNDLE_INDICES"] = ",".join(map(str, scenario.own_bundles))
-        with Groups(starts.slots) as groups, replica_process(environ, groups.make):
+        groups = Groups(starts.slots)
+        with replica_process(environ, groups.make):
             return asyncio.run(_start_all(starts, groups))
 
 
@@ -195,7 +196,7 @@ def _watched(ray_cluster: Any) -> Any:
 
 
 class Groups:
-    """The placement groups of a scenario; removed at its end, those that Ray made included."""
+    """The placement groups that a scenario's hooks make, and the nodes of any. The wing removes them at the end."""
 
     def __init__(self, slots: Sequence[int]) -> None:
         self.slots = list(slots)
@@ -213,17 +214,3 @@ class Groups:
         assert group.wait(60)
         nodes: dict[int, str] = ray.util.placement_group_table(group)["bundles_to_node_id"]
         return [nodes[index] for index in sorted(nodes)]
-
-    def __enter__(self) -> Groups:
-        import ray
-
-        self._before = set(ray.util.placement_group_table())
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        import ray
-        from ray.util.placement_group import PlacementGroup, remove_placement_group
-
-        for group_id, row in ray.util.placement_group_table().items():
-            if group_id not in self._before and row["state"] != "REMOVED":
-                remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group_id))))

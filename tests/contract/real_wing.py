@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks_testing import faults as f
+from tests.conftest import no_groups_left
 
 from . import strikes
 from .real_replica import Replica, Starts
@@ -78,7 +79,7 @@ class RealWing:
         self._replica: Any = None
 
     def close(self) -> None:
-        """End the replica, and with it the placement groups that it has: other tests need the CPUs."""
+        """End the replica."""
         import ray
 
         if self._replica is not None:
@@ -92,7 +93,9 @@ class RealWing:
         deaths = [fault for fault in scenario.faults if isinstance(fault, f.ReplicaDiesFault)]
         assert len(deaths) <= 1, "one replica_dies in a scenario"
         times = deaths[0].times if deaths else 0
-        with self._nodes(scenario) as nodes:
+        # Here and not in the replica, which may die. Serve's replicas are detached actors, whose groups go with them;
+        # those of other actors stay until the driver ends.
+        with self._nodes(scenario) as nodes, no_groups_left():
             for died in itertools.count():
                 told = self._run_once(scenario, nodes, deaths[0].at if died < times else None)
                 if told is not None:

@@ -19,7 +19,7 @@ from serve_llm_hooks import (
     PlacementGroupError,
     skip,
 )
-from serve_llm_hooks._core.trace import path_in
+from serve_llm_hooks._core.event import path_in
 from serve_llm_hooks._observe.announce import LEFT_OUT_BY
 from serve_llm_hooks._sources.select import UNMATCHED
 

@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from serve_llm_hooks import HOOK_POINTS, HookError, HookTimeoutError
+from serve_llm_hooks._core.event import path_in
 from serve_llm_hooks._core.messages import one_line
-from serve_llm_hooks._core.trace import path_in
 
 from .._checks.scenarios import parts_of
 from .._simulation.timing import StartCancelledError

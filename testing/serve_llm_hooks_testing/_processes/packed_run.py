@@ -18,7 +18,7 @@ from .packing import NotSent, Packer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from serve_llm_hooks import HookEvent, HookName
+    from serve_llm_hooks import HookEvent, HookName, StartStep
     from serve_llm_hooks._core.node import Node
 
     from .packing import Packed
@@ -41,6 +41,7 @@ class PackedRun(NamedTuple):
     elapsed_s: float
     reached: HookName | None
     events: tuple[HookEvent, ...]
+    steps: tuple[StartStep, ...]
     process_id: int
     node: Node
     values: Packed
@@ -62,6 +63,7 @@ def pack_run(run: FakeRun, known: Sequence[object]) -> PackedRun:
         elapsed_s=run.elapsed_s,
         reached=run.reached,
         events=tuple(run.trace),
+        steps=run.trace.steps,
         process_id=run.trace.process_id,
         node=run.trace.node,
         values=Packer(known).pack(values),
@@ -86,6 +88,7 @@ def unpack_run(packed: PackedRun, known: Sequence[object], node_ids: Sequence[st
     trace = Trace(**packed.node._asdict(), clock=float, epoch_s=0.0)
     trace.process_id = packed.process_id
     trace.extend(packed.events)
+    trace.steps = packed.steps
     error = values.pop("run.error")
     if error is not None and not any(error is each for each in known):
         error.add_note(f"In the replica's process:\n{packed.error_text.rstrip()}")

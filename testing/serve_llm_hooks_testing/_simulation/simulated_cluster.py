@@ -202,8 +202,9 @@ class SimulatedCluster(EngineProcesses):
             process.kill()
             assert process.died_at is not None
             return process.died_at
-        report = replace(report, events=tuple(event._replace(process_id=process_id) for event in report.events))
-        back: NodeReport = pickle.loads(pickle.dumps(report))
+        events = tuple(event._replace(process_id=process_id) for event in report.events)
+        steps = tuple(step._replace(process_id=process_id) for step in report.steps)
+        back: NodeReport = pickle.loads(pickle.dumps(replace(report, events=events, steps=steps)))
         return back
 
     def _new_process_id(self, task: NodeTask) -> int:

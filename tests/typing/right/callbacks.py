@@ -8,11 +8,12 @@ from serve_llm_hooks import (
     Callback,
     CallbackCtx,
     CallbackRunner,
+    EngineProcessCtx,
     InitializeNodeOutput,
     NodeCtx,
     RayServeLLMCallback,
     Skip,
-    hook,
+    hook_options,
     load_callback,
     load_hooks,
     skip,
@@ -48,15 +49,16 @@ class Async(RayServeLLMCallback):
     async def on_failure(self, ctx: CallbackCtx) -> None: ...
 
 
-class WithOptions(RayServeLLMCallback):
-    """Its methods have options."""
+class Late(RayServeLLMCallback):
+    """With options, which change no method's type."""
 
-    @hook("on_before_node_download", once_per_node="weights-{model_id}", timeout_s=60)
-    async def on_before_node_download(self, ctx: NodeCtx) -> Skip | None:
-        return skip("cached") if ctx.unfinished else None
+    checks_arguments = True
 
-    @hook("on_after_init", on_error="warn")
-    def on_after_init(self, ctx: CallbackCtx) -> None: ...
+    @hook_options(until="on_after_engine_init", on_error="warn", model_id=["a", "b"], once_per_node="weights")
+    async def on_before_node_download(self, ctx: NodeCtx) -> None: ...
+
+    @hook_options(roles=["core", "worker"])
+    def on_engine_process_start(self, ctx: EngineProcessCtx) -> None: ...
 
 
 class Plain:

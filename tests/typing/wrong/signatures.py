@@ -43,10 +43,10 @@ def in_two_places(ctx: NodeCtx) -> None: ...
 
 
 class Hooks:
-    """A method has the ctx of its point behind self."""
+    """A method takes self first."""
 
     @hook("on_after_init")  # error: ReplicaFn
-    def on_after_init(self, ctx: NodeCtx) -> None: ...
+    def method(self, ctx: CallbackCtx) -> None: ...
 
 
 # -- what it returns ----------------------------------------------------------------------------------------------

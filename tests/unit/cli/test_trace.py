@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from serve_llm_hooks import HookName
-    from serve_llm_hooks._core.trace import HookOutcome
+    from serve_llm_hooks._core.event import HookOutcome
 
     from .conftest import Answer
 

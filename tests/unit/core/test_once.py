@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import HOOK_POINTS, Hook, HookRegistry, HookSignatureError, RayServeLLMCallback
+from serve_llm_hooks import HOOK_POINTS, Hook, HookRegistry, HookSignatureError, RayServeLLMCallback, hook_options
 from serve_llm_hooks._sources.class_style import hooks_of_class
 
 if TYPE_CHECKING:
@@ -80,50 +80,21 @@ def test_it_travels_with_the_hook() -> None:
 
 # -- in a class -------------------------------------------------------------------------------------------------------
 
-anybodys = HookRegistry()
-
 
 class Caches(RayServeLLMCallback):
-    @anybodys.hook("on_before_node_download", once_per_node="caches", timeout_s=60, until="on_after_init")
+    @hook_options(once_per_node="caches", timeout_s=60)
     async def on_before_node_download(self, ctx: Any) -> None: ...
 
-    def on_after_node_download(self, ctx: Any) -> None: ...
+
+def test_a_method_has_it_too() -> None:
+    (found,) = hooks_of_class(Caches)
+    assert (found.options.once_per_node, found.options.timeout_s) == ("caches", 60)
 
 
-@pytest.mark.parametrize("callback", [Caches, Caches()])
-def test_a_method_has_the_options_that_are_written_above_it(callback: Any) -> None:
-    first, second = hooks_of_class(callback)
-    assert (first.options.once_per_node, first.options.timeout_s, first.is_background) == ("caches", 60, True)
-    assert not second.options.once_per_node
-    assert len(anybodys) == 0  # its class runs it, and nothing else does
+def test_a_method_with_a_yield_is_refused() -> None:
+    with pytest.raises(HookSignatureError, match=r"Mounts\.on_before_node_download at on_before_node_download has a"):
 
-
-def test_a_method_that_overrides_it_has_its_own() -> None:
-    class Others(Caches):
-        def on_before_node_download(self, ctx: Any) -> Any: ...
-
-    assert not hooks_of_class(Others)[0].options.once_per_node
-
-
-def test_what_a_method_may_not_have() -> None:
-    class Mounts:
-        @anybodys.hook("on_before_node_download", once_per_node=True)
-        def on_before_node_download(self, ctx: Any) -> Iterator[None]:
-            yield
-
-    class Early:
-        @anybodys.hook("on_after_init", until="on_before_init")
-        def on_after_init(self, ctx: Any) -> None: ...
-
-    with pytest.raises(HookSignatureError, match="has a `yield`"):
-        hooks_of_class(Mounts)
-    with pytest.raises(ValueError, match="does not come later"):
-        hooks_of_class(Early)
-
-
-def test_a_method_of_another_name_is_none() -> None:
-    with pytest.raises(HookSignatureError, match="takes 2 positional arguments"):
-
-        class Named:
-            @anybodys.hook("on_before_node_download")
-            def fetch(self, ctx: Any) -> None: ...
+        class Mounts:
+            @hook_options(once_per_node=True)
+            def on_before_node_download(self, ctx: Any) -> Iterator[None]:
+                yield
