@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .._core.context import CallbackCtx
     from .._core.node import Node
     from .._core.options import OnError
-    from .._node.task import NodeReport, NodeTask
+    from .._node.task import NodeReport, NodeTask, Rollout
     from .._process.task import ProcessReport, ProcessTask
 
 
@@ -78,6 +78,10 @@ class Cluster(Protocol):
 
     def defaults(self, llm_config: Any) -> ReplicaDefaults:
         """Return the settings of a start without any hook."""
+        ...
+
+    def rollout(self) -> Rollout:
+        """Return what the replica has in common with those that were rolled out with it."""
         ...
 
     async def acquire_placement_group(self, llm_config: Any) -> Any:

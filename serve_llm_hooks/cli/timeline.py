@@ -22,6 +22,7 @@ STYLES = {
     "warned": "yellow",
     "disabled": "dim",
     "skipped": "dim",
+    "replayed": "dim",
 }
 PIPE_WIDTH = 110
 STACKED_BELOW = 72  # columns; a narrower screen has the bars on lines of their own
@@ -120,7 +121,7 @@ def _bar(event: HookEvent, begin_s: float, end_s: float, width: int) -> str:
     scale = width / (end_s - begin_s) if end_s > begin_s else 0.0
     first = min(width - 1, int((event.start_s - begin_s) * scale))
     last = min(width, max(first + 1, round((event.end_s - begin_s) * scale)))
-    mark = "█" if event.ran else "×"
+    mark = "█" if event.ran else "░" if event.outcome == "replayed" else "×"
     return "·" * first + mark * (last - first) + "·" * (width - last)
 
 
