@@ -150,7 +150,19 @@ _NO_TIMEOUT = {
 }
 _FAILURE = {"start": "a failure ends the start", "shutdown": "a failure is logged", "failure": "a failure is logged"}
 
-_WRITTEN = (*_PLACED, "is_span", "until", "once_per_node", "where", "hook", "phase", "models", "parameters", "file", "line")
+_WRITTEN = (
+    *_PLACED,
+    "is_span",
+    "until",
+    "once_per_node",
+    "where",
+    "hook",
+    "phase",
+    "models",
+    "parameters",
+    "file",
+    "line",
+)
 
 
 def _lasts(hook: dict[str, Any]) -> str:
