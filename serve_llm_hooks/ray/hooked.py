@@ -21,7 +21,7 @@ from .sglang import SGLangCluster
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from .._core.event import HookEvent
+    from .._core.trace import Trace
     from .._replica.initialize import Initialization
 
 
@@ -63,9 +63,10 @@ def _hooked(base: type[Any]) -> Any:
     starts = getattr(base, _HOOKED, "start" if by_start else "constructor")
 
     class Traced(*_bases(base, starts)):  # type: ignore[misc]  # bases that are computed: no checker follows them
-        async def hook_trace(self) -> tuple[HookEvent, ...]:
-            """Return the hook calls of this replica's start: ``await handle.hook_trace.remote()``."""
-            return tuple(self._hook_trace)
+        async def hook_trace(self) -> Trace:
+            """Return the trace of this replica's start: ``await handle.hook_trace.remote()``."""
+            trace: Trace = self._hook_trace
+            return trace
 
     def end(self: Any) -> Any:
         """Run ``on_shutdown``, and the base's own end. Serve calls this when it stops the replica, and awaits it."""
