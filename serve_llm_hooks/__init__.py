@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         UnknownHookError as UnknownHookError,
     )
     from ._core.event import HookEvent as HookEvent, StartStep as StartStep
+    from ._core.method_options import hook_options as hook_options
     from ._core.points import HOOK_POINTS as HOOK_POINTS, HookName as HookName, HookPoint as HookPoint
     from ._core.results import InitializeNodeOutput as InitializeNodeOutput, NodeResult as NodeResult
     from ._core.saved_trace import dump_traces as dump_traces, load_traces as load_traces

@@ -39,7 +39,7 @@ class Bar(NamedTuple):
 
 def bars_of(events: Iterable[HookEvent], steps: Iterable[StartStep]) -> list[Bar]:
     """Return all bars, by their places: the replica, the nodes, the engine's processes; in each by their start."""
-    every = [*steps, *events]
+    every: list[HookEvent | StartStep] = [*steps, *events]
     begin_s = min((each.start_s for each in every), default=0.0)
     bars = [_of_event(each, begin_s) if isinstance(each, HookEvent) else _of_step(each, begin_s) for each in every]
     in_engine = {bar.place for bar, each in zip(bars, every, strict=True) if each.process}

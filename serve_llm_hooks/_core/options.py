@@ -129,12 +129,12 @@ def _roles(row: HookPoint, given: str | Iterable[str]) -> tuple[str, ...]:
     return roles
 
 
-def unknown_option(name: str) -> TypeError:
+def unknown_option(name: str, decorator: str = "@hook") -> TypeError:
     """Return the error for a keyword that ``@hook`` does not take."""
     from .messages import did_you_mean
 
     names = ("model_id", *HookOptions._fields[2:])
-    return TypeError(f"@hook takes no {name}={did_you_mean(name, names)}; its options are {', '.join(names)}")
+    return TypeError(f"{decorator} takes no {name}={did_you_mean(name, names)}; its options are {', '.join(names)}")
 
 
 def _described(value: object) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .errors import HookOrderError
 from .options import start_of
+from .points import HOOK_POINTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +23,8 @@ def in_order(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
     By ``order``, then as given; among the hooks whose ``before`` / ``after`` are met, the first in that order is next.
 
     Raises:
-        HookOrderError: the constraints form a circle, or one of their names means more than one hook.
+        HookOrderError: the constraints form a circle, one of their names means more than one hook, or they order what
+            works in processes side by side.
     """
     ranked = sorted(hooks, key=lambda hook: hook.options.order)  # a stable sort: ties stay as given
     if not any(hook.options.before or hook.options.after for hook in ranked):
@@ -72,7 +74,9 @@ def check_order(hooks: Iterable[Hook]) -> None:
 
 
 def _suspects(hooks: list[Hook]) -> list[Hook]:
-    """Return the hooks that may be in a circle for some model, or have or be a name that means several hooks.
+    """Return the hooks that may have an impossible order for some model.
+
+    They may be in a circle, have or be a name that means several hooks, or work side by side.
 
     Circles are looked for among the hooks of all models, with a node for each name in a constraint: no model has more.
     Of hooks that make a name ambiguous for the same models, one is enough.
@@ -92,6 +96,10 @@ def _suspects(hooks: list[Hook]) -> list[Hook]:
     kept: dict[object, int] = {}
     for index, hook in enumerate(hooks):
         models = hook.options.model_ids
+        for name in _named_by(hook):
+            found.update(
+                each for other in called[name] if _are_side_by_side(hook, hooks[other]) for each in (index, other)
+            )
         for name in {*_named_by(hook)} & several:
             kept.setdefault((name, models), index)
         for name in {hook.name, hook.path} & several:
@@ -149,8 +157,19 @@ def _constraints(ranked: list[Hook]) -> TopologicalSorter[int]:
 
 
 def _resolve(name: str, owner: Hook, side: str, hooks: list[Hook], called: Mapping[str, list[int]]) -> list[int]:
-    """Return the indices of the hooks that a ``before`` / ``after`` name means: of no function, or of one."""
+    """Return the indices of the hooks that a ``before`` / ``after`` name means: of no function, or of one.
+
+    Raises:
+        HookOrderError: it means several, or one that works beside the owner.
+    """
     found = called.get(name, [])
+    beside = next((hooks[index] for index in found if _are_side_by_side(owner, hooks[index])), None)
+    if beside is not None:
+        raise HookOrderError(
+            f"{side}={name!r} of {owner.path} at {owner.point} cannot be kept: on nodes, a hook that works in the "
+            f"background ({(owner if owner.is_background else beside).path}) has a process of its own, beside the "
+            f"others. Take {side}= away, or until=."
+        )
     paths = sorted({hooks[index].path for index in found})
     if len(paths) > 1:
         raise HookOrderError(
@@ -158,3 +177,8 @@ def _resolve(name: str, owner: Hook, side: str, hooks: list[Hook], called: Mappi
             f"Write one of these instead of the bare name."
         )
     return found
+
+
+def _are_side_by_side(hook: Hook, other: Hook) -> bool:
+    """Return True for two hooks on nodes that are in processes of their own: one works in the background."""
+    return other is not hook and HOOK_POINTS[hook.point].on_node and (hook.is_background or other.is_background)

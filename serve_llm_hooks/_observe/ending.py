@@ -65,7 +65,8 @@ def _save(folder: Path, model_id: str, trace: Trace, replica: Sequence[str]) -> 
     """Write both files, or warn."""
     try:
         events, steps = trace.events, trace.steps
-        begin_s = min((each.start_s for each in (*events, *steps)), default=0.0)
+        starts_s = [*(event.start_s for event in events), *(step.start_s for step in steps)]
+        begin_s = min(starts_s, default=0.0)
         begun = datetime.fromtimestamp(begin_s, UTC)
         bars = bars_of(events, steps)
         saved = json.loads(dump_traces({model_id: trace}))

@@ -26,9 +26,11 @@ def summary(model_id: str, trace: Trace) -> str:
     shown = [step for step in trace.steps if step.name not in _WHOLE and (step.duration_s >= _SHORT_S or step.failed)]
     if not events and not any(step.name == "download" for step in shown):
         return ""
-    begin_s = min(each.start_s for each in (*events, *trace.steps))
+    every: list[HookEvent | StartStep] = [*events, *trace.steps]
+    begin_s = min(each.start_s for each in every)
+    told: list[HookEvent | StartStep] = [*events, *shown]
     groups: dict[tuple[str, bool, str], list[HookEvent | StartStep]] = {}
-    for each in sorted((*events, *shown), key=lambda each: each.start_s):
+    for each in sorted(told, key=lambda each: each.start_s):
         key = (name_of(each), isinstance(each, HookEvent), "" if _is_on_node(each) else place_of(each))
         groups.setdefault(key, []).append(each)
     rows = list(groups.values())
@@ -44,7 +46,7 @@ def _head(model_id: str, trace: Trace, events: Sequence[HookEvent], downloads: S
     took = "" if whole is None else f" after {seconds(whole.duration_s)}"
     how = "the start ended with an error" if whole is not None and whole.failed else "started"
     engine = [step for step in trace.steps if step.name == "engine"]
-    parts = {"hooks": events, "downloads": downloads, "engine": engine}
+    parts: dict[str, Sequence[HookEvent | StartStep]] = {"hooks": events, "downloads": downloads, "engine": engine}
     told = ", ".join(f"{what} {seconds(_together(each))}" for what, each in parts.items() if each)
     return f"model {model_id!r}: {how}{took} ({told})"
 

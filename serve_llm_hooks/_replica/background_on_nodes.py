@@ -5,10 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .._core.errors import HookOrderError
 from .._node.packing import pack_custom_data, unpack_custom_data, with_changes
 from .._observe.progress import Progress
-from .background import is_before
 from .gather import raise_failures, run_on_nodes
 from .node_tasks import shared_fields, task_for
 
@@ -44,15 +42,9 @@ class NodesInBackground:
         self._custom_data_for = custom_data_for
 
     def begin(self, point: HookName, node_ids: Sequence[str]) -> None:
-        """Begin the hooks of a point on nodes.
-
-        Raises:
-            HookOrderError: an order that processes which work side by side cannot keep.
-        """
-        hooks = self._start.selection.by_point[point]
-        for hook in hooks:
+        """Begin the hooks of a point on nodes."""
+        for hook in self._start.selection.by_point[point]:
             if hook.is_background:
-                _check_order(hook, hooks)
                 tasks = self._tasks(hook, node_ids)
                 back: dict[str, dict[str, Any]] = {}
                 self._start.background.work(hook, self._run(tasks, back), partial(self._take, hook, tasks, back))
@@ -97,12 +89,3 @@ class NodesInBackground:
             changed = with_changes({}, sent, back[task.node_id])
             meanwhile = with_changes({}, sent, ours).keys()
             self._start.background.merge(hook, ours, changed, meanwhile, where=f" on {node}")
-
-
-def _check_order(hook: Hook, hooks: Sequence[Hook]) -> None:
-    for other in hooks:
-        if other is not hook and (is_before(hook, other) or is_before(other, hook)):
-            raise HookOrderError(
-                f"{hook.ref} at {hook.point} works in the background, in a process of its own, so before= and after= "
-                f"cannot order it and {other.ref}: leave them out, or until="
-            )

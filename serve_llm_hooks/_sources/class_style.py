@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from .._core.errors import HookLoadError, HookSignatureError, UnknownHookError
 from .._core.hook import Hook
 from .._core.lazy_instance import LazyInstance
-from .._core.messages import describe, did_you_mean, kind_of, masked
-from .._core.options import HookOptions
+from .._core.messages import describe, did_you_mean, kind_of, masked, text_of
+from .._core.method_options import options_of
 from .._core.origin import path_of
 from .._core.points import HOOK_NAMES, HOOK_POINTS, HookName
 from .._core.signature import bound_method, check_is_sync, check_span, misfit, written
@@ -36,6 +36,10 @@ class RayServeLLMCallback:
     One instance is made per process and start: attributes set on ``self`` in the replica are there at every later
     point in the replica, and not on a node. Data for a node goes into ``ctx.custom_data``.
 
+    Attributes:
+        checks_arguments: set it to ``True`` in a class whose constructor does nothing but check and keep its
+            arguments. It is then called where the config is made too, so that a wrong argument is told there.
+
     Raises:
         UnknownHookError: a method ``on_...`` that is no hook point.
         HookSignatureError: a method that does not take ``ctx``.
@@ -45,6 +49,8 @@ class RayServeLLMCallback:
         ...     def on_before_download(self, ctx):
         ...         ctx.worker_node_download_model = "TOKENIZER_ONLY"
     """
+
+    checks_arguments: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -129,7 +135,8 @@ def hooks_of_class(
             f"ctx)`. The points: {', '.join(HOOK_NAMES)}."
         )
     instance = instance_of(callback, kwargs or {}, option=option)
-    return [Hook(partial(_call_method, name), HookOptions(name), instance=instance, method=name) for name in names]
+    options = [options_of(bound_method(callback, name), name) for name in names]
+    return [Hook(partial(_call_method, each.point), each, instance=instance, method=each.point) for each in options]
 
 
 def _call_method(name: str, instance: LazyInstance, ctx: Any) -> Any:
@@ -160,7 +167,23 @@ def instance_of(callback: Any, kwargs: Mapping[str, Any], *, option: str) -> Laz
         raise HookSignatureError(
             f"{path_of(callback)}{written(signature)} cannot be made with {option}={masked(kwargs)}: {why}"
         )
+    if getattr(callback, "checks_arguments", False):
+        _check_arguments(callback, kwargs, option)
     return LazyInstance(callback, kwargs)
+
+
+def _check_arguments(cls: type, kwargs: Mapping[str, Any], option: str) -> None:
+    """Make a class whose constructor does nothing but check its arguments, which is what it says of itself.
+
+    Raises:
+        HookSignatureError: the constructor has refused them.
+    """
+    try:
+        cls(**kwargs)
+    except Exception as error:
+        raise HookSignatureError(
+            f"{path_of(cls)} cannot be made with {option}={masked(kwargs)}: {text_of(error)}"
+        ) from error
 
 
 def checked_kwargs(kwargs: object, what: str) -> Mapping[str, Any]:

@@ -184,8 +184,10 @@ def _object_at(ref: str) -> Any:
         return attribute_of(module, name, f"hook {ref!r}")
     except AttributeError:
         names = [hook.path.partition(":")[2] for hook in hooks_in(module)]
+        public = [each for each in dir(module) if not each.startswith("_")]  # classes of hooks among them
+        hint = did_you_mean(name, names) or did_you_mean(name, public)
         raise HookLoadError(
-            f"hook {ref!r}: {path} has no {name!r}{did_you_mean(name, names)}. Its hooks: {', '.join(names) or 'none'}."
+            f"hook {ref!r}: {path} has no {name!r}{hint}. Its hooks: {', '.join(names) or 'none'}."
         ) from None
 
 

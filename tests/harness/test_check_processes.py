@@ -6,6 +6,7 @@ import importlib
 import os
 import socket
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,28 @@ def test_what_fails_only_in_the_tests_process_is_no_problem(module: Callable[[st
             done.append(ctx.node_id)
         """,
     )
-    assert check_hooks(name).problems == []
+    found = check_hooks(name)
+    assert found.problems == []
+    (note,) = found.notes
+    assert "once failed at on_before_node_download" in note
+    assert "only where the replica and all nodes are one process" in note
+
+
+def test_no_scenario_finds_what_another_one_has_left_in_the_temporary_folder(
+    module: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (own := tmp_path / "own").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(own))
+    name = module(
+        "leaving_files_hooks",
+        """
+        import os, tempfile
+        @hook("on_after_init")
+        def mark(ctx): os.mkdir(os.path.join(tempfile.gettempdir(), "started"))
+        """,
+    )
+    found = check_hooks(name)
+    assert (found.problems, found.notes, os.listdir(own)) == ([], [], [])
 
 
 def test_the_age_of_a_process_is_noted(module: Callable[[str, str], str]) -> None:

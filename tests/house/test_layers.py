@@ -29,6 +29,7 @@ LAYERS = {
     "face": "_lazy_imports _core _observe _sources _node _process _replica entry",
     "testing": "_lazy_imports _core _observe _sources _node _process _replica entry face",
     "cli": "face ray testing",
+    "recipes": "_lazy_imports face",
 }
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +76,26 @@ def test_the_command_line_imports_what_users_see() -> None:
         for each in ours
         if each.at_once and each.target.startswith(("serve_llm_hooks.ray", "ray"))
     )
+
+
+def test_recipes_import_what_users_see() -> None:
+    ours = [each for each in HOUSE.imports() if room_of(HOUSE.names[each.file]) == "recipes"]
+    inside = [each for each in ours if each.target.startswith("serve_llm_hooks.recipes._")]  # what they share
+    listing = [each for each in ours if each.target == "serve_llm_hooks._lazy_imports" and each.file.stem == "__init__"]
+    none(rules.behind_the_face([each for each in ours if each not in [*inside, *listing]], ["serve_llm_hooks"]))
+    brought = ("ray", "vllm", "torch", "psutil", "pynvml", "httpx", "serve_llm_hooks.ray")
+    none(
+        f"{each.file}:{each.line}: recipes -> {each.target}, not in a function: only the hook that needs it imports it"
+        for each in ours
+        if each.at_once and each.target.startswith(brought)
+    )
+
+
+def test_a_recipe_is_short() -> None:
+    recipes = [file for name, file in HOUSE.files.items() if room_of(name) == "recipes" and file.stem[0] != "_"]
+    assert len(recipes) > 0
+    lengths = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in recipes}
+    none(f"{file}:{length}: longer than 150 lines" for file, length in lengths.items() if length > 150)
 
 
 def test_no_files_import_each_other() -> None:

@@ -67,7 +67,7 @@ def test_all_that_is_offered_is_there(name: str) -> None:
     assert getattr(serve_llm_hooks, name) is not None
 
 
-@pytest.mark.parametrize("package", ["serve_llm_hooks", "serve_llm_hooks_testing"])
+@pytest.mark.parametrize("package", ["serve_llm_hooks", "serve_llm_hooks.recipes", "serve_llm_hooks_testing"])
 def test_all_that_is_offered_is_listed_before_it_is_used(package: str) -> None:
     script = f"import json, {package} as package; print(json.dumps([dir(package), package.__all__]))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

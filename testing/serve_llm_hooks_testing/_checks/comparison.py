@@ -132,7 +132,9 @@ def _compare(target: Target, found: HookCheck, limit_s: float) -> bool:
             # It fails where all share everything. If only there, that is why: there is nothing to compare.
             if isinstance(one.run.error, ReplicaProcessError):  # as the test's own would, with the test
                 return False
-            is_alike = is_alike and run_watched(settings, target.make(())).run.error is not None
+            if is_alike and run_watched(settings, target.make(())).run.error is None:
+                is_alike = False
+                found.add_dismissed(one_line(one.run.error), compared.scenario.name)
             continue
         settings.node_timeout_s = one.run.elapsed_s + _MORE_S
         settings.time_limit_s = 2 * settings.node_timeout_s

@@ -1,10 +1,11 @@
-"""Put back what hooks change of the test's own process."""
+"""Put back what hooks change of the test's own process, and let them find no files of each other's runs."""
 
 from __future__ import annotations
 
 import os
 import socket
 import sys
+import tempfile
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -26,3 +27,18 @@ def put_back() -> Iterator[None]:
         socket.setdefaulttimeout(timeout_s)
         with suppress(OSError):  # it has gone
             os.chdir(folder)
+
+
+@contextmanager
+def empty_temporary_folder() -> Iterator[None]:
+    """Let ``tempfile``, and programs that are started, use a folder that is empty now and removed at the end."""
+    name, folder, value = "TMPDIR", tempfile.tempdir, os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="check-hooks-", ignore_cleanup_errors=True) as own:
+        tempfile.tempdir = os.environ[name] = own
+        try:
+            yield
+        finally:
+            tempfile.tempdir = folder
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 # As the message of a hook that has failed on a node says where that was.
 _ON_NODE = re.compile(r" on node (node-\d+)(?: \([^)]*\))?(?=: )")
 
+_ONLY_IN_ONE = (
+    "only where the replica and all nodes are one process, and not in processes of their own, as on Ray: there, it is "
+    "no problem. A test on a FakeCluster() may fail so: a module keeps what an earlier start or another node has set"
+)
+
 
 @dataclass
 class Shown:
@@ -80,6 +85,10 @@ class HookCheck:
         shown = self._notes.setdefault(note, Shown())
         if scenario is not None:
             shown.scenarios[scenario] = None
+
+    def add_dismissed(self, failure: str, scenario: str) -> None:
+        """Add a note of a failure in one process that is none in processes of their own."""
+        self.add_note(f"{failure} ({_ONLY_IN_ONE})", scenario)
 
     def explain(self, point: str, hook: str, error: str) -> None:
         """Remember a failure of which a problem says why: it is no other problem."""

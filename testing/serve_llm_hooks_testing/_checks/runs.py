@@ -13,7 +13,7 @@ from .._simulation.settings import ClusterSettings
 from ..errors import DeadlockError, HarnessError, ReplicaProcessError
 from .apart import run_watched
 from .code import writers_of
-from .put_back import put_back
+from .put_back import empty_temporary_folder, put_back
 from .result import HookCheck
 from .scenarios import is_injected, parts_of
 
@@ -69,7 +69,11 @@ class TargetRuns:
         if not self._confirmed.issuperset(own.texts) and (again := self._run_apart(settings, scenario)) is not None:
             confirmed = HookCheck()
             failed = self._add_failures(scenario, again, confirmed)
-            self.apart_only = self.apart_only or not confirmed.texts
+            if not confirmed.texts:
+                self.apart_only = True
+                for text in own.texts:
+                    if text not in run.notes:  # that something takes long says nothing of processes
+                        found.add_dismissed(text, scenario.name)
             run, own = again, confirmed
         self._confirmed.update(own.texts)
         self.has_blocked = self.has_blocked or any(not is_of_replaced(note) for note in run.notes)
@@ -79,7 +83,7 @@ class TargetRuns:
         return failed
 
     def _run_here(self, settings: ClusterSettings, scenario: Scenario) -> FakeRun:
-        with put_back():
+        with empty_temporary_folder(), put_back():
             run = run_replica(settings, self.target.make(scenario.hooks))
             if run._stop is not None:
                 run.notes += run._stop(None)[1]

@@ -8,10 +8,12 @@ from serve_llm_hooks import (
     Callback,
     CallbackCtx,
     CallbackRunner,
+    EngineProcessCtx,
     InitializeNodeOutput,
     NodeCtx,
     RayServeLLMCallback,
     Skip,
+    hook_options,
     load_callback,
     load_hooks,
     skip,
@@ -45,6 +47,18 @@ class Async(RayServeLLMCallback):
         return skip("ours")
 
     async def on_failure(self, ctx: CallbackCtx) -> None: ...
+
+
+class Late(RayServeLLMCallback):
+    """With options, which change no method's type."""
+
+    checks_arguments = True
+
+    @hook_options(until="on_after_engine_init", on_error="warn", model_id=["a", "b"])
+    async def on_before_node_download(self, ctx: NodeCtx) -> None: ...
+
+    @hook_options(roles=["core", "worker"])
+    def on_engine_process_start(self, ctx: EngineProcessCtx) -> None: ...
 
 
 class Plain:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve_llm_hooks import Callback, CallbackCtx, CallbackRunner, NodeCtx, RayServeLLMCallback, Skip, skip
+from serve_llm_hooks import (
+    Callback,
+    CallbackCtx,
+    CallbackRunner,
+    NodeCtx,
+    RayServeLLMCallback,
+    Skip,
+    hook_options,
+    skip,
+)
 from serve_llm_hooks.ray import LLMConfig
 from serve_llm_hooks_testing import FakeLLMConfig
 
@@ -25,6 +34,13 @@ class WrongCtx(RayServeLLMCallback):
     def on_before_engine_init(self) -> None: ...  # error: "on_before_engine_init"
 
     def on_after_download(self, ctx: CallbackCtx, bucket: str) -> None: ...  # error: "on_after_download"
+
+
+class WrongOption(RayServeLLMCallback):
+    """An option that there is not."""
+
+    @hook_options(timeout=3)  # error: "timeout"
+    def on_after_init(self, ctx: CallbackCtx) -> None: ...
 
 
 class WrongResult(RayServeLLMCallback):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from hypothesis import given, strategies as st
 
-from serve_llm_hooks import HookOrderError, HookRegistry
+from serve_llm_hooks import HookOrderError, HookRegistry, load_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -231,3 +231,20 @@ def test_hooks_that_constrain_nothing_do_not_change_the_others(
     names = ordered(*rows[:where], Row("loner"), *rows[where:])
     names.remove("loner")
     assert names == ordered(*rows)
+
+
+@pytest.mark.parametrize(
+    ("background", "other"),
+    [({}, {"after": "fetch"}), ({}, {"before": "fetch"}), ({"after": "use"}, {}), ({"before": "use"}, {})],
+)
+def test_an_order_that_processes_side_by_side_cannot_keep_is_told_when_hooks_are_loaded(
+    background: dict[str, Any], other: dict[str, Any]
+) -> None:
+    registry = HookRegistry()
+    decorate: Any = registry.hook("on_before_node_download", until="on_after_download", **background)
+    fetch = decorate(a_function("fetch"))
+    decorate = registry.hook("on_before_node_download", **other)
+    use = decorate(a_function("use"))
+    (side,) = {**background, **other}
+    with pytest.raises(HookOrderError, match=rf"{side}=.* cannot be kept: .*\(mod:fetch\) has a process of its own"):
+        load_hooks(fetch, use)

@@ -113,7 +113,8 @@ def test_the_picture_is_whole_whatever_has_happened(events: list[HookEvent], ste
 
 @given(st.lists(EVENTS, max_size=10), st.lists(STEPS, max_size=10))
 def test_chrome_can_draw_whatever_has_happened(events: list[HookEvent], steps: list[StartStep]) -> None:
-    forward = [each._replace(end_s=max(each.start_s, each.end_s)) for each in (*events, *steps)]
+    both: list[HookEvent | StartStep] = [*events, *steps]
+    forward = [each._replace(end_s=max(each.start_s, each.end_s)) for each in both]
     bars = bars_of(
         [each for each in forward if isinstance(each, HookEvent)],
         [each for each in forward if isinstance(each, StartStep)],

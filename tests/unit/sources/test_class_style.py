@@ -18,10 +18,12 @@ from serve_llm_hooks import (
     HookSignatureError,
     RayServeLLMCallback,
     UnknownHookError,
+    hook_options,
     load_hooks,
     skip,
 )
 from serve_llm_hooks._core.messages import masked
+from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._node.packing import pack_hooks
 from serve_llm_hooks._sources.class_style import hooks_of_class
 from serve_llm_hooks._sources.select import hooks_of_config
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from serve_llm_hooks import CallbackCtx, HookPoint, NodeCtx, Skip
+    from serve_llm_hooks import CallbackCtx, EngineProcessCtx, HookPoint, NodeCtx, Skip
 
     WriteModule = Callable[[str, str], Path]
 
@@ -376,6 +378,101 @@ def test_an_argument_that_is_missing() -> None:
     misspelt = {"bukket": "b"}
     assert "did you mean 'bucket'?" in refusal(HookSignatureError, callback=Needs, callback_kwargs=misspelt)
     assert start_with(callback=Needs, callback_kwargs={"bucket": "b"}).ctx.custom_data == {"bucket": "b"}
+
+
+class Checked(RayServeLLMCallback):
+    checks_arguments = True
+
+    def __init__(self, seats: int) -> None:
+        if seats < 1:
+            raise ValueError("seats= is at least 1")
+
+    def on_after_init(self, ctx: CallbackCtx) -> None: ...
+
+
+def test_an_argument_that_the_constructor_refuses_is_told_with_the_config() -> None:
+    message = refusal(HookSignatureError, callback=Checked, callback_kwargs={"seats": 0})
+    assert message == f"{HERE}:Checked cannot be made with callback_kwargs={{'seats': …}}: seats= is at least 1"
+    with pytest.raises(HookSignatureError, match=r"with kwargs=\{'seats': …\}: seats= is at least 1"):
+        load_hooks({"hook": f"{HERE}:Checked", "kwargs": {"seats": -1}})
+    assert start_with(callback=Checked, callback_kwargs={"seats": 1})
+
+
+def test_a_constructor_that_does_more_is_not_called_with_the_config() -> None:
+    class Made(RayServeLLMCallback):
+        def __init__(self) -> None:
+            raise AssertionError("made too early")
+
+        def on_after_init(self, ctx: CallbackCtx) -> None: ...
+
+    assert [hook.name for hook in load_hooks(Made)] == ["on_after_init"]
+
+
+# -- options of methods -----------------------------------------------------------------------------------------------
+
+
+class WithOptions(RayServeLLMCallback):
+    @hook_options(model_id="llama-*", order=3, before="one", after=["two"], timeout_s=5, on_error="warn")
+    def on_before_init(self, ctx: CallbackCtx) -> None:
+        raise LookupError("only warned of")
+
+    @hook_options(until="on_after_engine_init")
+    async def on_before_node_download(self, ctx: NodeCtx) -> None:
+        ctx.custom_data["fetched"] = True
+
+    @hook_options(roles="worker")
+    def on_engine_process_start(self, ctx: EngineProcessCtx) -> None: ...
+
+    @hook_options(order=-1)
+    @staticmethod
+    def on_after_engine_init(ctx: CallbackCtx) -> None:
+        ctx.custom_data["fetched"] = [node.custom_data["fetched"] for node in ctx.nodes.values()]
+
+    def on_after_init(self, ctx: CallbackCtx) -> None: ...
+
+
+def test_a_method_has_the_options_that_it_was_given() -> None:
+    options = {hook.point: hook.options for hook in load_hooks(WithOptions)}
+    first = options["on_before_init"]
+    assert (first.model_ids, first.order, first.timeout_s, first.on_error) == (("llama-*",), 3, 5.0, "warn")
+    assert (first.before, first.after) == (("one",), ("two",))
+    assert options["on_engine_process_start"].roles == ("worker",)
+    assert options["on_after_engine_init"].order == -1
+    assert options["on_after_init"] == HookOptions("on_after_init")
+    assert pickle.loads(pickle.dumps(load_hooks(WithOptions).hooks()[0])).options == first
+
+    class Other(WithOptions):
+        def on_before_init(self, ctx: CallbackCtx) -> None: ...
+
+    inherited = {hook.point: hook.options for hook in load_hooks(Other)}
+    assert inherited["on_before_init"] == HookOptions("on_before_init")
+    assert inherited["on_engine_process_start"].roles == ("worker",)
+
+
+@pytest.mark.parametrize("form", [WithOptions, WithOptions()])
+def test_the_options_of_a_method_hold_in_a_start(form: Any) -> None:
+    ctx = start_with(callback=form, model_id="llama-2").ctx
+    assert ctx.custom_data["fetched"] == [True] * 3
+    outcomes = {event.point: event.outcome for event in ctx.trace}
+    assert outcomes["on_before_init"] == "warned"
+    assert [event.process for event in ctx.trace if event.process] == ["worker-0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "kind", "told"),
+    [
+        ("on_before_init", {"timeout": 3}, TypeError, "@hook_options takes no timeout=.*did you mean 'timeout_s'"),
+        ("warm_up", {"order": 1}, UnknownHookError, "warm_up"),
+        ("on_after_init", {"until": "on_before_init"}, ValueError, "that point does not come later"),
+        ("on_after_init", {"roles": "worker"}, ValueError, "roles= is for hooks at on_engine_process_start"),
+    ],
+)
+def test_a_wrong_option_of_a_method(name: str, options: Any, kind: type[Exception], told: str) -> None:
+    def method(self: object, ctx: object) -> None: ...
+
+    method.__name__ = name
+    with pytest.raises(kind, match=told):
+        hook_options(**options)(method)
 
 
 def test_arguments_without_a_class() -> None:

@@ -1,0 +1,90 @@
+"""``BakedModel``: a model that is in the image, or on a disk that every node has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from serve_llm_hooks import RayServeLLMCallback
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from serve_llm_hooks import CallbackCtx, NodeCtx
+
+_POINTER = b"version https://git-lfs"  # what stands in the place of a file that Git LFS has not fetched
+
+
+class BakedModel(RayServeLLMCallback):
+    """Use a model that each node has: nothing is downloaded, and each node says at once what it lacks.
+
+    Args:
+        path: the model's folder, the same on every node.
+        files: patterns of names of which each node must have a file.
+
+    Raises:
+        TypeError, ValueError: an argument that cannot be meant.
+
+    Example:
+        >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
+        >>> run = FakeCluster(nodes=2).run(FakeLLMConfig("m", hooks=[BakedModel("/no/such/folder")]), check=False)
+        >>> run.error.node_ids
+        ('node-0', 'node-1')
+    """
+
+    checks_arguments = True
+
+    def __init__(self, path: str, files: Sequence[str] = ("config.json", "*.safetensors")) -> None:
+        """Check the arguments."""
+        if not isinstance(path, str):
+            raise TypeError("path= is the model's folder, as a text")
+        if "://" in path:
+            raise ValueError("path= is a folder that every node has; what is in a bucket must be fetched")
+        if not Path(path).is_absolute():
+            raise ValueError(f"path= is absolute, as in '/opt/models/llama', and not {path!r}: processes have others")
+        if isinstance(files, str) or not all(isinstance(each, str) and each for each in files):
+            raise TypeError("files= is a list of patterns, as in ['config.json', '*.safetensors']")
+        self.path = path
+        self.files = tuple(files)
+
+    def on_before_download(self, ctx: CallbackCtx) -> None:
+        """Download nothing of the model; the nodes' other hooks run."""
+        ctx.worker_node_download_model = ctx.local_node_download_model = "NONE"
+        ctx.model_path = self.path
+
+    def on_before_node_download(self, ctx: NodeCtx) -> None:
+        """Look whether the files are here.
+
+        Raises:
+            FileNotFoundError: one is not, or not whole.
+        """
+        folder = Path(self.path)
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"{folder} is no folder on this node: is the model in the image, or its disk mounted?"
+            )
+        missing = [pattern for pattern in self.files if not any(folder.glob(pattern))]
+        missing += [name for name in _shards(folder) if not (folder / name).is_file()]
+        if missing:
+            raise FileNotFoundError(f"{folder} lacks {', '.join(missing)} on this node")
+        for file in (file for pattern in self.files for file in folder.glob(pattern)):
+            if _is_pointer(file):
+                raise FileNotFoundError(
+                    f"{file} is not there, only its pointer of Git LFS: run `git lfs pull` where the image is built"
+                )
+        ctx.model_path = self.path
+
+
+def _shards(folder: Path) -> list[str]:
+    """Return the files that the index of the weights names."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return []
+    weights: dict[str, Any] = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {})
+    return sorted({str(name) for name in weights.values()})
+
+
+def _is_pointer(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(len(_POINTER)) == _POINTER

@@ -1,0 +1,79 @@
+"""A model that every node has."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serve_llm_hooks import HookSignatureError
+from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, check_hooks, explore_hooks, node_ctx
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "serve_llm_hooks.recipes:BakedModel"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model's folder, as far as the recipe looks."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    return tmp_path
+
+
+def entry(**kwargs: Any) -> dict[str, Any]:
+    return {"hook": NAME, "kwargs": kwargs}
+
+
+def test_the_engine_loads_what_is_there_and_nothing_is_downloaded(folder: Path) -> None:
+    run = FakeCluster(nodes=3).run(FakeLLMConfig("m", hooks=[entry(path=str(folder))]))
+    assert run.engine.model_path == str(folder)
+    assert [node.downloaded for node in run.nodes.values()] == [[], [], []]
+    assert [event.node_id for event in run.trace if event.point == "on_before_node_download"] == list(run.nodes)
+
+
+def test_it_survives_what_hooks_must(folder: Path) -> None:
+    check_hooks(entry(path=str(folder)))
+    explore_hooks(entry(path=str(folder)), seeds=20)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "lacks config.json on this node"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "lacks \\*.safetensors on this node"),
+        (
+            lambda folder: (folder / "model.safetensors.index.json").write_text(
+                json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}})
+            ),
+            "lacks model-2.safetensors on this node",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n"),
+            "model.safetensors is not there, only its pointer of Git LFS",
+        ),
+    ],
+)
+def test_a_node_says_what_it_lacks(folder: Path, spoil: Any, told: str) -> None:
+    from serve_llm_hooks.recipes import BakedModel
+
+    spoil(folder)
+    with pytest.raises(FileNotFoundError, match=told):
+        BakedModel(str(folder)).on_before_node_download(node_ctx())
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "told"),
+    [
+        ({"path": "models/llama"}, "path= is absolute, as in .*, and not 'models/llama'"),
+        ({"path": "s3://models/llama"}, "what is in a bucket must be fetched"),
+        ({"path": 3}, "path= is the model's folder, as a text"),
+        ({"path": "/m", "files": "*.gguf"}, "files= is a list of patterns"),
+    ],
+)
+def test_a_wrong_argument_is_told_where_the_config_is_made(kwargs: dict[str, Any], told: str) -> None:
+    with pytest.raises(HookSignatureError, match=f"BakedModel cannot be made with kwargs=.*{told}"):
+        FakeLLMConfig("m", hooks=[entry(**kwargs)])
