@@ -11,7 +11,7 @@ from .._core.errors import HookLoadError
 from .._core.messages import describe
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
-from . import internals, prewarm, quick_imports, shutdown, telemetry
+from . import engine_steps, internals, prewarm, quick_imports, shutdown, telemetry
 from .cluster import RayCluster
 from .hand_over import hand_over
 from .log import log_if_root_is_silenced, show_log
@@ -107,7 +107,8 @@ def _hooked(base: type[Any]) -> Any:
                 self._hook_trace = run.trace
                 runtime_env = await prewarm.finish(run.start.defaults, run.ctx)
                 hand_over(config, run.ctx, runtime_env)
-                await super().start()
+                with engine_steps.steps_in(run.trace):
+                    await super().start()
                 run.engine = self.engine
                 log_if_root_is_silenced(run)
             self._hook_run = run
