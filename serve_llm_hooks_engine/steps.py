@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from types import FrameType
 
 MARKS = (
     (re.compile(r"Loading weights took ([\d.]+) seconds"), "load weights"),
@@ -60,7 +61,7 @@ class _Listener(logging.Handler):
 
 def _process() -> str:
     """Return which process of the engine this is, by who has vLLM load its plugins; empty for all others."""
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         name = frame.f_code.co_qualname if hasattr(frame.f_code, "co_qualname") else ""
         if name == "EngineCore.__init__":

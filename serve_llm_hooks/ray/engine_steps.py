@@ -42,10 +42,19 @@ def steps_in(trace: Trace) -> Iterator[None]:
 
 
 def _read(folder: Path, trace: Trace) -> Iterator[StartStep]:
-    node_id, *place = trace.node
+    node_id, address, hostname = trace.node
     for file in sorted(folder.iterdir()):
         if not file.name.isdigit():  # the lock
             continue
         for line in file.read_text(encoding="utf-8").splitlines():
             start_s, end_s, process, name = line.split("\t")
-            yield StartStep(name, node_id, int(file.name), float(start_s), float(end_s), False, None, *place, process)
+            yield StartStep(
+                name,
+                node_id,
+                int(file.name),
+                float(start_s),
+                float(end_s),
+                address=address,
+                hostname=hostname,
+                process=process,
+            )
