@@ -6,7 +6,10 @@ import os
 import re
 import sys
 import time
-from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 MARKS = (
     (re.compile(r"Loading weights took ([\d.]+) seconds"), "load weights"),

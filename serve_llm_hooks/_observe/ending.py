@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import logging
 import os
 import re
@@ -15,11 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._core.bars import bars_of
 from .._core.messages import one_line
-from .._core.picture import page_of, svg_of
-from .._core.saved_trace import IN_CHROME, dump_traces
-from .chrome import chrome_trace
 from .summary import summary
 
 if TYPE_CHECKING:
@@ -62,8 +57,15 @@ def tell_end(model_id: str, trace: Trace, replica_names: Callable[[], Sequence[s
 
 
 def _save(folder: Path, model_id: str, trace: Trace, replica: Sequence[str]) -> None:
-    """Write both files, or warn."""
+    """Write both files, or warn. What only this needs is imported here: a start has no time for it."""
     try:
+        import json
+
+        from .._core.bars import bars_of
+        from .._core.picture import page_of, svg_of
+        from .._core.saved_trace import IN_CHROME, dump_traces
+        from .chrome import chrome_trace
+
         events, steps = trace.events, trace.steps
         starts_s = [*(event.start_s for event in events), *(step.start_s for step in steps)]
         begin_s = min(starts_s, default=0.0)
