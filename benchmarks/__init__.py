@@ -1,1 +1,1 @@
-"""What `make bench` measures; docs/performance.md is made from it."""
+"""Measurements of `make bench`, of which docs/performance.md is made."""

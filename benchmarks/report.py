@@ -82,7 +82,7 @@ def gpu_table(measured: dict[str, Any] | None, reach: dict[str, float]) -> str:
 
 
 def tables(results: dict[str, Any]) -> str:
-    """What stands between the markers."""
+    """Return what stands between the markers."""
     samples = results["samples"]
     lines = [
         *_stamps(results["stamps"]),
@@ -146,7 +146,7 @@ def _steps(timed: list[dict[str, Any]]) -> list[str]:
 
 
 def _parts(timed: list[dict[str, Any]]) -> list[str]:
-    """What `hook_share` counts."""
+    """Return what `hook_share` counts."""
     names = dict.fromkeys(name for start in timed for name in start["parts"])
     lines = ["", "| counted in `hook_share` | milliseconds |", "|---|---|"]
     for name in names:

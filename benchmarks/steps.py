@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Step(NamedTuple):
-    """What happens until a moment."""
+    """A step: what happens until a moment."""
 
     until: str
     what: str
@@ -35,7 +35,7 @@ STEPS = (
 
 
 def durations(moments: dict[str, float], begun_s: float) -> dict[str, float]:
-    """How long each step took. One whose end was noted before the step ahead of it was over took no time of its own."""
+    """Return how long each step took. One that ended before the step ahead of it was over took no time of its own."""
     took = {}
     for step in STEPS:
         if step.until in moments:

@@ -10,7 +10,7 @@ from .marks import mark, part, process_start_s
 
 
 def run_packed_task(data: bytes, limit_s: float) -> bytes:
-    """What a node's task is, with a stopwatch around the imports and around the rest."""
+    """Do a node's task, with a stopwatch around the imports and around the rest."""
     mark("node: process", process_start_s())
     mark("node: begins")
     begun_s = time.perf_counter()

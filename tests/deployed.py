@@ -97,7 +97,7 @@ def chat(url: str, model: str, **fields: Any) -> tuple[int, Any]:
 
 
 def look(serve_url: str) -> dict[str, Any]:
-    """What can be seen of the good application from outside."""
+    """Return what can be seen of the good application from outside."""
     import ray
     from ray import serve
 
@@ -119,7 +119,7 @@ def look(serve_url: str) -> dict[str, Any]:
 
 
 def normalized(events: list[dict[str, Any]]) -> list[list[str]]:
-    """What ran, in order, without what differs from run to run."""
+    """Return what ran, in order, without what differs from run to run."""
     replica = events[0]["process_id"]
     return [
         [event["point"], event["name"], event["outcome"], "replica" if event["process_id"] == replica else "node"]

@@ -58,7 +58,7 @@ class StubEngine:
         self.config_task: dict[str, Any] | None = None
 
     async def start(self) -> None:
-        """What ``VLLMEngine.start`` does before it starts vLLM."""
+        """Do what ``VLLMEngine.start`` does before it starts vLLM."""
         if text := os.environ.get("STUB_ENGINE_FAILS"):
             raise RuntimeError(text)
         callback = self.llm_config.get_or_create_callback()

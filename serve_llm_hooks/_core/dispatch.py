@@ -128,15 +128,17 @@ class Dispatcher:
             try:
                 if hook.options.timeout_s is not None:
                     await asyncio.wait({done}, timeout=hook.options.timeout_s)
-                    if not done.done():
-                        run.detach()
-                        self._abandon_worker(done)
-                        self._time_out(run)
-                        continue
-                stopped = await done
-            except BaseException:  # cancelled or closed
+                late = hook.options.timeout_s is not None and not done.done()
+                stopped = None if late else await done
+            except BaseException as raised:  # cancelled or closed
                 calls.clear()  # the thread finishes its current hook, and starts no other
+                self._interrupt(run, span, cancelled=is_a(raised, asyncio.CancelledError))
                 raise
+            if late:
+                run.detach()
+                self._abandon_worker(done)
+                self._time_out(run)
+                continue
             if stopped is None:
                 return
             stopped_after, result, error = stopped
@@ -151,6 +153,12 @@ class Dispatcher:
                     await self._settle_awaitable(run, span.set_up())
             else:
                 self._settle(run, result)
+
+    def _interrupt(self, run: _Run, span: SyncSpan | AsyncSpan | None, *, cancelled: bool) -> None:
+        """Leave the current hook at work in its thread; a span is held, to be finished once it is set up."""
+        if isinstance(span, SyncSpan):
+            self.spans.add(run.hooks[run.index], span)
+        run.interrupt(cancelled=cancelled)
 
     async def _settle_awaitable(self, run: _Run, awaitable: Any) -> None:
         """Await the current hook within its timeout; call it first if there is nothing to await yet."""
@@ -264,6 +272,13 @@ class _Run:
                 self.batch.outcomes[self.index] = (outcome, detail)
             self.batch.times.append(self.clock())
         self.index += 1
+
+    def interrupt(self, *, cancelled: bool) -> None:
+        """Record that the current hook was interrupted, and keep the thread from writing into the trace."""
+        self.detach()
+        if self.batch is not None and cancelled and len(self.batch.times) <= len(self.hooks):
+            self.index = len(self.batch.times) - 1
+            self.end("cancelled", "")
 
     def detach(self) -> None:
         """Keep a thread that hangs from writing its times into the trace."""

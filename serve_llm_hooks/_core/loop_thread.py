@@ -24,13 +24,20 @@ class LoopThread:
         self.ended: Future[None] = Future()
         self._loop = asyncio.new_event_loop()
         self._at_work: set[asyncio.Task[Any]] = set()
+        self._not_begun: dict[Coroutine[Any, Any, None], Coroutine[Any, Any, None]] = {}  # with what runs it
         threading.Thread(target=self._run, name="serve-llm-hooks background", daemon=True).start()
 
     def submit(self, work: Coroutine[Any, Any, None]) -> Future[None]:
         """Run a coroutine in the loop."""
-        return asyncio.run_coroutine_threadsafe(self._run_to_its_end(work), self._loop)
+        running = self._not_begun[work] = self._run_to_its_end(work)
+        try:
+            return asyncio.run_coroutine_threadsafe(running, self._loop)
+        except RuntimeError:  # the loop is closed
+            self._close_what_has_not_begun()
+            raise
 
     async def _run_to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
+        self._not_begun.pop(work, None)
         task = asyncio.current_task()
         assert task is not None
         self._at_work.add(task)
@@ -54,7 +61,14 @@ class LoopThread:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
             self._loop.close()
+            self._close_what_has_not_begun()
             self.ended.set_result(None)
+
+    def _close_what_has_not_begun(self) -> None:
+        """Close it, so that Python does not complain that nobody awaits it."""
+        for work in tuple(self._not_begun):
+            self._not_begun.pop(work).close()
+            work.close()
 
 
 async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:

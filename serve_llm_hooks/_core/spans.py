@@ -7,6 +7,7 @@ held here is finished by a ``Finish``, which is run as a hook too: with the same
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextvars import copy_context
 from functools import partial
 from types import AsyncGeneratorType, GeneratorType
@@ -32,6 +33,9 @@ _TWICE = InvalidResult("it came to a second `yield`; a hook has one, and ends af
 class SyncSpan:
     """A span of a plain generator. It runs in the worker thread, with context variables that are its own.
 
+    Nothing interrupts that thread. So a span whose start is interrupted may be held before it has come to its
+    ``yield``, and is then finished, in another thread, once it has.
+
     Attributes:
         yielded: what it has yielded: its answer at its point, as other hooks return it.
     """
@@ -41,26 +45,39 @@ class SyncSpan:
     def __init__(self, generator: Generator[Any, None, Any]) -> None:
         self.yielded: Any = None
         self._generator = generator
+        self._begun = threading.Lock()  # taken by whoever comes first: the first part, or one that finds it was none
+        self._set_up_ended = threading.Event()
+        self._is_at_yield = False
 
     def set_up(self, ctx: object) -> SyncSpan | InvalidResult:
         """Run it up to its ``yield``. Takes the ``ctx`` that it has already, as any call of a hook."""
+        if not self._begun.acquire(blocking=False):
+            return _NEVER
         self._context = copy_context()  # the same for both parts: a token of the first is good in the second
         try:
             self.yielded = self._context.run(next, self._generator)
+            self._is_at_yield = True
         except StopIteration:
             return _NEVER
+        finally:
+            self._set_up_ended.set()
         return self
 
     def finish(self, error: BaseException | None, ctx: object) -> InvalidResult | None:
         """Run what follows the ``yield``; ``error`` is raised there, if there is one."""
+        if self._begun.acquire(blocking=False):
+            return None
+        self._set_up_ended.wait()
+        if not self._is_at_yield:
+            return None
         traceback = None if error is None else error.__traceback__
         try:
             if error is None:
                 self._context.run(next, self._generator)
             else:
                 self._context.run(self._generator.throw, error)
-        except StopIteration:
-            return None
+        except StopIteration as ended:
+            return _returned(ended.value)
         except BaseException as raised:
             if error is not None and _is_handed_on(raised, error):
                 error.__traceback__ = traceback
@@ -237,6 +254,17 @@ def span_of(result: object, variables: HookVariables) -> Span | None:
     if kind is AsyncGeneratorType:
         return AsyncSpan(result, variables)  # type: ignore[arg-type]  # checkers do not narrow by `kind`
     return None
+
+
+def _returned(value: object) -> InvalidResult | None:
+    """Return what it means that a hook has returned a value behind its ``yield``."""
+    if value is None or value is True:
+        return None
+    from .messages import describe  # only a mistake pays for this import
+
+    return InvalidResult(
+        f"it returned {describe(value)} behind its `yield`, where nothing is left to veto: `yield skip('why')` vetoes"
+    )
 
 
 def _is_handed_on(raised: BaseException, error: BaseException) -> bool:

@@ -83,7 +83,7 @@ class Background:
         self._jobs: list[_Job] = []
         self._thread: LoopThread | None = None
         self._awaited: tuple[_Job, ...] = ()
-        self._set_by: dict[tuple[str, str], Hook] = {}  # by where, and key
+        self._set_by: dict[tuple[str, str], tuple[Hook, Any]] = {}  # by where, and key; with the value
         self._task: asyncio.Task[Any] | None = None
         self._cause: BaseException | None = None  # the failure that has interrupted the start
         self._cancelled_before = 0
@@ -171,11 +171,11 @@ class Background:
             HookResultError: another hook in the background has set the same.
         """
         for key, value in changed.items():
-            other = self._set_by.get((where, key))
+            other, set_to = self._set_by.get((where, key), (None, None))
             if key not in meanwhile:
                 ours[key] = value
-                self._set_by[where, key] = hook
-            elif other is not None:
+                self._set_by[where, key] = hook, value
+            elif other is not None and ours.get(key) is set_to:  # else a hook in front has set it since
                 raise HookResultError(
                     f"hooks {other.ref} and {hook.ref}, which work in the background for model {self._ctx.model_id!r}, "
                     f"both set ctx.custom_data[{key!r}]{where}: let each have a key of its own",
@@ -207,7 +207,7 @@ class Background:
 
     @property
     def has_interrupted(self) -> bool:
-        """Whether a failure of a hook has interrupted the start."""
+        """``True`` if a failure of a hook has interrupted the start."""
         return self._cause is not None
 
     def cause_of(self, error: BaseException) -> BaseException:
@@ -234,6 +234,13 @@ class Background:
             names = ", ".join(job.hook.ref for job in left)
             with self._progress.waiting_for(f"{names} to be cancelled"):
                 await asyncio.wait([_wrapped(thread.submit(thread.cancel()))])
+        for job in left:
+            if not job.done.done():
+                log_error(
+                    "%s at %s, in the background, was cancelled and has not ended; it is left at work",
+                    job.hook.ref,
+                    job.hook.point,
+                )
         for job in jobs:
             if not job.done.cancelled() and job.failure not in (None, error):
                 log_error("%s (the first error is raised)", job.failure, error=job.failure)

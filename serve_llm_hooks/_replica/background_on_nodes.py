@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .._core.errors import NodeLostError
 from .._node.packing import pack_custom_data, unpack_custom_data, with_changes
 from .._observe.progress import Progress
 from .gather import raise_failures, run_on_nodes
@@ -47,7 +48,7 @@ class NodesInBackground:
             if hook.is_background:
                 tasks = self._tasks(hook, node_ids)
                 back: dict[str, dict[str, Any]] = {}
-                self._start.background.work(hook, self._run(tasks, back), partial(self._take, hook, tasks, back))
+                self._start.background.work(hook, self._run(hook, tasks, back), partial(self._take, hook, tasks, back))
 
     def _tasks(self, hook: Hook, node_ids: Sequence[str]) -> list[NodeTask]:
         start = self._start
@@ -69,8 +70,8 @@ class NodesInBackground:
             )
         return tasks
 
-    async def _run(self, tasks: Sequence[NodeTask], back: dict[str, dict[str, Any]]) -> None:
-        """Run tasks, in the loop of the background; put the ``custom_data`` of each node into ``back``."""
+    async def _run(self, hook: Hook, tasks: Sequence[NodeTask], back: dict[str, dict[str, Any]]) -> None:
+        """Run a hook's tasks, in the loop of the background; put the ``custom_data`` of each node into ``back``."""
         start = self._start
         progress = Progress(start.model_id)  # one that logs nothing: who waits for this says so
         reports, failures = await run_on_nodes(start.cluster, tasks, start.ctx.runtime_env, progress)
@@ -78,7 +79,8 @@ class NodesInBackground:
             start.trace.extend(report.events)
             where = f"in the replica, from {start.cluster.node(node_id)}"
             back[node_id] = unpack_custom_data(report.custom_data, where=where)
-        raise_failures(start.cluster, start.model_id, [task.node_id for task in tasks], failures)
+        told = {node_id: _with_hook(error, hook) for node_id, error in failures.items()}
+        raise_failures(start.cluster, start.model_id, [task.node_id for task in tasks], told)
 
     def _take(self, hook: Hook, tasks: Sequence[NodeTask], back: dict[str, dict[str, Any]]) -> None:
         """Add what a hook has set on each node to what is known of the node."""
@@ -89,3 +91,16 @@ class NodesInBackground:
             changed = with_changes({}, sent, back[task.node_id])
             meanwhile = with_changes({}, sent, ours).keys()
             self._start.background.merge(hook, ours, changed, meanwhile, where=f" on {node}")
+
+
+def _with_hook(error: Exception, hook: Hook) -> Exception:
+    """Return an error that names the hook that was at work; one of a process that has ended does not know it."""
+    if type(error) is not NodeLostError:
+        return error
+    named = NodeLostError(
+        f"{error} (in the background, {hook.ref} at {hook.point} was at work there)",
+        node_id=error.node_id,
+        remote_traceback=error.remote_traceback,
+    )
+    named.__cause__ = error.__cause__
+    return named

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 RESERVED_S = 2.0
-"""How much of Serve's time for a replica's end is left for what comes after the hooks: the engine's own end."""
+"""Seconds of Serve's time for a replica's end that are left for what comes after the hooks: the engine's own end."""
 
 DEFAULT_BUDGET_S = 16.0
-"""What the hooks have where nothing is set: Serve's 20 s, less its 2 s wait for requests, less ``RESERVED_S``."""
+"""Seconds for the hooks where nothing is set: Serve's 20 s, less its 2 s wait for requests, less ``RESERVED_S``."""
 
 POINT = "on_shutdown"
 

@@ -41,7 +41,7 @@ Fails = Annotated[
 
 
 class Started(NamedTuple):
-    """How a start went.
+    """A start, and its result.
 
     Attributes:
         model: the model.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import os
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +15,9 @@ from .options import NAMES_HOOKS, AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
 from .refused import BAD_ANSWER, CONFIG_ERRORS, text_of, told
 from .targets import models_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HELP = """Run hooks through starts that are drawn from seeds, on a fake cluster: nodes of all speeds, faults at any
 moment, cancelled starts. List what does not hold, each with the smallest schedule that shows it, as a test to paste.
@@ -55,7 +60,7 @@ def explore(
 def _explored(model: Model, seeds: int | list[int], nodes: int) -> dict[str, Any]:
     problems: list[dict[str, Any]] = []
     starts = 0
-    with model.its_process() as warned:
+    with model.its_process() as warned, _unheard():
         try:
             refs, model_id = _what(model)
             if refs:
@@ -73,6 +78,13 @@ def _explored(model: Model, seeds: int | list[int], nodes: int) -> dict[str, Any
         except CONFIG_ERRORS as error:
             problems = [{"problem": text_of(error), "seeds": [], "schedule": None, "test": None}]
     return {**model.as_json(), "starts": starts, "problems": problems, "warnings": warned}
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep what hooks print and log in hundreds of starts off the terminal; a test that is shown prints it again."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
 
 
 def _what(model: Model) -> tuple[list[Any], str | None]:

@@ -80,7 +80,7 @@ class Model:
 
     @property
     def needs_ray(self) -> bool:
-        """Whether it names a callback class that was written for Ray."""
+        """``True`` if it names a callback class that was written for Ray."""
         return self._callback_config().get("callback_class") not in (None, *_HOOKS_CALLBACK)
 
     def _callback_config(self) -> Mapping[str, Any]:

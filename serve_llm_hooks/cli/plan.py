@@ -93,6 +93,7 @@ def _described(hook: Hook, on_error: str) -> dict[str, Any]:
         "after": list(options.after),
         "timeout_s": options.timeout_s,
         "on_error": options.on_error or on_error,
+        "is_span": hook.is_span,
         **{name: shown("", value) for name, value in others.items()},
         "parameters": {name: shown(name, value) for name, value in hook.parameters.items()},
         "file": file,
@@ -127,7 +128,8 @@ def _write_hook(screen: Screen, number: str, hook: dict[str, Any]) -> None:
     screen.line((_place(hook), "dim"), indent=7)
     during = HOOK_POINTS[hook["point"]].during
     warns = during == "start" and hook["on_error"] == "warn"
-    said = [f"phase {hook['phase']}"] if hook["phase"] else []
+    said = [_lasts(hook)] if hook["is_span"] or hook.get("until") else []
+    said += [f"phase {hook['phase']}"] if hook["phase"] else []
     said += [f"order {hook['order']}"] if hook["order"] else []
     said += [f"{side} {', '.join(hook[side])}" for side in ("before", "after") if hook[side]]
     said += [f"timeout {hook['timeout_s']:g} s" if hook["timeout_s"] else _NO_TIMEOUT[during]]
@@ -146,7 +148,15 @@ _NO_TIMEOUT = {
 }
 _FAILURE = {"start": "a failure ends the start", "shutdown": "a failure is logged", "failure": "a failure is logged"}
 
-_WRITTEN = (*_PLACED, "where", "hook", "phase", "models", "parameters", "file", "line")
+_WRITTEN = (*_PLACED, "is_span", "until", "where", "hook", "phase", "models", "parameters", "file", "line")
+
+
+def _lasts(hook: dict[str, Any]) -> str:
+    """Return how long a hook lasts, in words."""
+    if not hook["is_span"]:
+        return f"in the background until {hook['until']}"
+    end = "the work on the node" if hook["where"] == "node" else "the start"
+    return f"has a `yield`; what follows it runs at {hook.get('until') or f'the end of {end}'}"
 
 
 def _place(hook: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a command is given: a ``serve run`` YAML, or hooks by their references and the models to look at."""
+"""Targets of a command: a ``serve run`` YAML, or hooks by their references and the models to look at."""
 
 from __future__ import annotations
 

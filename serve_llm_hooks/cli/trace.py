@@ -39,7 +39,7 @@ Diff = Annotated[bool, typer.Option("--diff", help="Show two starts side by side
 
 
 class Saved(NamedTuple):
-    """What a source holds.
+    """The traces of a source.
 
     Attributes:
         traces: each start's trace, by its name.

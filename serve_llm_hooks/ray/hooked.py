@@ -61,6 +61,17 @@ def _hooked(base: type[Any]) -> Any:
     # Not by the constructor alone: Ray 2.58 puts a plain one around that of its deprecated `ray.serve.llm.LLMServer`.
     by_start = issubclass(base, internals.LLMServer) or inspect.iscoroutinefunction(base.__init__)
     starts = getattr(base, _HOOKED, "start" if by_start else "constructor")
+    traced = _traced(base, starts)
+    hooked = _started_by_start(traced, base) if starts == "start" else _started_by_constructor(traced)
+    hooked.__name__ = base.__name__  # Ray names deployments after it, as in `LLMServer:<model>`
+    hooked.__qualname__ = base.__qualname__
+    hooked.__doc__ = base.__doc__
+    setattr(hooked, _HOOKED, starts)
+    return hooked
+
+
+def _traced(base: type[Any], starts: str) -> Any:
+    """Return a subclass that tells its hook calls, and runs ``on_shutdown`` when Serve stops the replica."""
 
     class Traced(*_bases(base, starts)):  # type: ignore[misc]  # bases that are computed: no checker follows them
         async def hook_trace(self) -> Trace:
@@ -82,8 +93,13 @@ def _hooked(base: type[Any]) -> Any:
     # nobody awaits would be complained of whenever an object is thrown away.
     is_async = inspect.iscoroutinefunction(getattr(base, "__del__", None))
     Traced.__del__ = end_and_wait if is_async else end
+    return Traced
 
-    class StartedByStart(Traced):
+
+def _started_by_start(traced: Any, base: type[Any]) -> Any:
+    """Return a subclass of a class that starts its engine in ``start()``."""
+
+    class StartedByStart(traced):  # type: ignore[misc]  # a base that is computed: no checker follows it
         async def __init__(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # Serve awaits it
             """Run the base's constructor, which calls ``start()``."""
             made = super().__init__(*args, **kwargs)
@@ -113,7 +129,13 @@ def _hooked(base: type[Any]) -> Any:
                 log_if_root_is_silenced(run)
             self._hook_run = run
 
-    class StartedByConstructor(Traced):
+    return StartedByStart
+
+
+def _started_by_constructor(traced: Any) -> Any:
+    """Return a subclass of a class that starts its engine in its constructor."""
+
+    class StartedByConstructor(traced):  # type: ignore[misc]  # a base that is computed: no checker follows it
         async def __init__(self, llm_config: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # Serve awaits it
             """Start the replica: hooks around placement group, downloads and engine."""
             prewarm.throw_away("the server starts its engine itself, so Ray builds no config for it")
@@ -131,12 +153,7 @@ def _hooked(base: type[Any]) -> Any:
             if run is not None:
                 self._hook_run = run
 
-    hooked: type[Any] = StartedByStart if starts == "start" else StartedByConstructor
-    hooked.__name__ = base.__name__  # Ray names deployments after it, as in `LLMServer:<model>`
-    hooked.__qualname__ = base.__qualname__
-    hooked.__doc__ = base.__doc__
-    setattr(hooked, _HOOKED, starts)
-    return hooked
+    return StartedByConstructor
 
 
 def _bases(base: type[Any], starts: str) -> tuple[Any, ...]:

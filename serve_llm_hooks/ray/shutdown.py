@@ -1,4 +1,4 @@
-"""How Serve ends a replica: it awaits the server's ``__del__``, and kills the process when its time is over."""
+"""End a replica when Serve does: it awaits the server's ``__del__``, and kills the process when its time is over."""
 
 from __future__ import annotations
 

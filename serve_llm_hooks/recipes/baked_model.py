@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import RayServeLLMCallback
 
+from . import _arguments
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -37,16 +39,9 @@ class BakedModel(RayServeLLMCallback):
 
     def __init__(self, path: str, files: Sequence[str] = ("config.json", "*.safetensors")) -> None:
         """Check the arguments."""
-        if not isinstance(path, str):
-            raise TypeError("path= is the model's folder, as a text")
-        if "://" in path:
-            raise ValueError("path= is a folder that every node has; what is in a bucket must be fetched")
-        if not Path(path).is_absolute():
-            raise ValueError(f"path= is absolute, as in '/opt/models/llama', and not {path!r}: processes have others")
-        if isinstance(files, str) or not all(isinstance(each, str) and each for each in files):
-            raise TypeError("files= is a list of patterns, as in ['config.json', '*.safetensors']")
+        _arguments.absolute("path", path, "/opt/models/llama")
         self.path = path
-        self.files = tuple(files)
+        self.files = _arguments.texts("files", files, ["config.json", "*.safetensors"])
 
     def on_before_download(self, ctx: CallbackCtx) -> None:
         """Download nothing of the model; the nodes' other hooks run."""

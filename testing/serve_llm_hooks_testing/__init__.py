@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         RayInFakeRunError as RayInFakeRunError,
     )
     from .explore import explore_hooks as explore_hooks
+    from .fake_store import FakeStore as FakeStore
     from .faults import (
         Fault as Fault,
         different_path as different_path,

@@ -17,6 +17,7 @@ from serve_llm_hooks._core.points import hook_point
 
 from ._apart.state import in_process
 from ._monitor.session import monitored_loop
+from ._simulation.arguments import check_process
 from ._simulation.lone_hook import as_in_a_run, beside_others, forget_path, settings_of
 from ._simulation.made_up import made_up_node
 from ._simulation.process_states import ProcessStates
@@ -133,10 +134,14 @@ def engine_process_ctx(
         node_id: the node that it runs on.
         custom_data: ``ctx.custom_data``, as it arrives there.
 
+    Raises:
+        HarnessError: a role that there is not, or a rank that its processes do not have.
+
     Example:
         >>> engine_process_ctx("llama-2-7b", rank=1).process
         'worker-1'
     """
+    check_process("engine_process_ctx", role, rank)
     return EngineProcessCtx(
         model_id=model_id,
         node_id=node_id,

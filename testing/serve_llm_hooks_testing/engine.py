@@ -150,7 +150,7 @@ RAYS_METHODS = (
 
 
 class EngineForHooks:
-    """What hooks see of a fake engine: the methods that Ray's engine has too, and nothing that only a test reads."""
+    """A view of a fake engine for hooks: the methods that Ray's engine has too, and nothing that only a test reads."""
 
     def __init__(self, engine: FakeEngine) -> None:
         """Take the engine."""

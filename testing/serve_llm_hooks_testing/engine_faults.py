@@ -21,7 +21,7 @@ def engine_process_dies(process: str, *, in_hook: str | None = None) -> Fault:
         in_hook: the hook, by its name or its path. Default: the first that runs there.
 
     Raises:
-        HarnessError: an argument of the wrong kind.
+        HarnessError: an argument of the wrong kind. A run raises it for a hook that it does not know at that point.
 
     Example:
         >>> from serve_llm_hooks import HookRegistry

@@ -79,7 +79,7 @@ class FakePlacementGroup:
 
     @property
     def bundle_count(self) -> int:
-        """How many bundles it has."""
+        """The number of its bundles."""
         return len(self.bundle_specs)
 
     @property

@@ -62,7 +62,7 @@ def recording_loop(count: int) -> Callable[[], object]:
 
 
 def ours(count: int) -> Callable[[], object]:
-    """What happens in the worker thread. (When the first hook starts is noted before, on the event loop.)"""
+    """Do what happens in the worker thread. (When the first hook starts is noted before, on the event loop.)"""
     return traced(call_each, count)
 
 

@@ -44,7 +44,7 @@ WITNESSES = tuple(Drawn(f"witness_{number}", point) for number, point in enumera
 
 @dataclass(frozen=True)
 class Case:
-    """What is drawn. Its ``repr`` is what makes it again.
+    """A case that is drawn. Its ``repr`` makes it again.
 
     Attributes:
         hooks: the entries of ``hooks=[...]``.
@@ -101,7 +101,7 @@ def scenario_of(case: Case) -> Scenario:
 
 
 def _rarely(draw: DrawFn, one_in: int) -> bool:
-    """Whether it is the one case in so many. It shrinks to no."""
+    """Return True in one case out of so many. It shrinks to no."""
     return draw(st.integers(0, one_in - 1)) == one_in - 1
 
 

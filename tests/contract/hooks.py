@@ -1539,7 +1539,7 @@ def _cached() -> list[str]:
 
 
 def _state_of_this_process() -> list[Any]:
-    """What hooks have left in this process so far."""
+    """Return what hooks have left in this process so far."""
     return [
         list(_calls),
         list(_cached()),

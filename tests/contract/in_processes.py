@@ -1,4 +1,4 @@
-"""What each process of the third wing does first. Nodes import this module: it is kept light."""
+"""Set up each process of the third wing. Nodes import this module: it is kept light."""
 
 from __future__ import annotations
 
@@ -60,5 +60,5 @@ def _marked(group: Any) -> Any:
 
 
 def is_default(group: object, default_group: object) -> bool:
-    """Whether a group is the default one, or a copy of it out of another process."""
+    """Return True for the default group, or a copy of it out of another process."""
     return group is default_group or getattr(group, "is_the_default", False)

@@ -1,4 +1,4 @@
-"""What a scenario is: written once, run on both wings."""
+"""Scenarios: written once, run on both wings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EXTRA_FILES = {
 
 @dataclass(frozen=True)
 class Model:
-    """What is served: the fields of ``LLMConfig`` and ``FakeLLMConfig`` alike.
+    """A model to serve: the fields of ``LLMConfig`` and ``FakeLLMConfig`` alike.
 
     Attributes:
         hooks: as in ``hooks=[...]``.

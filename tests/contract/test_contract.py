@@ -51,7 +51,7 @@ NOT_SENT = {
 
 @pytest.fixture(scope="session")
 def recorded() -> Recorded:
-    """What the real wing told, by scenario."""
+    """Return what the real wing told, by scenario."""
     return read_recorded()
 
 

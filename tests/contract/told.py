@@ -1,4 +1,4 @@
-"""What a start has come to, in a form that is the same wherever it ran: plain data, without ids, paths and times."""
+"""Tell the result of a start in a form that is the same wherever it ran: plain data, without ids, paths and times."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HARNESS = ("tests.contract.strikes:", "serve_llm_hooks_testing.")
 
 
 class Names:
-    """How to name what a wing names in its own way."""
+    """Names for what a wing names in its own way."""
 
     def __init__(self, nodes: Sequence[Node], paths: Callable[[str], str]) -> None:
         self._nodes = {str(node): f"node node-{index}" for index, node in enumerate(nodes)}

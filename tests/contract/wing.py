@@ -1,4 +1,4 @@
-"""What a scenario's hooks may ask of the wing that they run on, whichever it is. Imported on nodes: kept light."""
+"""Answer a scenario's hooks for the wing that they run on. Imported on nodes: kept light."""
 
 from __future__ import annotations
 

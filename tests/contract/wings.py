@@ -44,7 +44,7 @@ ELSEWHERE = "/elsewhere"
 def replica_process(
     environ: Mapping[str, str], make_group: Callable[[Sequence[int]], Any] | None = None
 ) -> Iterator[None]:
-    """What the process of a replica has, and that of whoever makes its config, which makes no groups."""
+    """Set up the process of a replica, or that of whoever makes its config, which makes no groups."""
     sys.path.insert(0, str(PARTLY_INSTALLED))
     try:
         with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""What the tests of the harness share."""
+"""Fixtures that the tests of the harness share."""
 
 from __future__ import annotations
 

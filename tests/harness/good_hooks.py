@@ -324,4 +324,4 @@ GOOD = {
             ctx.custom_data["calls"] = calls["nodes"]
         """,
 }
-"""What is good about a module, and its source."""
+"""Modules' sources, by what is good about each."""

@@ -1,4 +1,4 @@
-"""What each process of a run has to itself, although all of them run in the test's process."""
+"""Each process of a run has its own state to itself, although all of them run in the test's process."""
 
 from __future__ import annotations
 

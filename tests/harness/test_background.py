@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +13,7 @@ import pytest
 
 from serve_llm_hooks import HookError, HookRegistry, NodeInitializationError
 from serve_llm_hooks_testing import (
+    DeadlockError,
     FakeCluster,
     FakeLLMConfig,
     assert_order,
@@ -69,7 +73,7 @@ def test_a_fault_strikes_it() -> None:
     run = start(hook_fails("fetches", OSError("no")))
     assert isinstance(run.error, HookError)
     assert run.elapsed_s < 20  # the download is interrupted
-    assert [event.outcome for event in run.trace if event.name == "computes"] == []  # it is left behind
+    assert [event.outcome for event in run.trace if event.name == "computes"] == ["cancelled"]  # it is left behind
 
 
 def test_an_engine_that_fails_ends_it() -> None:
@@ -119,3 +123,81 @@ def test_call_hook_refuses_what_a_run_refuses() -> None:
     assert ctx.custom_data == {"tried": True}
     with pytest.raises(HookError, match="it vetoed, but works in the background"):
         call_hook(registry.hook("on_before_download", until="on_after_init")(vetoes), callback_ctx())
+
+
+def run_one(fn: Any, point: Any, until: Any, *others: Any, **settings: Any) -> Any:
+    registry: Any = HookRegistry()
+    registry.hook(point, until=until)(fn)
+    config = FakeLLMConfig("m", hooks=[registry, *others])
+    return FakeCluster(**{"nodes": 1, **settings}).run(config, check=False)
+
+
+def test_one_without_an_end_is_named_where_the_start_does_not_end() -> None:
+    async def beats(ctx: Any) -> None:
+        while True:
+            await asyncio.sleep(10)
+
+    run = run_one(beats, "on_before_init", "on_after_init", time_limit_s=1000)
+    assert isinstance(run.error, DeadlockError)
+    assert "beats (at " in str(run.error)
+
+
+def test_one_that_catches_its_cancellation_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    async def stubborn(ctx: Any) -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1000)
+
+    registry = HookRegistry()
+
+    @registry.hook("on_before_download")
+    async def breaks(ctx: Any) -> None:
+        await asyncio.sleep(5)
+        raise OSError("no disk")
+
+    run_one(stubborn, "on_before_init", "on_after_init", registry)
+    assert "stubborn at on_before_init, in the background, was cancelled and has not ended" in caplog.text
+
+
+def test_one_whose_process_ends_on_a_node_is_named() -> None:
+    def exits(ctx: Any) -> None:
+        os._exit(3)
+
+    run = run_one(exits, "on_before_node_download", "on_after_init", processes="nodes")
+    assert "exited with code 3 (in the background, " in str(run.error)
+    assert "exits at on_before_node_download was at work there)" in str(run.error)
+
+
+def test_a_key_of_one_that_has_ended_is_nobody_s_when_a_hook_in_front_has_set_it_since(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    registry = HookRegistry()
+
+    @registry.hook("on_before_init", until="on_before_engine_init")
+    def first(ctx: Any) -> None:
+        ctx.custom_data["key"] = "first"
+
+    @registry.hook("on_before_engine_init", until="on_after_init")
+    async def second(ctx: Any) -> None:
+        await asyncio.sleep(5)
+        ctx.custom_data["key"] = "second"
+
+    @registry.hook("on_after_engine_init")
+    def in_front(ctx: Any) -> None:
+        ctx.custom_data["key"] = "in front"
+
+    run = FakeCluster(nodes=1).run(FakeLLMConfig("m", hooks=[registry]))
+    assert run.ctx is not None
+    assert run.ctx.custom_data["key"] == "in front"
+    assert "was set while" in caplog.text
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_that_has_not_begun_when_its_replica_dies_is_not_complained_of() -> None:
+    async def waits(ctx: Any) -> None:
+        await asyncio.sleep(5)
+
+    for _ in range(20):
+        run = run_one(waits, "on_before_init", "on_after_init", faults=[replica_dies(at="on_before_init")])
+        assert len(run.earlier_starts) == 1
+        gc.collect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import sys
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from serve_llm_hooks_testing import FakeRun
 
 POINT: Final = "on_engine_process_start"
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="processes of their own are Linux's")
 hooks = HookRegistry()
 
 
@@ -86,7 +88,7 @@ def test_workers_wait_at_the_same_time_and_the_engine_starts_later() -> None:
     assert [(event.start_s, event.end_s) for event in found.trace] == [(0, 20), (0, 20)]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes of their own are Linux's")
+@ON_LINUX
 def test_in_processes_of_their_own_each_runs_in_its_main_thread() -> None:
     found = run(tell, wait, cluster=FakeCluster(processes=True, engine_start_s=30, download_s=0))
     assert found.error is None
@@ -98,7 +100,7 @@ def test_in_processes_of_their_own_each_runs_in_its_main_thread() -> None:
     assert found.elapsed_s == pytest.approx(50, abs=0.1)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes of their own are Linux's")
+@ON_LINUX
 @pytest.mark.parametrize("processes", ["nodes", True])
 def test_a_process_that_ends_itself_is_told(processes: Any) -> None:
     found = run(ends_core, cluster=FakeCluster(processes=processes))
@@ -120,7 +122,7 @@ def test_a_process_dies_in_the_hook_that_is_named_or_in_its_first() -> None:
 
 
 def test_a_fault_that_no_process_comes_to_is_told() -> None:
-    with pytest.warns(HarnessWarning, match="engine_process_dies|EngineProcessDiesFault"):
+    with pytest.warns(HarnessWarning, match=r"^engine_process_dies\('worker-3'\) never struck"):
         run(set_up, workers=1, cluster=FakeCluster(faults=[engine_process_dies("worker-3")]))
 
 
@@ -251,3 +253,46 @@ def test_each_process_has_variables_of_its_own(monkeypatch: pytest.MonkeyPatch) 
 
     assert [event.detail for event in run(own).trace] == ["LookupError: yes 0", "LookupError: yes 1"]
     assert "RANK_OF_MINE" not in os.environ
+
+
+def test_a_fault_in_a_hook_that_is_not_at_this_point_says_which_are() -> None:
+    cluster = FakeCluster(faults=[engine_process_dies("core", in_hook="set_pu")])
+    with pytest.raises(HarnessError, match=r"'set_pu' .* \(did you mean 'set_up'\?\)\. Its hooks: .*:set_up"):
+        run(set_up, cluster=cluster)
+
+
+@pytest.mark.parametrize(
+    ("process", "says"),
+    [
+        ({"role": "wroker"}, r"did you mean 'worker'\?\): frontend, config, core, worker, inspection"),
+        ({"role": None}, "frontend, config, core, worker, inspection"),
+        ({"role": "core", "rank": 0}, "only workers have a rank"),
+        ({"rank": -1}, "a whole number, 0 or more"),
+        ({"rank": "0"}, "a whole number, 0 or more"),
+    ],
+)
+def test_a_context_is_of_a_process_that_there_is(process: dict[str, Any], says: str) -> None:
+    with pytest.raises(HarnessError, match=says):
+        engine_process_ctx(**process)
+
+
+@ON_LINUX
+def test_an_interrupt_in_a_process_of_its_own_ends_that() -> None:
+    def interrupts(ctx: Any) -> None:
+        raise KeyboardInterrupt
+
+    registry: Any = HookRegistry()
+    registry.hook(POINT, roles="core")(interrupts)
+    found = FakeCluster(nodes=1, processes=True).run(FakeLLMConfig("m", hooks=[registry]), check=False)
+    assert "interrupts did not end at on_engine_process_start" in str(found.error)
+
+
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=ON_LINUX)])
+def test_an_event_loop_that_a_hook_runs_there_goes_with_virtual_time(processes: bool) -> None:
+    def fetches(ctx: Any) -> None:
+        asyncio.run(asyncio.wait_for(asyncio.sleep(500), timeout=1000))
+
+    registry: Any = HookRegistry()
+    registry.hook(POINT, roles="core")(fetches)
+    found = FakeCluster(nodes=1, processes=processes).run(FakeLLMConfig("m", hooks=[registry]))
+    assert [event.duration_s for event in found.trace] == [500]

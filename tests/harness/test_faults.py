@@ -337,7 +337,14 @@ def test_a_death_leaves_no_line_in_the_trace_and_nothing_to_clean_up(hooks: Hook
     for trace in (died.trace, died.ctx.trace):
         assert [event.outcome for event in trace] == ["ok"]
     assert ran == ["hook", "hook"]
-    assert (died.error, died.output, died.engine, died.reached) == (None, None, None, "on_after_node_download")
+    assert (died.error, died.output, died.engine, died.reached) == (None, None, None, "on_before_engine_init")
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_a_start_that_died_has_reached_the_point_at_which_it_did(processes: bool) -> None:
+    cluster = FakeCluster(nodes=1, processes=processes, faults=[replica_dies(at="on_after_download")])
+    (died,) = cluster.run(FakeLLMConfig("m", hooks=[])).earlier_starts
+    assert died.reached == "on_after_download"
 
 
 def test_a_replica_that_dies_while_it_cleans_up(hooks: HookRegistry) -> None:

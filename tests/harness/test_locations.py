@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("collects", [True, False])
 def test_nothing_is_collected_while_frames_are_read(collects: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is collected may start a thread, and CPython holds a lock that a new thread needs."""
+    """Start a thread when this is collected: CPython holds a lock that a new thread needs."""
     read: Callable[[], dict[int, Any]] = sys._current_frames
     seen: list[bool] = []
 

@@ -43,7 +43,7 @@ def start(*hooks: Any, check: bool = True, runtime_env: dict[str, Any] | None = 
 
 
 def told(run: FakeRun) -> dict[str, Any]:
-    """What the nodes have put into ``custom_data``."""
+    """Return what the nodes have put into ``custom_data``."""
     assert run.ctx is not None
     return {node_id: node.custom_data for node_id, node in run.ctx.nodes.items()}
 

@@ -1,4 +1,4 @@
-"""How processes of a fake cluster end, and that none outlives the test's."""
+"""Ends of a fake cluster's processes: none outlives the test's."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PAGE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
 REFERENCE = PAGE.partition("\n## Reference\n")[2].partition("\n## ")[0]
 WORDS = {"all": None, "none": ()}
-"""How the page writes a default."""
+"""Defaults, as the page writes them."""
 
 
 def table(first_column: str) -> list[list[str]]:

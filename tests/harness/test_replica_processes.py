@@ -280,3 +280,13 @@ def test_a_replica_that_has_ended_with_its_start_cannot_be_shut_down(hooks: Hook
     run = FakeCluster(processes="nodes").run(config)
     assert run.shut_down() == ()
     assert run.trace.events[-1].name == "deregister"
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_what_the_engine_has_been_given_cannot_be_changed_after_the_run_either(processes: bool) -> None:
+    ctx = FakeCluster(nodes=1, processes=processes).run(FakeLLMConfig("m", hooks=[])).ctx
+    assert ctx is not None
+    with pytest.raises(AttributeError, match="the engine has been given it"):
+        ctx.model_path = "/elsewhere"
+    with pytest.raises(TypeError, match="the engine has been given it"):
+        ctx.extra_init_kwargs["seed"] = 1

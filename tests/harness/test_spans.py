@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import HookRegistry, dump_traces, load_traces
+from serve_llm_hooks import HookRegistry, dump_traces, load_traces, skip
 from serve_llm_hooks_testing import (
     FakeCluster,
     FakeLLMConfig,
@@ -30,7 +30,7 @@ from serve_llm_hooks_testing import (
 from serve_llm_hooks_testing._monitor.monitor import MOST_KEPT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
 
 
 def sync_span(ctx: Any) -> Iterator[None]:
@@ -339,3 +339,82 @@ def test_one_that_blocks_the_loop_is_named() -> None:
 
     run = on(("on_before_init", blocks))
     assert any("blocks" in note and "time.sleep" in note for note in run.notes)
+
+
+# -- what is too late -------------------------------------------------------------------------------------------------
+
+
+def test_a_veto_behind_the_yield_is_told_of() -> None:
+    def late(ctx: Any) -> Generator[None, None, object]:
+        yield
+        return skip("too late")
+
+    run = go(late)
+    assert "behind its `yield`, where nothing is left to veto: `yield skip('why')` vetoes" in str(run.error)
+    assert events(run.trace) == ["late ok", "late. failed"]
+
+
+def test_a_plain_one_that_is_interrupted_while_it_is_set_up_is_finished_once_it_is() -> None:
+    told: list[str] = []
+    registry = HookRegistry()
+
+    @registry.hook("on_before_init", until="on_after_init")
+    async def fails(ctx: Any) -> None:
+        await asyncio.sleep(5)
+        raise OSError("behind")
+
+    @registry.hook("on_before_init")
+    def holds(ctx: Any) -> Iterator[None]:
+        time.sleep(10)
+        told.append("set up")
+        try:
+            yield
+        except Exception as error:
+            told.append(type(error).__name__)
+
+    run = FakeCluster(nodes=1).run(FakeLLMConfig("m", hooks=[registry]), check=False)
+    assert told == ["set up", "HookError"]
+    assert events(run.trace) == ["fails failed", "holds cancelled", "holds. ok"]
+    assert run.elapsed_s == 10
+
+
+def test_a_plain_one_that_is_interrupted_and_does_not_come_to_its_yield_is_not_finished() -> None:
+    registry = HookRegistry()
+
+    @registry.hook("on_before_init", until="on_after_init")
+    async def fails(ctx: Any) -> None:
+        await asyncio.sleep(5)
+        raise OSError("behind")
+
+    @registry.hook("on_before_init")
+    def holds(ctx: Any) -> Iterator[None]:
+        time.sleep(10)
+        if ctx.model_id == "m":
+            raise OSError("in front")
+        yield
+
+    run = FakeCluster(nodes=1).run(FakeLLMConfig("m", hooks=[registry]), check=False)
+    assert "behind" in str(run.error)
+    assert events(run.trace) == ["fails failed", "holds cancelled", "holds. ok"]
+
+
+def test_a_sync_hook_that_is_interrupted_is_in_the_trace() -> None:
+    registry = HookRegistry()
+
+    @registry.hook("on_before_init", until="on_after_init")
+    async def fails(ctx: Any) -> None:
+        await asyncio.sleep(5)
+        raise OSError("behind")
+
+    @registry.hook("on_before_init")
+    def quick(ctx: Any) -> None: ...
+
+    @registry.hook("on_before_init")
+    def works(ctx: Any) -> None:
+        time.sleep(10)
+
+    @registry.hook("on_before_init")
+    def never(ctx: Any) -> None: ...
+
+    run = FakeCluster(nodes=1).run(FakeLLMConfig("m", hooks=[registry]), check=False)
+    assert events(run.trace) == ["fails failed", "quick ok", "works cancelled"]

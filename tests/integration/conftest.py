@@ -40,7 +40,7 @@ def serve_url(three_nodes: list[str]) -> Iterator[str]:
 
 
 class Served:
-    """What a start has come to, wherever it was."""
+    """The result of a start, wherever it was."""
 
     def __init__(self, ctx: CallbackCtx, output: InitializeNodeOutput, config: Any) -> None:
         self.ctx = ctx
@@ -49,11 +49,11 @@ class Served:
 
     @property
     def replica(self) -> list[HookEvent]:
-        """What ran in the replica."""
+        """Return what ran in the replica."""
         return [event for event in self.ctx.trace if not HOOK_POINTS[event.point].on_node]
 
     def on_node(self, node_id: str) -> list[HookEvent]:
-        """What ran on a node."""
+        """Return what ran on a node."""
         return [event for event in self.ctx.trace if HOOK_POINTS[event.point].on_node and event.node_id == node_id]
 
 

@@ -21,12 +21,12 @@ class Greeting(LLMServer):
         self.greeting = "hello"
 
     async def greet(self) -> str:
-        """Whether its own start has run."""
+        """Return True if its own start has run."""
         return self.greeting
 
 
 class Plain:
-    """What a server at least is."""
+    """The least that a server is."""
 
     async def __init__(self, llm_config: Any) -> None:  # type: ignore[misc]  # Serve awaits it
         self._llm_config = llm_config
@@ -35,7 +35,7 @@ class Plain:
 
     @classmethod
     def get_deployment_options(cls, llm_config: Any) -> dict[str, Any]:
-        """What Ray's builder asks a server's class for."""
+        """Answer what Ray's builder asks a server's class for."""
         return {"placement_group_bundles": [{"CPU": 1}], "ray_actor_options": {"runtime_env": llm_config.runtime_env}}
 
     async def start(self) -> None:
@@ -44,7 +44,7 @@ class Plain:
         await self.engine.start()
 
     async def chat(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
-        """What the ingress asks."""
+        """Answer what the ingress asks."""
         assert self.engine is not None
         async for answer in self.engine.chat(request):
             yield answer

@@ -19,6 +19,7 @@ from .hooks.engine_processes import ARCHITECTURE
 pytestmark = [pytest.mark.ray, pytest.mark.engine]
 
 HOOKS = "tests.integration.hooks.engine_processes"
+CLASSES = "tests.integration.hooks.own_classes"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -47,7 +48,17 @@ applications:
       llm_configs:
         - model_id: own
           model_loading_config: { model_source: $MODEL }
-          hooks: [$HOOKS]
+          hooks:
+            - $HOOKS:choose
+            - { hook: "$RECIPES:ExportEnv", kwargs: { OWN_VARIABLE: everywhere } }
+            - { hook: "$RECIPES:CheckNode", kwargs: { min_free_gib: 0.01, min_memory_gib: 0.01, min_cpus: 1 } }
+            - { hook: "$RECIPES:RegisterModel", kwargs: { arch: $ARCHITECTURE, path: "$CLASSES:OwnForCausalLM" } }
+            - $HOOKS:register_parser
+            - { hook: "$RECIPES:RegisterToolParser", kwargs: { path: "$CLASSES:OwnTools", use: false } }
+            - hook: $RECIPES:WarmUp
+              kwargs:
+                requests: [{ messages: Hello!, max_tokens: 2, logprobs: true }, { prompt: Hello, max_tokens: 2 }]
+            - { hook: "$RECIPES:FetchModel", kwargs: { src: $STORE, dest: $DEST } }
           accelerator_config: { kind: cpu }
           engine_kwargs:
             { max_model_len: 256, dtype: bfloat16, max_num_seqs: 2, enforce_eager: true, tensor_parallel_size: 2 }
@@ -69,24 +80,41 @@ def own_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def test_own_code_in_every_process_of_a_real_engine(serve_url: str, own_model: Path) -> None:
+def test_own_code_in_every_process_of_a_real_engine(serve_url: str, own_model: Path, tmp_path: Path) -> None:
+    """The weights are only where ``FetchModel`` has brought them."""
     from ray import serve
 
-    hooks = ", ".join(f"{HOOKS}:{name}" for name in ("choose", "register_architecture", "register_parser"))
+    no_weights = shutil.copytree(own_model, tmp_path / "no-weights", ignore=shutil.ignore_patterns("*.safetensors"))
+    values = {
+        "$MODEL": no_weights,
+        "$STORE": own_model,
+        "$DEST": tmp_path / "fetched",
+        "$HOOKS": HOOKS,
+        "$RECIPES": "serve_llm_hooks.recipes",
+        "$CLASSES": CLASSES,
+        "$ARCHITECTURE": ARCHITECTURE,
+    }
+    application = OWN
+    for name, value in values.items():
+        application = application.replace(name, str(value))
     try:
-        deploy(OWN.replace("$MODEL", str(own_model)).replace("$HOOKS", hooks))
+        deploy(application)
         status, answer = chat(f"{serve_url}/own", "own", max_tokens=5)
         events = serve.get_deployment_handle("LLMServer:own", "own").hook_trace.remote().result(timeout_s=300)
     finally:
         serve.delete("own")
     assert status == 200
     assert answer["choices"][0]["message"]["content"] == "ours"
-    assert [(event.name, event.process, event.outcome) for event in events if event.process] == [
+    in_processes = [event for event in events if event.process]
+    assert [(event.hook.rpartition(":")[2].split(".")[0], event.process, event.outcome) for event in in_processes] == [
         (name, process, "ok")
         for process in ("frontend", "core", "worker-0", "worker-1")
-        for name in ("register_architecture", "register_parser")
+        for name in ("ExportEnv", "RegisterModel", "register_parser", "RegisterToolParser")
     ]
-    assert len({event.process_id for event in events}) == 4
+    assert len({event.process_id for event in in_processes}) == 4
+    assert [(event.point, event.outcome) for event in events if "WarmUp" in event.hook] == [
+        ("on_after_engine_init", "ok")
+    ]
 
 
 def test_serve_shows_what_failed_on_which_node(serve_url: str) -> None:

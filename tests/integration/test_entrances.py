@@ -75,7 +75,7 @@ def started(says: Path) -> list[dict[str, Any]]:
 
 
 def traces(deployment: str, *, count: int, besides: Container[int] = ()) -> list[tuple[HookEvent, ...]]:
-    """What ran at the start of each of a deployment's replicas, besides those of some processes."""
+    """Return what ran at the start of each of a deployment's replicas, besides those of some processes."""
     from ray import serve
 
     handle = serve.get_deployment_handle(deployment, "app")
@@ -92,14 +92,14 @@ def traces(deployment: str, *, count: int, besides: Container[int] = ()) -> list
 
 
 def status(deployment: str) -> Any:
-    """What Serve says of a deployment."""
+    """Return what Serve says of a deployment."""
     from ray import serve
 
     return serve.status().applications["app"].deployments[deployment]
 
 
 def has_failed(deployment: str) -> bool:
-    """Whether Serve has given a deployment up."""
+    """Return True if Serve has given a deployment up."""
     return bool(status(deployment).status == "DEPLOY_FAILED")
 
 

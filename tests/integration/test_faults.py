@@ -124,7 +124,7 @@ def wait_until(
 
 
 def ended(pid: int) -> bool:
-    """Whether a process has ended, be it that nobody has asked for its status yet."""
+    """Return True if a process has ended, be it that nobody has asked for its status yet."""
     import psutil
 
     try:
@@ -701,7 +701,7 @@ TWO_NODES = {"bundles": [{"CPU": 0.1}, {"CPU": 0.1}], "strategy": "STRICT_SPREAD
 
 
 class Deployed(NamedTuple):
-    """What came of all these replicas that died."""
+    """Return what came of all these replicas that died."""
 
     url: str
     folder: Path

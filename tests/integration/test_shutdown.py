@@ -48,7 +48,7 @@ class Replicas:
         return build_llm_deployment(config)
 
     def told(self) -> list[dict[str, Any]]:
-        """What replicas have told."""
+        """Return what replicas have told."""
         return [json.loads(line) for line in self.file.read_text().splitlines()]
 
     def wait_for(self, count: int, what: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _own_registry() -> Iterator[None]:
-    """What a test decorates is gone after it."""
+    """Forget after each test what it has decorated."""
     before = list(registry)
     registry.clear()
     yield

@@ -102,7 +102,7 @@ IN_SECOND_TASK = [row.name for row in GOOD_POINTS if row.on_node and row.after_e
 
 @dataclass
 class Config:
-    """What the core reads of our ``LLMConfig``."""
+    """The part of our ``LLMConfig`` that the core reads."""
 
     model_id: str = "m"
     hooks: Sequence[Any] | None = ()
@@ -195,7 +195,7 @@ class StubCluster:
         return report
 
     async def work(self, task: NodeTask) -> NodeReport:
-        """What a node does."""
+        """Do a node's work."""
 
         async def download(task: NodeTask, mode: DownloadMode) -> str | None:
             self.calls.append(f"download {task.node_id} {mode}")

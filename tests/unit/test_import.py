@@ -1,4 +1,4 @@
-"""What importing the package costs, and what it offers."""
+"""Importing the package: its costs, and what it offers."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def _set(self: object, value: object) -> None:  # Python assigns tracebacks
 
 
 READ_BY_PYTHON = ("__cause__", "__class__", "__context__", "__notes__", "__suppress_context__", "__traceback__", "args")
-"""What Python reads of an exception that it shows."""
+"""Attributes that Python reads of an exception that it shows."""
 
 
 def without(name: str, base: type[BaseException] = ValueError) -> type[BaseException]:

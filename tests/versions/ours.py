@@ -1,4 +1,4 @@
-"""What this library takes from Ray, read out of its own sources."""
+"""Read out of this library's own sources what it takes from Ray."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def files() -> dict[str, ast.Module]:
 
 
 def internal_names() -> dict[str, str]:
-    """What ``internals`` gives, and the modules that it takes it from."""
+    """Return what ``internals`` gives, and the modules that it takes it from."""
     return _lazy_imports.listed(internals.__name__)
 
 
 def _aliases(file: str, tree: ast.Module) -> dict[str, Name]:
-    """What the names in a file of ours mean, those of Ray's only."""
+    """Return what the names in a file of ours mean, those of Ray's only."""
     found: dict[str, Name] = {}
     for node in ast.walk(tree):
         if not isinstance(node, ast.ImportFrom) or node.module is None:
@@ -112,7 +112,7 @@ def class_in(file: str, name: str) -> ast.ClassDef:
 
 
 def value_in(file: str, name: str) -> ast.expr:
-    """What a constant of ours is."""
+    """Return the value of a constant of ours."""
     for node in files()[file].body:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name and node.value is not None:
             return node.value

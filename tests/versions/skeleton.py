@@ -29,7 +29,7 @@ COMPOUND = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, a
 
 
 def differences(skeleton: str, module: str, sources: Sources) -> list[str]:
-    """What a module does not have of its skeleton, one line each."""
+    """Return what a module does not have of its skeleton, one line each."""
     if sources.module(module) is None:
         return [f"there is no module {module}"]
     said: list[str] = []
@@ -164,7 +164,7 @@ def _is_anything(node: ast.AST) -> bool:
 
 
 def _is(wanted: ast.stmt, there: ast.stmt | ast.ExceptHandler) -> bool:
-    """Whether a statement is the wanted one, as far as that says."""
+    """Return True if a statement is the wanted one, as far as that says."""
     if isinstance(wanted, COMPOUND):
         return (
             type(wanted) is type(there)
@@ -188,7 +188,7 @@ def _is(wanted: ast.stmt, there: ast.stmt | ast.ExceptHandler) -> bool:
 
 
 def _expressions(node: ast.AST) -> Iterator[ast.AST]:
-    """What a statement itself evaluates: not the statements in it."""
+    """Return what a statement itself evaluates: not the statements in it."""
     yield node
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, ast.stmt | ast.ExceptHandler):
@@ -196,7 +196,7 @@ def _expressions(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def matches(wanted: ast.expr, there: ast.expr) -> bool:
-    """Whether an expression is the wanted one, ``...`` in it standing for anything."""
+    """Return True if an expression is the wanted one, ``...`` in it standing for anything."""
     return _same(wanted, there)
 
 

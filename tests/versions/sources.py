@@ -66,7 +66,7 @@ class Sources:
                 yield name, tree
 
     def find(self, module: str, name: str) -> Found | None:
-        """What a module's name leads to, through imports of Ray's own; ``None``: nothing of that name is there."""
+        """Return what a module's name leads to, through imports of Ray's own; ``None`` if there is no such name."""
         tree = self.module(module)
         if tree is None:
             # Something compiled (``ray._raylet``) has its names, as far as can be told here.
@@ -118,7 +118,7 @@ class Sources:
 
 
 def top_level(body: Iterable[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom | Definition]:
-    """What a module defines and imports when it is imported, ``if`` and ``try`` included, ``TYPE_CHECKING`` not."""
+    """Yield what a module defines and imports at its import, ``if`` and ``try`` included, ``TYPE_CHECKING`` not."""
     for node in body:
         if isinstance(node, ast.Import | ast.ImportFrom | Definition):
             yield node
@@ -135,7 +135,7 @@ def top_level(body: Iterable[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom 
 
 
 def is_type_checking(node: ast.If) -> bool:
-    """Whether it is ``if TYPE_CHECKING:``."""
+    """Return True for ``if TYPE_CHECKING:``."""
     return ast.unparse(node.test).removeprefix("typing.") == "TYPE_CHECKING"
 
 
@@ -157,7 +157,7 @@ def absolute(node: ast.ImportFrom, module: str) -> str:
 
 
 def own_names(cls: ast.ClassDef) -> set[str]:
-    """What a class itself defines, the attributes that its methods give ``self`` included."""
+    """Return what a class itself defines, the attributes that its methods give ``self`` included."""
     names: set[str] = set()
     for node in cls.body:
         names |= defined(node)

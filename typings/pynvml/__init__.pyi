@@ -1,6 +1,7 @@
 from typing import Protocol
 
-class NVMLError(Exception): ...
+class NVMLError(Exception):
+    def __init__(self, value: int) -> None: ...
 
 class _Memory(Protocol):
     free: int
@@ -9,6 +10,7 @@ class _Device: ...
 
 NVML_MEMORY_ERROR_TYPE_UNCORRECTED: int
 NVML_VOLATILE_ECC: int
+NVML_ERROR_LIBRARY_NOT_FOUND: int
 
 def nvmlInit() -> None: ...
 def nvmlShutdown() -> None: ...

@@ -1,1 +1,1 @@
-"""What Acme adds to Ray Serve LLM."""
+"""Acme's additions to Ray Serve LLM."""

@@ -8,7 +8,7 @@ __all__ = ["checksum", "fetch", "has"]
 
 
 async def has(model_id: str) -> bool:
-    """Whether the store has the model."""
+    """Return True if the store has the model."""
     await asyncio.sleep(0.5)
     return model_id.startswith("acme/")
 

@@ -1,1 +1,1 @@
-"""What each simulated process has to itself, although all of them run in the test's process."""
+"""Give each simulated process what it has to itself, although all of them run in the test's process."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _Routed(MutableMapping[bytes, bytes]):
-    """What ``os.environ`` keeps its variables in while there are runs: those of the process that asks."""
+    """A mapping behind ``os.environ`` while there are runs: of the variables of the process that asks."""
 
     def __init__(self, shared: Variables) -> None:
         self.shared = shared

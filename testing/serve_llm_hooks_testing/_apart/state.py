@@ -19,7 +19,7 @@ _set_signal: Any = import_module("_signal").signal  # which signal.signal calls,
 
 
 class ProcessState:
-    """What one simulated process has to itself. One that is made in another ends with that.
+    """State that one simulated process has to itself. One that is made in another ends with that.
 
     Args:
         loop_in_main_thread: whether its event loop is in its main thread: a node's is, and a replica's is not, under

@@ -1,4 +1,4 @@
-"""What can be seen in the code of hooks without running it: a veto that is thrown away, a name that nobody defines."""
+"""Find mistakes in the code of hooks without running it: a veto that is thrown away, a name that nobody defines."""
 
 from __future__ import annotations
 

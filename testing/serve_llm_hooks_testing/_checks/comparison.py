@@ -75,7 +75,7 @@ _COMPARED = (
 
 @dataclass
 class _Told:
-    """What is known of earlier scenarios.
+    """Findings of earlier scenarios.
 
     Attributes:
         faults, doubtful: what differs, in words, with the scenarios in which it does.
@@ -92,7 +92,7 @@ class _Told:
 
     @property
     def also(self) -> str:
-        """What processes have changed, as a sentence."""
+        """A sentence that names what processes have changed; or nothing."""
         return f" Processes have changed {', '.join(self.changed)}." if self.changed else ""
 
     def has(self, found: Differences) -> bool:

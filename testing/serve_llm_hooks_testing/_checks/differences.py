@@ -19,7 +19,7 @@ _EMPTY = ("", "[]", "{}", "0", "0.0")
 
 @dataclass
 class Differences:
-    """What was found in one scenario.
+    """Differences that were found in one scenario.
 
     Attributes:
         failures: hooks that fail only in processes of their own: the point, the hook, and its error; of a start that
@@ -33,7 +33,7 @@ class Differences:
     doubtful: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        """Whether there is any."""
+        """Return True if there is any."""
         return bool(self.failures or self.faults or self.doubtful)
 
 

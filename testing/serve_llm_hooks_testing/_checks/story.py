@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from ..run import FakeRun
 
 Key: TypeAlias = tuple[str, ...]
-"""What is compared: a kind (``"end"``, ``"hook"``, ``"data"``, ``"line"``, ``"effect"``), and which of that kind."""
+"""A thing to compare: its kind (``"end"``, ``"hook"``, ``"data"``, ``"line"``, ``"effect"``), and which one."""
 
 Story: TypeAlias = "dict[Key, set[str]]"
-"""What was seen of each, in whichever process."""
+"""The texts that were seen of each, in whichever process."""
 
 _FIELDS = ("model_path", "local_node_download_model", "worker_node_download_model", "extra_init_kwargs", "runtime_env")
 _DEPTH = 4

@@ -1,4 +1,4 @@
-"""What is checked: the hooks that were named for each of their models, or a config with its own."""
+"""Targets of a check: the hooks that were named for each of their models, or a config with its own."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Watch:
 
 
 class Notebook:
-    """What one process does, a line for each thing.
+    """Notes of what one process does, a line for each thing.
 
     Args:
         file: where it is written.

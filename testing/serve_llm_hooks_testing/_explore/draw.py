@@ -36,7 +36,7 @@ _LOST_AT: tuple[HookName | None, ...] = (None, "on_before_node_download", "on_af
 
 @dataclass(frozen=True)
 class Facts:
-    """What schedules are drawn for.
+    """Facts that schedules are drawn for.
 
     Attributes:
         nodes: how many there are at most.

@@ -58,7 +58,7 @@ class Problem(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What is equal for the same problem under another schedule."""
+        """The part that is equal for the same problem under another schedule."""
         return "a hook fails" if self.rule in _FAILS else self.rule, self.who
 
     def without(self, folder: str) -> Problem:

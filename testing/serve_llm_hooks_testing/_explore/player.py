@@ -26,7 +26,7 @@ _REPLACED = "replaced in the test's process"
 
 @dataclass
 class Played:
-    """What has come of a schedule.
+    """The result of a schedule.
 
     Attributes:
         runs: the start, and the next one.

@@ -67,7 +67,7 @@ class Schedule:
 
     @property
     def is_disturbed(self) -> bool:
-        """Whether anything fails, or the start is cancelled."""
+        """``True`` if anything fails, or the start is cancelled."""
         return bool(self.faults) or any(getattr(self, name) is not None for name in MOMENTS)
 
     def given(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What modules of hooks hold, as it was before: processes of an earlier start have ended, and these with them."""
+"""Put back what modules of hooks held before: processes of an earlier start have ended, and these with them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MISSING = object()
 
 
 class ModuleState:
-    """What modules hold: their globals, what is in their containers, and what their classes and functions keep.
+    """The contents of modules: their globals, what is in their containers, and what their classes and functions keep.
 
     Clients of other libraries stay as they are.
 

@@ -1,4 +1,4 @@
-"""What a history finds when it begins: this process as it was, an empty temporary folder, the same random numbers."""
+"""Begin each history alike: this process as it was, an empty temporary folder, the same random numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class World:
-    """What is put back before a history, and before each start in it.
+    """The state that is put back before a history, and before each start in it.
 
     Args:
         hooks: the hooks, whose modules are put back.

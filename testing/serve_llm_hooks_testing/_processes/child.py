@@ -1,4 +1,4 @@
-"""What a process does that the template has forked: it gets its work, does it, and ends."""
+"""Run a process that the template has forked: it gets its work, does it, and ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Work(Protocol):
-    """What a process is for."""
+    """The work of a process."""
 
     def run(self, channel: Channel) -> None:
         """Do it, and send ``Done`` with what it has come to."""
@@ -33,7 +33,7 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """What a process is sent first."""
+    """The first message to a process."""
 
     surroundings: Surroundings
     work: Work

@@ -1,4 +1,4 @@
-"""How a process has ended, in words."""
+"""Say in words how a process has ended."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EngineOutcome:
-    """What a process of the engine has come to.
+    """The result of a process of the engine.
 
     Attributes:
         report: what it has told last, pickled.

@@ -134,7 +134,9 @@ class ProcessCluster(SimulatedCluster):
         number, future = self._expect_answer(loop)
         limit_s = self.settings.real_sleep_limit_s
         work = EngineWork(task, process, node, dies, limit_s, clock.now_s, clock.beginning)
-        self._timeline.posts.append(StartEngineProcess(number, work, self._environ_of(process)))
+        # All but Ray's task are children of the replica, and have what its hooks have put into its environment.
+        inherited = {} if process.role == "config" else dict(os.environ)
+        self._timeline.posts.append(StartEngineProcess(number, work, {**inherited, **self._environ_of(process)}))
         outcome = await future
         if isinstance(outcome, EngineOutcome):
             self.notes += outcome.notes

@@ -46,7 +46,7 @@ class CancelWork:
 
 @dataclass(frozen=True)
 class NodeOutcome:
-    """What a node's process has come to.
+    """The result of a node's process.
 
     Attributes:
         report: the pickled report of its task; ``None`` if it was cancelled, or is about to die.

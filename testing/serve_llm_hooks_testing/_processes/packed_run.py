@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from serve_llm_hooks import CallbackCtx, Trace
-from serve_llm_hooks._core.context import set_read_only
+from serve_llm_hooks._core.context import close, set_read_only
 from serve_llm_hooks._core.messages import one_line
 
 from ..errors import HarnessError
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 _CUSTOM_DATA = "run.ctx.custom_data"
 # Fields that the run has too, or that are made again.
-_NOT_PACKED = ("custom_data", "trace", "error")
+_NOT_PACKED = ("custom_data", "trace", "error", "_refuse")
 
 
 class PackedRun(NamedTuple):
-    """What a replica's process has come to, as far as it can travel.
+    """The result of a replica's process, as far as it can travel.
 
     Attributes:
         values: the error, the nodes, the output, the engine and the fields of the context.
@@ -55,7 +55,7 @@ def pack_run(run: FakeRun, known: Sequence[object]) -> PackedRun:
     values |= {f"run.nodes[{node_id!r}]": node for node_id, node in run.nodes.items()}
     ctx = run.ctx
     if ctx is not None:
-        fields = {name: value for name, value in vars(ctx).items() if name not in (*_NOT_PACKED, "_closed")}
+        fields = {name: value for name, value in vars(ctx).items() if name not in _NOT_PACKED}
         values |= {f"run.ctx.{name}": _plain(value) for name, value in fields.items()}
         values |= {f"{_CUSTOM_DATA}[{key!r}]": value for key, value in ctx.custom_data.items()}
     return PackedRun(
@@ -67,7 +67,7 @@ def pack_run(run: FakeRun, known: Sequence[object]) -> PackedRun:
         process_id=run.trace.process_id,
         node=run.trace.node,
         values=Packer(known).pack(values),
-        is_closed=None if ctx is None else "_closed" in vars(ctx),
+        is_closed=None if ctx is None else "_refuse" in vars(ctx),
         error_text="" if run.error is None else "".join(traceback.format_exception(run.error)),
     )
 
@@ -123,8 +123,7 @@ def _unpacked_ctx(values: dict[str, Any], *, is_closed: bool) -> CallbackCtx:
     fields["custom_data"] = custom_data
     fields["nodes"] = _read_only(fields["nodes"])
     if is_closed:
-        fields["extra_init_kwargs"] = _read_only(fields["extra_init_kwargs"])
-        fields["_closed"] = True
+        close(ctx)
     return ctx
 
 

@@ -1,4 +1,4 @@
-"""What a process prints, logs and warns of, sent to the test's process and repeated there: pytest captures it."""
+"""Repeat in the test's process what another one prints, logs and warns of: pytest captures it there."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReplicaOutcome:
-    """What a replica's process has come to.
+    """The result of a replica's process.
 
     Attributes:
         run: the run.
@@ -113,7 +113,7 @@ async def _start(
     if cluster.settings.timing is not None:
         cluster.settings.timing.call_at_death(process.die)
     run = await process.wait()
-    return (cluster.start.die(cluster.clock()), process) if run is None else (run, None)
+    return (cluster.start.die(cluster.clock(), process.died_at), process) if run is None else (run, None)
 
 
 def _outcome(

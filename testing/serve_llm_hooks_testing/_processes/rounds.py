@@ -58,7 +58,7 @@ class Member:
 
     @property
     def is_due(self) -> bool:
-        """Whether it has post."""
+        """``True`` if it has post."""
         return self.state == "idle" and bool(self.inbox)
 
     def go(self, turn: Go) -> None:

@@ -1,4 +1,4 @@
-"""What a process of a run has of the test's process, as a worker of Ray's has of its cluster."""
+"""Give a process of a run what it has of the test's process, as a worker of Ray's has of its cluster."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _KINDS = ("cpu", "gpu", "tpu")
 
 @dataclass(frozen=True)
 class FakeAccelerator:
-    """What the engine runs on, as Ray's ``accelerator_config``."""
+    """The engine's accelerator, as Ray's ``accelerator_config``."""
 
     kind: str
     topology: str | None = None

@@ -1,4 +1,4 @@
-"""What a fake engine answers, with the fields of vLLM's answers that hooks read, and what it refuses."""
+"""Answers of a fake engine, with the fields of vLLM's answers that hooks read, and its refusals."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FakeErrorResponse:
 
 @dataclass(frozen=True)
 class Message:
-    """What the model says."""
+    """The text of the model."""
 
     content: str
     role: str = "assistant"
@@ -64,7 +64,7 @@ class CompletionChoice:
 
 @dataclass(frozen=True)
 class Usage:
-    """How many tokens it took; each word counts as one."""
+    """The number of tokens that it took; each word counts as one."""
 
     prompt_tokens: int
     completion_tokens: int

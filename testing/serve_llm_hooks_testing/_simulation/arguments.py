@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from serve_llm_hooks._core.errors import is_a
-from serve_llm_hooks._core.messages import describe
+from serve_llm_hooks._core.messages import describe, did_you_mean
+from serve_llm_hooks._core.points import ROLES
 from serve_llm_hooks._core.seconds import check_seconds as check_seconds_in_production
 
 from ..errors import HarnessError
@@ -136,3 +137,20 @@ def check_names(name: str, value: object) -> frozenset[str]:
         hint = f", as in {name}=[{value!r}]" if isinstance(value, str) and value else ""
         raise HarnessError(f"{name}= is a list of names{hint}, not {describe(value)}")
     return found
+
+
+def check_process(what: str, role: object, rank: object) -> None:
+    """Check the role and the rank of a process of an engine.
+
+    Raises:
+        HarnessError: a role that there is not, or a rank that its processes do not have.
+    """
+    if not isinstance(role, str) or role not in ROLES:
+        hint = did_you_mean(role, ROLES) if isinstance(role, str) else ""
+        raise HarnessError(f"{what}(role={describe(role)}): there is no such role{hint}: {', '.join(ROLES)}")
+    if rank is None:
+        return
+    if role != "worker":
+        raise HarnessError(f"{what}(role={role!r}, rank=...): only workers have a rank: leave it out")
+    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 0:
+        raise HarnessError(f"{what}(rank={describe(rank)}): the rank of a worker is a whole number, 0 or more")

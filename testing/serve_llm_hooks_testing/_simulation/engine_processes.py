@@ -206,6 +206,6 @@ def work_of(
             if dies in ("", path, path.rpartition(":")[2].rpartition(".")[2]):
                 raise _Died
 
-    with stand_in_for_vllm(), suppress(_Died):
+    with stand_in_for_vllm(), suppress(_Died, KeyboardInterrupt):  # which ends a process of vLLM's too
         run_task(task, process, node=node, tell=tell, clock=clock, epoch_s=0.0, environ=os.environ)
     return told[-1]

@@ -14,7 +14,7 @@ from serve_llm_hooks._node.by_value import dumps
 from serve_llm_hooks._node.packing import pack_hooks
 
 from ..asserts import resolve_hook
-from .fault_kinds import HookFailsFault
+from .fault_kinds import EngineProcessDiesFault, HookFailsFault
 from .process import die
 
 if TYPE_CHECKING:
@@ -67,13 +67,16 @@ def failing_paths(faults: Iterable[Fault], run: FakeRun) -> dict[str, list[HookF
     """Return the paths of the hooks that faults make fail, with these faults.
 
     Raises:
-        HarnessError: a fault names a hook that the run does not know.
+        HarnessError: a fault names a hook that the run does not know, or not at the point of the fault.
     """
-    named = [fault for fault in faults if isinstance(fault, HookFailsFault)]
+    named = [fault for fault in faults if isinstance(fault, HookFailsFault | EngineProcessDiesFault)]
     known = [*run.hooks, *run.known_hooks()] if named else []
     paths: dict[str, list[HookFailsFault]] = {}
     for fault in named:
-        paths.setdefault(resolve_hook(fault.hook, known), []).append(fault)
+        if isinstance(fault, HookFailsFault):
+            paths.setdefault(resolve_hook(fault.hook, known), []).append(fault)
+        elif fault.hook is not None:
+            resolve_hook(fault.hook, [hook for hook in known if HOOK_POINTS[hook.point].in_process])
     return paths
 
 

@@ -1,4 +1,4 @@
-"""What a fault is: a record for each kind, and the checks of a cluster's list of them."""
+"""Faults: a record for each kind, and the checks of a cluster's list of them."""
 
 from __future__ import annotations
 
@@ -131,12 +131,21 @@ class EngineProcessDiesFault:
     process: str
     hook: str | None
 
+    def __str__(self) -> str:
+        """Return it as a test writes it."""
+        in_hook = "" if self.hook is None else f", in_hook={self.hook!r}"
+        return f"engine_process_dies({self.process!r}{in_hook})"
+
 
 @dataclass(frozen=True)
 class MissingPluginFault:
     """A process of the engine without our plugin: :func:`missing_plugin`."""
 
     process: str
+
+    def __str__(self) -> str:
+        """Return it as a test writes it."""
+        return f"missing_plugin({self.process!r})"
 
 
 Fault: TypeAlias = (

@@ -1,4 +1,4 @@
-"""What a hook that is called alone finds, and may not do, as in a run."""
+"""Give a hook that is called alone what a run gives it, and refuse what a run refuses."""
 
 from __future__ import annotations
 

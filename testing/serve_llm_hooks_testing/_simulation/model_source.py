@@ -34,7 +34,7 @@ class FakeMirrorConfig:
 
 @dataclass
 class FakeModelLoadingConfig:
-    """What the model is called and where it comes from, as Ray's ``ModelLoadingConfig``."""
+    """The model's name and source, as Ray's ``ModelLoadingConfig``."""
 
     model_id: str
     model_source: str | FakeMirrorConfig | None = None

@@ -11,7 +11,7 @@ STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
 
 class Room:
-    """What is left on the nodes while bundles are placed.
+    """The resources that are left on the nodes while bundles are placed.
 
     Args:
         nodes: node id to its resources (``{"CPU": 8, "GPU": 1}``); ``None`` where none are declared: it has enough.

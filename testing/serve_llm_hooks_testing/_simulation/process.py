@@ -65,7 +65,7 @@ class SimulatedProcess(Generic[ResultT]):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing of it goes on any more."""
+        """``True`` if nothing of it goes on any more."""
         return self._state is not None and self._state.is_over
 
     def die(self) -> None:

@@ -1,4 +1,4 @@
-"""What the processes of one run have to themselves: the replica's, each start of it, and the nodes'."""
+"""Keep the states of the processes of one run: the replica's, each start of it, and the nodes'."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ async def _start_until_alive(cluster: SimulatedCluster, config: Any, thread_data
         if run is not None:
             run.earlier_starts = tuple(died)
             return run
-        died.append(cluster.start.die(cluster.clock()))
+        died.append(cluster.start.die(cluster.clock(), process.died_at))
         process.kill()
         thread_data.restore()
         if process.died_at is not None:  # else it was its timing

@@ -18,7 +18,7 @@ from .fault_hooks import have_failed
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from serve_llm_hooks import HookRegistry
+    from serve_llm_hooks import HookName, HookRegistry
     from serve_llm_hooks._replica.initialize import Initialization
 
     from ..engine import FakeEngine
@@ -82,9 +82,10 @@ class ReplicaStart:
             self.reach(*(event.point for event in run.trace))
         return run
 
-    def die(self, elapsed_s: float) -> FakeRun:
-        """Return the run of a start whose process has died. Its clean-up must not change the trace."""
+    def die(self, elapsed_s: float, at: HookName | None) -> FakeRun:
+        """Return the run of a start whose process has died at a point. Its clean-up must not change the trace."""
         run = self.end(None, elapsed_s)
+        self.reach(*(event.point for event in run.trace), *([] if at is None else [at]))
         run.trace = copy.copy(run.trace)
         if run.ctx is not None:
             run.ctx = copy.copy(run.ctx)

@@ -18,19 +18,20 @@ _users = 0
 
 @contextmanager
 def stand_in_for_vllm() -> Iterator[None]:
-    """Let ``from vllm import ModelRegistry`` do in the ``with`` block, where there is no vLLM."""
+    """Let ``from vllm import ModelRegistry`` and its like do in the ``with`` block, where there is no vLLM."""
     global _users
     with _lock:
         if _users == 0 and "vllm" not in sys.modules and find_spec("vllm") is None:
-            sys.modules["vllm"] = _module()
+            sys.modules.update(_modules())
         _users += 1
     try:
         yield
     finally:
         with _lock:
             _users -= 1
-            if _users == 0 and isinstance(sys.modules.get("vllm"), _StandIn):
-                del sys.modules["vllm"]
+            if _users == 0:
+                for name in [name for name, module in sys.modules.items() if isinstance(module, _StandIn)]:
+                    del sys.modules[name]
 
 
 class _StandIn(ModuleType):
@@ -61,7 +62,42 @@ class _ModelRegistry:
         return list(self._models)
 
 
-def _module() -> ModuleType:
-    module = _StandIn("vllm", "A stand-in, with what hooks at on_engine_process_start use of vLLM.")
-    module.__dict__["ModelRegistry"] = _ModelRegistry()
-    return module
+def _parsers(kind: str) -> dict[str, Any]:
+    """Return the base of the parsers of a kind, ``"ToolParser"`` or ``"ReasoningParser"``, and their manager."""
+    base = type(kind, (), {})
+    registered: dict[str, type] = {}
+
+    class Manager:
+        """Takes what it is given, and checks no more than its kind."""
+
+        @classmethod
+        def register_module(cls, name: str, force: bool = True, module: type | None = None) -> Any:
+            """Register a parser, as vLLM's does; without ``module``, the class below, which it decorates."""
+            if module is None:
+                return lambda decorated: cls.register_module(name, force, decorated)
+            if not issubclass(module, base):
+                raise TypeError(f"module must be subclass of {kind}, but got {type(module)}")
+            registered[name] = module
+            return module
+
+        @classmethod
+        def list_registered(cls) -> list[str]:
+            """Return the names of what is registered."""
+            return sorted(registered)
+
+    return {kind: base, f"{kind}Manager": Manager}
+
+
+def _modules() -> dict[str, ModuleType]:
+    """Return the modules, by their names."""
+    contents = {
+        "vllm": {"ModelRegistry": _ModelRegistry(), "__path__": []},
+        "vllm.tool_parsers": _parsers("ToolParser"),
+        "vllm.reasoning": _parsers("ReasoningParser"),
+    }
+    modules: dict[str, ModuleType] = {}
+    for name, content in contents.items():
+        modules[name] = _StandIn(name, "A stand-in, with what hooks at on_engine_process_start use of vLLM.")
+        vars(modules[name]).update(content)
+    vars(modules["vllm"]).update({name.partition(".")[2]: each for name, each in modules.items() if "." in name})
+    return modules

@@ -1,4 +1,4 @@
-"""What is at work for a run, besides its event loop: calls in worker threads, and threads and subprocesses of hooks."""
+"""Find what works for a run, besides its event loop: calls in worker threads, and threads and subprocesses of hooks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .idle import is_idle
 from .locations import current_frames
 
 if TYPE_CHECKING:
+    import asyncio
     import subprocess
     import threading
     from collections.abc import Iterator, Mapping
@@ -48,12 +49,14 @@ class Belongings:
     """All that may be at work for a run, besides its event loop.
 
     Attributes:
+        loops: the event loops that run in other threads, as that of hooks in the background does.
         abandoned: the async hooks that did not let themselves be cancelled when the loop was closed.
     """
 
     jobs: set[Job] = field(default_factory=set)
     threads: list[Started[threading.Thread]] = field(default_factory=list)
     processes: list[Started[subprocess.Popen[Any] | BaseProcess]] = field(default_factory=list)
+    loops: list[asyncio.AbstractEventLoop] = field(default_factory=list)
     abandoned: list[HookLocation] = field(default_factory=list)
 
     def __bool__(self) -> bool:

@@ -18,7 +18,7 @@ _LOOK_EVERY_S = 0.01
 
 
 class Bystanders:
-    """What may be waiting for threads that are not of its run.
+    """Find what may be waiting for threads that are not of its run.
 
     A wait is given time for them once for each line of code that waits, since most waits only wait: a heartbeat's
     ``while not stop.wait(10)``.

@@ -69,7 +69,7 @@ class VirtualClock:
 
     @property
     def is_loop_thread(self) -> bool:
-        """Whether the calling thread is the event loop's own."""
+        """``True`` if the calling thread is the event loop's own."""
         return threading.get_ident() == self._loop_thread_id
 
     def move_here(self) -> None:

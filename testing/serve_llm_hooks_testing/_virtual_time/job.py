@@ -40,7 +40,7 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended, for the event loop too."""
+        """``True`` if it has ended, for the event loop too."""
         return self.ended and (not self.is_awaited or (self.future is not None and self.future.done()))
 
     def start(self) -> None:

@@ -264,7 +264,8 @@ class VirtualLoop(ApartLoop):
 
     def _describe_waiting(self) -> str:
         """Return the hooks that wait, and at which lines."""
-        waiting = [locate_awaitable(task.get_coro()) for task in asyncio.all_tasks(self)]
+        loops = (self, *self.clock.belongings.loops)
+        waiting = [locate_awaitable(task.get_coro()) for loop in loops for task in asyncio.all_tasks(loop)]
         waiting += [locate_awaitable(generator) for generator in self._asyncgens]  # type: ignore[attr-defined]  # asyncio's own
         waiting += [locate_thread(job.thread_id) for job in tuple(self.clock.belongings.jobs)]
         return "; ".join(sorted({str(location) for location in waiting if location is not None}) or ["the run itself"])

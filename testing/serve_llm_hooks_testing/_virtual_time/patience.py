@@ -1,4 +1,4 @@
-"""How long the virtual clock waits, in real time, for one thing that is at work."""
+"""Limit how long the virtual clock waits, in real time, for one thing that is at work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from .locks import LockWatch
 
 MAX_LIMITS = 10
-"""What is at work is waited for this many limits. After that the clock goes on as if it never came back."""
+"""So many limits are waited for what is at work. After that the clock goes on as if it never came back."""
 
 
 @dataclass(slots=True)

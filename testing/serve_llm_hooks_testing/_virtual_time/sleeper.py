@@ -56,7 +56,7 @@ class Sleeper:
 
     @property
     def is_awake(self) -> bool:
-        """Whether the thread may go on."""
+        """``True`` if the thread may go on."""
         return self._awake.locked()
 
     def wake(self, *, by_clock: bool = False) -> bool:

@@ -1,4 +1,4 @@
-"""Let event loops that hooks run in threads of their own go with virtual time."""
+"""Let event loops that hooks run themselves, mostly in threads of their own, go with virtual time."""
 
 from __future__ import annotations
 
@@ -64,6 +64,9 @@ class _Selector:
         clock = self._clock
         until_s = None if timeout is None else clock.rounded(clock.now_s + timeout)
         sleeper = self._sleeper = _SleepingLoop(until_s, clock.next_order(), self._write_to_self)
+        if clock.is_loop_thread:  # a hook in the main thread of its process, in which the run's loop waits for it
+            clock.sleep(sleeper)
+            return self._real.select(0)
         with clock.asleep_in_c(sleeper):
             events = self._real.select(None)
         end_if_killed(sleeper)
@@ -106,22 +109,24 @@ def _run_in_executor(
 
 
 def _run_forever(self: Any) -> None:
-    """Run until stopped, as ``BaseEventLoop.run_forever``; in a thread of a run, in its virtual time."""
+    """Run until stopped, as ``BaseEventLoop.run_forever``; in a run, in its virtual time."""
     clock = current_clock()
     waits_here = hasattr(self, "_selector") and hasattr(self, "_ssock")  # others wait in C, or on Windows
-    if clock is None or clock.is_loop_thread or not waits_here:
+    if clock is None or getattr(self, "clock", None) is clock or not waits_here:
         _real_run_forever(self)
         return
     before = self._selector
     selector = self._selector = _Selector(self, clock)
     self.time, self._write_to_self = selector.now_s, selector.wake
     self.run_in_executor = partial(_run_in_executor, self, clock)
+    clock.belongings.loops.append(self)
     try:
         _real_run_forever(self)
     except SystemExit:  # its process is killed
         keep_for_ever(asyncio.all_tasks(self))
         raise
     finally:
+        clock.belongings.loops.remove(self)
         self._selector = before
         del self.time, self._write_to_self, self.run_in_executor
 

@@ -75,7 +75,7 @@ async def refusal(ctx: CallbackCtx, **fields: Any) -> EngineAnswerError | None:
 
 
 async def check_refusals(ctx: CallbackCtx) -> None:
-    """What the fake engine refuses, the real one refuses, and in the same way."""
+    """Ask for what the fake engine refuses: the real one refuses it in the same way."""
     too_long = await refusal(ctx, max_tokens=200)
     assert too_long is not None
     says = "max_tokens=200 cannot be greater than max_model_len=max_total_tokens=128."

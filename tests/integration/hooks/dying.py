@@ -38,12 +38,12 @@ class Passed(NamedTuple):
 
 
 def passed(folder: Path) -> list[Passed]:
-    """What was noted of a model's starts."""
+    """Return what was noted of a model's starts."""
     return [Passed(*json.loads(line)) for line in (folder / "passed").read_text().splitlines()]
 
 
 def strike(folder: Path, death: str) -> bool:
-    """Whether this death is still to be died; it is noted, with its time."""
+    """Return True if this death is still to be died; note it, with its time."""
     try:
         with (folder / death).open("x") as file:
             file.write(str(time.time()))

@@ -1,4 +1,4 @@
-"""Hooks that give a real engine what it lacks: an architecture and a tool parser, in each of its processes."""
+"""A hook that gives a real engine a parser, in each of its processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serve_llm_hooks import hook
 if TYPE_CHECKING:
     from serve_llm_hooks import CallbackCtx, EngineProcessCtx
 
-ARCHITECTURE = "OwnForCausalLM"
+ARCHITECTURE = "OwnForCausalLM"  # in the config of the model; a recipe registers it
 PARSER = "own"
 
 
@@ -19,18 +19,6 @@ def choose(ctx: CallbackCtx) -> None:
     """Ask for the parser, and pass its name on."""
     ctx.extra_init_kwargs.update(reasoning_parser=PARSER)
     ctx.custom_data["parser"] = PARSER
-
-
-@hook("on_engine_process_start")
-def register_architecture(ctx: EngineProcessCtx) -> None:
-    """Register a class of the tests' own for the model's architecture, which vLLM does not know."""
-    registry: Any = import_module("vllm").ModelRegistry
-    llama: Any = import_module("vllm.model_executor.models.llama").LlamaForCausalLM
-
-    class OwnForCausalLM(llama):  # type: ignore[misc]  # imported by name
-        """vLLM's Llama, under a name of our own."""
-
-    registry.register_model(ARCHITECTURE, OwnForCausalLM)
 
 
 @hook("on_engine_process_start")

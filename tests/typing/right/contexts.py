@@ -1,4 +1,4 @@
-"""What may be read of a context, as what; and what may be assigned to it."""
+"""Read the fields of contexts, by their types, and assign those that may be assigned."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Answer(NamedTuple):
-    """What a command has answered."""
+    """The answer of a command."""
 
     code: int
     out: str

@@ -323,6 +323,7 @@ def test_an_exploration_that_finds_nothing(cli: Cli, write_module: Write, write_
     write_module("acme_hooks", HOOKS)
     answer = cli("explore", "acme_hooks", "--seeds", 2, "--nodes", 2)
     assert (answer.code, answer.out.splitlines()[-1]) == (0, "  no problem found in 5 starts")
+    assert "looking" not in answer.out + answer.err
     write_yaml(CONFIG.replace("[acme_hooks]", "[]"))
     assert "no hooks, so nothing is explored" in cli("explore", "config.yaml").out
     assert cli("explore", "acme_missing").code == 1

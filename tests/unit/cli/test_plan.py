@@ -45,6 +45,26 @@ applications:
 """
 
 
+LASTING = """
+@hook("on_before_init")
+def timed(ctx): yield
+
+@hook("on_before_node_download", until="on_after_node_download")
+def mounted(ctx): yield
+
+@hook("on_before_init", until="on_after_init")
+def fetches(ctx): ...
+"""
+
+
+def test_what_lasts_is_told(cli: Cli, write_module: Write) -> None:
+    write_module("acme_hooks", LASTING)
+    answer = cli("plan", "acme_hooks")
+    assert "has a `yield`; what follows it runs at the end of the start;" in answer.out
+    assert "has a `yield`; what follows it runs at on_after_node_download;" in answer.out
+    assert "in the background until on_after_init;" in answer.out
+
+
 def test_the_demos_hooks_in_their_order(cli: Cli) -> None:
     answer = cli("plan", ROOT / "examples/demo.yaml", "--app-dir", ROOT / "examples", "--json")
     assert answer.code == 0, answer.err

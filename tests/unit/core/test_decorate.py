@@ -354,7 +354,7 @@ def test_what_holds_no_attributes_is_to_be_wrapped(fn: Any) -> None:
 
 
 class TellsNoSignature:
-    """What ``inspect`` cannot read."""
+    """A function that ``inspect`` cannot read."""
 
     __signature__ = "unknown"
 

@@ -151,7 +151,7 @@ def rows_with_constraints(draw: st.DrawFn) -> tuple[list[Row], set[tuple[int, in
 
 
 def by_hand(rows: list[Row], meant: set[tuple[int, int]]) -> list[int] | None:
-    """What DESIGN says, word for word: again and again the first in base order of those whose constraints are met."""
+    """Sort as the design says, again and again the first in base order of those whose constraints are met."""
     left = sorted(range(len(rows)), key=lambda index: (rows[index].order, index))
     result: list[int] = []
     while left:

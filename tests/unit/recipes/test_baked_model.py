@@ -7,21 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import HookSignatureError
-from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, check_hooks, explore_hooks, node_ctx
+from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, node_ctx
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "serve_llm_hooks.recipes:BakedModel"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A model's folder, as far as the recipe looks."""
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
-    return tmp_path
 
 
 def entry(**kwargs: Any) -> dict[str, Any]:
@@ -30,14 +21,10 @@ def entry(**kwargs: Any) -> dict[str, Any]:
 
 def test_the_engine_loads_what_is_there_and_nothing_is_downloaded(folder: Path) -> None:
     run = FakeCluster(nodes=3).run(FakeLLMConfig("m", hooks=[entry(path=str(folder))]))
+    assert run.engine is not None
     assert run.engine.model_path == str(folder)
     assert [node.downloaded for node in run.nodes.values()] == [[], [], []]
     assert [event.node_id for event in run.trace if event.point == "on_before_node_download"] == list(run.nodes)
-
-
-def test_it_survives_what_hooks_must(folder: Path) -> None:
-    check_hooks(entry(path=str(folder)))
-    explore_hooks(entry(path=str(folder)), seeds=20)
 
 
 @pytest.mark.parametrize(
@@ -63,17 +50,3 @@ def test_a_node_says_what_it_lacks(folder: Path, spoil: Any, told: str) -> None:
     spoil(folder)
     with pytest.raises(FileNotFoundError, match=told):
         BakedModel(str(folder)).on_before_node_download(node_ctx())
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "told"),
-    [
-        ({"path": "models/llama"}, "path= is absolute, as in .*, and not 'models/llama'"),
-        ({"path": "s3://models/llama"}, "what is in a bucket must be fetched"),
-        ({"path": 3}, "path= is the model's folder, as a text"),
-        ({"path": "/m", "files": "*.gguf"}, "files= is a list of patterns"),
-    ],
-)
-def test_a_wrong_argument_is_told_where_the_config_is_made(kwargs: dict[str, Any], told: str) -> None:
-    with pytest.raises(HookSignatureError, match=f"BakedModel cannot be made with kwargs=.*{told}"):
-        FakeLLMConfig("m", hooks=[entry(**kwargs)])

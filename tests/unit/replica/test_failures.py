@@ -42,7 +42,7 @@ HERE = __name__
 
 
 def local(test: Callable[..., object], name: str) -> str:
-    """How a message names a function that a test defines inside itself."""
+    """Return the name that messages have for a function that a test defines inside itself."""
     return f"{HERE}:{test.__name__}.<locals>.{name}"
 
 

@@ -55,7 +55,7 @@ def look(ctx: NodeCtx) -> None:
 
 
 def work_of(*hooks: Any, **fields: Any) -> NodeReport:
-    """What a node reports that has these hooks."""
+    """Return the report of a node that has these hooks."""
     return run(run_task(node_task(_hooks(*hooks), **fields), no_download))
 
 

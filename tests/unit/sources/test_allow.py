@@ -66,7 +66,7 @@ def vendor(write_module: WriteModule) -> Callable[[], bool]:
 
 
 def allowed(module: str, value: str | None) -> bool:
-    """Whether a hook of a module loads where the variable has this value."""
+    """Return True if a hook of a module loads where the variable has this value."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(ALLOW, raising=False)
         if value is not None:

@@ -395,7 +395,7 @@ def test_an_argument_that_the_constructor_refuses_is_told_with_the_config() -> N
     assert message == f"{HERE}:Checked cannot be made with callback_kwargs={{'seats': …}}: seats= is at least 1"
     with pytest.raises(HookSignatureError, match=r"with kwargs=\{'seats': …\}: seats= is at least 1"):
         load_hooks({"hook": f"{HERE}:Checked", "kwargs": {"seats": -1}})
-    assert start_with(callback=Checked, callback_kwargs={"seats": 1})
+    assert start_with(callback=Checked, callback_kwargs={"seats": 1}).ctx.error is None
 
 
 def test_a_constructor_that_does_more_is_not_called_with_the_config() -> None:

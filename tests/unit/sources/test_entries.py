@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def refuse(*refs: Any) -> str:
-    """What is said of a wrong entry."""
+    """Return what is said of a wrong entry."""
     with pytest.raises(HookLoadError) as caught:
         load_hooks(*refs)
     return str(caught.value)

@@ -52,7 +52,7 @@ def at(wanted: str, do: Callable[[Data], Any]) -> Callable[[str, Any, Data], Any
 
 
 def cause(*callbacks: Any, kind: type[HookError] = HookError) -> str:
-    """What a start fails with."""
+    """Return what a start fails with."""
     with pytest.raises(kind) as caught:
         run(*callbacks)
     return str(caught.value)

@@ -1,0 +1,64 @@
+"""Checks of the arguments of recipes: they come out of YAML, where anything may stand."""
+
+from __future__ import annotations
+
+import os
+
+_MOST = 1e12
+
+
+def number(name: str, value: object, *, least: float = 0, most: float = _MOST, whole: bool = False) -> None:
+    """Check that an argument is a number.
+
+    Raises:
+        ValueError: it is not, or is out of bounds.
+    """
+    kinds = (int,) if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
+        bounds = f"{least:g} or more" if most == _MOST else f"from {least:g} to {most:g}"
+        raise ValueError(f"{name}= is a {'whole ' if whole else ''}number, {bounds}")
+
+
+def absolute(name: str, value: object, example: str) -> None:
+    """Check that an argument is a path that means the same in every process.
+
+    Raises:
+        TypeError, ValueError: it is not.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name}= is a folder, as a text")
+    if "://" in value:
+        raise ValueError(f"{name}= is a folder that every node has; what is in a bucket must be fetched")
+    if not os.path.isabs(value):
+        raise ValueError(f"{name}= is absolute, as in {example!r}, and not {value!r}: processes have other folders")
+
+
+def texts(name: str, value: object, example: list[str]) -> tuple[str, ...]:
+    """Return an argument that is a list of texts.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if isinstance(value, list | tuple) and value and all(isinstance(each, str) and each for each in value):
+        return tuple(value)
+    raise TypeError(f"{name}= is a list of texts, as in {example}")
+
+
+def text(name: str, value: object, what: str) -> None:
+    """Check that an argument is a text.
+
+    Raises:
+        TypeError: it is not, or is empty.
+    """
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{name}= is {what}, as a text")
+
+
+def one_of(name: str, value: object, *possible: object) -> None:
+    """Check that an argument is one of a few values.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not any(value is each or (isinstance(value, str) and value == each) for each in possible):
+        raise ValueError(f"{name}= is one of {', '.join(map(repr, possible))}")

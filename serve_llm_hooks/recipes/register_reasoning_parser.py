@@ -1,0 +1,59 @@
+"""``RegisterReasoningParser``: a reasoning parser of your own, known in every process of the engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from serve_llm_hooks import RayServeLLMCallback
+
+from . import _arguments, _named
+
+if TYPE_CHECKING:
+    from serve_llm_hooks import CallbackCtx, EngineProcessCtx
+
+
+class RegisterReasoningParser(RayServeLLMCallback):
+    """Register a reasoning parser with vLLM where each process of the engine begins, and use it.
+
+    Args:
+        path: the class, as ``"my_company.parsers:MyReasoningParser"``, a subclass of vLLM's ``ReasoningParser``.
+        name: what it is called in the engine's arguments; left out, like its class.
+        use: whether this deployment uses it; with ``False`` it is only known.
+
+    Raises:
+        TypeError, ValueError: an argument that cannot be meant.
+
+    Example:
+        >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
+        >>> hooks = [{"hook": RegisterReasoningParser, "kwargs": {"path": "no_such_module:MyParser"}}]
+        >>> FakeCluster().run(FakeLLMConfig("m", hooks=hooks), check=False).error.process
+        'frontend'
+    """
+
+    checks_arguments = True
+
+    def __init__(self, path: str, name: str | None = None, *, use: bool = True) -> None:
+        """Check the arguments."""
+        if name is not None:
+            _arguments.text("name", name, "what the engine's arguments call the parser")
+        _arguments.one_of("use", use, True, False)
+        self.name = name or _named.split(path)[1]
+        self.path = path
+        self.use = use
+
+    def on_before_engine_init(self, ctx: CallbackCtx) -> None:
+        """Choose it: the frontend tells the reasoning from the answer with it."""
+        if self.use:
+            ctx.extra_init_kwargs.update(reasoning_parser=self.name)
+
+    def on_engine_process_start(self, ctx: EngineProcessCtx) -> None:
+        """Register it in this process.
+
+        Raises:
+            ModuleNotFoundError, AttributeError: it is not here.
+            TypeError: it is no ``ReasoningParser`` of vLLM's.
+        """
+        parser = _named.load(self.path)
+        from vllm.reasoning import ReasoningParserManager
+
+        ReasoningParserManager.register_module(self.name, True, parser)
