@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from .._core.node import Node
 
@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 
 WhichWeights: TypeAlias = Literal["first", "late", "only"]
 """The part of a model that a task downloads: all of it, all but its weights, or only those."""
+
+
+class Rollout(NamedTuple):
+    """What replicas have in common that were rolled out together.
+
+    Attributes:
+        deployment: the application and the deployment.
+        version: the version of its code and config.
+    """
+
+    deployment: str = ""
+    version: str = ""
+
+
+NO_ROLLOUT: Rollout = Rollout()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +76,7 @@ class NodeTask:
         in_background: ``True`` for a task beside the others, of one hook.
         weights: ``"late"`` for a task that leaves the weights to a later one in the background, which has ``"only"``.
         address, hostname: the node's, empty where they are not known.
+        rollout: the replica's, where a hook runs once per node.
     """
 
     node_id: str
@@ -81,6 +97,7 @@ class NodeTask:
     weights: WhichWeights = "first"
     address: str = ""
     hostname: str = ""
+    rollout: Rollout = NO_ROLLOUT
 
     @property
     def node(self) -> Node:

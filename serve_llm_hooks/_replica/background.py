@@ -129,20 +129,13 @@ class Background:
         return [job for job in self._jobs if job.hook.options.until == point]
 
     def names_until(self, point: HookName, *, at_work: bool = False) -> str:
-        """Return what works until a point, in words; empty if nothing does.
-
-        Args:
-            point: the point.
-            at_work: leave out what has ended.
-        """
+        """Return what works until a point, in words; with ``at_work`` without what has ended. Empty if nothing does."""
         return ", ".join(job.hook.ref for job in self._until(point) if not (at_work and job.done.done()))
 
     def call_at_end(self, point: HookName, tell: Callable[[str], object]) -> None:
-        """Call a function when what works until a point has ended, or one has failed.
+        """Call a function, in any thread, when what works until a point has ended, or one has failed.
 
-        Args:
-            point: the point.
-            tell: is given the failure in words, or an empty text. Called in any thread, and once more for each failure.
+        It is given the failure in words, or an empty text; and once more for each further failure.
         """
         jobs = self._until(point)
 
