@@ -101,6 +101,8 @@ class NodeCtx(Checked):
         custom_data: a copy of the replica's; what a hook adds is in ``ctx.nodes[node_id].custom_data`` there.
         model_path: where this node has the model, after the download. A hook that fetched or moved it sets it.
         error: in ``on_node_failure``, the exception that ended the work here (read-only).
+        unfinished: ``True`` in a hook with ``once_per_node=`` if one that ran it before was killed half-way, or was
+            ended by a timeout or a cancellation (read-only).
 
     Example:
         >>> NodeCtx(model_id="m", node_id="n1").download_model
@@ -117,6 +119,7 @@ class NodeCtx(Checked):
     address: Final[str] = checked_field("read-only", "")
     hostname: Final[str] = checked_field("read-only", "")
     error: Final[Exception | None] = checked_field("read-only")
+    unfinished: Final[bool] = checked_field("read-only", False)
 
     def __repr__(self) -> str:
         """Name the model and the node; the fields hold secrets."""

@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from .points import HookName
 
 
-HookOutcome: TypeAlias = Literal["ok", "vetoed", "failed", "warned", "timed_out", "cancelled", "disabled", "skipped"]
+HookOutcome: TypeAlias = Literal[
+    "ok", "vetoed", "failed", "warned", "timed_out", "cancelled", "disabled", "skipped", "replayed"
+]
 
 
-DID_NOT_RUN: tuple[HookOutcome, ...] = ("disabled", "skipped")
+DID_NOT_RUN: tuple[HookOutcome, ...] = ("disabled", "skipped", "replayed")
 
 
 class HookEvent(NamedTuple):
@@ -27,8 +29,9 @@ class HookEvent(NamedTuple):
         end_s: when it ended, likewise.
         outcome: ``"ok"``; ``"vetoed"``; ``"failed"``; ``"warned"`` (failed, with ``on_error="warn"``);
             ``"timed_out"``; ``"cancelled"``; ``"disabled"`` (it did not run: ``SERVE_LLM_HOOKS_DISABLE``);
-            ``"skipped"`` (it did not run: a veto left its point out).
-        detail: the reason of a veto, the error in one line, or why it did not run.
+            ``"skipped"`` (it did not run: a veto left its point out); ``"replayed"`` (it did not run here: another
+            process on the node has, and its result was taken: ``once_per_node=``).
+        detail: the reason of a veto, the error in one line, why it did not run, or which process has run it.
         address: the node's IP address; empty where it is not known.
         hostname: the node's name; empty where it is not known.
         process: the process of the engine in which it ran, as ``"worker-1"``; empty for all other processes.

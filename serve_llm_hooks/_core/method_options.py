@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from .hook import Hook
-from .options import HookOptions, OptionKeywords, checked_options, unknown_option
+from .options import HookOptions, NodeOptionKeywords, checked_options, unknown_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
-    class MethodOptionKeywords(OptionKeywords, total=False):
+    class MethodOptionKeywords(NodeOptionKeywords, total=False):
         """The keywords of ``hook_options()``: those of ``hook()``."""
 
         roles: Role | Iterable[Role]
@@ -53,6 +53,10 @@ def hook_options(**options: Unpack[MethodOptionKeywords]) -> Callable[[MethodT],
             from .until import check_until
 
             check_until(Hook(function, checked))
+        if checked.once_per_node and Hook(function, checked).is_span:
+            from .once import span_error
+
+            raise span_error(f"{function.__qualname__} at {checked.point}")
         setattr(function, _OPTIONS, checked)
         return method
 

@@ -27,6 +27,12 @@ class OptionKeywords(TypedDict, total=False):
     until: HookName | None
 
 
+class NodeOptionKeywords(OptionKeywords, total=False):
+    """The keywords of ``hook()`` at a point on nodes."""
+
+    once_per_node: bool | str
+
+
 class ProcessOptionKeywords(TypedDict, total=False):
     """The keywords of ``hook()`` at a point in the engine's processes."""
 
@@ -50,6 +56,7 @@ class HookOptions(NamedTuple):
     on_error: OnError | None = None
     roles: tuple[str, ...] = ()
     until: HookName | None = None
+    once_per_node: bool | str = False
 
     def matches(self, model_id: str) -> bool:
         """Return True if the hook runs for this model. ``model_ids`` may hold globs; empty matches every model."""
@@ -86,6 +93,7 @@ def checked_options(
     on_error: OnError | None,
     roles: str | Iterable[str] = (),
     until: object = None,
+    once_per_node: object = False,
 ) -> HookOptions:
     """Return the options of ``@hook``, normalized.
 
@@ -112,7 +120,12 @@ def checked_options(
         )
     last = None if until is None else hook_point(until).name
     names = _names("before", before), _names("after", after)
-    return HookOptions(row.name, model_ids, order, *names, timeout_s, on_error, _roles(row, roles), last)
+    once: bool | str = False
+    if once_per_node is not False:
+        from .once import checked_once  # few hooks have it
+
+        once = checked_once(row, once_per_node)
+    return HookOptions(row.name, model_ids, order, *names, timeout_s, on_error, _roles(row, roles), last, once)
 
 
 def _roles(row: HookPoint, given: str | Iterable[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
     from .context import CallbackCtx, EngineProcessCtx, NodeCtx
-    from .options import OnError, OptionKeywords, ProcessOptionKeywords
+    from .options import NodeOptionKeywords, OnError, OptionKeywords, ProcessOptionKeywords
     from .points import NodeHookName, NodeVetoHookName, ProcessHookName, ReplicaHookName, ReplicaVetoHookName, Role
     from .veto import Skip
 
@@ -43,10 +43,12 @@ if TYPE_CHECKING:
         ) -> Callable[[ReplicaFn], ReplicaFn]: ...
         @overload
         def __call__(
-            self, point: NodeVetoHookName, **options: Unpack[OptionKeywords]
+            self, point: NodeVetoHookName, **options: Unpack[NodeOptionKeywords]
         ) -> Callable[[NodeVetoFn], NodeVetoFn]: ...
         @overload
-        def __call__(self, point: NodeHookName, **options: Unpack[OptionKeywords]) -> Callable[[NodeFn], NodeFn]: ...
+        def __call__(
+            self, point: NodeHookName, **options: Unpack[NodeOptionKeywords]
+        ) -> Callable[[NodeFn], NodeFn]: ...
         @overload
         def __call__(
             self, point: ProcessHookName, **options: Unpack[ProcessOptionKeywords]
@@ -184,6 +186,7 @@ class HookRegistry:
         on_error: OnError | None = None,
         roles: Role | Iterable[Role] = (),
         until: HookName | None = None,
+        once_per_node: bool | str = False,
         **unknown: Any,
     ) -> Callable[[Any], Any]:
         """Make a function a hook: it runs at ``point`` when a replica of the model starts.
@@ -201,6 +204,8 @@ class HookRegistry:
                 all but ``"inspection"``.
             until: a later point. A hook with a ``yield`` is finished on entry to it; left out, at the end of the start.
                 Any other hook works in the background, and is waited for on entry to it.
+            once_per_node: of all replicas on a node, and their starts, one runs the hook; others wait and take its
+                result. ``True``: once per rollout; a text, which may hold ``{model_id}``, names what the hook brings.
             **unknown: any other keyword is an error, with the option that it resembles.
 
         Returns:
@@ -214,7 +219,9 @@ class HookRegistry:
         """
         for name in unknown:
             raise unknown_option(name)
-        options = checked_options(point, model_id, order, before, after, timeout_s, on_error, roles, until)
+        options = checked_options(
+            point, model_id, order, before, after, timeout_s, on_error, roles, until, once_per_node
+        )
         in_process = hook_point(options.point).in_process
 
         def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -239,6 +246,10 @@ class HookRegistry:
                 from .until import check_until  # few hooks have one
 
                 check_until(hook)
+            if options.once_per_node and hook.is_span:
+                from .once import span_error
+
+                raise span_error(f"{hook.path} at {hook.point}")
             marks = marks_of(fn)
             if any(mark.point == options.point and mark != options for mark in marks):
                 raise ValueError(

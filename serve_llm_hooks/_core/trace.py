@@ -135,9 +135,23 @@ class Trace:
         return trace
 
     def did_not_run(
-        self, hook: Call, outcome: Literal["disabled", "skipped"], why: str, *, node: Node | None = None
+        self,
+        hook: Call,
+        outcome: Literal["disabled", "skipped", "replayed"],
+        why: str,
+        *,
+        node: Node | None = None,
+        since_s: float | None = None,
     ) -> None:
-        """Record that a hook would have run now, but is turned off or left out."""
+        """Record that a hook would have run now, but is turned off, left out, or has been waited for.
+
+        Args:
+            hook: the hook.
+            outcome: what has become of it.
+            why: the reason.
+            node: the node; left out, this process's.
+            since_s: when waiting for it began, by the trace's clock; left out, now.
+        """
         now_s = self.epoch_s + self.clock()
         node_id, address, hostname = self.node if node is None else node
         self._parts.append(
@@ -146,7 +160,7 @@ class Trace:
                 hook.ref,
                 node_id,
                 self.process_id,
-                now_s,
+                now_s if since_s is None else self.epoch_s + since_s,
                 now_s,
                 outcome,
                 why,
@@ -215,6 +229,13 @@ class Trace:
         return "\n".join(
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
         )
+
+    def _repr_html_(self) -> str:
+        """Return the picture that notebooks show."""
+        from .bars import bars_of
+        from .picture import svg_of
+
+        return svg_of(bars_of(self.events, self.steps))
 
     def _expand(self, batch: Batch) -> Iterator[HookEvent]:
         times = batch.times

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._core.node import Node
 
@@ -14,6 +14,21 @@ if TYPE_CHECKING:
     from .._core.event import HookEvent, StartStep
     from .._core.options import OnError
     from .._core.points import HookName
+
+
+class Rollout(NamedTuple):
+    """What replicas have in common that were rolled out together.
+
+    Attributes:
+        deployment: the application and the deployment.
+        version: the version of its code and config.
+    """
+
+    deployment: str = ""
+    version: str = ""
+
+
+NO_ROLLOUT: Rollout = Rollout()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +71,7 @@ class NodeTask:
         model_path: where the node has the model, where that is known.
         in_background: ``True`` for a task beside the others, of one hook.
         address, hostname: the node's, empty where they are not known.
+        rollout: the replica's, where a hook runs once per node.
     """
 
     node_id: str
@@ -75,6 +91,7 @@ class NodeTask:
     in_background: bool = False
     address: str = ""
     hostname: str = ""
+    rollout: Rollout = NO_ROLLOUT
 
     @property
     def node(self) -> Node:

@@ -34,13 +34,15 @@ from .task import NodeReport, NodeTask, has_bucket, wants_download
 from .unpacking import check_packed, unpack_hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from .._core.download_mode import DownloadMode
     from .._core.hook import Hook
     from .._core.points import HookName
     from .._core.veto import Skip
     from .._observe.progress import Progress
+    from .node_folder import NodeFolder
+    from .once import OncePerNode
 
     Download = Callable[[NodeTask, DownloadMode], Awaitable[str | None]]
     Measure = Callable[[NodeTask, str | None, float], int | None]
@@ -55,6 +57,7 @@ async def run_task(
     environ: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     measure: Measure = lambda *_: None,
+    folder: NodeFolder | None = None,
 ) -> NodeReport:
     """Do a node's work. Never raises, except when cancelled: a failure is part of the report.
 
@@ -65,10 +68,11 @@ async def run_task(
         epoch_s: the time to add to the clock for seconds since the epoch; left out, the system's clock tells.
         environ: the environment whose ``SERVE_LLM_HOOKS_ALLOW`` decides; left out, this process's.
         progress: logs what is waited for; left out, nothing does.
+        folder: where hooks that run once per node keep what they have come to; left out, where ``environ`` says.
         measure: tells the bytes that a download has brought, from its path and when it began; left out, nobody knows.
     """
     trace = Trace(**task.node._asdict(), clock=clock, epoch_s=epoch_s)
-    work = _Work(task, download, trace, environ, measure)
+    work = _Work(task, download, trace, environ, measure, folder)
     start_s = clock()
     with contextlib.nullcontext() if progress is None else progress.waiting_for(work.waits_for):
         failure = await work.failure()
@@ -100,12 +104,15 @@ class _Work:
         trace: Trace,
         environ: Mapping[str, str] | None,
         measure: Measure,
+        folder: NodeFolder | None,
     ) -> None:
         self.task = task
         self.download = download
         self.trace = trace
         self.environ = environ
         self.measure = measure
+        self.folder = folder
+        self.once: OncePerNode | None = None
         self.hooks: list[Hook] = []
         self.variables = HookVariables()  # also of those that clean up
         self.spans = OpenSpans()
@@ -128,6 +135,8 @@ class _Work:
         """Return what takes so long, for the log."""
         if self.downloading:
             return f"the download from {self.task.download_source}"
+        if self.once is not None and self.once.waits_for:
+            return self.once.waits_for
         return self.trace.running or "its hooks to be imported"
 
     async def failure(self) -> Exception | None:
@@ -200,6 +209,17 @@ class _Work:
             spans=self.spans,
         )
 
+    async def _run_point(self, dispatcher: Dispatcher, hooks: Sequence[Hook]) -> Skip | None:
+        if not any(hook.options.once_per_node for hook in hooks):
+            return await dispatcher.run_point(hooks, self.ctx)
+        if self.once is None:
+            from .node_folder import NodeFolder  # few nodes have such hooks
+            from .once import OncePerNode
+
+            folder = NodeFolder(self.environ) if self.folder is None else self.folder
+            self.once = OncePerNode(self.task, self.ctx, self.trace, folder)
+        return await self.once.run_point(dispatcher, hooks)
+
     async def _finish(self, dispatcher: Dispatcher, until: HookName | None = None) -> None:
         """Finish what is set up; with a point, what lasts until that."""
         for finish in self.spans.take(lambda hook: until in (None, hook.options.until)):
@@ -223,10 +243,10 @@ class _Work:
             if task.in_background:
                 for hook in self.hooks:
                     close_in_background(ctx, hook.options.until or "", ctx.custom_data)
-                await dispatcher.run_point(self.hooks, ctx)
+                await self._run_point(dispatcher, self.hooks)
             elif task.after_engine:
                 close(ctx)
-                await dispatcher.run_point(self._at("on_after_node_engine_init"), ctx)
+                await self._run_point(dispatcher, self._at("on_after_node_engine_init"))
             else:
                 await self._run_around_the_download(dispatcher)
             await self._finish(dispatcher)
@@ -234,14 +254,14 @@ class _Work:
 
     async def _run_around_the_download(self, dispatcher: Dispatcher) -> None:
         ctx, task = self.ctx, self.task
-        veto = await dispatcher.run_point(self._at("on_before_node_download"), ctx)
+        veto = await self._run_point(dispatcher, self._at("on_before_node_download"))
         chosen = veto is None and ctx.download_model is not task.download_model
         told: tuple[str, str] = (task.model_id, ctx.download_model.name)
         if chosen and has_bucket(task.mirror):
             tell_files(*told, task.download_source, f"{task.node} downloads")
         await self._download(veto)
         await self._finish(dispatcher, "on_after_node_download")
-        await dispatcher.run_point(self._at("on_after_node_download"), ctx)
+        await self._run_point(dispatcher, self._at("on_after_node_download"))
         if chosen and not has_bucket(task.mirror) and ctx.model_path == task.source_id:
             warn_of_files(*told, task.source_id, f"{task.node} downloads")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .._core.context import CallbackCtx
     from .._core.node import Node
     from .._core.options import OnError
-    from .._node.task import NodeReport, NodeTask
+    from .._node.task import NodeReport, NodeTask, Rollout
     from .._process.task import ProcessReport, ProcessTask
 
 
@@ -72,12 +72,20 @@ class Cluster(Protocol):
         """The node on which the replica runs."""
         ...
 
+    def replica_names(self) -> Sequence[str]:
+        """Return the names of the replica's application, deployment, and its own; empty without Serve. Never fails."""
+        ...
+
     def node(self, node_id: str) -> Node:
         """Return a node with its address and host's name, as far as they are known. Never fails."""
         ...
 
     def defaults(self, llm_config: Any) -> ReplicaDefaults:
         """Return the settings of a start without any hook."""
+        ...
+
+    def rollout(self) -> Rollout:
+        """Return what the replica has in common with those that were rolled out with it."""
         ...
 
     async def acquire_placement_group(self, llm_config: Any) -> Any:

@@ -28,6 +28,7 @@ def shared_fields(start: Start, hooks: Sequence[Hook]) -> dict[str, Any]:
         "config_failure": config_failure,
         "config_sources": start.selection.sources if hooks else (),
         "on_error": start.defaults.on_error,
+        **({"rollout": start.cluster.rollout()} if any(hook.options.once_per_node for hook in hooks) else {}),
     }
 
 

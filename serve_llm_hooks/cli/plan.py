@@ -133,6 +133,8 @@ def _write_hook(screen: Screen, number: str, hook: dict[str, Any]) -> None:
     said += [f"order {hook['order']}"] if hook["order"] else []
     said += [f"{side} {', '.join(hook[side])}" for side in ("before", "after") if hook[side]]
     said += [f"timeout {hook['timeout_s']:g} s" if hook["timeout_s"] else _NO_TIMEOUT[during]]
+    if once := hook.get("once_per_node"):
+        said += ["once per node and rollout" if once is True else f"once per node for {once!r}"]
     said += ["a failure is a warning" if warns else _FAILURE[during]]
     said += [f"{name} {value}" for name, value in hook.items() if name not in _WRITTEN and value]
     screen.line("; ".join(said), indent=7)
@@ -148,7 +150,19 @@ _NO_TIMEOUT = {
 }
 _FAILURE = {"start": "a failure ends the start", "shutdown": "a failure is logged", "failure": "a failure is logged"}
 
-_WRITTEN = (*_PLACED, "is_span", "until", "where", "hook", "phase", "models", "parameters", "file", "line")
+_WRITTEN = (
+    *_PLACED,
+    "is_span",
+    "until",
+    "once_per_node",
+    "where",
+    "hook",
+    "phase",
+    "models",
+    "parameters",
+    "file",
+    "line",
+)
 
 
 def _lasts(hook: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import pickle
+import sys
 import time
 from dataclasses import fields
 from math import nan
@@ -28,6 +29,7 @@ from .._core.errors import NodeLostError, PlacementGroupError, is_a
 from .._core.messages import describe, one_line, readable
 from .._core.node import Node
 from .._core.seconds import check_seconds
+from .._node.task import Rollout
 from .._process.payload import check_plugins
 from .._replica.cluster import ReplicaDefaults
 from .._replica.engine_args import split_engine_kwargs
@@ -36,6 +38,7 @@ from . import engine_process
 from .capacity import autoscales, describe_nodes, node_of_ray
 from .engine_channel import Channel, close_channel, open_channel
 from .node_entry import run_packed_task
+from .rollout import rollout_of_replica
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,6 +104,14 @@ class RayCluster:
         """The node on which this process runs."""
         return ray.get_runtime_context().get_node_id()
 
+    def replica_names(self) -> Sequence[str]:
+        """Return the names of the replica's application, deployment, and its own; empty without Serve."""
+        serve: Any = sys.modules.get("ray.serve")  # imported in every replica, and slow to import elsewhere
+        with contextlib.suppress(Exception):  # no replica
+            context = serve.get_replica_context()
+            return context.app_name, context.deployment, context.replica_tag
+        return ()
+
     def node(self, node_id: str) -> Node:
         """Return a node with its address and host's name, as Ray knows them."""
         if node_id not in self._nodes:
@@ -126,6 +137,10 @@ class RayCluster:
             own_bundles=_own_bundles(),
             on_error="raise" if llm_config.callback_config.raise_error_on_callback else "warn",
         )
+
+    def rollout(self) -> Rollout:
+        """Return the replica's application, deployment and code version; outside of Serve, the job of Ray."""
+        return rollout_of_replica() or Rollout(f"job {ray.get_runtime_context().get_job_id()}")
 
     async def acquire_placement_group(self, llm_config: Any) -> Any:
         """Return the group that the replica runs in, or a new one as Ray would make it."""

@@ -15,7 +15,10 @@ from .. import _lazy_imports
 if TYPE_CHECKING:
     from .baked_model import BakedModel as BakedModel
     from .check_node import CheckNode as CheckNode
+    from .compile_cache import CompileCache as CompileCache
     from .export_env import ExportEnv as ExportEnv
+    from .fetch import Fetch as Fetch
+    from .fetch_model import FetchModel as FetchModel
     from .notify import Notify as Notify
     from .prefetch_weights import PrefetchWeights as PrefetchWeights
     from .register_model import RegisterModel as RegisterModel

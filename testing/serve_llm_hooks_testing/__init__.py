@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         RayInFakeRunError as RayInFakeRunError,
     )
     from .explore import explore_hooks as explore_hooks
+    from .fake_store import FakeStore as FakeStore
     from .faults import (
         Fault as Fault,
         different_path as different_path,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         hook_fails as hook_fails,
         lost_node as lost_node,
         missing_module as missing_module,
+        node_process_dies as node_process_dies,
         replica_dies as replica_dies,
         slow_download as slow_download,
         unschedulable as unschedulable,

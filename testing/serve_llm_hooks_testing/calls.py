@@ -85,6 +85,7 @@ def node_ctx(
     model_path: str | EllipsisType | None = ...,
     llm_config: Any = None,
     error: Exception | None = None,
+    unfinished: bool = False,
 ) -> NodeCtx:
     """Make the context of a hook on a node.
 
@@ -97,6 +98,7 @@ def node_ctx(
         model_path: ``ctx.model_path``. Default: behind the download, the path that it gives.
         llm_config: what ``ctx.load_llm_config()`` returns. Default: a :class:`FakeLLMConfig` for the model.
         error: ``ctx.error``, as in ``on_node_failure``.
+        unfinished: ``ctx.unfinished``, as in a hook with ``once_per_node=`` that comes after one that was killed.
 
     Example:
         >>> node_ctx("llama-2-7b", node_id="node-1", is_local=False).is_local
@@ -111,6 +113,7 @@ def node_ctx(
         model_path=None if isinstance(model_path, EllipsisType) else model_path,
         load_llm_config=lambda: FakeLLMConfig(model_id, hooks=[]) if llm_config is None else llm_config,
         error=error,
+        unfinished=unfinished,
     )
     if isinstance(model_path, EllipsisType):
         forget_path(ctx)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import TYPE_CHECKING, Any
 
+from ._simulation.fault_kinds import NodeProcessDiesFault
 from ._simulation.replica import run_replica
 from ._simulation.settings import ClusterSettings
 from ._virtual_time.loop import is_loop_running
@@ -95,9 +97,43 @@ class FakeCluster(ClusterSettings):
         """
         return _report(await asyncio.to_thread(_run, self, config), check)
 
+    def next_rollout(self) -> None:
+        """Let the runs from now on be of a new rollout, as after a redeploy.
+
+        Until then, all runs of the cluster are replicas, and starts of replicas, of one rollout: a hook with
+        ``once_per_node=True`` runs once on each node.
+
+        Example:
+            >>> from serve_llm_hooks import HookRegistry
+            >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
+            >>> hooks = HookRegistry()
+            >>> @hooks.hook("on_before_node_download", once_per_node=True)
+            ... def fetch(ctx): ...
+            >>> cluster, config = FakeCluster(nodes=1), FakeLLMConfig("m", hooks=[hooks])
+            >>> [[event.outcome for event in cluster.run(config).trace] for _ in range(2)]
+            [['ok'], ['replayed']]
+            >>> cluster.next_rollout()
+            >>> [event.outcome for event in cluster.run(config).trace]
+            ['ok']
+        """
+        self.rollouts += 1
+
 
 def _run(settings: ClusterSettings, config: Any) -> FakeRun:
-    """Start a replica where the settings say, in the calling thread."""
+    """Start a replica in the calling thread, without the faults that have happened and do so once."""
+    own = settings
+    if settings.spent:
+        own = copy.copy(settings)
+        own.faults = tuple(fault for fault in settings.faults if fault not in settings.spent)
+    run = _run_once(own, config)
+    if run.ctx is not None:  # else it could not be sent to a replica
+        struck = (fault for fault in own.faults if fault not in run.unstruck)
+        settings.spent += tuple(fault for fault in struck if isinstance(fault, NodeProcessDiesFault))
+    return run
+
+
+def _run_once(settings: ClusterSettings, config: Any) -> FakeRun:
+    """Start a replica where the settings say."""
     if not settings.processes:
         return run_replica(settings, config)
     if settings.processes == "nodes":

@@ -33,6 +33,7 @@ from ._simulation.fault_kinds import (
     LostNodeFault as LostNodeFault,
     MissingModuleFault as MissingModuleFault,
     MissingPluginFault as MissingPluginFault,
+    NodeProcessDiesFault as NodeProcessDiesFault,
     ReplicaDiesFault as ReplicaDiesFault,
     UnschedulableFault as UnschedulableFault,
 )
@@ -136,6 +137,35 @@ def lost_node(node_id: str, at: HookName | None = None, *, noticed_after_s: floa
         points = ", ".join(name for name, point in HOOK_POINTS.items() if point.on_node)
         raise HarnessError(f"lost_node(at={at!r}): that point runs in the replica. On a node run {points}.")
     return LostNodeFault(node_id, at, check_optional_seconds("noticed_after_s", noticed_after_s))
+
+
+def node_process_dies(node_id: str, *, in_hook: str) -> Fault:
+    """Kill the process on a node while a hook runs there, in the first run of the cluster that comes to it.
+
+    Args:
+        node_id: the node.
+        in_hook: the per-node hook, by its name or its path. It does nothing before that.
+
+    Raises:
+        HarnessError: an argument of the wrong kind.
+
+    Example:
+        >>> from serve_llm_hooks import HookRegistry
+        >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
+        >>> hooks = HookRegistry()
+        >>> @hooks.hook("on_before_node_download", once_per_node=True)
+        ... def fetch(ctx):
+        ...     ctx.custom_data["resumes"] = ctx.unfinished
+        >>> config = FakeLLMConfig("m", hooks=[hooks])
+        >>> cluster = FakeCluster(nodes=1, faults=[node_process_dies("node-0", in_hook="fetch")])
+        >>> list(cluster.run(config, check=False).error.node_ids)
+        ['node-0']
+        >>> cluster.run(config).ctx.nodes["node-0"].custom_data
+        {'resumes': True}
+    """
+    return NodeProcessDiesFault(
+        check_node_id("node_process_dies", node_id), check_text("node_process_dies", "a hook's name", in_hook)
+    )
 
 
 def missing_module(node_id: str, module: str) -> Fault:

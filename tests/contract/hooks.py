@@ -20,7 +20,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import HookRegistry, RayServeLLMCallback, ask, skip
+from serve_llm_hooks import HookRegistry, RayServeLLMCallback, ask, hook_options, skip
 
 from . import wing
 
@@ -1962,3 +1962,64 @@ async def cancels_itself_on_its_node(ctx: NodeCtx) -> None:
 @hook("on_before_node_download", on_error="warn")
 async def cancels_itself_and_warns_on_its_node(ctx: NodeCtx) -> None:
     await cancel_this_task()
+
+
+# -- once per node ----------------------------------------------------------------------------------------------------
+
+
+@hook("on_before_node_download", once_per_node="contract-{model_id}")
+def fetches_once(ctx: NodeCtx) -> Skip:
+    ctx.model_path = "/own/path"
+    note(ctx, "fetched", ctx.unfinished)
+    return skip("fetched it")
+
+
+@hook("on_after_node_download")
+def looks_at_what_was_fetched(ctx: NodeCtx) -> None:
+    note(ctx, "finds", ctx.model_path)
+
+
+@hook("on_after_node_download", once_per_node=True)
+async def notes_once(ctx: NodeCtx) -> None:
+    await asyncio.sleep(0)
+    note(ctx, "unfinished", ctx.unfinished)
+
+
+@hook("on_before_node_download", once_per_node=True)
+def fails_at_first(ctx: NodeCtx) -> None:
+    has_failed = Path(os.environ["SERVE_LLM_HOOKS_NODE_DIR"], "has failed")
+    if not has_failed.exists():
+        has_failed.parent.mkdir(exist_ok=True)
+        has_failed.touch()
+        raise OSError("no space left")
+    note(ctx, "unfinished", ctx.unfinished)
+
+
+@hook("on_before_node_download", once_per_node=True, timeout_s=0.5)
+async def hangs_at_first(ctx: NodeCtx) -> None:
+    if not ctx.unfinished:
+        await asyncio.sleep(60)
+    note(ctx, "unfinished", ctx.unfinished)
+
+
+@hook("on_before_node_download", once_per_node=True)
+def keeps_a_lock(ctx: NodeCtx) -> None:
+    ctx.custom_data["lock"] = threading.Lock()
+
+
+@hook("on_before_node_download", once_per_node=True, until="on_after_engine_init")
+async def background_once(ctx: NodeCtx) -> None:
+    note(ctx, "in the background")
+
+
+@hook("on_after_node_engine_init", once_per_node=True)
+def collects_once(ctx: NodeCtx) -> None:
+    note(ctx, "collected", ctx.model_path)
+
+
+class FillsOnce(RayServeLLMCallback):
+    """A class whose method has an option."""
+
+    @hook_options(once_per_node=True)
+    def on_after_node_download(self, ctx: NodeCtx) -> None:
+        note(ctx, "filled")

@@ -19,7 +19,7 @@ from .real_replica import Replica, Starts
 from .scenario import nothing_more
 from .strikes import DEATHS, replica_dies
 from .told import told_refusal
-from .wings import ELSEWHERE, models_of, numbered, replica_process
+from .wings import ELSEWHERE, models_of, numbered, on_a_disk, replica_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -88,6 +88,8 @@ class RealWing:
 
     def run(self, scenario: Scenario) -> dict[str, Told]:
         """Run a scenario; what each model's start told. A replica that dies is started again in another process."""
+        if scenario.disk:
+            scenario = on_a_disk(scenario, str(self._folder / f"disk-of-{scenario.name}"))
         deaths = [fault for fault in scenario.faults if isinstance(fault, f.ReplicaDiesFault)]
         assert len(deaths) <= 1, "one replica_dies in a scenario"
         times = deaths[0].times if deaths else 0
@@ -210,6 +212,7 @@ def _failing(hooks: Sequence[Any], scenario: Scenario) -> list[Any]:
     """A scenario's hooks, with those failing that a fault says fail."""
     faults = {fault.hook: fault for fault in scenario.faults if isinstance(fault, f.HookFailsFault)}
     deaths = {fault.hook: fault for fault in scenario.faults if isinstance(fault, f.EngineProcessDiesFault)}
+    on_nodes = {fault.hook: fault for fault in scenario.faults if isinstance(fault, f.NodeProcessDiesFault)}
 
     def with_fault(hook: Any) -> Any:
         if isinstance(hook, dict):
@@ -217,6 +220,8 @@ def _failing(hooks: Sequence[Any], scenario: Scenario) -> list[Any]:
         name = getattr(hook, "__name__", "")
         if name in deaths:
             return strikes.dying(hook, deaths[name].process)
+        if name in on_nodes:
+            return strikes.dying_on_node(hook, int(on_nodes[name].node_id.removeprefix("node-")))
         fault = faults.get(name)
         if fault is None:
             return hook

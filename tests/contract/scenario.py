@@ -70,6 +70,7 @@ class Scenario:
         how: by which means a lost node is lost on the real wing: its worker process, or its raylet. A node that loses
             its raylet, or has it stopped, is a fresh one.
         times: how often it is run, one after another in one process; what the last run tells counts.
+        disk: each run has a fresh disk, which its starts share: a folder in ``SERVE_LLM_HOOKS_NODE_DIR``.
         apart: it is about what processes do not share, so that a fake cluster in the test's process cannot run it.
         shut_down_s: the replica is stopped when it has started, or has failed to, and its hooks have so many seconds.
         engine_s: real seconds for which the real engine blocks the replica's loop while it starts, as vLLM's does.
@@ -86,6 +87,7 @@ class Scenario:
     faults: Sequence[Fault] = ()
     how: Literal["worker", "raylet"] = "worker"
     times: int = 1
+    disk: bool = False
     apart: bool = False
     shut_down_s: float | None = None
     engine_s: float = 0.0

@@ -14,6 +14,7 @@ from serve_llm_hooks_testing import (
     lost_node,
     missing_module,
     missing_plugin,
+    node_process_dies,
     replica_dies,
     unschedulable,
 )
@@ -2159,3 +2160,91 @@ def a_hook_that_changes_the_configs_environment(told: Told) -> None:
 def a_hook_that_changes_the_configs_hooks(told: Told) -> None:
     error = failed(told, "EngineArgumentError")
     assert "the hooks of this start were chosen" in error["message"]
+
+
+# -- once per node ----------------------------------------------------------------------------------------------------
+
+
+def once(told: Told, where: str = "node-0", task: str = "on nodes") -> list[str]:
+    """How each hook of a node has ended, and why."""
+    return [line.partition(" ")[2] for line in told[task][where]["hooks"]]
+
+
+@scenario(Model([h.fetches_once, h.looks_at_what_was_fetched], source=BUCKET), group=1, times=2, disk=True)
+def the_second_start_takes_what_the_first_has_fetched(told: Told) -> None:
+    went_well(told)
+    replayed, looked = once(told)
+    assert replayed == "fetches_once replayed: done by process <id>; it vetoed: fetched it"
+    assert looked == "looks_at_what_was_fetched ok"
+    assert notes(told, "node-0") == {"fetched": False, "finds": "/own/path"}
+    assert told["nodes"]["node-0"]["skipped"] == "fetched it"
+    assert told["ctx"]["model path"] == "/own/path"
+
+
+@scenario(Model([h.notes_once]), group=2, times=2, disk=True)
+def once_per_node_and_rollout(told: Told) -> None:
+    went_well(told)
+    for node in ("node-0", "node-1"):
+        assert once(told, node) == ["notes_once replayed: done by process <id>"]
+        assert notes(told, node) == {"unfinished": False}
+
+
+@scenario(Model([h.fails_at_first]), group=1, times=2, disk=True)
+def after_a_failure_the_next_runs_it(told: Told) -> None:
+    went_well(told)
+    assert once(told) == ["fails_at_first ok"]
+    assert notes(told, "node-0") == {"unfinished": False}
+
+
+@scenario(
+    Model([h.notes_once]), group=2, times=2, disk=True, faults=[node_process_dies("node-1", in_hook="notes_once")]
+)
+def after_a_death_the_next_knows(told: Told) -> None:
+    went_well(told)
+    assert once(told, "node-0") == ["notes_once replayed: done by process <id>"]
+    assert once(told, "node-1") == ["notes_once ok"]
+    assert [notes(told, node)["unfinished"] for node in ("node-0", "node-1")] == [False, True]
+
+
+@scenario(Model([h.notes_once]), group=2, disk=True, faults=[node_process_dies("node-1", in_hook="notes_once")])
+def a_process_that_dies_in_a_hook(told: Told) -> None:
+    (error,) = node_errors(told, "NodeLostError", "node-1")
+    assert error["node"] == "node-1"
+
+
+@scenario(Model([h.hangs_at_first]), group=1, times=2, disk=True)
+def after_a_time_limit_the_next_knows(told: Told) -> None:
+    went_well(told)
+    assert once(told) == ["hangs_at_first ok"]
+    assert notes(told, "node-0") == {"unfinished": True}
+
+
+@scenario(Model([h.keeps_a_lock]), group=1, disk=True)
+def what_others_cannot_be_given_names_the_hook(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-0")
+    assert error["hook"] == "tests.contract.hooks:keeps_a_lock"
+    assert "ctx.custom_data['lock'] (lock) cannot" in error["message"]
+
+
+@scenario(Model([h.notes_once]), group=1, environ={"SERVE_LLM_HOOKS_NODE_DIR": "/proc/nowhere"})
+def a_folder_that_cannot_be_used(told: Told) -> None:
+    node_errors(told, "ServeLLMHooksError", "node-0")
+
+
+@scenario(Model([h.background_once]), group=1, times=2, disk=True)
+def once_in_the_background(told: Told) -> None:
+    went_well(told)
+    assert notes(told, "node-0") == {"in the background": True}
+
+
+@scenario(Model([h.collects_once]), group=1, times=2, disk=True)
+def once_when_the_engine_is_up(told: Told) -> None:
+    went_well(told)
+    (line,) = once(told, task="on nodes after the engine")
+    assert line == "collects_once replayed: done by process <id>"
+
+
+@scenario(Model([], fields={"callback": h.FillsOnce}), group=1, times=2, disk=True)
+def once_in_a_class(told: Told) -> None:
+    went_well(told)
+    assert once(told) == ["FillsOnce.on_after_node_download replayed: done by process <id>"]

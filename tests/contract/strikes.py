@@ -97,6 +97,18 @@ def dying(hook: Any, process: str) -> Any:
     return dies
 
 
+def dying_on_node(hook: Any, slot: int) -> Any:
+    """The same hook, by its name, that ends its process on one node, unless another has died in it before."""
+
+    @functools.wraps(hook)  # its marks too: it is a hook
+    def dies(ctx: NodeCtx, **parameters: Any) -> Any:
+        if ctx.custom_data["slots"][ctx.node_id] == slot and not ctx.unfinished:
+            os._exit(1)
+        return hook(ctx, **parameters)
+
+    return dies
+
+
 def _die(ctx: NodeCtx, slot: int, what: str) -> None:
     if ctx.custom_data["slots"][ctx.node_id] != slot:
         return

@@ -77,7 +77,7 @@ def told_error(error: BaseException | None, names: Names) -> Told | None:
         told["errors"] = [told_error(each, names) for each in error.exceptions]
         return told
     if isinstance(error, _OUR_WORDS):
-        told["message"] = re.sub(r"\bprocess \d+", "process <id>", names.text(str(error)))
+        told["message"] = _without_ids(names.text(str(error)))
     elif str(error).startswith(_RAYS_WORDS):
         told["message"] = str(error).partition(" [type=")[0]  # what follows is pydantic's, with the value
     if isinstance(error, HookError):
@@ -219,9 +219,13 @@ def _is_after_engine(event: HookEvent) -> bool:
 
 
 def _told_event(event: HookEvent, names: Names) -> str:
-    detail = f": {names.text(event.detail)}" if event.detail else ""
+    detail = f": {_without_ids(names.text(event.detail))}" if event.detail else ""
     part = " after the yield:" if event.is_finish else ""
     return f"{event.point} {event.hook.removeprefix('tests.contract.hooks:')}{part} {event.outcome}{detail}"
+
+
+def _without_ids(text: str) -> str:
+    return re.sub(r"\bprocess \d+", "process <id>", text)
 
 
 def _last_before(events: Sequence[HookEvent], moment_s: float) -> str | None:

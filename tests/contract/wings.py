@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import tempfile
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from .scenario import Model, Scenario
     from .told import Told
 
-__all__ = ["ELSEWHERE", "models_of", "numbered", "place", "replica_process", "run_fake"]
+__all__ = ["ELSEWHERE", "models_of", "numbered", "on_a_disk", "place", "replica_process", "run_fake"]
 
 PARTLY_INSTALLED = Path(__file__).parent / "partly"
 ELSEWHERE = "/elsewhere"
@@ -65,6 +66,11 @@ def models_of(scenario: Scenario) -> list[Model]:
         replace(model, runtime_env={"env_vars": {**(model.runtime_env or {}).get("env_vars", {}), **scenario.environ}})
         for model in scenario.models
     ]
+
+
+def on_a_disk(scenario: Scenario, folder: str) -> Scenario:
+    """A scenario whose runs share a disk, with that."""
+    return replace(scenario, environ={**scenario.environ, "SERVE_LLM_HOOKS_NODE_DIR": folder})
 
 
 def numbered(hooks: Any, node_ids: Sequence[str]) -> Any:
@@ -116,6 +122,9 @@ def run_fake(
     scenario: Scenario, make_config: Callable[..., Any] = fake_config, *, processes: bool = False
 ) -> dict[str, Told]:
     """Run a scenario on a fake cluster, in this process or in others; what each model's start told."""
+    if scenario.disk:
+        with tempfile.TemporaryDirectory() as folder:
+            return run_fake(replace(on_a_disk(scenario, folder), disk=False), make_config, processes=processes)
     names = FakeCluster(3).node_names
     cluster = FakeCluster(
         3 if scenario.placement is None else [{"CPU": 4, f"slot-{slot}": 1000} for slot in range(3)],

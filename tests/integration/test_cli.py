@@ -37,14 +37,20 @@ def running(serve_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
     from serve_llm_hooks.ray import LLMConfig, build_openai_app
 
-    says = str(tmp_path_factory.mktemp("engines") / "says")
+    folder = tmp_path_factory.mktemp("engines")
+    variables = {
+        "RAYLLM_VLLM_ENGINE_CLS": stub_engine.PATH,
+        "STUB_ENGINE_SAYS": str(folder / "says"),
+        "SERVE_LLM_HOOKS_NODE_DIR": str(folder / "nodes"),
+    }
     config = LLMConfig(
         model_id="m",
-        hooks=[HOOKS],
+        hooks=[HOOKS, "tests.integration.hooks.once"],
+        placement_group_config={"bundles": [{"CPU": 1, "slot-1": 1}], "strategy": "PACK"},  # both on one node
         model_loading_config={"model_source": "/nowhere/only/a/hook/knows"},
         accelerator_config={"kind": "cpu"},
         log_engine_metrics=False,
-        runtime_env={"env_vars": {"RAYLLM_VLLM_ENGINE_CLS": stub_engine.PATH, "STUB_ENGINE_SAYS": says}},
+        runtime_env={"env_vars": variables},
         deployment_config={"num_replicas": 2, "max_constructor_retry_count": 1},
     )
     serve.run(build_openai_app({"llm_configs": [config]}), name="traced", route_prefix="/traced")
@@ -72,6 +78,22 @@ def test_the_trace_of_a_running_application(running: str, tmp_path: Path) -> Non
     code, out, err = cli("trace", "--diff", str(tmp_path / "saved.json"), str(tmp_path / "saved.json"), "--json")
     assert code == 0, err
     assert all(row["difference_s"] == 0 for start in json.loads(out)["starts"] for row in start["rows"])
+
+
+def test_two_replicas_on_one_node_run_a_hook_once(running: str) -> None:
+    from serve_llm_hooks.ray import hook_trace
+
+    traces = hook_trace(running)
+    while len(traces) < 2:  # Serve chooses who answers
+        traces = hook_trace(running)
+    done, taken = sorted(
+        (event for trace in traces.values() for event in trace if event.name == "fetch_once"),
+        key=lambda event: event.outcome,
+    )
+    assert (done.outcome, taken.outcome) == ("ok", "replayed")
+    assert done.node_id == taken.node_id
+    assert taken.detail.startswith(f"done by process {done.process_id}")
+    assert done.process_id != taken.process_id
 
 
 def test_from_a_shell_of_ones_own(running: str, ray_cluster: Any) -> None:

@@ -58,6 +58,7 @@ applications:
             - hook: $RECIPES:WarmUp
               kwargs:
                 requests: [{ messages: Hello!, max_tokens: 2, logprobs: true }, { prompt: Hello, max_tokens: 2 }]
+            - { hook: "$RECIPES:FetchModel", kwargs: { src: $STORE, dest: $DEST } }
           accelerator_config: { kind: cpu }
           engine_kwargs:
             { max_model_len: 256, dtype: bfloat16, max_num_seqs: 2, enforce_eager: true, tensor_parallel_size: 2 }
@@ -79,15 +80,25 @@ def own_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def test_own_code_in_every_process_of_a_real_engine(serve_url: str, own_model: Path) -> None:
+def test_own_code_in_every_process_of_a_real_engine(serve_url: str, own_model: Path, tmp_path: Path) -> None:
+    """The weights are only where ``FetchModel`` has brought them."""
     from ray import serve
 
-    named = {"$MODEL": str(own_model), "$HOOKS": HOOKS, "$RECIPES": "serve_llm_hooks.recipes"}
-    text = OWN
-    for name, value in {**named, "$CLASSES": CLASSES, "$ARCHITECTURE": ARCHITECTURE}.items():
-        text = text.replace(name, value)
+    no_weights = shutil.copytree(own_model, tmp_path / "no-weights", ignore=shutil.ignore_patterns("*.safetensors"))
+    values = {
+        "$MODEL": no_weights,
+        "$STORE": own_model,
+        "$DEST": tmp_path / "fetched",
+        "$HOOKS": HOOKS,
+        "$RECIPES": "serve_llm_hooks.recipes",
+        "$CLASSES": CLASSES,
+        "$ARCHITECTURE": ARCHITECTURE,
+    }
+    application = OWN
+    for name, value in values.items():
+        application = application.replace(name, str(value))
     try:
-        deploy(text)
+        deploy(application)
         status, answer = chat(f"{serve_url}/own", "own", max_tokens=5)
         events = serve.get_deployment_handle("LLMServer:own", "own").hook_trace.remote().result(timeout_s=300)
     finally:

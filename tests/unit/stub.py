@@ -28,7 +28,7 @@ from serve_llm_hooks import (
 )
 from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._node.packing import pack_custom_data, pack_hooks
-from serve_llm_hooks._node.task import NodeTask
+from serve_llm_hooks._node.task import NodeTask, Rollout
 from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._process.task import Process
 from serve_llm_hooks._process.work import run_task as run_process
@@ -158,6 +158,9 @@ class StubCluster:
     def clock(self) -> float:
         return time.perf_counter()
 
+    def replica_names(self) -> tuple[str, ...]:
+        return ("app", "LLMServer:m", "r1")
+
     def node(self, node_id: str) -> Node:
         """Return a node of the cluster; a test that needs its address gives it."""
         return self.nodes_known.get(node_id, Node(node_id))
@@ -171,6 +174,9 @@ class StubCluster:
             own_bundles=self.own_bundles,
             on_error=self.on_error,
         )
+
+    def rollout(self) -> Rollout:
+        return Rollout("stub", "1")
 
     async def acquire_placement_group(self, llm_config: Any) -> Any:
         self.calls.append("acquire")

@@ -384,6 +384,13 @@ DEFAULT_GRACEFUL_SHUTDOWN_WAIT_LOOP_S = 2
     "ray.serve.context": """
 class ReplicaContext:
     _deployment_config: ...  # ray/shutdown.py
+    code_version: ...  # ray/rollout.py
+    @property
+    def app_name(self): ...
+    @property
+    def deployment(self): ...
+    @property
+    def replica_tag(self): ...
 """,
     "ray.serve.config": """
 class GangSchedulingConfig:

@@ -35,6 +35,8 @@ class ProcessState:
         locks: by the id of an asyncio lock of the test's process, that lock and its own.
         bound: the objects of asyncio that it has bound to its event loop.
         signals: the handlers that were there before its own.
+        process_id: a made-up id; ``None``: that of the test's process.
+        file_locks: the locks of files that it has asked for; each has a ``release``.
     """
 
     def __init__(self, *, loop_in_main_thread: bool, environ: MutableMapping[bytes, bytes] | None = None) -> None:
@@ -47,6 +49,8 @@ class ProcessState:
         self.locks: dict[int, tuple[Any, Any]] = {}
         self.bound: list[Any] = []
         self.signals: dict[int, Any] = {}
+        self.process_id: int | None = None
+        self.file_locks: list[Any] = []
         self._tasks: list[asyncio.Task[Any]] = []
         self._many_tasks = _MANY_TASKS
         self._children: dict[ProcessState, None] = {}
@@ -106,6 +110,9 @@ class ProcessState:
             if handler is not None:
                 _set_signal(signalnum, handler)
         self.signals.clear()
+        for lock in self.file_locks:
+            lock.release()
+        self.file_locks.clear()
         self._tasks = self._tasks_left()
 
     def _tasks_left(self) -> list[asyncio.Task[Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -102,6 +104,7 @@ class Player:
         self._world.new_process()
         self.starts += 1
         settings = schedule.settings(self._limit_s)
+        settings.disks = os.path.join(tempfile.gettempdir(), "disks")  # the next start is on the same machines
         config = self._target.make(())
         if not in_processes:
             make_loop = partial(ExploringLoop, remains)

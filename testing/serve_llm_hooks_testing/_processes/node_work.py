@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 import cloudpickle
 
 from serve_llm_hooks._core.errors import expect_no_interrupt
-from serve_llm_hooks._node.work import run_task
 
 from .._monitor.session import monitored_loop
 from .._simulation.process import SimulatedProcess
@@ -140,8 +139,7 @@ async def _work(
         Its report, or ``None`` if it was cancelled or is killed; the point at which a fault kills it; whether it is.
     """
     loop = asyncio.get_running_loop()
-    work = run_task(task, cluster._download, clock=cluster.clock, epoch_s=0.0, environ=os.environ)
-    process = _Killable(work, context_on_node(cluster.settings.timing, task.node_id))
+    process = _Killable(cluster.node_work(task, os.environ), context_on_node(cluster.settings.timing, task.node_id))
     waiting = loop.create_task(process.wait(), context=Context())
 
     def take(message: object) -> None:

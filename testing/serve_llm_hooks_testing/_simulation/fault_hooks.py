@@ -18,13 +18,13 @@ from .fault_kinds import EngineProcessDiesFault, HookFailsFault
 from .process import die
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from serve_llm_hooks import HookName
     from serve_llm_hooks._node.task import PackedHook
 
     from ..run import FakeRun
-    from .fault_kinds import Fault
+    from .fault_kinds import Fault, NodeProcessDiesFault
 
 # After every hook of a point, whatever order= it has.
 _LAST = 2**63
@@ -99,6 +99,15 @@ def with_failing_packed(hook: PackedHook, paths: dict[str, list[HookFailsFault]]
     return hook if fault is None else replace(hook, data=dumps(_FailingHook(hook.data, fault.error)))
 
 
+def with_death_packed(hook: PackedHook, faults: Iterable[NodeProcessDiesFault]) -> PackedHook:
+    """Return a packed hook; one that kills its process if a fault names it."""
+    path = path_in(hook.ref)
+    names = (path, path.rpartition(":")[2].rpartition(".")[2])
+    if not any(fault.hook in names for fault in faults):
+        return hook
+    return replace(hook, data=dumps(_DyingHook(hook.data)))
+
+
 def have_failed(paths: dict[str, list[HookFailsFault]], run: FakeRun) -> Iterator[HookFailsFault]:
     """Yield the faults whose hook has failed in a start."""
     for event in run.trace if paths else ():
@@ -120,22 +129,31 @@ def _fault_of(ref: str, paths: dict[str, list[HookFailsFault]], node_id: str) ->
 
 def failing(hook: Hook, error: Exception) -> Hook:
     """Return a hook that is known by the same names, and raises an error instead of doing its work."""
+    return _instead_of(hook, partial(_fail, error))
+
+
+def _instead_of(hook: Hook, does: Callable[[Any], Any]) -> Hook:
+    """Return a hook that is known by the same names, and does something else."""
     if hook.instance is not None:
         about: dict[str, Any] = {"instance": hook.instance, "method": hook.method, "phase": hook.phase}
-        return Hook(partial(_fail, error), hook.options, hook.kwargs, **about)
+        return Hook(partial(_without_instance, does), hook.options, hook.kwargs, **about)
 
-    def fails(ctx: object, **kwargs: object) -> None:
-        raise error
+    def replacement(ctx: object, **kwargs: object) -> Any:
+        return does(ctx)
 
-    fails.__module__, _, fails.__qualname__ = hook.path.partition(":")
-    fails.__name__ = hook.name
-    fails.__dict__["__wrapped__"] = hook.fn
+    replacement.__module__, _, replacement.__qualname__ = hook.path.partition(":")
+    replacement.__name__ = hook.name
+    replacement.__dict__["__wrapped__"] = hook.fn
     # Without a `yield`, `until` would make it a hook of the background.
     options = hook.options._replace(until=None) if hook.is_span else hook.options
-    return Hook(fails, options, hook.kwargs)
+    return Hook(replacement, options, hook.kwargs, number=hook.number)
 
 
-def _fail(error: Exception, *called_with: object) -> None:
+def _without_instance(does: Callable[[Any], Any], instance: object, ctx: object) -> Any:
+    return does(ctx)
+
+
+def _fail(error: Exception, ctx: object) -> None:
     raise error
 
 
@@ -147,6 +165,21 @@ class _FailingHook:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_load_failing, self.packed)
+
+
+class _DyingHook:
+    """A packed hook in which its process dies, once it is unpacked."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_load_dying, (self.data,))
+
+
+def _load_dying(data: bytes) -> Hook:
+    hook: Hook = pickle.loads(data)
+    return _instead_of(hook, partial(die, point=hook.point))
 
 
 def _load_failing(data: bytes, error: Exception) -> Hook:

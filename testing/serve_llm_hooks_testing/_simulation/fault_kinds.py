@@ -48,6 +48,19 @@ class LostNodeFault:
 
 
 @dataclass(frozen=True)
+class NodeProcessDiesFault:
+    """A process on a node that dies: :func:`node_process_dies`."""
+
+    node_id: str
+    hook: str
+    noticed_after_s: float = 0.0
+
+    def __str__(self) -> str:
+        """Return it as a test writes it."""
+        return f"node_process_dies({self.node_id!r}, in_hook={self.hook!r})"
+
+
+@dataclass(frozen=True)
 class MissingModuleFault:
     """A :func:`missing_module`."""
 
@@ -151,6 +164,7 @@ class MissingPluginFault:
 Fault: TypeAlias = (
     DownloadFault
     | LostNodeFault
+    | NodeProcessDiesFault
     | MissingModuleFault
     | HookFailsFault
     | UnschedulableFault
@@ -182,4 +196,7 @@ def check_faults(faults: object, node_ids: tuple[str, ...]) -> tuple[Fault, ...]
                 f"a fault is on {node_id!r}, which is no node of this cluster{did_you_mean(node_id, node_ids)}: "
                 f"it has {node_ids[0]} to {node_ids[-1]}"
             )
+    deaths = [fault.node_id for fault in faults if isinstance(fault, NodeProcessDiesFault)]
+    if len(set(deaths)) < len(deaths):
+        raise HarnessError("faults= has node_process_dies() twice for one node: its process dies once")
     return tuple(faults)

@@ -11,6 +11,7 @@ from ..errors import HarnessError
 from ..placement_group import FakePlacementGroup
 from .accelerators import check_resources
 from .arguments import check_count, check_flag, check_limit, check_names, check_real_limit, check_seconds
+from .disks import new_disks
 from .fault_kinds import check_faults
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class ClusterSettings:
         stops_replica: whether a replica in a process of its own is stopped there once it has started.
         shares_environment: whether nodes and the replica change the same variables, as ``check_hooks`` wants it to
             find out who depends on that.
+        disks: the folder of what hooks that run once per node keep, on all nodes.
+        rollouts: how often the deployment was rolled out anew.
+        spent: the faults that have happened, and happen once in all runs.
         places_bundles: whether the default group is placed by its bundles, wherever the config has none of its own.
     """
 
@@ -84,6 +88,9 @@ class ClusterSettings:
                 f"{describe(engine_check)}"
             )
         self.left_out: frozenset[str] = frozenset()
+        self.disks: str = new_disks(self)
+        self.rollouts: int = 0
+        self.spent: tuple[Fault, ...] = ()
         self.timing: Timing | None = None
         self.stops_replica: bool = False
         self.shares_environment: bool = False

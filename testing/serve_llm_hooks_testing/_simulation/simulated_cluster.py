@@ -13,8 +13,9 @@ import pickle
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from serve_llm_hooks import NodeLostError, PlacementGroupError
+from serve_llm_hooks import PlacementGroupError
 from serve_llm_hooks._core.messages import counted, describe
+from serve_llm_hooks._node.task import Rollout
 from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._replica.engine_args import split_engine_kwargs
 
@@ -27,17 +28,21 @@ from .answers import ErrorInfo
 from .copies import copied
 from .default_group import default_group, describe_group, describe_nodes
 from .defaults import defaults_of
+from .disks import Disk
+from .downloads import download
 from .engine_args import argument_names, check_config_kwargs, check_engine_kwargs, model_path
 from .engine_processes import EngineProcesses
-from .fault_hooks import packed_death_hook, with_failing_packed, without_module
+from .fault_hooks import packed_death_hook, with_death_packed, with_failing_packed, without_module
 from .fault_kinds import (
     DownloadFault,
     EngineAnswersErrorFault,
     EngineFailsFault,
     LostNodeFault,
     MissingModuleFault,
+    NodeProcessDiesFault,
     UnschedulableFault,
 )
+from .lost import lose
 from .made_up import made_up_node
 from .process import NodeProcess
 from .process_states import ProcessStates, node_process_id
@@ -116,6 +121,10 @@ class SimulatedCluster(EngineProcesses):
             return defaults
         return replace(defaults, placement_group=self.default_group, own_bundles=settings.own_bundles)
 
+    def rollout(self) -> Rollout:
+        """Return a rollout, as all runs of the cluster have until a test asks for a new one."""
+        return Rollout(self.start.run.model_id, str(self.settings.rollouts))
+
     async def acquire_placement_group(self, llm_config: Any) -> FakePlacementGroup:
         """Return the default group."""
         return self.default_group
@@ -163,35 +172,47 @@ class SimulatedCluster(EngineProcesses):
             fault.at: fault for fault in self._faults(LostNodeFault, task.node_id)
         }
         if None in lost:
-            return await self._lose_node(lost[None], task)
+            return await self._lose(lost[None], task)
         arrived = self._apply_hook_faults(pickle.loads(pickle.dumps(task)))
         arrived = replace(arrived, hooks=(*arrived.hooks, *(packed_death_hook(point) for point in lost if point)))
         answer = await self._work_on_node(arrived, runtime_env)
-        return await self._lose_node(lost[answer], task) if isinstance(answer, str) else answer
+        if not isinstance(answer, str):
+            return answer
+        deaths = self._faults(NodeProcessDiesFault, task.node_id)
+        fault = lost.get(answer) or next(deaths)
+        return await self._lose(fault, task)
+
+    async def _lose(self, fault: LostNodeFault | NodeProcessDiesFault, task: NodeTask) -> NodeReport:
+        self.triggered.append(fault)
+        return await lose(fault, task)
 
     async def node_work(self, task: NodeTask, environ: Mapping[str, str]) -> NodeReport:
         """Do the work of a node, in its process; subclasses see how it ends."""
-        return await run_task(task, self._download, clock=self.clock, epoch_s=0.0, environ=environ)
+        disk = Disk(environ, self.settings.disks, task.node_id)
+        return await run_task(task, self._download, clock=self.clock, epoch_s=0.0, environ=environ, folder=disk)
 
     async def _work_on_node(self, task: NodeTask, runtime_env: dict[str, Any] | None) -> NodeReport | HookName:
         """Do a node's work. Return its report, or the point at which its process has died."""
         context = context_on_node(self.settings.timing, task.node_id)
         state = self.processes.for_node(runtime_env)
+        state.process_id = process_id = self._new_process_id(task)
         process = NodeProcess(self.node_work(task, os.environ), context, state)
         report = await process.wait()
         if report is None:
             process.kill()
             assert process.died_at is not None
             return process.died_at
-        index = int(task.node_id.removeprefix("node-"))
-        if task.in_background:
-            self._background_tasks += 1
-            index = len(self.settings.node_names) + self._background_tasks
-        process_id = node_process_id(index, second=task.after_engine)
         events = tuple(event._replace(process_id=process_id) for event in report.events)
         steps = tuple(step._replace(process_id=process_id) for step in report.steps)
         back: NodeReport = pickle.loads(pickle.dumps(replace(report, events=events, steps=steps)))
         return back
+
+    def _new_process_id(self, task: NodeTask) -> int:
+        index = int(task.node_id.removeprefix("node-"))
+        if task.in_background:
+            self._background_tasks += 1
+            index = len(self.settings.node_names) + self._background_tasks
+        return node_process_id(index, second=task.after_engine)
 
     def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:
         """Write the arguments that hooks have set into the replica's copy of the config, and make the engine."""
@@ -265,35 +286,10 @@ class SimulatedCluster(EngineProcesses):
             if hooks != task.hooks:
                 self.triggered.append(fault)
                 task = replace(task, hooks=hooks)
-        failing = self.start.failing
-        return replace(task, hooks=tuple(with_failing_packed(hook, failing, task.node_id) for hook in task.hooks))
+        deaths, failing = tuple(self._faults(NodeProcessDiesFault, task.node_id)), self.start.failing
+        changed = (with_failing_packed(hook, failing, task.node_id) for hook in task.hooks)
+        return replace(task, hooks=tuple(with_death_packed(hook, deaths) for hook in changed))
 
     async def _download(self, task: NodeTask, mode: DownloadMode) -> str | None:
-        """Take the time of a download. Return the path of the model on the node."""
-        node = self.start.run.nodes[task.node_id]
-        node.downloaded.append(mode)
-        seconds, path = self.settings.download_s, f"/models/{task.source_id}"
-        error: Exception | str | None = None
-        quietly = False
-        for fault in self.trigger(DownloadFault, task.node_id):
-            seconds = seconds if fault.seconds is None else fault.seconds
-            path = path if fault.path is None else fault.path
-            error = error if fault.error is None else fault.error
-            quietly = quietly or fault.quietly
-        await asyncio.sleep(seconds)
-        if quietly:
-            return task.source_id
-        if error is not None:
-            raise RuntimeError(error) if isinstance(error, str) else error
-        if not (mode and task.mirror and task.mirror.get("bucket_uri")):
-            return task.source_id  # only extra files were downloaded, not the model
-        node.path = path
-        return path
-
-    async def _lose_node(self, fault: LostNodeFault, task: NodeTask) -> NodeReport:
-        self.triggered.append(fault)
-        await asyncio.sleep(1e9 if fault.noticed_after_s is None else fault.noticed_after_s)
-        raise NodeLostError(
-            f"{task.node} was lost while model {task.model_id!r} was initialized there: its worker died",
-            node_id=task.node_id,
-        )
+        faults = self.trigger(DownloadFault, task.node_id)
+        return await download(self.start.run.nodes[task.node_id], task, mode, self.settings.download_s, faults)

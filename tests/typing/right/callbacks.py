@@ -54,7 +54,7 @@ class Late(RayServeLLMCallback):
 
     checks_arguments = True
 
-    @hook_options(until="on_after_engine_init", on_error="warn", model_id=["a", "b"])
+    @hook_options(until="on_after_engine_init", on_error="warn", model_id=["a", "b"], once_per_node="weights")
     async def on_before_node_download(self, ctx: NodeCtx) -> None: ...
 
     @hook_options(roles=["core", "worker"])

@@ -105,6 +105,24 @@ def test_a_hook_with_all_that_it_says(cli: Cli, write_module: Write, write_yaml:
     ]
 
 
+def test_a_hook_that_runs_once_per_node(cli: Cli, write_module: Write) -> None:
+    write_module(
+        "acme_hooks",
+        """
+        @hook("on_before_node_download", once_per_node="weights-{model_id}")
+        def fetch(ctx): ...
+
+        @hook("on_after_node_download", once_per_node=True)
+        def unpack(ctx): ...
+        """,
+    )
+    lines = [line.strip() for line in cli("plan", "acme_hooks").out.splitlines()]
+    assert "no timeout; once per node for 'weights-{model_id}'; a failure ends the start" in lines
+    assert "no timeout; once per node and rollout; a failure ends the start" in lines
+    hooks = cli("plan", "acme_hooks", "--json").json["models"][0]["hooks"]
+    assert [hook["once_per_node"] for hook in hooks] == ["weights-{model_id}", True]
+
+
 def test_references_and_models(cli: Cli, write_module: Write) -> None:
     write_module("acme_hooks", HOOKS)
     assert [model["model_id"] for model in cli("plan", "acme_hooks", "--json").json["models"]] == ["llama-*"]

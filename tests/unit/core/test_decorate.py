@@ -430,7 +430,7 @@ def test_a_misspelt_option_is_told_with_the_right_one() -> None:
         HookRegistry().hook("on_before_init", **wrong)
     assert str(caught.value) == (
         "@hook takes no model= (did you mean 'model_id'?); its options are model_id, order, before, after, timeout_s, "
-        "on_error, roles, until"
+        "on_error, roles, until, once_per_node"
     )
 
 

@@ -1,4 +1,4 @@
-"""What recipes need around them: a vLLM that does nothing, a model's folder, a webhook."""
+"""What recipes need around them: a vLLM that does nothing, a model's folder, a webhook, a store on loopback."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from serve_llm_hooks.recipes._stores import store, transfer
+from tests.file_server import FileServer, file_server
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+KIB = 1024
 
 # As much of vLLM as the recipes use. A folder on the path, and not a module of the test's: other processes find it too.
 REGISTRY = """
@@ -110,3 +115,17 @@ def webhook() -> Iterator[Webhook]:
     webhook = Webhook()
     yield webhook
     webhook.close()
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """An S3 server whose bucket is named "models"; parts are small, and nobody waits between tries."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setattr(store, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(transfer, "PART", 256 * KIB)
+    monkeypatch.setattr(transfer, "SMALL", 64 * KIB)
+    with file_server() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        yield server

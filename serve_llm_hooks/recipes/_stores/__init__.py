@@ -1,0 +1,1 @@
+"""How recipes read and write stores: buckets, HTTP servers, folders."""

@@ -1,0 +1,172 @@
+"""``Uri``: where files are, as a config names it. Checked when it is read, without asking anybody."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SCHEMES: dict[str, str] = {
+    "s3": "s3://bucket/folder",
+    "gs": "gs://bucket/folder",
+    "az": "az://container/folder",
+    "abfss": "abfss://container@account.dfs.core.windows.net/folder",
+    "http": "http://host/file",
+    "https": "https://host/file",
+    "file": "file:///folder",
+    "hf": "hf://organization/model",
+}
+"""The schemes, and how each is written."""
+
+_GLOB = re.compile(r"[*?\[]")
+
+
+class Uri(NamedTuple):
+    """A place in a store.
+
+    Attributes:
+        text: as it was written.
+        scheme: one of ``SCHEMES``; a plain path has ``"file"``.
+        bucket: the bucket, the container, the host, the organization; empty for a path.
+        path: the folder or the file in it, without slashes around it; with its first slash for a local path.
+        pattern: a glob for the names below ``path``; empty if there is none.
+        account: an Azure account that the text names; empty elsewhere.
+    """
+
+    text: str
+    scheme: str
+    bucket: str
+    path: str
+    pattern: str = ""
+    account: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse(text: object, *, what: str, schemes: tuple[str, ...] = tuple(SCHEMES)) -> Uri:
+    """Return a place from its text.
+
+    Args:
+        text: what the config says.
+        what: the parameter's name, for messages.
+        schemes: those that are possible there.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: an unknown scheme, no bucket, a relative path, a secret in it.
+    """
+    if not isinstance(text, str | os.PathLike):
+        raise TypeError(f"{what} is a text, such as {SCHEMES[schemes[0]]!r}, and not a value of {type(text).__name__}")
+    text = os.fspath(text)
+    if not isinstance(text, str):
+        raise TypeError(f"{what} is a text and not bytes")
+    if "://" not in text:
+        if not text.startswith("/") or "file" not in schemes:
+            raise ValueError(f"{what}={text!r} is neither an absolute path nor a place in a store: {_ways(schemes)}")
+        return _with_pattern(Uri(text, "file", "", text.rstrip("/") or "/"))
+    parts = urlsplit(text)
+    if parts.scheme not in schemes:
+        raise ValueError(f"{what}: there is no scheme {parts.scheme + '://'!r} here: {_ways(schemes)}")
+    if parts.password is not None or (parts.username is not None and parts.scheme != "abfss"):
+        raise ValueError(f"{what} has a user or a password in it; secrets are taken from the environment only")
+    if parts.scheme in ("http", "https") and (parts.query or parts.fragment):
+        raise ValueError(
+            f"{what} has a query (behind '?' or '#'), which is not sent; a signed URL is a secret, and has no place in "
+            "a config"
+        )
+    return _with_pattern(_of_scheme(text, what))
+
+
+def _of_scheme(text: str, what: str) -> Uri:
+    scheme, rest = text.split("://", 1)
+    bucket, _, path = rest.partition("/")
+    if scheme == "file":
+        if bucket not in ("", "localhost"):
+            raise ValueError(f"{what}={text!r} is a relative path: write {SCHEMES['file']!r}, with three slashes")
+        return Uri(text, scheme, "", f"/{unquote(path)}".rstrip("/") or "/")
+    if not bucket:
+        raise ValueError(f"{what}={text!r} names no bucket: write {SCHEMES[scheme]!r}")
+    account = ""
+    if scheme == "abfss":
+        bucket, _, host = bucket.partition("@")
+        account = host.partition(".")[0]
+        if not bucket or not account:
+            raise ValueError(f"{what}={text!r} names no container and account: write {SCHEMES[scheme]!r}")
+    if scheme == "hf" and not path.strip("/"):
+        raise ValueError(f"{what}={text!r} names no model: write {SCHEMES[scheme]!r}")
+    if scheme in ("http", "https"):
+        path = unquote(path)
+    return Uri(text, scheme, bucket, path.strip("/"), "", account)
+
+
+def _with_pattern(uri: Uri) -> Uri:
+    """Part the folder from the glob in a path."""
+    if uri.scheme in ("http", "https", "hf") or not _GLOB.search(uri.path):
+        return uri
+    parts = uri.path.split("/")
+    first = next(number for number, part in enumerate(parts) if _GLOB.search(part))
+    folder = "/".join(parts[:first]) or ("/" if uri.scheme == "file" else "")
+    return uri._replace(path=folder, pattern="/".join(parts[first:]))
+
+
+def is_glob(name: str) -> bool:
+    """Return True if a name stands for several files."""
+    return _GLOB.search(name) is not None
+
+
+def checked_folder(text: object, *, what: str) -> str:
+    """Return an absolute folder on a node.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it is relative: each process would take it from a working directory of its own.
+    """
+    if not isinstance(text, str | os.PathLike):
+        raise TypeError(f"{what} is the path of a folder, and not a value of {type(text).__name__}")
+    folder = str(os.fspath(text))
+    if "://" in folder:
+        raise ValueError(f"{what}={folder!r} is a place in a store: files are put into a folder of each node")
+    if not os.path.isabs(folder):
+        raise ValueError(
+            f"{what}={folder!r} is a relative path: a node's process has a working directory of its own. Write an "
+            "absolute one, such as '/models/llama'"
+        )
+    return os.path.normpath(folder)
+
+
+def checked_number(value: object, *, what: str) -> int:
+    """Return how many reads there are at once.
+
+    Raises:
+        ValueError: it is no number of reads.
+    """
+    if not isinstance(value, int) or not 1 <= value <= 256:
+        raise ValueError(f"{what} is a number of reads, from 1 to 256, and not {value!r}")
+    return value
+
+
+def checked_names(files: Sequence[object], *, what: str) -> list[str]:
+    """Return names and globs below a folder.
+
+    Raises:
+        TypeError: they are none.
+        ValueError: one leads out of the folder.
+    """
+    names = []
+    for name in [files] if isinstance(files, str) else files:
+        if not isinstance(name, str):
+            raise TypeError(f"{what} is a list of names and globs, as in ['*.json'], and not of {type(name).__name__}")
+        if not name or name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(f"{what}: {name!r} is not below src")
+        names.append(name)
+    return names
+
+
+def _ways(schemes: tuple[str, ...]) -> str:
+    shown = [SCHEMES[scheme] for scheme in schemes if scheme != "http"]
+    return f"write {', '.join(shown)}" + (" or /folder" if "file" in schemes else "")

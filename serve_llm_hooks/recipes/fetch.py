@@ -1,0 +1,99 @@
+"""``Fetch``: files from a bucket, an HTTP server or a folder, to every node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from serve_llm_hooks import DownloadError, RayServeLLMCallback
+
+from ._stores.places import find, on_disk, open_store
+from ._stores.store import StoreError
+from ._stores.transfer import Transfer
+from ._stores.uri import checked_folder, checked_names, checked_number, is_glob, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from serve_llm_hooks import CallbackCtx, NodeCtx
+
+    from ._stores.uri import Uri
+
+
+class Fetch(RayServeLLMCallback):
+    """Bring files to a folder of every node, before the model is downloaded there.
+
+    What is there already, with the same size and time, is not read again; a try that was cut off or killed is gone on
+    with. A file has its name only when it is whole. Secrets are taken from the environment.
+
+    Args:
+        src: a folder, a file, or a glob: ``s3://bucket/folder/*.json``. Also ``gs://``, ``az://``, ``https://``,
+            ``file://`` and absolute paths. A ``*`` matches a ``/`` too.
+        dest: an absolute folder; what is there besides stays.
+        files: names and globs below ``src``; each must be there. An HTTP server, which lists nothing, needs names.
+        sha256: checksums of files, by their names below ``src``.
+        parallel: how many reads there are at once.
+
+    Raises:
+        TypeError, ValueError: an argument that cannot be meant.
+
+    Example:
+        ```yaml
+        hooks:
+          - hook: serve_llm_hooks.recipes:Fetch
+            kwargs: {src: "s3://models/adapters", dest: /models/adapters, files: ["*.safetensors", "*.json"]}
+        ```
+
+        >>> from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, FakeStore
+        >>> with FakeStore({"s3://models/adapters/a.json": b"{}"}) as store:
+        ...     config = FakeLLMConfig("m", hooks=[Fetch("s3://models/adapters", "/models/adapters")])
+        ...     run = FakeCluster(nodes=2).run(config)
+        ...     store.disk("node-1", "/models/adapters/a.json").read_text()
+        '{}'
+    """
+
+    checks_arguments = True
+
+    def __init__(
+        self,
+        src: str,
+        dest: str,
+        *,
+        files: Sequence[str] = (),
+        sha256: Mapping[str, str] | None = None,
+        parallel: int = 16,
+    ) -> None:
+        """Check the arguments."""
+        self.uri: Uri = parse(src, what="src", schemes=("s3", "gs", "az", "abfss", "https", "http", "file"))
+        self.dest: str = checked_folder(dest, what="dest")
+        self.files: list[str] = checked_names(files, what="files")
+        self.sha256: dict[str, str] = dict(sha256 or {})
+        self.parallel: int = checked_number(parallel, what="parallel")
+        if self.uri.pattern and self.files:
+            raise ValueError(f"src={self.uri.text!r} has a glob, and files= says which files too: give one of them")
+        for name in self.files:
+            if self.uri.scheme in ("http", "https") and is_glob(name):
+                raise ValueError(f"files: an HTTP server lists no files, so {name!r} finds none; name each file")
+        for name, digest in self.sha256.items():
+            if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):
+                raise ValueError(f"sha256 of {name!r} is not one: it has 64 hexadecimal digits")
+
+    def on_before_init(self, ctx: CallbackCtx) -> None:
+        """Refuse two that write the same files, before anything is downloaded."""
+        places = ctx.custom_data.setdefault("serve_llm_hooks.recipes: dest", {})
+        what = sorted([self.uri.pattern] if self.uri.pattern else self.files)
+        other = places.setdefault(f"{self.dest} {what}", self.uri.text)
+        if other != self.uri.text:
+            raise ValueError(f"{self.uri} and {other} are both fetched to {self.dest}: give one of them another dest")
+
+    def on_before_node_download(self, ctx: NodeCtx) -> None:
+        """Fetch the files to this node."""
+        dest = on_disk(self.dest, ctx.node_id)
+        try:
+            store = open_store(self.uri)
+            found = find(store, self.uri, self.files)
+            missing = [name for name in self.sha256 if name not in {each.name for each in found}]
+            if missing:
+                raise StoreError(f"{self.uri}: sha256 names {missing[0]!r}, which is not among the files to fetch")
+            Transfer(store, self.uri.text, dest, sha256=self.sha256, parallel=self.parallel).bring(found)
+        except (StoreError, OSError) as error:
+            raise DownloadError(str(error), node_id=ctx.node_id) from error

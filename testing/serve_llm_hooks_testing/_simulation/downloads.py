@@ -1,0 +1,43 @@
+"""A download on a node: how long it takes, and how it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from serve_llm_hooks import DownloadMode
+    from serve_llm_hooks._node.task import NodeTask
+
+    from ..run import FakeNode
+    from .fault_kinds import DownloadFault
+
+
+async def download(
+    node: FakeNode, task: NodeTask, mode: DownloadMode, seconds: float, faults: Iterable[DownloadFault]
+) -> str | None:
+    """Take the time of a download, and fail as faults say. Return the path of the model on the node.
+
+    Raises:
+        Exception: what a fault says.
+    """
+    node.downloaded.append(mode)
+    path = f"/models/{task.source_id}"
+    error: Exception | str | None = None
+    quietly = False
+    for fault in faults:
+        seconds = seconds if fault.seconds is None else fault.seconds
+        path = path if fault.path is None else fault.path
+        error = error if fault.error is None else fault.error
+        quietly = quietly or fault.quietly
+    await asyncio.sleep(seconds)
+    if quietly:
+        return task.source_id
+    if error is not None:
+        raise RuntimeError(error) if isinstance(error, str) else error
+    if not (mode and task.mirror and task.mirror.get("bucket_uri")):
+        return task.source_id  # only extra files were downloaded, not the model
+    node.path = path
+    return path
