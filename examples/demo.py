@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -32,6 +34,7 @@ def main() -> int:
         print(f"[{time.monotonic() - started_s:5.1f} s] {text}", flush=True)
 
     os.environ["SMOLLM2_FOLDER"] = str(ensure_smollm2(say))
+    traces = os.environ.setdefault("SERVE_LLM_HOOKS_TRACE_DIR", tempfile.mkdtemp(prefix="serve-llm-hooks-demo-"))
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about GPUs to come
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -45,7 +48,7 @@ def main() -> int:
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=bool(os.environ.get("DEMO_VERBOSE")),
-        runtime_env={"working_dir": str(HERE)},
+        runtime_env={"working_dir": str(HERE), "env_vars": {"SERVE_LLM_HOOKS_TRACE_DIR": traces}},
     )
     try:
         port = free_port()
@@ -61,8 +64,13 @@ def main() -> int:
         say(f"answer: {answer}")
         refusal = ask(port, QUESTION, max_tokens=600)
         handle = serve.get_deployment_handle("LLMServer:smollm2", app_name=application["name"])
-        events = handle.hook_trace.remote().result(timeout_s=30)
-        return report(answer, refusal, events)
+        trace = handle.hook_trace.remote().result(timeout_s=30)
+        code = report(answer, refusal, trace)
+        page = page_in(traces)
+        print("The start as a timeline:", flush=True)
+        subprocess.run([sys.executable, "-m", "serve_llm_hooks.cli", "trace", page], check=True)
+        say(f"the same as a page: {page}")
+        return code
     finally:
         say("shutting down")
         serve.shutdown()
@@ -75,6 +83,11 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def page_in(folder: str) -> Path:
+    """Return the newest page that a start has been saved as."""
+    return max(Path(folder).glob("*.html"), key=lambda page: page.stat().st_mtime)
 
 
 def ask(port: int, question: str, max_tokens: int = 32) -> str:
@@ -102,7 +115,7 @@ def ask(port: int, question: str, max_tokens: int = 32) -> str:
     raise TimeoutError("Serve's proxy does not know the application")
 
 
-def report(answer: str, refusal: str, events: Any) -> int:
+def report(answer: str, refusal: str, trace: Any) -> int:
     """Print the table, and say what is missing."""
     from rich.console import Console
     from rich.table import Table
@@ -110,8 +123,8 @@ def report(answer: str, refusal: str, events: Any) -> int:
     table = Table(title="What ran where, when, and for how long")
     for column in ("start", "took", "hook point", "hook", "node", "process", "outcome"):
         table.add_column(column, justify="right" if column in ("start", "took", "process") else "left")
-    first_s = min((event.start_s for event in events), default=0.0)
-    for event in events:
+    first_s = min((event.start_s for event in trace), default=0.0)
+    for event in trace:
         table.add_row(
             f"{event.start_s - first_s:.3f} s",
             f"{event.duration_s:.3f} s",
@@ -123,9 +136,9 @@ def report(answer: str, refusal: str, events: Any) -> int:
         )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
-    ran = [event.name for event in events if event.outcome in ("ok", "vetoed")]
+    ran = [event.name for event in trace if event.outcome in ("ok", "vetoed")]
     problems = [f"hook {name} did not run" for name in EXPECTED if name not in ran]
-    if "never" in [event.name for event in events]:
+    if "never" in [event.name for event in trace]:
         problems.append("hook never ran, which is for another model")
     if "Paris" not in answer:
         problems.append(f"the answer has no Paris in it: {answer!r}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .errors import TraceFormatError
 from .event import HookEvent, StartStep
 from .messages import describe
+from .picture import BEGIN_DATA, END_DATA
 from .trace import Trace
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 RowT = TypeVar("RowT", HookEvent, StartStep)
 
 FORMAT = "serve-llm-hooks traces"
+IN_CHROME = "serveLlmHooks"
 VERSION = 1
 """Raised when a reader of today would misread a document; keys that are added do not count."""
 
@@ -42,15 +44,20 @@ def dump_traces(traces: Mapping[str, Trace]) -> str:
 def load_traces(text: str) -> dict[str, Trace]:
     """Return the traces of a document that :func:`dump_traces` wrote, by their names.
 
+    The files in ``SERVE_LLM_HOOKS_TRACE_DIR`` are such documents too, the pages included.
+
     Raises:
         TraceFormatError: it was cut off, is of a later version, or something else.
     """
     import json
 
+    text = _in_page(text)
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise TraceFormatError(_no_json(text, error)) from None
+    if isinstance(document, dict) and "traceEvents" in document:  # Chrome's format, with ours in it
+        document = document.get(IN_CHROME)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise TraceFormatError("these are no traces of serve-llm-hooks: dump_traces() writes them")
     version = document.get("version")
@@ -68,6 +75,19 @@ def load_traces(text: str) -> dict[str, Trace]:
     if not isinstance(steps, dict):
         raise TraceFormatError(f"its steps are a mapping from names to lists, and not {describe(steps)}")
     return {name: _trace(name, events, steps.get(name, [])) for name, events in traces.items()}
+
+
+def _in_page(text: str) -> str:
+    """Return the document in a page that shows it, or the text as it is."""
+    if not text.lstrip().startswith("<"):
+        return text
+    _, begun, rest = text.partition(BEGIN_DATA)
+    document, ended, _ = rest.partition(END_DATA)
+    if not begun and "</html>" in text:
+        raise TraceFormatError("this page is none of serve-llm-hooks")
+    if not ended:
+        raise TraceFormatError("the page was cut off: its end is missing. Was the disk full?")
+    return document
 
 
 def _no_json(text: str, error: Exception) -> str:

@@ -230,6 +230,13 @@ class Trace:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
         )
 
+    def _repr_html_(self) -> str:
+        """Return the picture that notebooks show."""
+        from .bars import bars_of
+        from .picture import svg_of
+
+        return svg_of(bars_of(self.events, self.steps))
+
     def _expand(self, batch: Batch) -> Iterator[HookEvent]:
         times = batch.times
         epoch_s = self.epoch_s

@@ -72,6 +72,10 @@ class Cluster(Protocol):
         """The node on which the replica runs."""
         ...
 
+    def replica_names(self) -> Sequence[str]:
+        """Return the names of the replica's application, deployment, and its own; empty without Serve. Never fails."""
+        ...
+
     def node(self, node_id: str) -> Node:
         """Return a node with its address and host's name, as far as they are known. Never fails."""
         ...

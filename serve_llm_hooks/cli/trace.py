@@ -91,7 +91,7 @@ def _saved(source: str) -> Saved:
         raise Refused(f"{source} cannot be read: {error.strerror or type(error).__name__} (in {Path.cwd()})") from None
     if not found:
         raise Refused(f"{source}: there is no trace in it")
-    starts = json.loads(text).get("starts")
+    starts = json.loads(text).get("starts") if text.lstrip().startswith("{") else None  # else a page
     return Saved(found, tuple(each for each in starts if isinstance(each, dict)) if isinstance(starts, list) else ())
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import pickle
+import sys
 import time
 from dataclasses import fields
 from math import nan
@@ -102,6 +103,14 @@ class RayCluster:
     def local_node_id(self) -> str:
         """The node on which this process runs."""
         return ray.get_runtime_context().get_node_id()
+
+    def replica_names(self) -> Sequence[str]:
+        """Return the names of the replica's application, deployment, and its own; empty without Serve."""
+        serve: Any = sys.modules.get("ray.serve")  # imported in every replica, and slow to import elsewhere
+        with contextlib.suppress(Exception):  # no replica
+            context = serve.get_replica_context()
+            return context.app_name, context.deployment, context.replica_tag
+        return ()
 
     def node(self, node_id: str) -> Node:
         """Return a node with its address and host's name, as Ray knows them."""

@@ -100,12 +100,12 @@ def open_channel(task: ProcessTask) -> Channel:
             "version of it. Install it (pip install serve-llm-hooks) on every node; shipping its code does not do."
         )
     _remove_left_over()
-    folder = _make_folder()
+    folder = make_folder()
     channel = Channel(folder, f"{os.path.basename(folder)}-{os.urandom(8).hex()}:")
     try:
         os.environ[VARIABLE] = to_text(task, *channel)
     except BaseException:
-        _remove(folder)
+        remove_folder(folder)
         raise
     return channel
 
@@ -118,11 +118,11 @@ def close_channel(channel: Channel) -> list[ProcessReport]:
         found.extend(channel.reports())
     except Exception as error:  # the processes that are missing are told of
         logger.warning("what hooks in the engine's processes did cannot be read: %s", one_line(error))
-    _remove(channel.folder)
+    remove_folder(channel.folder)
     return found
 
 
-def _make_folder() -> str:
+def make_folder() -> str:
     """Make a folder that this process has locked. It gets its name then: until it has, no other start removes it."""
     made = tempfile.mkdtemp(prefix=f"new-{_PREFIX}")
     lock = _locked(made)
@@ -132,7 +132,8 @@ def _make_folder() -> str:
     return folder
 
 
-def _remove(folder: str) -> None:
+def remove_folder(folder: str) -> None:
+    """Remove such a folder."""
     shutil.rmtree(folder, ignore_errors=True)
     if (lock := _locks.pop(folder, None)) is not None:
         os.close(lock)

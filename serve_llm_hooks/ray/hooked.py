@@ -11,7 +11,7 @@ from .._core.errors import HookLoadError
 from .._core.messages import describe
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
-from . import internals, prewarm, quick_imports, shutdown, telemetry
+from . import engine_steps, internals, prewarm, quick_imports, shutdown, telemetry
 from .cluster import RayCluster
 from .hand_over import hand_over
 from .log import log_if_root_is_silenced, show_log
@@ -21,7 +21,7 @@ from .sglang import SGLangCluster
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from .._core.event import HookEvent
+    from .._core.trace import Trace
     from .._replica.initialize import Initialization
 
 
@@ -74,9 +74,10 @@ def _traced(base: type[Any], starts: str) -> Any:
     """Return a subclass that tells its hook calls, and runs ``on_shutdown`` when Serve stops the replica."""
 
     class Traced(*_bases(base, starts)):  # type: ignore[misc]  # bases that are computed: no checker follows them
-        async def hook_trace(self) -> tuple[HookEvent, ...]:
-            """Return the hook calls of this replica's start: ``await handle.hook_trace.remote()``."""
-            return tuple(self._hook_trace)
+        async def hook_trace(self) -> Trace:
+            """Return the trace of this replica's start: ``await handle.hook_trace.remote()``."""
+            trace: Trace = self._hook_trace
+            return trace
 
     def end(self: Any) -> Any:
         """Run ``on_shutdown``, and the base's own end. Serve calls this when it stops the replica, and awaits it."""
@@ -122,7 +123,8 @@ def _started_by_start(traced: Any, base: type[Any]) -> Any:
                 self._hook_trace = run.trace
                 runtime_env = await prewarm.finish(run.start.defaults, run.ctx)
                 hand_over(config, run.ctx, runtime_env)
-                await super().start()
+                with engine_steps.steps_in(run.trace):
+                    await super().start()
                 run.engine = self.engine
                 log_if_root_is_silenced(run)
             self._hook_run = run

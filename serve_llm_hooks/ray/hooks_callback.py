@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._core.registry import HookRegistry
+    from .._replica.initialize import Initialization
     from .._sources.entries import HookRef
 
 
@@ -92,24 +93,37 @@ class HooksCallback(HandedOver):
         telemetry.ask_for_actor()
         cluster = _ClusterInRaysStart(self.ctx.placement_group)
         try:
-            async with initialize(self.llm_config, cluster, self._hooks, log_if_root_is_silenced) as run:
+            async with initialize(self.llm_config, cluster, self._hooks, _begin) as run:
                 self.decide(run.ctx, await prewarm.finish(run.start.defaults, run.ctx))
                 remove_given_hooks(self.llm_config)
         except (NodeInitializationError, PlacementGroupError) as error:
             if cluster.cut_short and cluster.clock() >= cluster.cut_end_s:  # else another limit ended it
                 error.add_note(cluster.cut_short)
             raise
-        self._log_engine_start()
+        self._log_engine_start(run)
 
-    def _log_engine_start(self) -> None:
+    def _log_engine_start(self, run: Initialization) -> None:
         """Log that the engine starts until this task ends: Ray starts it in here, and gives no word when it is up."""
         task = asyncio.current_task()
         if task is None:
             return
+        begun_s = run.trace.clock()
         waiting = ExitStack()
         progress = waiting.enter_context(Progress(str(self.llm_config.model_id)))
         waiting.enter_context(progress.waiting_for("its engine to start"))
-        task.add_done_callback(lambda _: waiting.close())
+
+        def is_over(task: asyncio.Task[Any]) -> None:
+            waiting.close()
+            failed = task.cancelled() or task.exception() is not None
+            run.trace.add_step("engine", begun_s, failed=failed)
+            run.over(failed=failed)
+
+        task.add_done_callback(is_over)
+
+
+def _begin(run: Initialization) -> None:
+    run.ends_with_engine = False
+    log_if_root_is_silenced(run)
 
 
 class _ClusterInRaysStart(RayCluster):

@@ -11,12 +11,11 @@ from ray import serve
 
 from .._core.errors import HookTraceError
 from .._core.messages import did_you_mean, one_line
-from .._core.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._core.event import HookEvent
+    from .._core.trace import Trace
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
@@ -24,7 +23,7 @@ _TRIES = 4  # requests for each replica: Serve chooses which of them answers
 
 
 def hook_trace(app_name: str = "default", *, timeout_s: float = 30.0) -> dict[str, Trace]:
-    """Return the hook calls of a running application: of each replica that runs hooks, those of its start.
+    """Return the traces of a running application: of each replica that runs hooks, that of its start.
 
     Serve chooses which replica answers, so of many replicas some may be missing, and one may give no answer: a
     warning in the log says how many. Where this process is connected to no Ray, it is for the time of this call, to the
@@ -56,9 +55,7 @@ def hook_trace(app_name: str = "default", *, timeout_s: float = 30.0) -> dict[st
             runs_hooks = found or isinstance(error, TimeoutError)  # unlike the ingress
             if runs_hooks and len(found) < count:
                 incomplete.append(f"{len(found)} of {count} running replicas of {name}{why}")
-            for number, events in enumerate(found, 1):
-                trace = Trace()
-                trace.extend(events)
+            for number, trace in enumerate(found, 1):
                 traces[name if number == 1 else f"{name} #{number}"] = trace
     if not traces:
         raise HookTraceError(
@@ -84,21 +81,20 @@ def _deployments(app_name: str) -> dict[str, Any]:
 _SHOWN = 200  # characters of an error
 
 
-def _starts(
-    deployment: str, app_name: str, count: int, timeout_s: float
-) -> tuple[list[tuple[HookEvent, ...]], Exception | None]:
-    """Return the events of each replica that has answered, and the last error of those that have not."""
-    found: dict[Any, None] = {}
+def _starts(deployment: str, app_name: str, count: int, timeout_s: float) -> tuple[list[Trace], Exception | None]:
+    """Return the trace of each replica that has answered, and the last error of those that have not."""
+    found: dict[tuple[object, ...], Trace] = {}
     errors: list[Exception] = []
     for _ in range(count * _TRIES):
         try:
             handle = serve.get_deployment_handle(deployment, app_name)
-            found[tuple(handle.hook_trace.remote().result(timeout_s=timeout_s))] = None
+            trace: Trace = handle.hook_trace.remote().result(timeout_s=timeout_s)
+            found[trace.node_id, trace.process_id, trace.events] = trace
         except Exception as error:
             errors.append(error)
         if count in (len(found), len(errors)):
             break
-    return list(found), errors[-1] if errors else None
+    return list(found.values()), errors[-1] if errors else None
 
 
 @contextmanager

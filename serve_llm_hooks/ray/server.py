@@ -13,13 +13,13 @@ from ray.serve.llm.deployment import LLMServer as _RayLLMServer
 from .hooked import hooked_server
 
 if TYPE_CHECKING:
-    from .._core.event import HookEvent
+    from .._core.trace import Trace
 
     class LLMServer(_RayLLMServer):
         """Ray's server, hooked."""
 
-        async def hook_trace(self) -> tuple[HookEvent, ...]:
-            """Return the hook calls of this replica's start: ``await handle.hook_trace.remote()``."""
+        async def hook_trace(self) -> Trace:
+            """Return the trace of this replica's start: ``await handle.hook_trace.remote()``."""
             ...
 
 else:

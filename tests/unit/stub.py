@@ -158,6 +158,9 @@ class StubCluster:
     def clock(self) -> float:
         return time.perf_counter()
 
+    def replica_names(self) -> tuple[str, ...]:
+        return ("app", "LLMServer:m", "r1")
+
     def node(self, node_id: str) -> Node:
         """Return a node of the cluster; a test that needs its address gives it."""
         return self.nodes_known.get(node_id, Node(node_id))

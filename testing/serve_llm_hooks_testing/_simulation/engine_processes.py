@@ -50,6 +50,10 @@ class EngineProcesses:
     triggered: list[Fault]
     local_node_id: str
 
+    def replica_names(self) -> Sequence[str]:
+        """Return nothing: there is no Serve."""
+        return ()
+
     if TYPE_CHECKING:
 
         def clock(self) -> float: ...

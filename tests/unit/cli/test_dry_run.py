@@ -52,8 +52,12 @@ def test_the_timeline_of_a_start(cli: Cli) -> None:
     lines = answer.out.splitlines()
     assert lines[:2] == ["model llama-2 (llm, config.yaml:6)", "  started after 53.00 s on 2 nodes of a fake cluster"]
     assert [(line.split()[0], line.split()[4], line.split()[6]) for line in lines[2:]] == [
+        ("0.000", "replica", "nodes"),
         ("0.000", "node-0", "look"),
         ("0.000", "node-1", "look"),
+        ("3.000", "node-0", "download"),
+        ("3.000", "node-1", "download"),
+        ("23.00", "replica", "engine"),
         ("23.00", "replica", "add_up"),
     ]
     assert answer.err.count("looking") == 2
@@ -62,8 +66,11 @@ def test_the_timeline_of_a_start(cli: Cli) -> None:
 @pytest.mark.usefixtures("config")
 def test_many_nodes_that_do_the_same_are_one_line(cli: Cli) -> None:
     lines = cli("dry-run", "config.yaml", "--nodes", 100).out.splitlines()
-    assert len(lines) == 4
-    assert "100 nodes" in lines[2]
+    assert [line.split()[4:6] for line in lines[2:]] == [
+        ["replica", lines[2].split()[5]],
+        *[["100", "nodes"]] * 2,
+        *[["replica", line.split()[5]] for line in lines[5:]],
+    ]
 
 
 @pytest.mark.usefixtures("config")

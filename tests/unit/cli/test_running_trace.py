@@ -14,18 +14,18 @@ from serve_llm_hooks import HookTraceError
 from .test_trace import GOOD, SLOW
 
 if TYPE_CHECKING:
-    from serve_llm_hooks import HookEvent
+    from serve_llm_hooks import Trace
 
 
 class Replicas:
     """The handle of a deployment, whose replicas answer in turn; an error is raised."""
 
-    def __init__(self, *answers: tuple[HookEvent, ...] | Exception) -> None:
+    def __init__(self, *answers: Trace | Exception) -> None:
         self.answers = answers
         self.turn = itertools.cycle(answers)
         self.hook_trace = types.SimpleNamespace(remote=lambda: types.SimpleNamespace(result=self.answer))
 
-    def answer(self, timeout_s: float) -> tuple[HookEvent, ...]:
+    def answer(self, timeout_s: float) -> Trace:
         answer = next(self.turn)
         if isinstance(answer, Exception):
             raise answer
@@ -47,9 +47,9 @@ def application(**deployments: Replicas) -> None:
 @pytest.mark.usefixtures("no_ray_yet")
 @pytest.mark.parametrize("silent", range(3))
 def test_a_replica_that_gives_no_answer_hides_none_of_the_others(silent: int, caplog: pytest.LogCaptureFixture) -> None:
-    answers: list[tuple[HookEvent, ...] | Exception] = [tuple(GOOD), tuple(SLOW)]
+    answers: list[Trace | Exception] = [GOOD, SLOW]
     answers.insert(silent, TimeoutError("none"))
-    application(ingress=Replicas(AttributeError("hook_trace")), server=Replicas(*answers), other=Replicas(tuple(GOOD)))
+    application(ingress=Replicas(AttributeError("hook_trace")), server=Replicas(*answers), other=Replicas(GOOD))
     from serve_llm_hooks.ray import hook_trace
 
     found = hook_trace("llm")
@@ -65,7 +65,7 @@ def test_a_replica_that_gives_no_answer_hides_none_of_the_others(silent: int, ca
 
 @pytest.mark.usefixtures("no_ray_yet")
 def test_a_deployment_that_gives_no_answer(caplog: pytest.LogCaptureFixture) -> None:
-    application(server=Replicas(TimeoutError("none within 30 s")), other=Replicas(tuple(GOOD)), idle=Replicas())
+    application(server=Replicas(TimeoutError("none within 30 s")), other=Replicas(GOOD), idle=Replicas())
     from serve_llm_hooks.ray import hook_trace
 
     assert list(hook_trace("llm")) == ["other"]

@@ -1,0 +1,103 @@
+"""``tell_end``: when a start is over, show what it did: in the log, and in ``SERVE_LLM_HOOKS_TRACE_DIR``."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import re
+import threading
+from datetime import UTC, datetime
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .._core.messages import one_line
+from .summary import summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .._core.trace import Trace
+
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+VARIABLE = "SERVE_LLM_HOOKS_TRACE_DIR"
+_AT_EXIT_S = 5.0  # how long the end of the process waits for the files
+_LONGEST_PART = 60
+
+
+def tell_end(model_id: str, trace: Trace, replica_names: Callable[[], Sequence[str]], *, failed: bool) -> None:
+    """Log what a start did, and save it where that is wished for. Nothing of this can end a start.
+
+    After a good start the files are written in a thread; after another, Serve is about to kill the process.
+
+    Args:
+        model_id: the model.
+        trace: the start's.
+        replica_names: returns the names of its application, deployment and replica; nothing without Serve.
+        failed: whether the start has failed.
+    """
+    with contextlib.suppress(Exception):  # a log handler that fails
+        if block := summary(model_id, trace):
+            logger.info("%s", block)
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        return
+    save = partial(_save, Path(folder), model_id, trace, replica_names())
+    with contextlib.suppress(RuntimeError):  # no thread can be had
+        if not failed:
+            thread = threading.Thread(target=save, name="serve-llm-hooks saves a trace", daemon=True)
+            thread.start()
+            atexit.register(thread.join, _AT_EXIT_S)
+            return
+    save()
+
+
+def _save(folder: Path, model_id: str, trace: Trace, replica: Sequence[str]) -> None:
+    """Write both files, or warn. What only this needs is imported here: a start has no time for it."""
+    try:
+        import json
+
+        from .._core.bars import bars_of
+        from .._core.picture import page_of, svg_of
+        from .._core.saved_trace import IN_CHROME, dump_traces
+        from .chrome import chrome_trace
+
+        events, steps = trace.events, trace.steps
+        starts_s = [*(event.start_s for event in events), *(step.start_s for step in steps)]
+        begin_s = min(starts_s, default=0.0)
+        begun = datetime.fromtimestamp(begin_s, UTC)
+        bars = bars_of(events, steps)
+        saved = json.loads(dump_traces({model_id: trace}))
+        when = f"{begun:%Y%m%dT%H%M%S}.{begun.microsecond // 1000:03}Z"
+        names = [*(replica or (model_id, str(trace.process_id))), when]
+        name = "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part)[:_LONGEST_PART] for part in names)
+        document = {"displayTimeUnit": "ms", "traceEvents": chrome_trace(bars, begin_s), IN_CHROME: saved}
+        lines = [f"{' · '.join(replica)} · {begun:%Y-%m-%d %H:%M:%S} UTC".removeprefix(" · "), *_head(model_id, trace)]
+        page = page_of(f"The start of {model_id}", lines, svg_of(bars), json.dumps(saved))
+        folder.mkdir(parents=True, exist_ok=True)
+        written = _write(folder, name, ".json", json.dumps(document))
+        written_page = _write(folder, name, ".html", page)
+        logger.info("model %r: the start is saved in %s and %s", model_id, written, written_page)
+    except Exception as error:
+        with contextlib.suppress(Exception):
+            logger.warning(
+                "model %r: its start cannot be saved in %s=%s: %s", model_id, VARIABLE, folder, one_line(error)
+            )
+
+
+def _head(model_id: str, trace: Trace) -> list[str]:
+    return summary(model_id, trace).splitlines()[:1]
+
+
+def _write(folder: Path, name: str, ending: str, text: str) -> Path:
+    """Write a new file, and return its path."""
+    for number in count(1):
+        path = folder / f"{name}{'' if number == 1 else f'-{number}'}{ending}"
+        with contextlib.suppress(FileExistsError), path.open("xb") as file:
+            file.write(text.encode("utf-8", "xmlcharrefreplace"))
+            return path
+    raise AssertionError  # never: there is always a next number
