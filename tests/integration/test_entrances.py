@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import HookLoadError, HookRegistry
+from serve_llm_hooks import HookLoadError, HookRegistry, load_traces
 from tests import stub_engine
 from tests.conftest import written
 from tests.deployed import chat, deploy
@@ -330,9 +330,11 @@ def test_rays_own_yaml_with_hooks_that_it_never_reaches_says_which_line_to_chang
 
 
 def test_rays_own_config_in_python_with_what_is_given_in_it(
-    run: Callable[..., str], fields: dict[str, Any], says: Path
+    run: Callable[..., str], fields: dict[str, Any], says: Path, tmp_path: Path
 ) -> None:
     from ray.serve.llm import build_openai_app
+
+    fields["runtime_env"]["env_vars"]["SERVE_LLM_HOOKS_TRACE_DIR"] = str(tmp_path / "traces")
 
     def given(ctx: CallbackCtx) -> None:
         ctx.model_path = "/given"
@@ -342,6 +344,10 @@ def test_rays_own_config_in_python_with_what_is_given_in_it(
     (engine,) = started(says)
     assert engine["model"] == "/given"
     assert engine["run_init_node"] is False
+    wait_until(lambda: list(tmp_path.glob("traces/app-LLMServer_m-*.html")))  # written last
+    [saved] = tmp_path.glob("traces/*.json")
+    [trace] = load_traces(saved.read_text()).values()
+    assert [step.name for step in trace.steps][-2:] == ["engine", "start"]
 
 
 def native_config(fields: dict[str, Any], **kwargs: Any) -> Any:
