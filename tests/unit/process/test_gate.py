@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def channel() -> Iterator[Channel]:
-    folder = engine_channel._make_folder()
+    folder = engine_channel.make_folder()
     yield Channel(folder, "start-1:")
-    engine_channel._remove(folder)
+    engine_channel.remove_folder(folder)
 
 
 @pytest.fixture
