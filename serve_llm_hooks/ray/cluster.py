@@ -108,9 +108,8 @@ class RayCluster:
 
     def replica_names(self) -> Sequence[str]:
         """Return the names of the replica's application, deployment, and its own; empty without Serve."""
-        serve: Any = sys.modules.get("ray.serve")  # imported in every replica, and slow to import elsewhere
-        with contextlib.suppress(Exception):  # no replica
-            context = serve.get_replica_context()
+        with contextlib.suppress(Exception):  # no replica: there Serve is imported already
+            context = sys.modules["ray.serve"].get_replica_context()
             return context.app_name, context.deployment, context.replica_tag
         return ()
 
