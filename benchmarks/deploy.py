@@ -1,7 +1,8 @@
 """A whole cold start: `serve.run` to the first answered request, with a real vLLM engine.
 
 Run as a program, once for each start: `python -m benchmarks.deploy ours|theirs|timed MODEL_FOLDER` prints its moments.
-BENCH_ACCELERATOR=gpu runs it on a GPU.
+With the URL of a server as `benchmarks.slow_s3` behind that, the model is downloaded from there, and its weights are
+late on our side. BENCH_ACCELERATOR=gpu runs it on a GPU.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from . import marks
+from . import marks, slow_s3
 from .steps import durations
 
 REPOSITORY = Path(__file__).parents[1]
@@ -29,7 +30,7 @@ ENGINE: dict[str, dict[str, Any]] = {"cpu": {"enforce_eager": True}, "gpu": {"gp
 ENVIRONMENT = {"cpu": {"VLLM_CPU_KVCACHE_SPACE": "1"}, "gpu": {"VLLM_USE_FLASHINFER_SAMPLER": "0"}}
 
 
-def main(side: str, model: str) -> dict[str, Any]:
+def main(side: str, model: str, url: str = "") -> dict[str, Any]:
     """The moments of one start, in seconds since `serve.run` was called; for `timed`, what is our own in it as well."""
     compile_once()
     file = Path(tempfile.mkdtemp()) / "marks"
@@ -56,6 +57,8 @@ def main(side: str, model: str) -> dict[str, Any]:
             "log_engine_metrics": False,
             "runtime_env": {"env_vars": ENVIRONMENT[ACCELERATOR]},
         }
+        if url:
+            fields |= _downloaded(fields, url, late=side != "theirs")
         driver = Driver(side, fields)
         gc.collect()
         begun_s = time.time()
@@ -79,6 +82,23 @@ def main(side: str, model: str) -> dict[str, Any]:
     finally:
         serve.shutdown()
         ray.shutdown()
+
+
+def _downloaded(fields: dict[str, Any], url: str, *, late: bool) -> dict[str, Any]:
+    """The fields of the same model in a bucket, which no machine has downloaded yet."""
+    environment = {
+        **fields["runtime_env"]["env_vars"],
+        "HF_HOME": tempfile.mkdtemp(),
+        "AWS_ENDPOINT_URL_S3": url,
+        "AWS_ACCESS_KEY_ID": "bench",
+        "AWS_SECRET_ACCESS_KEY": "bench",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    return {
+        "model_loading_config": {"model_id": "deployed", "model_source": slow_s3.BUCKET},
+        "runtime_env": {"env_vars": environment},
+        **({"weights": "late"} if late else {}),
+    }
 
 
 def compile_once() -> None:
@@ -146,4 +166,4 @@ def _ask(port: int) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    print("SAMPLES " + json.dumps(main(sys.argv[1], sys.argv[2])))
+    print("SAMPLES " + json.dumps(main(*sys.argv[1:])))

@@ -110,6 +110,12 @@ def tables(results: dict[str, Any]) -> str:
         for moment in PHASES:
             ours, theirs = (median(row[moment] for row in found[side]) for side in ("ours", "theirs"))
             lines.append(f"| `serve.run` to {moment} | {ours:.1f} | {theirs:.1f} |")
+    if found := samples.get("download_s"):
+        ours, theirs, without = (
+            median(row["ready"] for row in found[side]) for side in ("ours", "theirs", "ours without a download")
+        )
+        what = f"`serve.run` to ready, with a download of 10 s (ours without one: {without:.1f})"
+        lines.append(f"| {what} | {ours:.1f} | {theirs:.1f} |")
     if found := samples.get("timed"):
         lines += [*_steps(found), *_parts(found)]
     else:

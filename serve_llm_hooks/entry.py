@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from ._core.errors import HookLoadError
-from ._core.until import SHUTDOWN
+from ._core.until import SHUTDOWN, in_words
 from ._replica.initialize import initialize
+from ._sources.weights import refuse_late
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,7 +39,7 @@ async def initialize_node(
 
     Raises:
         HookLoadError: a hook at ``on_shutdown``, as nothing here is left to run it; one at
-            ``on_engine_process_start`` without ``start_engine``.
+            ``on_engine_process_start``, or until then, without ``start_engine``.
         HookError: a hook in the replica failed.
         NodeInitializationError: one or more nodes failed; an ``ExceptionGroup`` of their errors.
         PlacementGroupError: the cluster cannot hold the placement group.
@@ -74,9 +75,15 @@ def _refuse_shutdown(run: Initialization) -> None:
 
 
 def _refuse_without_engine(run: Initialization) -> None:
-    for hook in run.start.selection.in_processes:
+    refuse_late(
+        run.start.llm_config,
+        "initialize_node() starts no engine here, so nobody would wait for the weights. Leave weights= out, or give it "
+        "what starts vLLM: `await initialize_node(config, start_engine=my_start)`.",
+    )
+    for hook in run.start.selection.need_processes:
+        never = "end" if hook.options.until else "run"
         raise HookLoadError(
-            f"{hook.ref} at {hook.point} can never run: initialize_node() starts no engine here. Give it what starts "
+            f"{in_words(hook)} can never {never}: initialize_node() starts no engine here. Give it what starts "
             "vLLM: `await initialize_node(config, start_engine=my_start)`, or write `async with initialization(config) "
             "as run:`, and start the engine in it."
         )

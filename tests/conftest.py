@@ -90,7 +90,8 @@ def bucket(s3: str) -> str:
     client.create_bucket(Bucket="models")
     client.create_bucket(Bucket="empty")
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        client.put_object(Bucket="models", Key=f"m/{name}", Body=b"{}")
+        body = b'{"dtype": "bfloat16", "tie_word_embeddings": false}' if name == "config.json" else b"{}"
+        client.put_object(Bucket="models", Key=f"m/{name}", Body=body)
     client.put_object(Bucket="models", Key="extra/notes.txt", Body=b"extra")
     return "s3://models/m"
 

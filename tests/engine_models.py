@@ -21,10 +21,11 @@ CORPUS = (
 )
 
 
-def make_tiny_llama(folder: Path) -> Path:
+def make_tiny_llama(folder: Path, *, intermediate_size: int = 128) -> Path:
     """Write a random two-layer Llama with its own tokenizer and chat template, and give the folder back.
 
-    Some 300 kB that vLLM loads like any other model, without a download; the same weights every time.
+    Some 300 kB that vLLM loads like any other model, without a download; the same weights every time. With an
+    `intermediate_size` of 8192, 6 MB.
     """
     # By name: type checkers need none of these, and spend no minute reading them where they are installed.
     torch = importlib.import_module("torch")
@@ -34,7 +35,7 @@ def make_tiny_llama(folder: Path) -> Path:
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
-        intermediate_size=128,
+        intermediate_size=intermediate_size,
         num_hidden_layers=2,
         num_attention_heads=2,  # heads of 32: the smallest size that vLLM's CPU attention takes
         num_key_value_heads=2,

@@ -203,7 +203,8 @@ class HookRegistry:
             roles: at ``on_engine_process_start``, the processes in which it runs: ``"worker"``, or several. Left out,
                 all but ``"inspection"``.
             until: a later point. A hook with a ``yield`` is finished on entry to it; left out, at the end of the start.
-                Any other hook works in the background, and is waited for on entry to it.
+                Any other hook works in the background, and is waited for on entry to it; at
+                ``on_engine_process_start`` by the engine's workers.
             once_per_node: of all replicas on a node, and their starts, one runs the hook; others wait and take its
                 result. ``True``: once per rollout; a text, which may hold ``{model_id}``, names what the hook brings.
             **unknown: any other keyword is an error, with the option that it resembles.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .points import HOOK_POINTS
+from .until import needs_processes
 
 if TYPE_CHECKING:
     from .hook import Hook
@@ -45,3 +46,8 @@ class Selection:
     def in_processes(self) -> tuple[Hook, ...]:
         """The hooks that run in each process of the engine."""
         return tuple(hook for hook in self.hooks if HOOK_POINTS[hook.point].in_process)
+
+    @property
+    def need_processes(self) -> tuple[Hook, ...]:
+        """Those, and the hooks in the background that the engine's workers wait for."""
+        return tuple(hook for hook in self.hooks if needs_processes(hook))

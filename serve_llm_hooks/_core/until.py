@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .hook import Hook
 
 SHUTDOWN: HookName = "on_shutdown"
+PROCESS_START: HookName = "on_engine_process_start"
 
 
 def check_until(hook: Hook) -> None:
@@ -39,12 +40,23 @@ def check_ends_before_the_engine(hook: Hook) -> None:
         HookLoadError: it lasts longer.
     """
     until = hook.options.until
-    if HOOK_POINTS[until].after_engine if until else hook.is_span and not HOOK_POINTS[hook.point].on_node:
+    if HOOK_POINTS[until].needs_server if until else hook.is_span and not HOOK_POINTS[hook.point].on_node:
         raise HookLoadError(
             f"{hook.ref} at {hook.point} lasts until {until or 'the end of the start'}, which Ray's callback_config "
             'never reaches. Write until="on_before_engine_init", or use `from serve_llm_hooks.ray import LLMConfig` '
             "with hooks=[...]."
         )
+
+
+def needs_processes(hook: Hook) -> bool:
+    """Return True if a hook runs in the engine's processes, or works in the background until they begin."""
+    return HOOK_POINTS[hook.point].in_process or hook.options.until == PROCESS_START
+
+
+def in_words(hook: Hook) -> str:
+    """Return a hook with its point, and how long it lasts, for messages."""
+    until = hook.options.until
+    return f"{hook.ref} at {hook.point}" + (f", with until={until!r}," if until else "")
 
 
 def _why_not(hook: Hook, until: HookName) -> str:
@@ -54,7 +66,7 @@ def _why_not(hook: Hook, until: HookName) -> str:
     if first.in_process:
         return "a process of the engine waits for nothing later"
     if last.in_process:
-        return "that point is in the engine's processes"
+        return "that point is in the engine's processes, in which no `yield` goes on"
     if not hook.is_span and last.on_node:
         return "work in the background is waited for in the replica"
     if not hook.is_span and until == SHUTDOWN:
@@ -72,16 +84,26 @@ def _possible(point: HookPoint, *, is_span: bool) -> list[HookName]:
     """Return the points that a hook of a point can last until."""
     if point.in_process:
         return []
-    where = point.where if is_span else "replica"
     sure = _vetoes_over(point)
+    later = list(HOOK_POINTS.values())[HOOK_NAMES.index(point.name) + 1 :]
+    if not is_span:
+        return [row.name for row in later if row.in_process or _is_reached(row, "replica", sure, is_span=False)]
     return [
         row.name
-        for row in list(HOOK_POINTS.values())[HOOK_NAMES.index(point.name) + 1 :]
-        if row.where == where
-        and ((row.name == SHUTDOWN and is_span) or (row.during == "start" and (row.on_node or not row.when)))
-        and (row.within is None or row.within in sure)
+        for row in later
+        if _is_reached(row, point.where, sure, is_span=True)
         and (not row.on_node or row.after_engine == point.after_engine)
     ]
+
+
+def _is_reached(row: HookPoint, where: str, sure: set[str], *, is_span: bool) -> bool:
+    """Return True for a point there that a good start comes to, whatever is vetoed but what is sure."""
+    always = row.during == "start" and (row.on_node or not row.when)
+    return (
+        row.where == where
+        and (always or (row.name == SHUTDOWN and is_span))
+        and (row.within is None or row.within in sure)
+    )
 
 
 def _vetoes_over(point: HookPoint) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from .._core.node import Node
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from .._core.event import HookEvent, StartStep
     from .._core.options import OnError
     from .._core.points import HookName
+
+
+WhichWeights: TypeAlias = Literal["first", "late", "only"]
+"""The part of a model that a task downloads: all of it, all but its weights, or only those."""
 
 
 class Rollout(NamedTuple):
@@ -70,6 +74,7 @@ class NodeTask:
         after_engine: ``True`` for the second task of a node, once the engine is up.
         model_path: where the node has the model, where that is known.
         in_background: ``True`` for a task beside the others, of one hook.
+        weights: ``"late"`` for a task that leaves the weights to a later one in the background, which has ``"only"``.
         address, hostname: the node's, empty where they are not known.
         rollout: the replica's, where a hook runs once per node.
     """
@@ -89,6 +94,7 @@ class NodeTask:
     after_engine: bool = False
     model_path: str | None = None
     in_background: bool = False
+    weights: WhichWeights = "first"
     address: str = ""
     hostname: str = ""
     rollout: Rollout = NO_ROLLOUT
@@ -120,6 +126,7 @@ class NodeReport:
         start_s, end_s: when the work started and ended: seconds since the epoch.
         download_s: seconds spent in the download alone.
         failure: the error that ended the work: one of this library's, with the node's traceback in a note.
+        weights_due: ``True`` if the weights are still to be downloaded.
         steps: the work itself, and its download.
     """
 
@@ -134,6 +141,7 @@ class NodeReport:
     end_s: float
     download_s: float
     failure: Exception | None
+    weights_due: bool = False
     steps: tuple[StartStep, ...] = ()
 
 

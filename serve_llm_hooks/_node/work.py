@@ -28,24 +28,22 @@ from .._core.trace import Trace
 from .._observe.announce import tell_files, warn_of_files
 from .._observe.clean_up import log_error, run_each
 from .._sources.allow import check_source
-from .failures import download_error, reported, why_ended
+from .downloading import Downloading
+from .failures import reported, why_ended
 from .packing import pack_custom_data, unpack_custom_data
 from .task import NodeReport, NodeTask, has_bucket, wants_download
 from .unpacking import check_packed, unpack_hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from .._core.download_mode import DownloadMode
     from .._core.hook import Hook
     from .._core.points import HookName
     from .._core.veto import Skip
     from .._observe.progress import Progress
+    from .downloading import Download, Measure
     from .node_folder import NodeFolder
     from .once import OncePerNode
-
-    Download = Callable[[NodeTask, DownloadMode], Awaitable[str | None]]
-    Measure = Callable[[NodeTask, str | None, float], int | None]
 
 
 async def run_task(
@@ -88,8 +86,9 @@ async def run_task(
         skipped=work.skipped,
         start_s=trace.epoch_s + start_s,
         end_s=trace.epoch_s + clock(),
-        download_s=work.download_s,
+        download_s=work.downloading.took_s,
         failure=failure,
+        weights_due=work.downloading.weights_due,
         steps=trace.steps,
     )
 
@@ -107,10 +106,8 @@ class _Work:
         folder: NodeFolder | None,
     ) -> None:
         self.task = task
-        self.download = download
         self.trace = trace
         self.environ = environ
-        self.measure = measure
         self.folder = folder
         self.once: OncePerNode | None = None
         self.hooks: list[Hook] = []
@@ -118,8 +115,7 @@ class _Work:
         self.spans = OpenSpans()
         self.custom_data: tuple[tuple[str, bytes], ...] = ()
         self.skipped: str | None = None
-        self.downloading = False
-        self.download_s = 0.0
+        self.downloading = Downloading(task, download, measure, trace)
         self.ctx = NodeCtx(
             model_id=task.model_id,
             node_id=task.node_id,
@@ -133,7 +129,7 @@ class _Work:
 
     def waits_for(self) -> str:
         """Return what takes so long, for the log."""
-        if self.downloading:
+        if self.downloading.at_work:
             return f"the download from {self.task.download_source}"
         if self.once is not None and self.once.waits_for:
             return self.once.waits_for
@@ -240,7 +236,9 @@ class _Work:
         ctx.custom_data = unpack_custom_data(task.custom_data, where=f"on {task.node}")
         self.hooks = with_fresh_instances(unpack_hooks(task.hooks, **here))
         async with self._dispatcher() as dispatcher:
-            if task.in_background:
+            if task.weights == "only":
+                await self.downloading.weights(ctx.download_model, ctx.model_path)
+            elif task.in_background:
                 for hook in self.hooks:
                     close_in_background(ctx, hook.options.until or "", ctx.custom_data)
                 await self._run_point(dispatcher, self.hooks)
@@ -272,21 +270,7 @@ class _Work:
             self.skipped = veto.reason
             path = None  # only the hook that vetoed knows where the model is
         elif wants_download(task.mirror, ctx.download_model):
-            start_s = self.trace.clock()
-            running_in = asyncio.current_task()
-            self.downloading = True
-            try:
-                with self.trace.step("download", start_s) as step:
-                    path = await self.download(task, ctx.download_model)
-                    step.size_bytes = self.measure(task, path, self.trace.epoch_s + start_s)
-            except BaseException as error:
-                reraise_if_not_a_failure(error, running_in)
-                raise download_error(task, one_line(error)) from readable(error)
-            finally:
-                self.downloading = False
-                self.download_s = self.trace.clock() - start_s
-            if task.mirror and task.mirror.get("bucket_uri") and ctx.download_model and path == task.source_id:
-                raise download_error(task, "nothing arrived, and the downloader did not say why; its log may")
+            path = await self.downloading.model(ctx.download_model)
         if ctx.model_path is None:  # else a hook fetched the model itself, and has set it
             ctx.model_path = path
 

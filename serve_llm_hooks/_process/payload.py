@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError, HookPickleError
 from .._core.points import HOOK_POINTS
+from .._core.until import needs_processes
 from .._node.packing import pack_hooks
+from .._sources.weights import is_late
 from .task import ProcessTask
 
 if TYPE_CHECKING:
@@ -54,9 +56,9 @@ def from_text(text: str) -> tuple[ProcessTask, tuple[str, ...]]:
     return held
 
 
-def in_processes(hooks: Iterable[Hook], model_id: str) -> list[Hook]:
-    """Return the hooks for a model that run in the engine's processes."""
-    return [hook for hook in hooks if HOOK_POINTS[hook.point].in_process and hook.options.matches(model_id)]
+def need_processes(hooks: Iterable[Hook], model_id: str) -> list[Hook]:
+    """Return the hooks for a model that run in the engine's processes, and those that its workers wait for."""
+    return [hook for hook in hooks if needs_processes(hook) and hook.options.matches(model_id)]
 
 
 def check_sendable(hooks: Iterable[Hook], model_id: str) -> None:
@@ -67,18 +69,18 @@ def check_sendable(hooks: Iterable[Hook], model_id: str) -> None:
     """
     from .._core.node import Node
 
-    ours = in_processes(hooks, model_id)
+    ours = [hook for hook in need_processes(hooks, model_id) if HOOK_POINTS[hook.point].in_process]
     if ours:
         to_text(ProcessTask(model_id, Node(""), pack_hooks(ours), (), "raise"))
 
 
 def check_config(hooks: Iterable[Hook], config: Any) -> None:
-    """Check that the hooks of a config at ``on_engine_process_start`` will be called, as far as it says.
+    """Check that the engine's processes will call our plugin, as far as a config says, where its hooks need that.
 
     Raises:
         HookLoadError: ``VLLM_PLUGINS`` in its ``runtime_env`` leaves our plugin out.
     """
-    if in_processes(hooks, str(config.model_id)):
+    if need_processes(hooks, str(config.model_id)) or is_late(config):
         check_plugins(str(config.model_id), (config.runtime_env or {}).get("env_vars") or {})
 
 
@@ -91,7 +93,7 @@ def check_plugins(model_id: str, environ: Mapping[str, Any]) -> None:
     allowed = environ.get("VLLM_PLUGINS")
     if isinstance(allowed, str) and PLUGIN not in allowed.split(","):
         raise HookLoadError(
-            f"model {model_id!r}: VLLM_PLUGINS={allowed!r} leaves out {PLUGIN!r}, so its hooks at "
-            f"on_engine_process_start would run in no process of the engine. Write "
+            f"model {model_id!r}: VLLM_PLUGINS={allowed!r} leaves out {PLUGIN!r}, so no process of "
+            f"the engine would run hooks at on_engine_process_start, or wait for what works until then. Write "
             f"VLLM_PLUGINS={','.join(filter(None, [allowed, PLUGIN]))!r}, or unset it, which allows all plugins"
         )

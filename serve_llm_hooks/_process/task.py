@@ -33,6 +33,11 @@ class Process(NamedTuple):
         """The process, as traces and errors name it: ``"worker-1"``."""
         return process_name(self.role, self.rank)
 
+    @property
+    def reads_weights(self) -> bool:
+        """``True`` if it waits for what works in the background until it begins: others read the config only."""
+        return self.role == "worker" or self.is_worker_too
+
     def runs(self, hook: PackedHook) -> bool:
         """Return True if a hook runs in this process, by its ``roles=``."""
         if not hook.roles:
@@ -50,6 +55,7 @@ class ProcessTask:
         hooks: the hooks, in their order; which of them run in a process is known there.
         custom_data: the replica's ``custom_data``, pickled key by key.
         on_error: the error policy of hooks that have none of their own.
+        waits_for: what works in the background, and workers wait for, in words; empty if nothing does.
     """
 
     model_id: str
@@ -57,6 +63,7 @@ class ProcessTask:
     hooks: tuple[PackedHook, ...]
     custom_data: tuple[tuple[str, bytes], ...]
     on_error: OnError
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)

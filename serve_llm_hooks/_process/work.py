@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import EngineProcessCtx
-from .._core.errors import HookError, HookResultError, reraise_if_not_a_failure
+from .._core.errors import HookError, HookResultError, ServeLLMHooksError, reraise_if_not_a_failure
 from .._core.hook import with_fresh_instances
 from .._core.messages import is_small, one_line, readable
 from .._core.trace import Trace
@@ -43,6 +43,7 @@ def run_task(
     node: Node,
     hooks: Sequence[Hook] | None = None,
     tell: Callable[[ProcessReport], object] = lambda _: None,
+    wait: Callable[[], str] = lambda: "",
     clock: Callable[[], float] = time.perf_counter,
     epoch_s: float | None = None,
     environ: Mapping[str, str] | None = None,
@@ -55,6 +56,7 @@ def run_task(
         node: the node that it runs on.
         hooks: the hooks, where they need not be unpacked: in the replica. Those for other roles are left out.
         tell: is given the report so far before each hook, and the whole one at the end.
+        wait: waits, in a worker, for what the task says; returns why that has failed, or an empty text.
         clock: seconds from any starting point.
         epoch_s: the time to add to the clock for seconds since the epoch; left out, the system's clock tells.
         environ: the environment whose ``SERVE_LLM_HOOKS_ALLOW`` decides; left out, this process's.
@@ -62,6 +64,7 @@ def run_task(
     work = _Work(task, process, node, Trace(**node._asdict(), clock=clock, epoch_s=epoch_s), tell)
     failure: Exception | None = None
     try:
+        work.wait(wait)
         if hooks is None:
             hooks = work.unpack(environ)
         ours = [hook for hook, packed in zip(hooks, task.hooks, strict=True) if process.runs(packed)]
@@ -84,6 +87,26 @@ class _Work:
         self.node = node
         self.trace = trace
         self.tell = tell
+
+    def wait(self, wait: Callable[[], str]) -> None:
+        """Wait for what works in the background, if this process does.
+
+        Raises:
+            ServeLLMHooksError: it has failed.
+        """
+        task, process = self.task, self.process
+        if not (task.waits_for and process.reads_weights):
+            return
+        begun_s = self.trace.clock()
+        logger.info("model %r: %s waits for %s, in the background", task.model_id, process.name, task.waits_for)
+        failure = wait()
+        if failure:
+            raise ServeLLMHooksError(
+                f"model {task.model_id!r}: {process.name} on {self.node} waited for {task.waits_for}, in the "
+                f"background: {failure}"
+            )
+        waited_s = self.trace.clock() - begun_s
+        logger.info("model %r: %s goes on after waiting for %.1f s", task.model_id, process.name, waited_s)
 
     def unpack(self, environ: Mapping[str, str] | None) -> list[Any]:
         """Return the hooks, unpacked, as far as they run here; ``None`` in the place of others."""

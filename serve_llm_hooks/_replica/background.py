@@ -123,7 +123,37 @@ class Background:
 
     async def join(self, point: HookName) -> None:
         """Wait for what works until a point."""
-        await self.settle([job for job in self._jobs if job.hook.options.until == point])
+        await self.settle(self._until(point))
+
+    def _until(self, point: HookName) -> list[_Job]:
+        return [job for job in self._jobs if job.hook.options.until == point]
+
+    def names_until(self, point: HookName, *, at_work: bool = False) -> str:
+        """Return what works until a point, in words; with ``at_work`` without what has ended. Empty if nothing does."""
+        return ", ".join(job.hook.ref for job in self._until(point) if not (at_work and job.done.done()))
+
+    def call_at_end(self, point: HookName, tell: Callable[[str], object]) -> None:
+        """Call a function, in any thread, when what works until a point has ended, or one has failed.
+
+        It is given the failure in words, or an empty text; and once more for each further failure.
+        """
+        jobs = self._until(point)
+
+        def ended(_: Future[None]) -> None:
+            failures = [str(job.failure) for job in jobs if job.failure is not None]
+            if failures or all(job.done.done() for job in jobs):
+                tell(failures[0] if failures else "")
+
+        for job in jobs:
+            job.done.add_done_callback(ended)
+
+    def take_failure(self, point: HookName) -> BaseException | None:
+        """Return the failure of what works until a point, if there is one, to the caller, who raises it."""
+        for job in self._until(point):
+            if job.failure is not None:
+                self._jobs.remove(job)
+                return job.failure
+        return None
 
     async def settle(self, jobs: Sequence[_Job]) -> None:
         """Wait for hooks to end, and take what they have added to ``custom_data``.

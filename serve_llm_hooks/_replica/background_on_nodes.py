@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import NodeLostError
+from .._core.hook import Hook
+from .._core.options import HookOptions
+from .._core.until import PROCESS_START
 from .._node.packing import pack_custom_data, unpack_custom_data, with_changes
 from .._observe.progress import Progress
 from .gather import raise_failures, run_on_nodes
@@ -14,10 +18,9 @@ from .node_tasks import shared_fields, task_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .._core.hook import Hook
     from .._core.points import HookName
     from .._core.results import NodeResult
-    from .._node.task import NodeTask
+    from .._node.task import NodeReport, NodeTask
     from .start import Start
 
 Packed = tuple[tuple[str, bytes], ...]
@@ -49,6 +52,43 @@ class NodesInBackground:
                 tasks = self._tasks(hook, node_ids)
                 back: dict[str, dict[str, Any]] = {}
                 self._start.background.work(hook, self._run(hook, tasks, back), partial(self._take, hook, tasks, back))
+
+    def begin_weights(self, node_ids: Sequence[str]) -> None:
+        """Begin the download of the weights on nodes that have the model's other files. The workers wait for it."""
+        if not node_ids:
+            return
+        start = self._start
+        shared = {**shared_fields(start, ()), "mirror": start.defaults.mirror}
+        tasks = [
+            task_for(
+                start,
+                node_id,
+                custom_data=(),
+                download_model=self._results[node_id].download_model,
+                model_path=self._results[node_id].path,
+                in_background=True,
+                weights="only",
+                **shared,
+            )
+            for node_id in node_ids
+        ]
+        back: dict[str, NodeReport] = {}
+        start.background.work(_weights_as_a_hook(), self._download(tasks, back), partial(self._add_download, back))
+
+    async def _download(self, tasks: Sequence[NodeTask], back: dict[str, NodeReport]) -> None:
+        """Run tasks, in the loop of the background; put the report of each node into ``back``."""
+        start = self._start
+        progress = Progress(start.model_id)  # as below
+        reports, failures = await run_on_nodes(start.cluster, tasks, start.ctx.runtime_env, progress)
+        back.update(reports)
+        raise_failures(start.cluster, start.model_id, [task.node_id for task in tasks], failures)
+
+    def _add_download(self, back: dict[str, NodeReport]) -> None:
+        """Add the time of a download to what is known of each node, and its step to the trace."""
+        for node_id, report in back.items():
+            self._start.trace.steps += report.steps
+            known = self._results[node_id]
+            self._results[node_id] = replace(known, download_s=known.download_s + report.download_s)
 
     def _tasks(self, hook: Hook, node_ids: Sequence[str]) -> list[NodeTask]:
         start = self._start
@@ -91,6 +131,13 @@ class NodesInBackground:
             changed = with_changes({}, sent, back[task.node_id])
             meanwhile = with_changes({}, sent, ours).keys()
             self._start.background.merge(hook, ours, changed, meanwhile, where=f" on {node}")
+
+
+def _weights_as_a_hook() -> Hook:
+    """Return a hook that stands for the download of the weights where hooks in the background are named."""
+    hook = Hook(_weights_as_a_hook, HookOptions("on_after_node_download", until=PROCESS_START))
+    hook.ref = "the download of the weights"
+    return hook
 
 
 def _with_hook(error: Exception, hook: Hook) -> Exception:

@@ -123,10 +123,19 @@ class Cluster(Protocol):
     def open_processes(self, task: ProcessTask) -> None:
         """Let each process of the engine that is started next find a task, and run it before it looks at the model.
 
-        Called only for hooks at ``on_engine_process_start``, and before those of the replica's own process run.
+        Called only where there are hooks at ``on_engine_process_start``, or something for the workers to wait for, and
+        before the hooks of the replica's own process run.
 
         Raises:
             HookLoadError: it cannot reach them.
+        """
+        ...
+
+    def release_processes(self, failure: str) -> None:
+        """Tell the workers that what the task says they wait for is over. Called in any thread; never fails.
+
+        Args:
+            failure: why it has failed; empty if it has not.
         """
         ...
 

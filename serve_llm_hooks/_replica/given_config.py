@@ -27,6 +27,7 @@ _FIELDS: dict[str, tuple[str, str]] = {
     "accelerator_type": (_UNREAD, _IN_CONFIG),
     "accelerator_config": (_UNREAD, _IN_CONFIG),
     "deployment_config": (_UNREAD, _IN_CONFIG),
+    "weights": (_UNREAD, _IN_CONFIG),
 }
 _FIELDS_OF_HOOKS: dict[str, tuple[str, str]] = dict.fromkeys(
     (

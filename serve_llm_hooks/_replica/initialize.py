@@ -69,7 +69,7 @@ async def initialize(
             await run.start.point("on_before_engine_init")
             run.configure_engine(group)
             async with run.processes.around_the_engine():
-                with run.engine_step(), run.start.progress.waiting_for("its engine to start"):
+                with run.engine_step(), run.start.progress.waiting_for(run.processes.wait_for_engine):
                     yield run
             set_read_only(ctx, engine=run.engine)
             await run.start.point("on_after_engine_init")

@@ -15,6 +15,7 @@ from .._core.results import NodeResult
 from .._node.packing import pack_custom_data, unpack_custom_data, with_changes
 from .._node.task import NodeTask, has_bucket, wants_download
 from .._observe import announce
+from .._sources.weights import is_late
 from .background_on_nodes import NodesInBackground
 from .gather import raise_failures, run_on_nodes
 from .node_tasks import shared_fields, task_for
@@ -99,6 +100,7 @@ class Nodes:
         self._choose_path(node_ids)
         for point in _STEPS[1:]:
             self._background.begin(point, new)
+        self._background.begin_weights([node_id for node_id, report in reports.items() if report.weights_due])
 
     async def after_engine(self) -> None:
         """Run the hooks for once the engine is up, on the nodes of its group: a second task on each.
@@ -208,7 +210,8 @@ class Nodes:
         busy = [node_id for node_id in node_ids if steps or wants_download(mirror, self._mode(node_id))]
         tasks: dict[str, NodeTask | None] = dict.fromkeys(node_ids)
         if busy:
-            shared = {**shared_fields(start, hooks), "mirror": mirror}
+            late = is_late(start.llm_config) and has_bucket(mirror)
+            shared = {**shared_fields(start, hooks), "mirror": mirror, "weights": "late" if late else "first"}
             custom_data = pack_custom_data(start.ctx.custom_data, where="the replica") if hooks else ()
             for node_id in busy:
                 self._sent[node_id] = custom_data

@@ -34,6 +34,8 @@ class Processes:
     async def around_the_engine(self) -> AsyncIterator[None]:
         """Let the processes of an engine that is started inside the block run their hooks.
 
+        What works in the background until they begin is waited for by the workers, and merged when the engine is up.
+
         Raises:
             HookPickleError: a hook, or a value in ``custom_data``, cannot be sent to them.
             HookLoadError: the hooks cannot reach them, or some have not run any.
@@ -42,24 +44,21 @@ class Processes:
         start = self._start
         start.record_disabled(POINT)
         hooks = start.selection.in_processes
-        if not hooks:
+        task = self._task(hooks)
+        if not hooks and not task.waits_for:
             yield
             return
-        task = ProcessTask(
-            start.model_id,
-            start.trace.node,
-            pack_hooks(hooks),
-            pack_custom_data(start.ctx.custom_data, where="the replica"),
-            start.defaults.on_error,
-        )
         to_text(task)  # on any cluster, so that a fake one refuses what is too large
         start.cluster.open_processes(task)
+        start.background.call_at_end(POINT, start.cluster.release_processes)
         reports: Sequence[ProcessReport] = ()
         try:
-            await self._run_frontend(task, hooks)
+            if hooks:
+                await self._run_frontend(task, hooks)
             yield
         except Exception as error:
             reports = self._close()
+            self._raise_behind()
             failure = _failure(task, reports)
             if failure is None or failure is error:
                 raise
@@ -68,10 +67,34 @@ class Processes:
             self._close()
             raise
         reports = self._close()
+        self._raise_behind()
         failure = _failure(task, [report for report in reports if not report.running])
         if failure is not None:
             raise failure
-        self._check_complete(hooks, reports)
+        self._check_complete(task, reports)
+        await start.background.join(POINT)
+
+    def _raise_behind(self) -> None:
+        """Raise what has failed in the background, where workers have ended with that."""
+        behind = self._start.background.take_failure(POINT)
+        if behind is not None:
+            raise behind from behind.__cause__
+
+    def wait_for_engine(self) -> str:
+        """Return what takes so long while the engine starts, for the log."""
+        names = self._start.background.names_until(POINT, at_work=True)
+        return "its engine to start" + (f", and that for {names}, at work until {POINT}" if names else "")
+
+    def _task(self, hooks: Sequence[Hook]) -> ProcessTask:
+        start = self._start
+        return ProcessTask(
+            start.model_id,
+            start.trace.node,
+            pack_hooks(hooks),
+            pack_custom_data(start.ctx.custom_data, where="the replica") if hooks else (),
+            start.defaults.on_error,
+            waits_for=start.background.names_until(POINT),
+        )
 
     async def _run_frontend(self, task: ProcessTask, hooks: Sequence[Hook]) -> None:
         """Run the hooks of this process, the frontend: on a GPU, vLLM loads no plugin here."""
@@ -93,8 +116,8 @@ class Processes:
             self._start.trace.extend(report.events)
         return reports
 
-    def _check_complete(self, hooks: Sequence[Hook], reports: Sequence[ProcessReport]) -> None:
-        """See that the core and every worker have run their hooks: vLLM only logs a plugin that does not load."""
+    def _check_complete(self, task: ProcessTask, reports: Sequence[ProcessReport]) -> None:
+        """See that the core and every worker have done it: vLLM only logs a plugin that does not load."""
         start = self._start
         there = {report.process.name for report in reports}
         there |= {f"worker-{report.process.rank or 0}" for report in reports if report.process.is_worker_too}
@@ -102,14 +125,18 @@ class Processes:
         missing = [name for name in wanted if name not in there]
         if not missing:
             return
-        what = f"{counted(len(hooks), 'hook')} at {POINT}, {hooks[0].ref} first"
+        done, do = "waited", "wait"
+        what = f"for {task.waits_for}, at work until {POINT}"
+        if task.hooks:
+            done, do = "run", "run"
+            what = f"{counted(len(task.hooks), 'hook')} at {POINT}, {task.hooks[0].ref} first"
         if not there:
             raise HookLoadError(
-                f"model {start.model_id!r}: no process of the engine has run {what}. They run where vLLM loads the "
+                f"model {start.model_id!r}: no process of the engine has {done} {what}. They do where vLLM loads the "
                 f"plugin {PLUGIN!r}: is the engine that was started one of vLLM's, and its processes' log silent?"
             )
         raise HookLoadError(
-            f"model {start.model_id!r}: {', '.join(missing)} of the engine did not run {what}: vLLM did not load the "
+            f"model {start.model_id!r}: {', '.join(missing)} of the engine did not {do} {what}: vLLM did not load the "
             f"plugin {PLUGIN!r} there. Its log says why; is serve-llm-hooks installed on every node?"
         )
 

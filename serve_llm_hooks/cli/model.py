@@ -97,7 +97,7 @@ class Model:
     def refuses(self, hook: Hook) -> bool:
         """Return True for a hook that a config of Ray's own refuses: at, or until, a point after the engine's start."""
         point, until = HOOK_POINTS[hook.point], hook.options.until
-        lasts = HOOK_POINTS[until].after_engine if until else hook.is_span and not point.on_node
+        lasts = HOOK_POINTS[until].needs_server if until else hook.is_span and not point.on_node
         return not self.is_ours and (point.needs_server or lasts)
 
     @contextmanager
@@ -128,6 +128,7 @@ _PASSED_ON = (
     "initialization_kwargs",
     "engine_kwargs",
     "runtime_env",
+    "weights",
 )
 
 

@@ -34,6 +34,7 @@ OUR_FIELDS = (
     "initialization_class",
     "initialization_kwargs",
     "model_id",
+    "weights",
 )
 LOADING_FIELDS = ("model_id", "model_source", "tokenizer_source")
 

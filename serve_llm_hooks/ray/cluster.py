@@ -37,6 +37,7 @@ from .._replica.gather import POLITE_CANCEL_S
 from . import engine_process
 from .capacity import autoscales, describe_nodes, node_of_ray
 from .engine_channel import Channel, close_channel, open_channel
+from .engine_gate import Gate
 from .node_entry import run_packed_task
 from .rollout import rollout_of_replica
 
@@ -88,6 +89,7 @@ class RayCluster:
         )
         self._nodes: dict[str, Node] = {}
         self._channel: Channel | None = None
+        self._gate: Gate | None = None
         self.node_grace_s: float = check_seconds("node_grace_s", node_grace_s, zero=True)
         self.placement_group_timeout_s: float = (
             _seconds_of_environment("SERVE_LLM_HOOKS_PLACEMENT_GROUP_TIMEOUT_S", 1800.0)
@@ -182,10 +184,20 @@ class RayCluster:
         check_plugins(task.model_id, os.environ)
         self._channel = open_channel(task)
         engine_process.is_mine(self._channel)
+        if task.waits_for:
+            self._gate = Gate(self._channel)
+
+    def release_processes(self, failure: str) -> None:
+        """Let the workers that wait go on."""
+        if self._gate is not None:
+            self._gate.open(failure)
 
     def close_processes(self) -> Sequence[ProcessReport]:
         """Take the task away, and return what processes have told."""
         channel, self._channel = self._channel, None
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.close()
         return [] if channel is None else close_channel(channel)
 
     def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:

@@ -12,15 +12,18 @@ from typing_extensions import deprecated, override
 from .._core.errors import HookLoadError
 from .._core.hook import Hook
 from .._core.messages import describe
-from .._process.payload import check_config, in_processes
+from .._core.until import in_words
+from .._process.payload import check_config, need_processes
 from .._sources.entries import hooks_of_entries, load_hooks
 from .._sources.phase_style import checked_hooks, checked_list
 from .._sources.replace_style import warn_of_initialization_class
 from .._sources.select import check_together, hooks_of_fields, hooks_of_script, warn_of_unmatched
+from .._sources.weights import check_weights
+from . import internals
 from .config_pickling import given_objects, state_of_decided, state_to_send
 from .hand_over import is_hooks_callback
 from .hooked import hooked_server, starts_in_constructor
-from .internals import CallbackConfig
+from .internals import CallbackConfig, is_remote_path
 from .native_config import named_hooks, no_hooks_named
 from .rays_callbacks import hooks_of_rays_callback
 from .sglang import no_processes
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from .._sources.entries import HookRef
     from .._sources.phase_style import Callback
+    from .._sources.weights import Weights
 
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
@@ -53,6 +57,8 @@ class LLMConfig(_RayLLMConfig):
         callbacks: phase callbacks ``(phase, config, data)``, or their paths; ``None``: none.
         initialization_class: deprecated: a class with ``async initialize(llm_config)`` that replaces the whole
             initialization, or its path. ``initialization_kwargs``: the arguments of that class.
+        weights: ``"late"``: the weights of a model in a bucket are downloaded while the engine's processes begin, whose
+            workers wait for them. Left out: before.
 
     Args:
         model_id: shorthand for ``model_loading_config={"model_id": ...}``.
@@ -75,6 +81,7 @@ class LLMConfig(_RayLLMConfig):
     callbacks: list[Any] | None = None
     initialization_class: Any = None
     initialization_kwargs: dict[str, Any] = Field(default_factory=dict)
+    weights: Any = None
 
     if TYPE_CHECKING:
         server_cls: Any
@@ -99,6 +106,7 @@ class LLMConfig(_RayLLMConfig):
             callback_kwargs: Mapping[str, Any] = ...,
             callbacks: Sequence[str | Callback | type] | None = None,
             initialization_class: None = None,
+            weights: Weights | None = None,
             model_id: str = ...,
             **rays_fields: Any,
         ) -> None: ...
@@ -174,10 +182,24 @@ class LLMConfig(_RayLLMConfig):
         warn_of_unmatched(here, self.model_id)
         warn_of_slow_hooks(loaded, self.model_id, self.deployment_config)
         check_config(loaded, self)
-        if (ours := in_processes(loaded, self.model_id)) and starts_in_constructor(self.server_cls):
-            raise no_processes(ours[0].ref, self.model_id)
+        self._check_weights()
+        if (ours := need_processes(loaded, self.model_id)) and starts_in_constructor(self.server_cls):
+            raise no_processes(in_words(ours[0]), self.model_id)
         warn_of_initialization_class(self, stacklevel=3)
         return self
+
+    def _check_weights(self) -> None:
+        if self.weights is None:
+            return
+        source = self.model_loading_config.model_source
+        given = self.engine_kwargs.get("load_format")
+        check_weights(
+            self.weights,
+            model_id=self.model_id,
+            has_bucket=is_remote_path(source) if isinstance(source, str) else bool(source and source.bucket_uri),
+            streaming_format=given if given is not None and given in internals.STREAMING_LOAD_FORMATS else None,
+            is_vllm=not starts_in_constructor(self.server_cls),
+        )
 
     def callback_hooks(self) -> list[Hook]:
         """Return the hooks of ``callback_config``, ``initialization_class``, ``callback`` and ``callbacks``."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import stat
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._core.errors import is_a
@@ -60,21 +62,17 @@ def _files(top: str) -> Iterator[str]:
 
 
 def _download(task: NodeTask, mode: DownloadMode) -> str | None:
-    from .internals import CloudMirrorConfig, NodeModelDownloadable, download_model_files
+    from .internals import CloudFileSystem
 
+    fetch = _download_weights if task.weights == "only" else _download_model
     # Ray's downloader logs some failures and returns normally, so listen to its log.
     logged = _LoggedFailures()
-    around = f"ray.llm.{download_model_files.__module__.rpartition('.')[0]}"
+    around = f"ray.llm.{CloudFileSystem.__module__.rpartition('.')[0]}"
     ray_loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith(around)]
     for ray_logger in ray_loggers:
         ray_logger.addHandler(logged)
     try:
-        path = download_model_files(
-            model_id=task.source_id,
-            mirror_config=CloudMirrorConfig(**(task.mirror or {})),
-            download_model=NodeModelDownloadable[mode.name],
-            download_extra_files=True,
-        )
+        path = fetch(task, mode)
     finally:
         for ray_logger in ray_loggers:
             ray_logger.removeHandler(logged)
@@ -83,6 +81,37 @@ def _download(task: NodeTask, mode: DownloadMode) -> str | None:
     if logged.files:
         raise RuntimeError("; ".join(logged.files[:_SHOWN_FILES]))
     return path
+
+
+def _download_model(task: NodeTask, mode: DownloadMode) -> str | None:
+    from .internals import CloudMirrorConfig, NodeModelDownloadable, download_model_files
+
+    return download_model_files(
+        model_id=task.source_id,
+        mirror_config=CloudMirrorConfig(**(task.mirror or {})),
+        download_model=NodeModelDownloadable["EXCLUDE_SAFETENSORS" if task.weights == "late" else mode.name],
+        download_extra_files=True,
+    )
+
+
+def _download_weights(task: NodeTask, _: DownloadMode) -> str | None:
+    """Download what is left out of a model whose weights are late. One process does it where several would."""
+    from .internals import CloudFileSystem
+
+    lock = Path("~", f"{task.source_id.replace('/', '--')}-weights.lock").expanduser()  # beside Ray's own
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            return task.model_path
+        CloudFileSystem.download_files(
+            path=str(task.model_path),
+            bucket_uri=str((task.mirror or {})["bucket_uri"]),
+            substrings_to_include=[".safetensors"],
+            suffixes_to_exclude=[".json"],  # the index, which is there
+        )
+    return task.model_path
 
 
 class _LoggedFailures(logging.Handler):

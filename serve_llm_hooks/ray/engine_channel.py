@@ -32,7 +32,7 @@ logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 VARIABLE = "SERVE_LLM_HOOKS_ENGINE"  # as in serve_llm_hooks_engine, which imports nothing of this
 GROUP = "vllm.general_plugins"
-_NAMESPACE = "serve_llm_hooks"
+NAMESPACE = "serve_llm_hooks"
 _PREFIX = "serve-llm-hooks-engine-"
 _LOCK = "lock"
 
@@ -58,10 +58,10 @@ class Channel(NamedTuple):
             part = file.with_suffix(".part")
             part.write_bytes(data)
             part.replace(file)  # whole, or not at all
-        elif _is_connected():
+        elif is_connected():
             from ray.experimental.internal_kv import _internal_kv_put
 
-            _internal_kv_put(f"{self.key}{report.node.node_id}:{report.process_id}", data, namespace=_NAMESPACE)
+            _internal_kv_put(f"{self.key}{report.node.node_id}:{report.process_id}", data, namespace=NAMESPACE)
         else:
             logger.warning(
                 "the replica of the engine cannot be told of the hooks in %s: its folder %s is not here, and this "
@@ -76,12 +76,12 @@ class Channel(NamedTuple):
             for file in sorted(Path(self.folder).iterdir()):
                 if file.name.isdigit():  # not a part of one, nor the lock
                     yield pickle.loads(file.read_bytes())
-        if _is_connected():
+        if is_connected():
             from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list
 
-            for key in _internal_kv_list(self.key, namespace=_NAMESPACE):
-                data = _internal_kv_get(key, namespace=_NAMESPACE)
-                _internal_kv_del(key, namespace=_NAMESPACE)
+            for key in _internal_kv_list(self.key, namespace=NAMESPACE):
+                data = _internal_kv_get(key, namespace=NAMESPACE)
+                _internal_kv_del(key, namespace=NAMESPACE)
                 if data:
                     yield pickle.loads(data)
 
@@ -159,6 +159,18 @@ def _remove_left_over() -> None:
                 os.close(lock)
 
 
-def _is_connected() -> bool:
+def is_locked(folder: str) -> bool:
+    """Return True if the replica that has made a folder lives."""
+    try:
+        lock = _locked(folder)
+    except OSError:  # the folder is gone
+        return False
+    if lock is not None:
+        os.close(lock)
+    return lock is None
+
+
+def is_connected() -> bool:
+    """Return True if this process is connected to Ray."""
     ray: Any = sys.modules.get("ray")
     return ray is not None and ray.is_initialized()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError
@@ -16,6 +17,7 @@ from .._process.payload import from_text
 from .._process.task import Process
 from .._process.work import run_task
 from .engine_channel import VARIABLE, Channel
+from .engine_gate import wait_at
 from .log import show_log
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def run(text: str, process: Process | None = None) -> None:
     if process.role == "inspection" and not any(process.runs(hook) for hook in task.hooks):
         return  # it may run before anything else, and tells nothing that anybody waits for
     show_log()
-    report = run_task(task, process, node=_node(task.node), tell=channel.tell)
+    report = run_task(task, process, node=_node(task.node), tell=channel.tell, wait=partial(wait_at, channel))
     if report.failure is not None:
         raise report.failure
 

@@ -18,6 +18,7 @@ from .._core.until import check_ends_before_the_engine
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
 from .._sources.select import select
+from .._sources.weights import refuse_late
 from . import internals, prewarm, quick_imports, telemetry
 from .cluster import RayCluster
 from .hand_over import HandedOver, remove_given_hooks
@@ -66,6 +67,11 @@ class HooksCallback(HandedOver):
         """Load the hooks; Ray calls this with what ``callback_kwargs`` holds."""
         super().__init__(
             llm_config=llm_config, raise_error_on_callback=raise_error_on_callback, ctx_kwargs=ctx_kwargs or {}
+        )
+        refuse_late(
+            llm_config,
+            "Ray's callback_config ends before the engine's workers begin, so nobody would wait for the weights. Leave "
+            "weights= out, or server_cls=, which takes serve_llm_hooks.ray.LLMServer.",
         )
         with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
             self._hooks: HookRegistry = hooks_of_callback_kwargs(llm_config, {"hooks": hooks, **unknown})

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         CallbackCtx as CallbackCtx,
     )
     from ray.llm._internal.common.utils.cloud_utils import (
+        CloudFileSystem as CloudFileSystem,
         CloudMirrorConfig as CloudMirrorConfig,
         is_remote_path as is_remote_path,
     )

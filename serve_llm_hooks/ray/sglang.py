@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from .._core.download_mode import DownloadMode
 from .._core.errors import EngineArgumentError, HookLoadError, PlacementGroupError
+from .._core.until import PROCESS_START
 from .._replica.cluster import ReplicaDefaults
 from .._replica.engine_args import SGLANG_PARALLEL, split_engine_kwargs
 from .cluster import RayCluster
@@ -74,7 +75,8 @@ class SGLangCluster(RayCluster):
         Raises:
             HookLoadError: always.
         """
-        raise no_processes(task.hooks[0].ref, task.model_id)
+        ours = f"{task.hooks[0].ref} at {PROCESS_START}" if task.hooks else f"{task.waits_for}, until {PROCESS_START},"
+        raise no_processes(ours, task.model_id)
 
     @override
     def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:
@@ -98,10 +100,15 @@ class SGLangCluster(RayCluster):
         given.update(engine)
 
 
-def no_processes(ref: str, model_id: str) -> HookLoadError:
-    """Return the error for a hook at ``on_engine_process_start`` of a server whose engine is not vLLM's."""
+def no_processes(what: str, model_id: str) -> HookLoadError:
+    """Return the error for a server whose engine is not vLLM's, and for what needs the processes of one that is.
+
+    Args:
+        what: the hook, in words.
+        model_id: the model.
+    """
     return HookLoadError(
-        f"{ref} at on_engine_process_start can never run: the server of model {model_id!r} starts its engine in its "
-        "constructor, as Ray's SGLangServer does, and only vLLM calls hooks in its processes. Write it at "
-        "on_before_engine_init, which runs in the replica, or leave server_cls out, which takes vLLM."
+        f"{what} is not possible: the server of model {model_id!r} starts its engine in its constructor, as Ray's "
+        "SGLangServer does, and only vLLM's processes call hooks, or wait for them. Write on_before_engine_init "
+        "instead, which runs in the replica, or leave server_cls out, which takes vLLM."
     )

@@ -32,6 +32,8 @@ class FakeCluster(ClusterSettings):
             ranks that share the group. Default: all bundles.
         download_s: virtual seconds that a download takes.
         engine_start_s: virtual seconds that the engine takes to start.
+        engine_import_s: how many of these pass until its processes run their hooks at ``on_engine_process_start``, and
+            its workers wait for what works until then.
         placement_group_s: virtual seconds until the default placement group is scheduled.
         node_timeout_s: limit for the work on a node, its download included, as in production.
         node_grace_s: seconds that the other nodes are given once a node has failed, as in production.

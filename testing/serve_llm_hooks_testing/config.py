@@ -12,15 +12,18 @@ from serve_llm_hooks._process.payload import check_config
 from serve_llm_hooks._sources.phase_style import checked_hooks, checked_list
 from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
 from serve_llm_hooks._sources.select import check_together, hooks_of_fields, warn_of_unmatched
+from serve_llm_hooks._sources.weights import check_weights
 
 from ._simulation.accelerators import FakeAccelerator, accelerator_of, checked_group
-from ._simulation.model_source import FakeModelLoadingConfig, loading_of
+from ._simulation.engine_args import STREAMING
+from ._simulation.model_source import FakeModelLoadingConfig, is_remote, loading_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from serve_llm_hooks import Callback, Hook
     from serve_llm_hooks._core.options import OnError
+    from serve_llm_hooks._sources.weights import Weights
 
 
 DEFAULT_SOURCE = "s3://fake-models"
@@ -50,6 +53,7 @@ class FakeLLMConfig:
         deployment_config: Serve's settings; here they say how long hooks at ``on_shutdown`` have.
         log_engine_metrics: as in Ray's config.
         on_error: what happens when a hook fails that does not say so itself.
+        weights: ``"late"``: the weights are downloaded while the engine's processes begin, as with ``LLMConfig``.
 
     Raises:
         HookLoadError: a hook cannot be loaded, as raised by ``LLMConfig``.
@@ -77,6 +81,7 @@ class FakeLLMConfig:
     deployment_config: dict[str, Any] = field(default_factory=dict)
     log_engine_metrics: bool | None = True
     on_error: OnError = "raise"
+    weights: Weights | None = None
 
     def __init__(
         self,
@@ -98,6 +103,7 @@ class FakeLLMConfig:
         deployment_config: Mapping[str, Any] | None = None,
         log_engine_metrics: bool | None = True,
         on_error: OnError = "raise",
+        weights: Weights | None = None,
     ) -> None:
         """Check the fields, and load the hooks to see that they can be."""
         if on_error not in ("raise", "warn"):
@@ -132,6 +138,14 @@ class FakeLLMConfig:
         self.placement_group_config = checked_group(placement_group_config)
         self.accelerator_config = accelerator_of(accelerator_config, accelerator_type, self.placement_group_config)
         self.on_error = on_error
+        self.weights = weights
+        source, load_format = self.model_loading_config.model_source, self.engine_kwargs.get("load_format")
+        check_weights(
+            weights,
+            model_id=self.model_id,
+            has_bucket=is_remote(source) if isinstance(source, str) else bool(source and source.bucket_uri),
+            streaming_format=load_format if load_format in STREAMING else None,
+        )
         loaded = load_hooks(*(self.hooks or ()))
         check_together(together := [*self.callback_hooks(), *loaded], self.model_id)
         check_config(together, self)

@@ -1261,6 +1261,66 @@ def background_key_once_more_on_nodes(ctx: NodeCtx) -> None:
     ctx.custom_data["key"] = 2
 
 
+@hook("on_engine_process_start", roles="core")
+def core_begins(ctx: EngineProcessCtx) -> None:
+    Path(ctx.custom_data["folder"], "core").touch()
+
+
+async def _core_has_begun(folder: str) -> None:
+    while not Path(folder, "core").exists():
+        await asyncio.sleep(0.05)
+
+
+@hook("on_before_node_download", until="on_engine_process_start", timeout_s=60)
+async def background_until_workers_on_nodes(ctx: NodeCtx) -> None:
+    await _core_has_begun(ctx.custom_data["folder"])  # it does not wait for this
+    await asyncio.sleep(0.3)
+    Path(ctx.custom_data["folder"], f"weights {slot(ctx)}").touch()
+    ctx.custom_data["weights"] = "there"
+
+
+@hook("on_before_init", until="on_engine_process_start", timeout_s=60)
+async def background_until_workers(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(0.1)
+    ctx.custom_data["index"] = "there"
+
+
+@hook("on_engine_process_start", roles="worker")
+def finds_weights(ctx: EngineProcessCtx) -> None:
+    found = sorted(path.name for path in Path(ctx.custom_data["folder"]).glob("weights *"))
+    assert found == ["weights 0", "weights 1"], found
+
+
+@hook("on_after_engine_init")
+def finds_what_workers_waited_for(ctx: CallbackCtx) -> None:
+    say(ctx, f"{ctx.custom_data['index']}: {[node.custom_data['weights'] for node in ctx.nodes.values()]}")
+    look_into_the_folder(ctx)
+
+
+@hook("on_before_download", until="on_engine_process_start")
+async def background_breaks_before_workers(ctx: CallbackCtx) -> None:
+    await _core_has_begun(ctx.custom_data["folder"])
+    raise OSError("nothing there")
+
+
+@hook("on_before_node_download", until="on_engine_process_start")
+async def background_breaks_before_workers_on_second(ctx: NodeCtx) -> None:
+    await _core_has_begun(ctx.custom_data["folder"])
+    if slot(ctx) == 1:
+        raise OSError(28, "No space left on device")
+
+
+@hook("on_before_engine_init", until="on_engine_process_start", timeout_s=0.5)
+async def background_that_workers_wait_for_too_long(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(1000)
+
+
+@hook("on_before_download", until="on_engine_process_start")
+async def background_vetoes_before_workers(ctx: CallbackCtx) -> Skip:
+    await _core_has_begun(ctx.custom_data["folder"])
+    return skip("too late")
+
+
 @hook("on_before_node_download", after="background_key_on_nodes")
 def after_the_background_on_nodes(ctx: NodeCtx) -> None: ...
 

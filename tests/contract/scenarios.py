@@ -1466,6 +1466,130 @@ def the_background_on_nodes_has_no_order(told: Told) -> None:
     assert "has a process of its own, beside the others" in failed(told, "HookOrderError")["message"]
 
 
+# -- in the background, until the engine's workers begin -------------------------------------------------------------
+
+
+@scenario(
+    Model(
+        [
+            h.make_a_folder,
+            h.background_until_workers,
+            h.background_until_workers_on_nodes,
+            h.core_begins,
+            h.finds_weights,
+            h.finds_what_workers_waited_for,
+        ],
+        engine_kwargs=TWO,
+    ),
+    group=2,
+)
+def the_engines_workers_wait_for_the_background(told: Told) -> None:
+    went_well(told)
+    assert said(told) == ["there: ['there', 'there']"]
+    assert in_processes(told) == {"core": ["core_begins"], "worker-0": ["finds_weights"], "worker-1": ["finds_weights"]}
+
+
+@scenario(
+    Model(
+        [
+            h.make_a_folder,
+            h.background_breaks_before_workers,
+            h.core_begins,
+            h.in_workers,
+            h.look_into_the_folder,
+            h.last_of_a_failure,
+        ]
+    ),
+    group=1,
+)
+def a_failure_in_the_background_ends_the_engines_workers(told: Told) -> None:
+    error = failed(told, "HookError", hook="tests.contract.hooks:background_breaks_before_workers", cause="OSError")
+    assert error["message"].endswith("failed at on_before_download for model 'm': OSError: nothing there")
+    assert in_processes(told) == {"core": ["core_begins"]}
+    assert said(told) == ["the start has failed: HookError"]
+
+
+@scenario(
+    Model([h.make_a_folder, h.background_breaks_before_workers_on_second, h.core_begins, h.look_into_the_folder]),
+    group=2,
+)
+def a_failure_in_the_background_of_a_node_ends_the_engines_workers(told: Told) -> None:
+    (error,) = node_errors(told, "HookError", "node-1")
+    assert error["hook"] == "tests.contract.hooks:background_breaks_before_workers_on_second"
+    assert in_processes(told) == {"core": ["core_begins"]}
+
+
+@scenario(Model([h.background_that_workers_wait_for_too_long, h.in_workers]), group=1)
+def what_workers_wait_for_has_its_time_limit(told: Told) -> None:
+    name = "tests.contract.hooks:background_that_workers_wait_for_too_long"
+    failed(told, "HookTimeoutError", hook=name)
+    assert "in processes" not in told
+
+
+@scenario(Model([h.make_a_folder, h.background_vetoes_before_workers, h.core_begins, h.look_into_the_folder]), group=1)
+def what_workers_wait_for_is_too_late_for_a_veto(told: Told) -> None:
+    error = failed(told, "HookResultError", hook="tests.contract.hooks:background_vetoes_before_workers")
+    assert "it vetoed, but works in the background (until='on_engine_process_start')" in error["message"]
+
+
+@scenario(Model([h.background_until_workers]), group=1, faults=[missing_plugin("worker-0")])
+def a_worker_that_does_not_wait_is_an_error(told: Told) -> None:
+    error = failed(told, "HookLoadError")
+    waits = "wait for tests.contract.hooks:background_until_workers, at work until on_engine_process_start"
+    assert f"worker-0 of the engine did not {waits}" in error["message"]
+
+
+@scenario(Model([h.background_until_workers]), group=1, environ={"VLLM_PLUGINS": "others"})
+def nothing_waits_where_the_plugin_is_not_allowed(told: Told) -> None:
+    failed(told, "HookLoadError")
+
+
+# -- weights that come late -------------------------------------------------------------------------------------------
+
+LATE = {"weights": "late"}
+
+
+@scenario(Model([h.in_workers, h.after_node, h.after_engine_init], source=BUCKET, fields=LATE), group=2)
+def weights_come_while_the_engine_begins(told: Told) -> None:
+    went_well(told)
+    assert told["engine"]["model path"] == "<downloaded>"
+    assert in_processes(told) == {"worker-0": ["in_workers"]}
+    for node in told["nodes"].values():
+        assert (node["mode"], node["downloaded"]) == ("MODEL_AND_TOKENIZER", True)
+
+
+@scenario(Model([], source=BUCKET, fields=LATE), group=1)
+def weights_come_late_without_any_hook(told: Told) -> None:
+    went_well(told)
+
+
+@scenario(Model([h.not_on_second, h.mode_of_its_own], source=BUCKET, fields=LATE), group=2)
+def hooks_choose_what_is_downloaded_where_weights_are_late(told: Told) -> None:
+    went_well(told)
+
+
+@scenario(Model([h.failure], source=BUCKET, fields=LATE), group=2, faults=[failing_download("node-1")])
+def a_download_whose_weights_are_late_fails(told: Told) -> None:
+    node_errors(told, "DownloadError", "node-1")
+
+
+@scenario(Model([], source=BUCKET, fields=LATE), group=1, faults=[missing_plugin("worker-0")])
+def a_worker_that_does_not_wait_for_weights_is_an_error(told: Told) -> None:
+    error = failed(told, "HookLoadError")
+    assert "worker-0 of the engine did not wait for the download of the weights, at work until on_" in error["message"]
+
+
+@scenario(
+    Model([], fields=LATE),
+    Model([], model_id="streams", source=BUCKET, fields=LATE, engine_kwargs={"load_format": "runai_streamer"}),
+    Model([], model_id="soon", source=BUCKET, fields={"weights": "soon"}),
+    group=1,
+)
+def late_weights_that_cannot_be_are_refused(told: Told, streams: Told, soon: Told) -> None:
+    for each in (told, streams, soon):
+        failed(each, "ValueError")
+
+
 # -- time -------------------------------------------------------------------------------------------------------------
 
 

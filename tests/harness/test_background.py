@@ -201,3 +201,55 @@ def test_one_that_has_not_begun_when_its_replica_dies_is_not_complained_of() -> 
         run = run_one(waits, "on_before_init", "on_after_init", faults=[replica_dies(at="on_before_init")])
         assert len(run.earlier_starts) == 1
         gc.collect()
+
+
+workers = HookRegistry()
+
+
+@workers.hook("on_before_node_download", until="on_engine_process_start")
+async def arrives(ctx: Any) -> None:
+    await asyncio.sleep(40)
+    ctx.custom_data["arrived"] = True
+
+
+@workers.hook("on_before_init", until="on_engine_process_start")
+def is_computed(ctx: Any) -> None:
+    time.sleep(25)
+    ctx.custom_data["computed"] = True
+
+
+@workers.hook("on_engine_process_start", roles=["core", "worker"])
+def uses(ctx: Any) -> None: ...
+
+
+def start_workers(*faults: Fault, **settings: Any) -> Any:
+    cluster = FakeCluster(nodes=2, download_s=0, engine_start_s=30, faults=faults, **settings)
+    return cluster.run(FakeLLMConfig("m", hooks=[workers], engine_kwargs={"tensor_parallel_size": 2}), check=False)
+
+
+@pytest.mark.parametrize("processes", [False, True, "nodes"])
+def test_workers_wait_for_it_and_the_core_does_not(processes: Any) -> None:
+    run = start_workers(processes=processes)
+    assert (run.error, run.elapsed_s, run.notes) == (None, 70, ())
+    began = {event.process: event.start_s for event in run.trace if event.name == "uses"}
+    assert began == {"core": 0, "worker-0": 40, "worker-1": 40}
+    assert run.ctx.custom_data["computed"]
+    assert all(node.custom_data["arrived"] for node in run.ctx.nodes.values())
+
+
+def test_workers_do_not_wait_for_what_has_failed() -> None:
+    run = start_workers(hook_fails("is_computed", OSError("no")))
+    assert isinstance(run.error, HookError)
+    assert run.error.hook.endswith(":is_computed")
+    assert not [event for event in run.trace if event.process.startswith("worker")]
+
+
+def test_the_limit_for_a_node_s_work_holds_where_workers_wait() -> None:
+    run = start_workers(node_timeout_s=35)
+    assert isinstance(run.error, NodeInitializationError)
+    assert "did not answer within 35 s" in str(run.error)
+
+
+def test_a_replica_that_dies_waits_again() -> None:
+    run = start_workers(replica_dies(at="on_after_engine_init"))
+    assert (run.error, len(run.earlier_starts), run.elapsed_s) == (None, 1, 140)

@@ -452,6 +452,46 @@ def test_native_use_refuses_hooks_that_ray_never_reaches(point: Any, make_config
     assert "import_path: serve_llm_hooks.ray:build_openai_app" in str(caught.value)
 
 
+def loading(source: str) -> dict[str, str]:
+    return {"model_id": "m", "model_source": source}
+
+
+SGLANG = "ray.llm._internal.serve.engines.sglang.SGLangServer"
+
+
+def test_nobody_waits_for_the_background_in_the_workers_of_another_engine(make_config: Callable[..., Any]) -> None:
+    @hook("on_before_node_download", until="on_engine_process_start")
+    def fetch(ctx: Any) -> None: ...
+
+    with pytest.raises(
+        HookLoadError, match=r"fetch at on_before_node_download, with until='on_engine_process_start', is"
+    ):
+        make_config(fetch, server_cls=SGLANG)
+    with pytest.raises(HookLoadError, match=r"fetch at on_before_node_download lasts until on_engine_process_start"):
+        native([fetch], make_config).get_or_create_callback()
+
+
+@pytest.mark.parametrize(
+    ("source", "fields", "says"),
+    [
+        ("s3://models/m", {"server_cls": SGLANG}, "Leave out weights=, or leave out server_cls="),
+        ("org/model", {}, "give the bucket"),
+        ("s3://models/m", {"engine_kwargs": {"load_format": "runai_streamer"}}, "or leave out load_format="),
+    ],
+)
+def test_weights_are_late_only_where_somebody_waits_for_them(
+    source: str, fields: dict[str, Any], says: str, make_config: Callable[..., Any]
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        make_config(weights="late", model_loading_config=loading(source), **fields)
+
+
+def test_weights_are_not_late_behind_a_server_that_is_not_ours(make_config: Callable[..., Any]) -> None:
+    config = make_config(weights="late", model_loading_config=loading("s3://models/m"))
+    with pytest.raises(HookLoadError, match=r"weights='late' of model 'm': Ray's callback_config ends before"):
+        config.get_or_create_callback()
+
+
 def test_native_use_refuses_no_hook_that_is_turned_off(
     make_config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from benchmarks.slow_s3 import slow_s3
 from tests.deployed import chat, check, deploy, good_application, look
 from tests.engine_models import make_tiny_llama
 
@@ -114,6 +116,50 @@ def test_own_code_in_every_process_of_a_real_engine(serve_url: str, own_model: P
     assert len({event.process_id for event in in_processes}) == 4
     assert [(event.point, event.outcome) for event in events if "WarmUp" in event.hook] == [
         ("on_after_engine_init", "ok")
+    ]
+
+
+LATE = """
+applications:
+  - name: late
+    route_prefix: /late
+    import_path: serve_llm_hooks.ray:build_openai_app
+    args:
+      llm_configs:
+        - model_id: late
+          model_loading_config: { model_source: "s3://models/m" }
+          weights: late
+          hooks: ["$HOOKS:core_begins", "$HOOKS:weights_are_there"]
+          accelerator_config: { kind: cpu }
+          engine_kwargs: { max_model_len: 256, dtype: bfloat16, max_num_seqs: 2, enforce_eager: true }
+          deployment_config: { max_constructor_retry_count: 1 }
+          log_engine_metrics: false
+          runtime_env:
+            env_vars:
+              VLLM_CPU_KVCACHE_SPACE: "1"
+              HF_HOME: $HOME
+              AWS_ENDPOINT_URL_S3: $URL
+              AWS_ACCESS_KEY_ID: test
+              AWS_SECRET_ACCESS_KEY: test
+              AWS_DEFAULT_REGION: us-east-1
+"""
+
+
+def test_weights_come_while_a_real_engine_begins(serve_url: str, tiny_model: Path, tmp_path: Path) -> None:
+    """The server gives no weights before the engine's core has begun."""
+    from ray import serve
+
+    try:
+        with slow_s3(tiny_model, begins=threading.Event()) as url:
+            deploy(LATE.replace("$HOOKS", HOOKS).replace("$HOME", str(tmp_path)).replace("$URL", url))
+        status, _ = chat(f"{serve_url}/late", "late", max_tokens=5)
+        events = serve.get_deployment_handle("LLMServer:late", "late").hook_trace.remote().result(timeout_s=300)
+    finally:
+        serve.delete("late")
+    assert status == 200
+    assert [(event.name, event.process, event.outcome) for event in events] == [
+        ("core_begins", "core", "ok"),
+        ("weights_are_there", "worker-0", "ok"),
     ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import EngineProcessCtx, HookError, HookLoadError, Trace, hook, initialization
+from serve_llm_hooks import CallbackCtx, EngineProcessCtx, HookError, HookLoadError, Trace, hook, initialization
 from serve_llm_hooks._process.payload import from_text
 from tests.contract.vllm_processes import EngineArgs, WorkerWrapperBase
 
@@ -109,3 +109,33 @@ def test_what_fails_on_another_node_is_told_in_its_own_words(
     assert isinstance(error, HookError)
     assert (error.process, error.node_id) == ("worker-1", three_nodes[1])
     assert "LookupError: no such kernel" in str(error)
+
+
+@pytest.mark.fault(
+    "work in the background fails, for which the engine's workers wait",
+    promise="the waiting workers end, on other nodes too, and the start fails with the hook's own error",
+)
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_worker_on_another_node_hears_that_the_background_is_over(
+    fails: bool, make_config: Callable[..., Any], three_nodes: list[str]
+) -> None:
+    @hook("on_before_engine_init", until="on_engine_process_start")
+    async def fetch(ctx: CallbackCtx) -> None:
+        await asyncio.sleep(0.5)
+        if fails:
+            raise OSError("no space left")
+
+    def engine(config: Any, text: str) -> None:
+        _, (folder, _) = from_text(text)
+        shutil.rmtree(folder)
+        on_second_node(be_a_worker, text)
+
+    trace, error = start(make_config(fetch, register), engine)
+    if fails:
+        assert str(error).endswith("failed at on_before_engine_init for model 'm': OSError: no space left")
+        return
+    assert "core, worker-0 of the engine did not run 1 hook" in str(error)
+    fetched, registered = (next(e for e in trace if e.name == name and e.ran) for name in ("fetch", "register"))
+    (in_worker,) = (event for event in trace if event.process == "worker-1")
+    assert registered.process == "frontend"
+    assert in_worker.start_s >= fetched.end_s

@@ -209,6 +209,9 @@ class StubCluster:
     def open_processes(self, task: ProcessTask) -> None:
         self.process_task = task
 
+    def release_processes(self, failure: str) -> None:
+        self.calls.append(f"release {failure}".strip())
+
     def close_processes(self) -> Sequence[ProcessReport]:
         """Return what a core and its workers tell."""
         assert self.process_task is not None

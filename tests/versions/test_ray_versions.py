@@ -178,6 +178,9 @@ class CloudMirrorConfig:
 
 class ExtraFiles:
     bucket_uri: ...
+
+class CloudFileSystem:
+    def download_files(path, bucket_uri, substrings_to_include=None, suffixes_to_exclude=None): ...
 """,
     "ray.llm._internal.common.utils.download_utils": """
 logger = get_logger(__name__)

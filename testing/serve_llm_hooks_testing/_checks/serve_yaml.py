@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _OURS = (
     "hooks", "callback", "callback_kwargs", "callbacks", "initialization_class", "initialization_kwargs",
     "engine_kwargs", "runtime_env", "accelerator_type", "accelerator_config", "placement_group_config",
-    "deployment_config", "log_engine_metrics",
+    "deployment_config", "log_engine_metrics", "weights",
 )  # fmt: skip
 
 

@@ -154,7 +154,8 @@ class ProcessCluster(SimulatedCluster):
     def _note(self, task: NodeTask, outcome: Outcome) -> None:
         if isinstance(outcome, NodeOutcome):
             node = self.start.run.nodes[task.node_id]
-            node.downloaded, node.path = list(outcome.downloaded), outcome.path
+            node.downloaded += outcome.downloaded
+            node.path = node.path if outcome.path is None else outcome.path
             faults = faults_on_node(self.settings, task.node_id)
             self.triggered += [faults[index] for index in outcome.struck]
             self.notes += outcome.notes

@@ -20,10 +20,13 @@ async def download(
 ) -> str | None:
     """Take the time of a download, and fail as faults say. Return the path of the model on the node.
 
+    Where the weights are late, all else takes no time.
+
     Raises:
         Exception: what a fault says.
     """
-    node.downloaded.append(mode)
+    if task.weights != "only":
+        node.downloaded.append(mode)
     path = f"/models/{task.source_id}"
     error: Exception | str | None = None
     quietly = False
@@ -32,7 +35,7 @@ async def download(
         path = path if fault.path is None else fault.path
         error = error if fault.error is None else fault.error
         quietly = quietly or fault.quietly
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(0 if task.weights == "late" else seconds)
     if quietly:
         return task.source_id
     if error is not None:
@@ -41,3 +44,8 @@ async def download(
         return task.source_id  # only extra files were downloaded, not the model
     node.path = path
     return path
+
+
+def happens_now(fault: DownloadFault, task: NodeTask) -> bool:
+    """Return True for a fault of this download: where it has two parts, what takes time is the second."""
+    return task.weights == "first" or (fault.seconds is None) == (task.weights == "late")

@@ -62,6 +62,7 @@ class EngineProcesses:
     _task: bytes | None = None
     _reports: Sequence[ProcessReport] = ()
     _stand_in: ExitStack | None = None
+    _gate: asyncio.Future[str] | None = None
 
     def open_processes(self, task: ProcessTask) -> None:
         """Keep a task for the processes of the engine that is started next.
@@ -71,12 +72,25 @@ class EngineProcesses:
         """
         check_plugins(task.model_id, os.environ)
         self._task, self._reports = pickle.dumps(task), []
+        self._gate = asyncio.get_running_loop().create_future()
         self._stand_in = ExitStack()
         self._stand_in.enter_context(stand_in_for_vllm())  # for the frontend's hooks, which the replica runs
 
+    def release_processes(self, failure: str) -> None:
+        """Let the workers that wait go on."""
+        gate = self._gate
+
+        def open_gate() -> None:
+            if gate is not None and not gate.done():
+                gate.set_result(failure)
+
+        if gate is not None:
+            with suppress(RuntimeError):  # the replica is over
+                gate.get_loop().call_soon_threadsafe(open_gate)
+
     def close_processes(self) -> Sequence[ProcessReport]:
         """Return what the processes have told."""
-        self._task = None
+        self._task = self._gate = None
         self._end_frontend()
         return self._reports
 
@@ -131,6 +145,13 @@ class EngineProcesses:
             if isinstance(fault, EngineProcessDiesFault) and fault.process == process.name:
                 dies = fault.hook or ""
         task: ProcessTask = pickle.loads(self._task)
+        if task.waits_for and process.reads_weights and (failure := await self._gate_opens()):
+            report = run_task(
+                task, process, node=self.node(node_id), hooks=(), wait=lambda: failure, clock=self.clock, epoch_s=0.0
+            )
+            self._reports = [*self._reports, report]
+            return report
+        task = replace(task, waits_for="")
         for absent in self.settings.faults:
             if isinstance(absent, MissingModuleFault) and absent.node_id == node_id:
                 hooks = tuple(without_module(hook, absent.module) for hook in task.hooks)
@@ -147,6 +168,11 @@ class EngineProcesses:
             ]
         self._reports = [*self._reports, report]
         return report
+
+    async def _gate_opens(self) -> str:
+        """Wait as a worker for what works in the background; return why it has failed, or an empty text."""
+        assert self._gate is not None
+        return await self._gate
 
     def _environ_of(self, process: Process) -> Mapping[str, str]:
         """Return the variables that a process has besides the replica's: Ray gives them to the task of its own."""

@@ -48,6 +48,7 @@ class ClusterSettings:
         own_bundles: Sequence[int] | None = None,
         download_s: float = 20.0,
         engine_start_s: float = 30.0,
+        engine_import_s: float = 0.0,
         placement_group_s: float = 0.0,
         node_timeout_s: float = 3600.0,
         node_grace_s: float = 10.0,
@@ -76,6 +77,11 @@ class ClusterSettings:
         )
         self.download_s: float = check_seconds("download_s", download_s)
         self.engine_start_s: float = check_seconds("engine_start_s", engine_start_s)
+        self.engine_import_s: float = check_seconds("engine_import_s", engine_import_s)
+        if self.engine_import_s > self.engine_start_s:
+            raise HarnessError(
+                f"engine_import_s={engine_import_s:g} is a part of engine_start_s={engine_start_s:g}, and is not longer"
+            )
         self.placement_group_s: float = check_seconds("placement_group_s", placement_group_s)
         self.node_timeout_s: float = check_limit("node_timeout_s", node_timeout_s)
         self.node_grace_s: float = check_limit("node_grace_s", node_grace_s, zero=True)

@@ -29,7 +29,7 @@ from .copies import copied
 from .default_group import default_group, describe_group, describe_nodes
 from .defaults import defaults_of
 from .disks import Disk
-from .downloads import download
+from .downloads import download, happens_now
 from .engine_args import argument_names, check_config_kwargs, check_engine_kwargs, model_path
 from .engine_processes import EngineProcesses
 from .fault_hooks import packed_death_hook, with_death_packed, with_failing_packed, without_module
@@ -257,14 +257,16 @@ class SimulatedCluster(EngineProcesses):
                 frontend_kwargs=engine.frontend_kwargs,
                 model_path=engine.model_path,
             )
-        await self.start_processes(config)
         after_s, error = self.settings.engine_start_s, None
         for fault in self.trigger(EngineFailsFault):
             after_s = after_s if fault.after_s is None else fault.after_s
             error = fault.error
+        import_s = min(self.settings.engine_import_s, after_s)
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
-        loop.block(after_s)  # as vLLM does
+        loop.block(import_s)  # as vLLM does
+        await self.start_processes(config)
+        loop.block(after_s - import_s)
         if error is not None:
             raise error
         self.start.answering = tuple(self._faults(EngineAnswersErrorFault))
@@ -291,5 +293,6 @@ class SimulatedCluster(EngineProcesses):
         return replace(task, hooks=tuple(with_death_packed(hook, deaths) for hook in changed))
 
     async def _download(self, task: NodeTask, mode: DownloadMode) -> str | None:
-        faults = self.trigger(DownloadFault, task.node_id)
+        faults = [fault for fault in self._faults(DownloadFault, task.node_id) if happens_now(fault, task)]
+        self.triggered += faults
         return await download(self.start.run.nodes[task.node_id], task, mode, self.settings.download_s, faults)

@@ -1,8 +1,11 @@
-"""A hook that gives a real engine a parser, in each of its processes."""
+"""Hooks in each process of a real engine: one gives it a parser, others wait for weights."""
 
 from __future__ import annotations
 
+import os
+import urllib.request
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import hook
@@ -19,6 +22,20 @@ def choose(ctx: CallbackCtx) -> None:
     """Ask for the parser, and pass its name on."""
     ctx.extra_init_kwargs.update(reasoning_parser=PARSER)
     ctx.custom_data["parser"] = PARSER
+
+
+@hook("on_engine_process_start", roles="core")
+def core_begins(ctx: EngineProcessCtx) -> None:
+    """Say so to the server of the weights, which gives none before."""
+    with urllib.request.urlopen(os.environ["AWS_ENDPOINT_URL_S3"] + "/begins", timeout=60):
+        pass
+
+
+@hook("on_engine_process_start", roles="worker")
+def weights_are_there(ctx: EngineProcessCtx) -> None:
+    """Look for them where Ray's downloader puts them."""
+    snapshots = Path(os.environ["HF_HOME"], "hub", "models--late", "snapshots")
+    assert list(snapshots.glob("*/model.safetensors")), sorted(snapshots.rglob("*"))
 
 
 @hook("on_engine_process_start")

@@ -135,4 +135,6 @@ FakeLLMConfig(
     initialization_class=MyInit,
 )
 FakeLLMConfig("m", callback="pkg.mod:Mine", callback_kwargs={"bucket": "b"})
+LLMConfig(model_id="m", weights="late")
+FakeLLMConfig("m", weights="late")
 load_hooks(Sync, Async(), {"hook": "pkg.mod:Mine", "kwargs": {}})

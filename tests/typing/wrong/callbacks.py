@@ -126,3 +126,5 @@ FakeLLMConfig("m", callbacks=[3])  # error: Callback | type
 FakeLLMConfig("m", callback_kwargs={1: 2})  # error: "int"
 FakeLLMConfig("m", initialization_class=WrongCtx())  # error: "initialization_class"
 FakeLLMConfig("m", calback=WrongCtx)  # error: "calback"
+LLMConfig(model_id="m", weights="soon")  # error: No overload variant of "LLMConfig"
+FakeLLMConfig("m", weights="soon")  # error: "weights"

@@ -29,6 +29,8 @@ from tests.unit.stub import Config, StubCluster
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from serve_llm_hooks import HookName
+
 POINTS = list(HOOK_POINTS)
 
 
@@ -141,7 +143,8 @@ def test_until_of_a_hook_without_a_yield(point: str, until: str, says: str) -> N
 
 
 @pytest.mark.parametrize(
-    "until", ["on_after_download", "on_before_engine_init", "on_after_engine_init", "on_after_init"]
+    "until",
+    ["on_after_download", "on_before_engine_init", "on_engine_process_start", "on_after_engine_init", "on_after_init"],
 )
 @pytest.mark.parametrize("point", ["on_before_download", "on_before_node_download", "on_after_node_download"])
 def test_until_is_taken_in_the_background(point: str, until: str) -> None:
@@ -160,8 +163,10 @@ def test_a_config_of_rays_own_ends_before_the_engine() -> None:
     check_ends_before_the_engine(hook_of("on_before_init", until="on_before_engine_init"))
     check_ends_before_the_engine(hook_of("on_before_node_download"))
     check_ends_before_the_engine(Hook(plain, HookOptions("on_before_node_download", until="on_after_download")))
-    with pytest.raises(HookLoadError, match="lasts until on_after_init, which Ray's callback_config never reaches"):
-        check_ends_before_the_engine(Hook(plain, HookOptions("on_before_node_download", until="on_after_init")))
+    points: tuple[HookName, ...] = ("on_engine_process_start", "on_after_init")
+    for point in points:
+        with pytest.raises(HookLoadError, match=f"lasts until {point}, which Ray's callback_config never reaches"):
+            check_ends_before_the_engine(Hook(plain, HookOptions("on_before_node_download", until=point)))
     check_ends_before_the_engine(Hook(plain, HookOptions("on_before_init")))
     for until, last in ((None, "the end of the start"), ("on_shutdown", "on_shutdown")):
         with pytest.raises(HookLoadError, match=f"sync_span at on_before_init lasts until {last}, which Ray's callb"):

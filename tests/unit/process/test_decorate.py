@@ -90,7 +90,18 @@ def test_a_process_has_nothing_that_comes_later() -> None:
         def span(ctx: Any) -> Any:
             yield
 
-    with pytest.raises(ValueError, match="that point is in the engine's processes"):
+    with pytest.raises(ValueError, match="that point is in the engine's processes, in which no `yield` goes on"):
 
         @registry.hook("on_before_init", until="on_engine_process_start")  # type: ignore[untyped-decorator]  # a checker refuses it
-        def ends_there(ctx: Any) -> None: ...
+        def ends_there(ctx: Any) -> Any:
+            yield
+
+
+@pytest.mark.parametrize("point", ["on_before_init", "on_after_node_download", "on_before_engine_init"])
+def test_workers_can_wait_for_the_background(point: Any) -> None:
+    def works(ctx: Any) -> None: ...
+
+    registry: Any = HookRegistry()
+    registry.hook(point, until="on_engine_process_start")(works)
+    with pytest.raises(ValueError, match="that point does not come later"):
+        registry.hook("on_after_engine_init", until="on_engine_process_start")(works)

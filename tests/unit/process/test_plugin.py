@@ -171,7 +171,7 @@ def test_what_a_killed_replica_has_left_is_removed_by_the_next(
 def test_a_process_that_cannot_tell_anybody_says_so(
     channel: Channel, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_channel, "_is_connected", lambda: False)
+    monkeypatch.setattr(engine_channel, "is_connected", lambda: False)
     os.rename(channel.folder, tmp_path / "away")
     as_worker(0)
     assert "cannot be told of the hooks in worker-0" in caplog.text

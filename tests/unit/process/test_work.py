@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -152,6 +153,47 @@ def test_what_is_told_shows_the_hook_that_a_process_dies_in() -> None:
     run_task(task_of(hooks), CORE, node=NODE, tell=told.append)
     assert [report.running.rpartition(".")[2] for report in told] == ["dies", ""]
     assert [len(report.events) for report in told] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("process", "waits"),
+    [
+        (Process("frontend"), False),
+        (Process("config"), False),
+        (CORE, False),
+        (WORKER, True),
+        (Process("core", is_worker_too=True), True),
+        (Process("inspection"), False),
+    ],
+)
+def test_who_reads_the_weights_waits_for_the_background(process: Process, waits: bool) -> None:
+    seen: list[str] = []
+    hooks = HookRegistry()
+
+    @hooks.hook("on_engine_process_start", roles=["frontend", "config", "core", "worker", "inspection"])
+    def register(ctx: EngineProcessCtx) -> None: ...
+
+    def wait() -> str:
+        seen.append("waits")
+        return ""
+
+    task = replace(task_of(hooks), waits_for="acme:fetch")
+    run_task(task, process, node=NODE, wait=wait, tell=lambda report: seen.append(report.running.rpartition(".")[2]))
+    assert seen == [*(["waits"] if waits else []), "register", ""]
+
+
+def test_a_worker_whose_background_has_failed_runs_nothing() -> None:
+    hooks = HookRegistry()
+
+    @hooks.hook("on_engine_process_start")
+    def register(ctx: EngineProcessCtx) -> None: ...
+
+    task = replace(task_of(hooks), waits_for="acme:fetch")
+    report = run_task(task, WORKER, node=NODE, wait=lambda: "no space left")
+    assert report.events == ()
+    assert str(report.failure) == (
+        "model 'm': worker-1 on node n0 (10.0.0.1, gpu-0) waited for acme:fetch, in the background: no space left"
+    )
 
 
 def test_nothing_is_imported_that_the_process_may_not_run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -158,3 +159,46 @@ def test_what_processes_are_given_is_the_data_before_the_engine() -> None:
 def test_without_anything_that_starts_an_engine_such_a_hook_is_refused() -> None:
     with pytest.raises(HookLoadError, match=r"start_engine=my_start"):
         run(initialize_node(Config(hooks=[register]), cluster=StubCluster()))
+
+
+@hook("on_before_init", until="on_engine_process_start")
+def fetch(ctx: CallbackCtx) -> None:
+    ctx.custom_data["fetched"] = True
+
+
+@hook("on_before_engine_init", until="on_engine_process_start")
+def fails_to_fetch(ctx: CallbackCtx) -> None:
+    raise OSError("no space left")
+
+
+def test_the_workers_are_told_when_the_background_is_over() -> None:
+    started = start(fetch, cluster=StubCluster())
+    assert "release" in started.cluster.calls
+    assert started.ctx.custom_data["fetched"]
+
+
+def test_what_the_background_has_failed_with_is_raised_for_what_came_of_it() -> None:
+    cluster = StubCluster()
+
+    async def main() -> None:
+        async with initialization(Config(hooks=[fails_to_fetch]), cluster=cluster):
+            while not any(call.startswith("release") for call in cluster.calls):
+                time.sleep(0.001)  # vLLM blocks the loop until it has failed
+            raise RuntimeError("Engine core initialization failed")
+
+    with pytest.raises(HookError, match=r"fails_to_fetch failed at on_before_engine_init.*no space left") as caught:
+        run(main())
+    assert isinstance(caught.value.__cause__, OSError)
+    assert str(caught.value.__context__) == "Engine core initialization failed"
+    assert any("no space left" in call for call in cluster.calls if call.startswith("release"))
+
+
+def test_workers_that_have_not_waited_are_an_error() -> None:
+    wrong = "worker-0 of the engine did not wait for tests.unit.replica.test_processes:fetch, at work until on_engine_"
+    with pytest.raises(HookLoadError, match=wrong):
+        start(fetch, cluster=StubCluster(processes={CORE: unchanged}))
+
+
+def test_without_anything_that_starts_an_engine_nothing_can_wait() -> None:
+    with pytest.raises(HookLoadError, match=r"fetch at on_before_init, with until='on_engine_process_start', can nev"):
+        run(initialize_node(Config(hooks=[fetch]), cluster=StubCluster()))

@@ -6,6 +6,7 @@ from ray.serve import Application
 
 class LLMConfig(BaseModel):
     engine_kwargs: dict[str, Any]
+    model_loading_config: Any
     runtime_env: dict[str, Any] | None
     server_cls: Any
     callback_config: CallbackConfig
