@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 ALLOW = "SERVE_LLM_HOOKS_ALLOW"
 
-# The library and its test harness are always allowed.
+# The library and its test harness are always allowed; recipes are not: they import what a config names, and fetch.
 _OWN = ("serve_llm_hooks", "serve_llm_hooks_testing")
+_RECIPES = "serve_llm_hooks.recipes"
 
 _MAIN = "__main__"
 
@@ -33,7 +34,8 @@ def is_allowed(source: str, *, environ: Mapping[str, str] | None = None) -> bool
         environ: the environment of the process in which they would run; left out, this one's.
     """
     patterns = variable_entries(ALLOW, environ)
-    if patterns is None or source.partition(".")[0] in _OWN:
+    is_own = source.partition(".")[0] in _OWN and not f"{source}.".startswith(f"{_RECIPES}.")
+    if patterns is None or is_own:
         return True
     return any(_matches(source, pattern) for pattern in patterns)
 

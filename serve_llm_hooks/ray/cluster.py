@@ -194,9 +194,8 @@ class RayCluster:
     def close_processes(self) -> Sequence[ProcessReport]:
         """Take the task away, and return what processes have told."""
         channel, self._channel = self._channel, None
-        gate, self._gate = self._gate, None
-        if gate is not None:
-            gate.close()
+        if self._gate is not None:
+            self._gate.close()
         return [] if channel is None else close_channel(channel)
 
     def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:

@@ -41,7 +41,7 @@ class BakedModel(RayServeLLMCallback):
         """Check the arguments."""
         _arguments.absolute("path", path, "/opt/models/llama")
         self.path = path
-        self.files = _arguments.texts("files", files, ["config.json", "*.safetensors"])
+        self.files: tuple[str, ...] = _arguments.texts("files", files, ["config.json", "*.safetensors"])
 
     def on_before_download(self, ctx: CallbackCtx) -> None:
         """Download nothing of the model; the nodes' other hooks run."""

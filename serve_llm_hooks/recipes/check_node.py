@@ -71,8 +71,9 @@ class CheckNode(RayServeLLMCallback):
             raise ValueError("it is to check nothing: give min_free_gib=, gpus= or another of its arguments")
         self.least = least
         self.path = path
-        self.gpus, self.min_gpu_free_gib = gpus, min_gpu_free_gib
-        self.min_driver = None if min_driver is None else _version(min_driver)
+        self.gpus: int = gpus
+        self.min_gpu_free_gib: float = min_gpu_free_gib
+        self.min_driver: tuple[int, ...] | None = None if min_driver is None else _version(min_driver)
 
     def on_before_node_download(self, ctx: NodeCtx) -> None:
         """Look at this node.

@@ -45,7 +45,7 @@ class ExportEnv(RayServeLLMCallback):
                 raise TypeError(f"{name}= is a text or a number; put quotes around true, yes and the like")
             if "\0" in str(value):
                 raise ValueError(f"{name}= has a NUL in it, which no variable can hold")
-        self.variables = {name: str(value) for name, value in variables.items()}
+        self.variables: dict[str, str] = {name: str(value) for name, value in variables.items()}
 
     def on_before_init(self, ctx: CallbackCtx) -> None:
         """Set them where nodes and the engine's processes get theirs from.

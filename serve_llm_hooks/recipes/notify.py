@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from serve_llm_hooks import CallbackCtx
 
-logger = logging.getLogger("serve_llm_hooks.recipes")
+_logger = logging.getLogger("serve_llm_hooks.recipes")
 
 _EVENTS = ("ready", "failure", "shutdown")
 _NAMESPACE = "serve_llm_hooks.recipes"  # of Ray's key-value store
@@ -56,12 +56,14 @@ class Notify(RayServeLLMCallback):
         _arguments.text("url", url, "the webhook, or '$NAME' for a variable of the environment")
         if not url.startswith(("http://", "https://")) and not (url[0] == "$" and url[1:].isidentifier()):
             raise ValueError("url= begins with https:// or http://, or is '$NAME' for a variable of the environment")
-        self.events = _arguments.texts("events", events, list(_EVENTS))
+        self.events: tuple[str, ...] = _arguments.texts("events", events, list(_EVENTS))
         for event in self.events:
             _arguments.one_of("events", event, *_EVENTS)
         _arguments.one_of("style", style, "json", "slack", None)
         _arguments.number("timeout_s", timeout_s, least=0.001, most=60)
-        self.url, self.style, self.timeout_s = url, style, timeout_s
+        self.url: str = url
+        self.style: str | None = style
+        self.timeout_s: float = timeout_s
 
     def on_after_init(self, ctx: CallbackCtx) -> None:
         """Tell that it is ready; the next failure is told again."""
@@ -94,7 +96,7 @@ class Notify(RayServeLLMCallback):
         except Exception as error:  # whatever is wrong with a webhook, the model is served
             what = error if isinstance(error, ConnectionError | ModuleNotFoundError) else type(error).__name__
             missing = f"{self.url[1:]} is not set" if isinstance(error, KeyError) else what
-            logger.warning("model %r: %r could not be told: %s", ctx.model_id, event, missing)
+            _logger.warning("model %r: %r could not be told: %s", ctx.model_id, event, missing)
 
 
 def _deployment() -> dict[str, str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from serve_llm_hooks import NodeCtx
 
-logger = logging.getLogger("serve_llm_hooks.recipes")
+_logger = logging.getLogger("serve_llm_hooks.recipes")
 
 _PIECE = 64 * 2**20  # what a thread reads before it looks at the memory again
 _BUFFER = 4 * 2**20
@@ -54,19 +54,23 @@ class PrefetchWeights(RayServeLLMCallback):
         leave_gib: float = 4,
     ) -> None:
         """Check the arguments."""
-        self.files = _arguments.texts("files", files, ["*.safetensors"])
+        self.files: tuple[str, ...] = _arguments.texts("files", files, ["*.safetensors"])
         if path is not None:
             _arguments.absolute("path", path, "/models/llama")
         _arguments.number("threads", threads, least=1, most=64, whole=True)
         _arguments.number("leave_gib", leave_gib)
-        self.path, self.threads, self.leave_gib = path, threads, leave_gib
+        self.path: str | None = path
+        self.threads: int = threads
+        self.leave_gib: float = leave_gib
 
     @hook_options(until="on_after_engine_init", on_error="warn")
     def on_after_node_download(self, ctx: NodeCtx) -> None:
         """Read. What fails is logged: the engine reads the weights in any case."""
         folder = Path(self.path or ctx.model_path or "")
         if not folder.is_absolute() or not folder.is_dir():
-            logger.info("model %r: no weights to prefetch: vLLM fetches them itself, or path= is missing", ctx.model_id)
+            _logger.info(
+                "model %r: no weights to prefetch: vLLM fetches them itself, or path= is missing", ctx.model_id
+            )
             return
         begun = time.monotonic()
         pieces = self._pieces(folder)
@@ -76,7 +80,7 @@ class PrefetchWeights(RayServeLLMCallback):
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # after a failure nobody waits for what others still read
         whole = sum(size for _, _, size in pieces)
-        logger.info(
+        _logger.info(
             "model %r: %.1f of %.1f GiB of weights read into the page cache in %.1f s%s",
             ctx.model_id,
             read / GIB,

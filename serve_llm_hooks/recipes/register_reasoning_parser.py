@@ -37,7 +37,7 @@ class RegisterReasoningParser(RayServeLLMCallback):
         if name is not None:
             _arguments.text("name", name, "what the engine's arguments call the parser")
         _arguments.one_of("use", use, True, False)
-        self.name = name or _named.split(path)[1]
+        self.name: str = name or _named.split(path)[1]
         self.path = path
         self.use = use
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from serve_llm_hooks import CallbackCtx
 
-logger = logging.getLogger("serve_llm_hooks.recipes")
+_logger = logging.getLogger("serve_llm_hooks.recipes")
 
 _SAMPLED = {"messages": "Hello!", "max_tokens": 4, "temperature": 0.8, "top_p": 0.9, "top_k": 20}
 _LOGPROBS = {"messages": "Hello!", "max_tokens": 4, "logprobs": True, "top_logprobs": 1}
@@ -65,11 +65,13 @@ class WarmUp(RayServeLLMCallback):
         """Check the arguments."""
         if not isinstance(requests, list | tuple) or not requests:
             raise TypeError("requests= is a list, of texts or of the fields of requests")
-        self.requests = [_fields_of(each) for each in requests]
+        self.requests: list[dict[str, Any]] = [_fields_of(each) for each in requests]
         _arguments.number("concurrency", concurrency, least=1, whole=True)
         _arguments.number("timeout_s", timeout_s, least=0.001)
         _arguments.one_of("on_error", on_error, "raise", "warn")
-        self.concurrency, self.timeout_s, self.on_error = concurrency, timeout_s, on_error
+        self.concurrency: int = concurrency
+        self.timeout_s: float = timeout_s
+        self.on_error: str = on_error
 
     async def on_after_engine_init(self, ctx: CallbackCtx) -> None:
         """Ask.
@@ -92,7 +94,7 @@ class WarmUp(RayServeLLMCallback):
         except (ServeLLMHooksError, TimeoutError) as error:
             if self.on_error == "raise":
                 raise
-            logger.warning("model %r: the warm-up has failed, the replica is used cold: %s", ctx.model_id, error)
+            _logger.warning("model %r: the warm-up has failed, the replica is used cold: %s", ctx.model_id, error)
 
 
 def _fields_of(request: object) -> dict[str, Any]:

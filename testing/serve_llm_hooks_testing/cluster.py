@@ -118,7 +118,8 @@ class FakeCluster(ClusterSettings):
             >>> [event.outcome for event in cluster.run(config).trace]
             ['ok']
         """
-        self.rollouts += 1
+        settings: ClusterSettings = self  # whose attribute it is
+        settings.rollouts += 1
 
 
 def _run(settings: ClusterSettings, config: Any) -> FakeRun:

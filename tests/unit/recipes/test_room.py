@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import serve_llm_hooks.recipes
-from serve_llm_hooks import HookLoadError, load_hooks
+from serve_llm_hooks import HookLoadError, HookNotAllowedError, load_hooks
 from serve_llm_hooks.recipes._extra import from_the_extra
+from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
 from tests.docs_blocks import ROOT
 from tests.unit.stub import public_names
 
@@ -53,3 +54,14 @@ def test_a_missing_package_is_told_with_the_extra_that_brings_it() -> None:
     told = r"no_such_module is not .* pip install 'serve-llm-hooks\[recipes\]'"
     with pytest.raises(ModuleNotFoundError, match=told), from_the_extra():
         import_module("no_such_module")
+
+
+def test_recipes_are_allowed_and_turned_off_as_the_docs_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    config: Any = {"hook": "serve_llm_hooks.recipes:BakedModel", "kwargs": {"path": "/no/such/folder"}}
+    monkeypatch.setenv("SERVE_LLM_HOOKS_ALLOW", "somebody_else.*")
+    with pytest.raises(HookNotAllowedError):
+        FakeLLMConfig("m", hooks=[config])
+    monkeypatch.setenv("SERVE_LLM_HOOKS_ALLOW", "serve_llm_hooks.recipes.*")
+    monkeypatch.setenv("SERVE_LLM_HOOKS_DISABLE", "serve_llm_hooks.recipes.*:BakedModel.*")
+    run = FakeCluster(nodes=1).run(FakeLLMConfig("m", hooks=[config]))
+    assert {event.outcome for event in run.trace} == {"disabled"}
