@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -193,6 +194,26 @@ def test_a_key_of_one_that_has_ended_is_nobody_s_when_a_hook_in_front_has_set_it
 
 
 @pytest.mark.filterwarnings("error")
+def test_one_on_a_node_that_waits_for_threads_of_its_own_takes_no_time() -> None:
+    """In ten starts, since it depends on which thread comes first."""
+    hooks = HookRegistry()
+
+    def count() -> None:
+        for _ in range(1_000_000):
+            pass
+
+    @hooks.hook("on_before_node_download", until="on_after_engine_init")
+    def read_in_threads(ctx: Any) -> None:
+        threads = [threading.Thread(target=count) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    for _ in range(10):
+        assert FakeCluster(nodes=1).run(FakeLLMConfig("m", hooks=[hooks])).elapsed_s == 50
+
+
 def test_one_that_has_not_begun_when_its_replica_dies_is_not_complained_of() -> None:
     async def waits(ctx: Any) -> None:
         await asyncio.sleep(5)

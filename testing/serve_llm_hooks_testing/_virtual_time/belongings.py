@@ -101,8 +101,10 @@ class Belongings:
             sleeper = asleep.get(thread_id)
             if not thread.what.is_alive():
                 self.threads.remove(thread)
-            elif (sleeper is None or sleeper.is_awake) and not is_idle(frames.get(thread_id)):
-                yield thread
+            elif sleeper is None or sleeper.is_awake:
+                frame = frames.get(thread_id)
+                if frame is None or not is_idle(frame):  # without a frame, it is about to begin or to end
+                    yield thread
 
 
 def _is_running(process: Any) -> bool:

@@ -25,7 +25,7 @@ def is_idle(frame: FrameType | None) -> bool:
         return True
     module = _module(frame)
     if module == "threading":
-        return frame.f_code.co_name in _JOINS and not is_starting(frame)
+        return frame.f_code.co_name in _JOINS and not is_starting(frame) and not _has_joined(frame)
     if module not in _WAITING:
         return False
     while frame is not None:
@@ -47,6 +47,12 @@ def is_starting(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _has_joined(frame: FrameType) -> bool:
+    """Return whether the thread for which this one waits has ended, so that it goes on in a moment."""
+    joined = frame.f_locals.get("self")
+    return isinstance(joined, threading.Thread) and not joined.is_alive()
 
 
 def _module(frame: FrameType) -> str:
