@@ -116,7 +116,8 @@ class Transfer:
 
     def read(self, found: Found, first: int, come: int, end: int, write: Callable[[Any, int], None]) -> None:
         """Read a range, and give it away piece by piece; go on behind what has come where a read ends too early."""
-        start, tries = first + come, 0
+        start = furthest = first + come
+        tries = 0
         while start < end:
             try:
                 for chunk in self.store.read(found, start, end):
@@ -124,7 +125,8 @@ class Transfer:
                         raise StoreError(f"{self.place}: another file has failed")
                     write(chunk, start)
                     start += len(chunk)
-                    tries = 0
+                    if start > furthest:  # what comes a second time is no progress
+                        furthest, tries = start, 0
                     with self._count:
                         self._come += len(chunk)
                 if start != end:

@@ -138,6 +138,17 @@ def test_a_connection_that_is_cut_again_and_again_ends_the_start(model: FileServ
     assert "model.safetensors" not in names(tmp_path)
 
 
+def test_a_server_without_parts_that_cuts_each_answer_at_one_place_ends_the_start(
+    model: FileServer, tmp_path: Path
+) -> None:
+    model.ranges = False
+    left = iter(["cut"] * 60)  # a fetch that never ends would succeed with the next answer
+    model.fault = lambda request: next(left, None) if request.method == "GET" else None
+    with pytest.raises(DownloadError, match=r"model\.safetensors"):
+        fetch(f"{model.url}/models/llama/model.safetensors", tmp_path)
+    assert names(tmp_path) == []
+
+
 def test_a_server_that_is_overloaded_for_a_moment(model: FileServer, tmp_path: Path) -> None:
     answers = iter([503, 500, 503])
     model.fault = lambda request: next(answers, None)
