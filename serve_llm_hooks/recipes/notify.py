@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from serve_llm_hooks import NodeInitializationError, RayServeLLMCallback
 
 from . import _arguments
-from ._extra import from_the_extra
+from ._webhook import post
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,13 +88,9 @@ class Notify(RayServeLLMCallback):
             url = os.environ[self.url[1:]] if self.url.startswith("$") else self.url
             is_slack = self.style == "slack" or (self.style is None and urlsplit(url).hostname == "hooks.slack.com")
             body = {"event": event, "model_id": ctx.model_id, **_deployment(), "text": text, **more}
-            with from_the_extra():
-                import httpx
-            answer = httpx.post(url, json={"text": text} if is_slack else body, timeout=self.timeout_s)
-            if not answer.is_success:
-                raise ConnectionError(f"the webhook answers with {answer.status_code}")
+            post(url, {"text": text} if is_slack else body, self.timeout_s)
         except Exception as error:  # whatever is wrong with a webhook, the model is served
-            what = error if isinstance(error, ConnectionError | ModuleNotFoundError) else type(error).__name__
+            what = error if isinstance(error, ConnectionError) else type(error).__name__
             missing = f"{self.url[1:]} is not set" if isinstance(error, KeyError) else what
             _logger.warning("model %r: %r could not be told: %s", ctx.model_id, event, missing)
 

@@ -86,13 +86,18 @@ class Webhook:
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
+        self.authorizations: list[str | None] = []
         self.status = 200
+        self.headers: dict[str, str] = {}
         webhook = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 webhook.sent.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                webhook.authorizations.append(self.headers["Authorization"])
                 self.send_response(webhook.status)
+                for name, value in webhook.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
 
             def log_message(self, *args: object) -> None: ...

@@ -54,9 +54,39 @@ def test_a_webhook_that_is_wrong_ends_no_start(webhook: Webhook, caplog: pytest.
     warned = [record.getMessage() for record in caplog.records]
     assert warned == [
         "model 'llama': 'ready' could not be told: the webhook answers with 500",
-        "model 'llama': 'ready' could not be told: ConnectError",
+        "model 'llama': 'ready' could not be told: the webhook cannot be reached: ConnectionRefusedError",
         "model 'llama': 'ready' could not be told: RECIPES_NOT_SET is not set",
     ]
+
+
+def test_the_address_is_in_no_log(webhook: Webhook, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        FakeCluster().run(config(url=webhook.url))
+        FakeCluster().run(config(url="http://127.0.0.1:9/secret-path"))
+    assert len(webhook.sent) == 1
+    assert "could not be told" in caplog.text
+    assert "secret-path" not in caplog.text
+
+
+@pytest.mark.parametrize("address", ["file:///etc/hostname", "ftp://127.0.0.1:9/secret-path"])
+def test_a_variable_with_no_address_of_a_webhook_is_told(
+    address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ALERTS", address)
+    FakeCluster().run(config(url="$ALERTS"))
+    assert "could not be told: the webhook's address does not begin with https:// or http://" in caplog.text
+    assert address not in caplog.text
+
+
+def test_a_redirect_is_no_success(webhook: Webhook, caplog: pytest.LogCaptureFixture) -> None:
+    webhook.status, webhook.headers = 302, {"Location": webhook.url}
+    FakeCluster().run(config(url=webhook.url, events=["ready"]))
+    assert "the webhook answers with 302" in caplog.text
+
+
+def test_user_and_password_of_an_address_are_sent_as_such(webhook: Webhook) -> None:
+    FakeCluster().run(config(url=webhook.url.replace("://", "://me:pass%20word@"), events=["ready"]))
+    assert webhook.authorizations == ["Basic bWU6cGFzcyB3b3Jk"]
 
 
 @pytest.fixture
