@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from serve_llm_hooks import NodeInitializationError, RayServeLLMCallback
 
 from . import _arguments
+from ._told import deployment, forget, was_told
 from ._webhook import post
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from serve_llm_hooks import CallbackCtx
 
 _logger = logging.getLogger("serve_llm_hooks.recipes")
 
 _EVENTS = ("ready", "failure", "shutdown")
-_NAMESPACE = "serve_llm_hooks.recipes"  # of Ray's key-value store
 _LONGEST = 2000  # characters of a failure's text
 
 
@@ -67,72 +66,50 @@ class Notify(RayServeLLMCallback):
 
     def on_after_init(self, ctx: CallbackCtx) -> None:
         """Tell that it is ready; the next failure is told again."""
-        _forget(ctx)
+        if "failure" in self.events:
+            with _logged(ctx, "whether a failure has been told cannot be reset"):
+                forget(ctx)
         self._tell(ctx, "ready", f"{ctx.model_id} is ready")
 
     def on_failure(self, ctx: CallbackCtx) -> None:
         """Tell why it has failed, and where, unless this has been told."""
-        if "failure" in self.events and not _was_told(ctx):
-            nodes = list(ctx.error.node_ids) if isinstance(ctx.error, NodeInitializationError) else []
-            why = f"{type(ctx.error).__name__}: {ctx.error}"[:_LONGEST]
-            self._tell(ctx, "failure", f"{ctx.model_id} has failed to start: {why}", error=why, nodes=nodes)
+        if "failure" not in self.events:
+            return
+        told = False  # better told twice than never
+        with _logged(ctx, "whether its failure has been told is not known"):
+            told = was_told(ctx)
+        if told:
+            return
+        nodes = list(ctx.error.node_ids) if isinstance(ctx.error, NodeInitializationError) else []
+        why = f"{type(ctx.error).__name__}: {ctx.error}"[:_LONGEST]
+        if not self._tell(ctx, "failure", f"{ctx.model_id} has failed to start: {why}", error=why, nodes=nodes):
+            with _logged(ctx, "the next try may not tell its failure"):
+                forget(ctx)
 
     def on_shutdown(self, ctx: CallbackCtx) -> None:
         """Tell that it stops."""
         self._tell(ctx, "shutdown", f"{ctx.model_id} stops")
 
-    def _tell(self, ctx: CallbackCtx, event: str, text: str, **more: Any) -> None:
+    def _tell(self, ctx: CallbackCtx, event: str, text: str, **more: Any) -> bool:
+        """Return whether it is told."""
         if event not in self.events:
-            return
+            return False
         try:
             url = os.environ[self.url[1:]] if self.url.startswith("$") else self.url
             is_slack = self.style == "slack" or (self.style is None and urlsplit(url).hostname == "hooks.slack.com")
-            body = {"event": event, "model_id": ctx.model_id, **_deployment(), "text": text, **more}
+            body = {"event": event, "model_id": ctx.model_id, **deployment(), "text": text, **more}
             post(url, {"text": text} if is_slack else body, self.timeout_s)
         except Exception as error:  # whatever is wrong with a webhook, the model is served
             what = error if isinstance(error, ConnectionError) else type(error).__name__
             missing = f"{self.url[1:]} is not set" if isinstance(error, KeyError) else what
             _logger.warning("model %r: %r could not be told: %s", ctx.model_id, event, missing)
-
-
-def _deployment() -> dict[str, str]:
-    """Return the names of the deployment; nothing outside of Serve."""
-    serve: Any = sys.modules.get("ray.serve")
-    try:
-        context = serve.get_replica_context()
-    except Exception:  # there is no Ray Serve here, or this is no replica of its
-        return {}
-    version = str(getattr(context, "code_version", None) or "")
-    return {"application": context.app_name, "deployment": context.deployment, "version": version}
-
-
-def _key(ctx: CallbackCtx) -> str:
-    return "/".join(["failure told", ctx.model_id, *_deployment().values()])
-
-
-def _is_connected() -> bool:
-    ray: Any = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
-
-
-def _was_told(ctx: CallbackCtx) -> bool:
-    """Return whether a try of this rollout has told its failure, within the hour; note that this one does."""
-    if not _is_connected():
-        return False
-    from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
-
-    key, now = _key(ctx), f"{time.time():.0f}".encode()
-    if not _internal_kv_put(key, now, overwrite=False, namespace=_NAMESPACE):
-        return False
-    told = _internal_kv_get(key, namespace=_NAMESPACE)
-    if told and time.time() - float(told) < 3600:
+            return False
         return True
-    _internal_kv_put(key, now, overwrite=True, namespace=_NAMESPACE)
-    return False
 
 
-def _forget(ctx: CallbackCtx) -> None:
-    if _is_connected():
-        from ray.experimental.internal_kv import _internal_kv_del
-
-        _internal_kv_del(_key(ctx), namespace=_NAMESPACE)
+@contextmanager
+def _logged(ctx: CallbackCtx, what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever is wrong with Ray's key-value store, the model is served
+        _logger.warning("model %r: %s: %s", ctx.model_id, what, type(error).__name__)

@@ -141,6 +141,49 @@ def test_the_tries_of_a_rollout_are_told_once(webhook: Webhook, store: dict[str,
     assert len(webhook.sent) == 4
 
 
+def test_a_failure_that_could_not_be_told_is_told_by_the_next_try(webhook: Webhook, store: dict[str, bytes]) -> None:
+    broken = FakeCluster(faults=[engine_fails("CUDA out of memory")])
+    webhook.status = 503
+    broken.run(config(url=webhook.url), check=False)
+    webhook.status = 200
+    for _ in range(2):
+        broken.run(config(url=webhook.url), check=False)
+    assert len(webhook.sent) == 2  # one in vain, and one
+
+
+@pytest.fixture
+def no_store(store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key-value store that answers nothing."""
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("the GCS is gone")
+
+    for name in ("_internal_kv_put", "_internal_kv_get", "_internal_kv_del"):
+        monkeypatch.setattr(sys.modules["ray.experimental.internal_kv"], name, fail)
+
+
+@pytest.mark.usefixtures("no_store")
+@pytest.mark.parametrize("events", [["ready"], ["ready", "failure"]])
+def test_without_the_key_value_store_a_good_start_is_one(webhook: Webhook, events: list[str]) -> None:
+    FakeCluster().run(config(url=webhook.url, events=events))
+    assert [each["event"] for each in webhook.sent] == ["ready"]
+
+
+@pytest.mark.usefixtures("no_store")
+def test_without_the_key_value_store_a_failure_is_told(webhook: Webhook, caplog: pytest.LogCaptureFixture) -> None:
+    FakeCluster(faults=[engine_fails("CUDA out of memory")]).run(config(url=webhook.url), check=False)
+    assert [each["event"] for each in webhook.sent] == ["failure"]
+    assert "whether its failure has been told is not known: RuntimeError" in caplog.text
+
+
+@pytest.mark.usefixtures("no_store")
+def test_where_no_failure_is_told_the_key_value_store_is_left_alone(
+    webhook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
+    FakeCluster().run(config(url=webhook.url, events=["ready"]))
+    assert caplog.text == ""
+
+
 def test_a_failure_of_another_hook_is_not_hidden(webhook: Webhook) -> None:
     class Fails(RayServeLLMCallback):
         def on_after_init(self, ctx: object) -> None:
