@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import RayServeLLMCallback
 
@@ -115,25 +115,28 @@ class CheckNode(RayServeLLMCallback):
             if self.min_driver and _version(driver) < self.min_driver:
                 yield f"the driver is {driver}, and not {'.'.join(map(str, self.min_driver))} or newer"
             count = pynvml.nvmlDeviceGetCount()
-            unfit = [problem for index in range(count) if (problem := self._unfit(index))]
+            unfit = [problem for index in range(count) if (problem := self._unfit(pynvml, index))]
             if count - len(unfit) < self.gpus:
                 yield f"{count - len(unfit)} fit GPUs, and not {self.gpus}" + "".join(f", {each}" for each in unfit)
+        except pynvml.NVMLError as error:
+            yield f"the driver does not answer ({error})"
         finally:
             pynvml.nvmlShutdown()
 
-    def _unfit(self, index: int) -> str:
+    def _unfit(self, pynvml: Any, index: int) -> str:
         """Return what is wrong with a GPU; empty if nothing is."""
-        import pynvml
-
-        device = pynvml.nvmlDeviceGetHandleByIndex(index)
-        free = pynvml.nvmlDeviceGetMemoryInfo(device).free / GIB
-        if free < self.min_gpu_free_gib:
-            return f"GPU {index} has {free:.1f} GiB free"
         kinds = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
         try:
-            errors = pynvml.nvmlDeviceGetTotalEccErrors(device, *kinds)
-        except pynvml.NVMLError:  # one without ECC, or with it turned off
-            return ""
+            device = pynvml.nvmlDeviceGetHandleByIndex(index)
+            free = pynvml.nvmlDeviceGetMemoryInfo(device).free / GIB
+            if free < self.min_gpu_free_gib:
+                return f"GPU {index} has {free:.1f} GiB free"
+            try:
+                errors = pynvml.nvmlDeviceGetTotalEccErrors(device, *kinds)
+            except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_NoPermission):
+                errors = 0  # one without ECC, or with it turned off, or of which a container may not ask
+        except pynvml.NVMLError as error:  # it is lost, or must be reset; the others may do
+            return f"GPU {index} does not answer ({error})"
         return f"GPU {index} has {errors} uncorrected memory errors" if errors else ""
 
 

@@ -119,6 +119,37 @@ def test_enough_gpus_must_be_fit(gpus: list[Any]) -> None:
     assert problems_of(CheckNode(gpus=9)).startswith("3 fit GPUs, and not 9, GPU 3 has")
 
 
+@pytest.mark.parametrize(
+    "asked", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetMemoryInfo", "nvmlDeviceGetTotalEccErrors"]
+)
+def test_a_lost_gpu_is_one_of_the_problems(gpus: list[Any], monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    gpus += [SimpleNamespace(free_gib=79, errors=0), SimpleNamespace(free_gib=79, errors=0)]
+    answer = getattr(pynvml, asked)
+
+    def lost(which: Any, *kinds: int) -> Any:
+        if which in (1, gpus[1]):
+            raise pynvml.NVMLError(15)  # it is lost
+        return answer(which, *kinds)
+
+    gpus[0].name, gpus[1].name = "first", "second"  # so that they differ
+    monkeypatch.setattr(pynvml, asked, lost)
+    CheckNode(gpus=1).on_before_node_download(node_ctx())
+    assert problems_of(CheckNode(gpus=2)) == "1 fit GPUs, and not 2, GPU 1 does not answer (GPU is lost)"
+
+
+@pytest.mark.parametrize("asked", ["nvmlSystemGetDriverVersion", "nvmlDeviceGetCount"])
+def test_a_driver_that_does_not_answer_is_told_with_the_other_problems(
+    gpus: list[Any], monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    def fails() -> None:
+        raise pynvml.NVMLError(999)  # unknown
+
+    monkeypatch.setattr(pynvml, asked, fails)
+    told = problems_of(CheckNode(gpus=1, min_free_gib=1e9))
+    assert "GiB free for" in told
+    assert told.endswith("; the driver does not answer (Unknown Error)")
+
+
 def test_an_old_driver_is_told(gpus: list[Any]) -> None:
     assert problems_of(CheckNode(min_driver="560.1")) == "the driver is 550.54.15, and not 560.1 or newer"
 
