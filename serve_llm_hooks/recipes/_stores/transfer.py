@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .notes import Sums, sha256_of
 from .store import ASIDE, TRIES, NoRanges, StoreError, logger, wait_s
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Transfer:
         store: where the files are.
         place: the store's place, for messages.
         dest: the folder.
-        sha256: of files, by their names; checked before a file gets its name.
+        sha256: of files, by their names; checked before a file gets its name, and once of one that is there already.
         parallel: how many reads there are at once.
     """
 
@@ -50,7 +51,7 @@ class Transfer:
         self.place = place
         self.dest = dest
         self.aside = dest / ASIDE
-        self.sha256 = dict(sha256 or {})
+        self.sums = Sums(dest, self.aside / "sha256.json", dict(sha256 or {}))
         self.parallel = parallel
         self._stop = threading.Event()
         self._count = threading.Lock()
@@ -66,6 +67,7 @@ class Transfer:
         begun_s = time.monotonic()
         self.aside.mkdir(parents=True, exist_ok=True)
         with alone(self.aside / "lock", self.place):
+            self.sums.load()
             to_do = [[_File(found, self) for found in group if not self._is_there(found)] for group in groups]
             files = [file for group in to_do for file in group]
             self._forget(keep=files)
@@ -74,6 +76,7 @@ class Transfer:
             for group in to_do:
                 self._bring(group, missing)
             self._forget(keep=[])
+            self.sums.save()
         took_s = time.monotonic() - begun_s
         there = sum(len(group) for group in groups) - len(files)
         logger.info(
@@ -85,14 +88,15 @@ class Transfer:
     def _is_there(self, found: Found) -> bool:
         with suppress(OSError):
             stat = (self.dest / found.name).stat()
-            return stat.st_size == found.size and stat.st_mtime == found.modified_s != 0
+            is_same = stat.st_size == found.size and stat.st_mtime == found.modified_s != 0
+            return is_same and self.sums.fits(found.name)
         return False
 
     def _forget(self, *, keep: Sequence[_File]) -> None:
         """Remove what is not whole and will not be: of other versions, and of earlier boots."""
         kept = {path for file in keep for path in (file.partial, file.marks)}
         for path in self.aside.iterdir():
-            if path not in kept and path.name != "lock":
+            if path not in kept and path.suffix in (".part", ".marks"):
                 path.unlink(missing_ok=True)
 
     def _bring(self, files: Sequence[_File], missing: int) -> None:
@@ -222,18 +226,17 @@ class _File:
         self.target.parent.mkdir(parents=True, exist_ok=True)
         os.utime(self.partial, (time.time(), self.found.modified_s))
         self.partial.replace(self.target)
+        self.transfer.sums.add(self.found.name)
         self.marks.unlink(missing_ok=True)
 
     def _check_sum(self) -> None:
-        wanted = self.transfer.sha256.get(self.found.name)
+        wanted = self.transfer.sums.wanted.get(self.found.name)
         if wanted is None:
             return
-        with self.partial.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-        if found != wanted.lower():
+        found = sha256_of(self.partial)
+        if found != wanted:
             self.forget()
-            where = f"{self.transfer.place}: {self.found.name}"
-            raise StoreError(f"{where} has the sha256 {found}, and not {wanted.lower()}")
+            raise StoreError(f"{self.transfer.place}: {self.found.name} has the sha256 {found}, and not {wanted}")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -222,6 +223,38 @@ def test_a_checksum(model: FileServer, tmp_path: Path) -> None:
     assert "model.safetensors" not in names(tmp_path)
     fetch("s3://models/llama", tmp_path, sha256={"model.safetensors": right.upper()})
     assert "model.safetensors" in names(tmp_path)
+
+
+def test_a_checksum_of_a_file_that_is_there(model: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = hashlib.sha256(LARGE).hexdigest()
+    fetch("s3://models/llama", tmp_path)
+    with pytest.raises(DownloadError, match=f"model.safetensors has the sha256 {right}, and not {'0' * 64}"):
+        fetch("s3://models/llama", tmp_path, sha256={"model.safetensors": "0" * 64})
+
+    model.asked.clear()
+    fetch("s3://models/llama", tmp_path, sha256={"model.safetensors": right})
+    assert model.asked == []
+    digests = Mock(side_effect=hashlib.file_digest)
+    monkeypatch.setattr(hashlib, "file_digest", digests)
+    fetch("s3://models/llama", tmp_path, sha256={"model.safetensors": right})
+    assert digests.call_count == 0  # it is read for that once
+
+    file = tmp_path / "model.safetensors"
+    stat = file.stat()
+    file.write_bytes(LARGE[::-1])
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as large and as old as the right one
+    fetch("s3://models/llama", tmp_path, sha256={"model.safetensors": right})
+    assert file.read_bytes() == LARGE
+    assert digests.call_count == 2
+
+
+def test_a_note_that_is_broken_is_none(model: FileServer, tmp_path: Path) -> None:
+    right = hashlib.sha256(LARGE).hexdigest()
+    for note in ("", "[", "[1]", '{"model.safetensors": 3}'):
+        (tmp_path / ASIDE).mkdir(exist_ok=True)
+        (tmp_path / ASIDE / "sha256.json").write_text(note)
+        fetch("s3://models/llama", tmp_path, sha256={"model.safetensors": right})
+    assert (tmp_path / "model.safetensors").read_bytes() == LARGE
 
 
 def test_a_disk_with_too_little_room_is_told_before_anything_is_read(
