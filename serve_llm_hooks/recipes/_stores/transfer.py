@@ -221,10 +221,11 @@ class _File:
         return (0,) * self.parts
 
     def _finish(self) -> None:
-        self.close()
         self._check_sum()
         self.target.parent.mkdir(parents=True, exist_ok=True)
         os.utime(self.partial, (time.time(), self.found.modified_s))
+        os.fsync(self.opened[0])  # a name that outlives a power cut would stand for a file with holes
+        self.close()
         self.partial.replace(self.target)
         self.transfer.sums.add(self.found.name)
         self.marks.unlink(missing_ok=True)

@@ -281,6 +281,30 @@ def test_a_write_that_fails_leaves_no_room_taken(model: FileServer, tmp_path: Pa
     assert sum(file.stat().st_size for file in (tmp_path / ASIDE).iterdir()) < 100
 
 
+def test_a_file_gets_its_name_once_it_is_on_the_disk(
+    model: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[int, int] = {}
+
+    def sync(descriptor: int) -> None:
+        stat = os.fstat(descriptor)
+        synced[stat.st_ino] = stat.st_size
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(DownloadError, match=r"cannot be written: Input/output error"):
+        fetch("s3://models/llama", tmp_path)
+    assert names(tmp_path) == []
+
+    monkeypatch.setattr(os, "fsync", sync)
+    fetch("s3://models/llama", tmp_path)
+    for name in names(tmp_path):
+        stat = (tmp_path / name).stat()
+        assert synced[stat.st_ino] == stat.st_size
+
+
 KILLED = """
 import json, os, signal, sys
 from serve_llm_hooks.recipes import Fetch
