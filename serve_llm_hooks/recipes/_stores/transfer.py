@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -243,6 +242,8 @@ class _File:
 @contextmanager
 def alone(path: Path, place: str) -> Iterator[None]:
     """Hold a lock that ends with the process, so that two replicas on one node do not do the same work."""
+    import fcntl  # not on Windows, where configs are written and tested too
+
     with path.open("w") as opened:
         told = False
         while True:

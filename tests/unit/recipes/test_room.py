@@ -27,6 +27,12 @@ def test_importing_the_room_imports_no_recipe() -> None:
     assert {name for name in imported if name.startswith("serve_llm_hooks.recipes")} == {"serve_llm_hooks.recipes"}
 
 
+def test_a_config_with_recipes_is_checked_on_a_machine_without_file_locks() -> None:
+    script = "import sys; sys.modules['fcntl'] = None\nfrom serve_llm_hooks.recipes import " + ", ".join(NAMES)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_checks_its_arguments_where_the_config_is_made(name: str) -> None:
     recipe: Any = getattr(serve_llm_hooks.recipes, name)
