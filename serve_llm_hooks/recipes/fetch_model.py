@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from serve_llm_hooks import DownloadError, RayServeLLMCallback
 
+from ._stores.brought import Brought
 from ._stores.hub import Hub
 from ._stores.places import find, is_fake, on_disk, open_store, selected
 from ._stores.store import StoreError
@@ -14,7 +16,7 @@ from ._stores.transfer import Transfer
 from ._stores.uri import checked_folder, checked_names, checked_number, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from serve_llm_hooks import CallbackCtx, NodeCtx
@@ -31,6 +33,7 @@ class FetchModel(RayServeLLMCallback):
 
     Config and tokenizer come first, and the weights after them. Of weights in several forms, one comes: safetensors if
     they are there. As with ``Fetch``, what is there is not read again, and what was cut off is gone on with.
+    What it has brought, and is no longer in the model's folder, it removes once all else is there.
 
     Args:
         src: the model's folder: ``s3://``, ``gs://``, ``az://``, ``file://`` or an absolute path; or
@@ -87,12 +90,19 @@ class FetchModel(RayServeLLMCallback):
     def _fetch(self, dest: Path) -> None:
         if self.uri.scheme == "hf" and not is_fake():
             hub = Hub(self.uri)
-            first, weights = self._ordered(selected(self.uri, hub.list(), self.files))
-            hub.bring(dest, first, weights)
+            self._bring(dest, hub.list(), partial(hub.bring, dest))
         else:
             store = open_store(self.uri)
-            first, weights = self._ordered(find(store, self.uri, self.files))
-            Transfer(store, self.uri.text, dest, parallel=self.parallel).bring(first, weights)
+            transfer = Transfer(store, self.uri.text, dest, parallel=self.parallel)
+            self._bring(dest, find(store, self.uri), transfer.bring)
+
+    def _bring(self, dest: Path, listed: Sequence[Found], bring: Callable[..., object]) -> None:
+        """Bring the model's files, and remove what was brought before and has left the source."""
+        first, weights = self._ordered(selected(self.uri, listed, self.files))
+        brought = Brought(dest, self.uri.text)
+        brought.add(found.name for found in [*first, *weights])
+        bring(first, weights)
+        brought.remove_others(found.name for found in listed)
 
     def _ordered(self, found: Sequence[Found]) -> tuple[list[Found], list[Found]]:
         """Return what is small and tells most, and then the weights."""

@@ -1,4 +1,4 @@
-"""What recipes note beside the files that they have brought: which have which sha256."""
+"""What recipes note beside the files that they have brought, as the sha256 that they have."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import pytest
 
 from serve_llm_hooks import DownloadError, HookSignatureError
 from serve_llm_hooks.recipes import FetchModel
+from serve_llm_hooks.recipes._stores.store import ASIDE
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, FakeStore, check_hooks, explore_hooks, node_ctx
 
 if TYPE_CHECKING:
@@ -74,6 +75,52 @@ def test_without_the_config_no_weights_are_read(bucket: FileServer, tmp_path: Pa
     assert not [request for request in bucket.asked if request.path.endswith(".safetensors")]
 
 
+INDEX = "model.safetensors.index.json"
+
+
+def test_what_has_left_the_source_leaves_the_folder(bucket: FileServer, tmp_path: Path) -> None:
+    bucket.files[f"/models/llama/{INDEX}"] = b"{}"
+    fetch("s3://models/llama", tmp_path)
+    assert names(tmp_path) == sorted([*COME, INDEX])
+    (tmp_path / "mine.safetensors").write_bytes(b"stays")
+
+    for name in (INDEX, "model-1.safetensors", "model-2.safetensors"):
+        del bucket.files[f"/models/llama/{name}"]
+    bucket.files["/models/llama/model.safetensors"] = b"all of them"
+    bucket.fault = lambda request: 403 if request.path.endswith("/model.safetensors") else None
+    with pytest.raises(DownloadError):
+        fetch("s3://models/llama", tmp_path)
+    assert "model-1.safetensors" in names(tmp_path)  # nothing goes before all has come
+
+    bucket.fault = lambda request: None
+    fetch("s3://models/llama", tmp_path)
+    assert names(tmp_path) == ["config.json", "mine.safetensors", "model.safetensors", "tokenizer.json"]
+
+
+def test_what_another_model_brought_to_the_folder_leaves_it(bucket: FileServer, tmp_path: Path) -> None:
+    fetch("s3://models/llama", tmp_path)
+    bucket.files = {"/models/v2/config.json": b"{2}", "/models/v2/model.safetensors": b"2"}
+    fetch("s3://models/v2", tmp_path)
+    assert names(tmp_path) == ["config.json", "model.safetensors"]
+
+
+def test_what_the_source_still_has_stays_for_others(bucket: FileServer, tmp_path: Path) -> None:
+    fetch("s3://models/llama", tmp_path, files=["*.json", "*.bin"])
+    fetch("s3://models/llama", tmp_path, files=["*.json", "model-1.safetensors"])
+    assert names(tmp_path) == ["config.json", "model-1.safetensors", "pytorch_model.bin", "tokenizer.json"]
+
+
+@pytest.mark.parametrize("note", ["", "{", "3", '["../mine.txt", "/mine.txt", 3]'])
+def test_a_broken_list_of_what_was_brought_removes_nothing(bucket: FileServer, tmp_path: Path, note: str) -> None:
+    dest = tmp_path / "dest"
+    (dest / ASIDE).mkdir(parents=True)
+    (dest / ASIDE / "brought.json").write_text(note)
+    (tmp_path / "mine.txt").write_text("stays")
+    fetch("s3://models/llama", dest)
+    assert names(dest) == COME
+    assert (tmp_path / "mine.txt").exists()
+
+
 def test_files_that_are_named_come_all(bucket: FileServer, tmp_path: Path) -> None:
     fetch("s3://models/llama", tmp_path, files=["*.json", "*.bin"])
     assert names(tmp_path) == ["config.json", "pytorch_model.bin", "tokenizer.json"]
@@ -127,6 +174,16 @@ def mirror(s3: FileServer, monkeypatch: pytest.MonkeyPatch) -> FileServer:
     s3.files |= {f"/meta/llama/resolve/{COMMIT}/{name}": body for name, body in MODEL.items()}
     s3.headers = {"X-Repo-Commit": COMMIT}
     return s3
+
+
+def test_what_has_left_the_hub_leaves_the_folder(mirror: FileServer, tmp_path: Path) -> None:
+    fetch("hf://meta/llama", tmp_path)
+    for place in ("", "/revision/main"):
+        info = json.loads(mirror.files[f"/api/models/meta/llama{place}"])
+        info["siblings"] = [each for each in info["siblings"] if each["rfilename"] != "model-2.safetensors"]
+        mirror.files[f"/api/models/meta/llama{place}"] = json.dumps(info).encode()
+    fetch("hf://meta/llama", tmp_path)
+    assert names(tmp_path) == [name for name in COME if name != "model-2.safetensors"]
 
 
 @pytest.mark.parametrize("src", ["hf://meta/llama", "hf://meta/llama@v1"])
