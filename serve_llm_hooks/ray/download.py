@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import logging
 import os
 import stat
@@ -62,17 +63,24 @@ def _files(top: str) -> Iterator[str]:
 
 
 def _download(task: NodeTask, mode: DownloadMode) -> str | None:
+    if task.weights == "only":
+        return _download_weights(task)
+    with _raise_logged_failures():
+        return _download_model(task, mode)
+
+
+@contextlib.contextmanager
+def _raise_logged_failures() -> Iterator[None]:
+    """Listen to the log of Ray's downloader, which logs some failures and returns normally; raise them at the end."""
     from .internals import CloudFileSystem
 
-    fetch = _download_weights if task.weights == "only" else _download_model
-    # Ray's downloader logs some failures and returns normally, so listen to its log.
     logged = _LoggedFailures()
     around = f"ray.llm.{CloudFileSystem.__module__.rpartition('.')[0]}"
     ray_loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith(around)]
     for ray_logger in ray_loggers:
         ray_logger.addHandler(logged)
     try:
-        path = fetch(task, mode)
+        yield
     finally:
         for ray_logger in ray_loggers:
             ray_logger.removeHandler(logged)
@@ -80,7 +88,6 @@ def _download(task: NodeTask, mode: DownloadMode) -> str | None:
         raise RuntimeError(one_line(logged.error)) from logged.error
     if logged.files:
         raise RuntimeError("; ".join(logged.files[:_SHOWN_FILES]))
-    return path
 
 
 def _download_model(task: NodeTask, mode: DownloadMode) -> str | None:
@@ -94,23 +101,35 @@ def _download_model(task: NodeTask, mode: DownloadMode) -> str | None:
     )
 
 
-def _download_weights(task: NodeTask, _: DownloadMode) -> str | None:
-    """Download what is left out of a model whose weights are late. One process does it where several would."""
+def _download_weights(task: NodeTask) -> str | None:
+    """Download what is left out of a model whose weights are late. One process does it where several would.
+
+    In the file of the lock stands what was downloaded, once it is there. Who has waited looks for it, since the other
+    download may have failed, or its process was killed.
+    """
     from .internals import CloudFileSystem
 
+    bucket_uri = str((task.mirror or {})["bucket_uri"])
+    done = hashlib.sha256(f"{bucket_uri}\n{task.model_path}".encode()).hexdigest()
     lock = Path("~", f"{task.source_id.replace('/', '--')}-weights.lock").expanduser()  # beside Ray's own
-    with lock.open("a") as file:
+    with lock.open("a+", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             fcntl.flock(file, fcntl.LOCK_EX)
-            return task.model_path
-        CloudFileSystem.download_files(
-            path=str(task.model_path),
-            bucket_uri=str((task.mirror or {})["bucket_uri"]),
-            substrings_to_include=[".safetensors"],
-            suffixes_to_exclude=[".json"],  # the index, which is there
-        )
+            file.seek(0)
+            if file.read() == done:
+                return task.model_path
+        file.truncate(0)
+        with _raise_logged_failures():
+            CloudFileSystem.download_files(
+                path=str(task.model_path),
+                bucket_uri=bucket_uri,
+                substrings_to_include=[".safetensors"],
+                suffixes_to_exclude=[".json"],  # the index, which is there
+            )
+        file.write(done)
+        file.flush()  # while the lock is held
     return task.model_path
 
 
