@@ -10,6 +10,7 @@ import logging
 import os
 import stat
 import sys
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _CLOCK_STEP_S = 0.02  # by which the times of files may be behind the clock
+_MOST_FILES = 10_000  # a download is measured by looking at so many at most: its folder may be shared, or everybody's
 _SHOWN_FILES = 3  # an error names at most this many of the files that could not be downloaded
 
 
@@ -37,8 +39,17 @@ async def download(task: NodeTask, mode: DownloadMode) -> str | None:
         thread.shutdown()
 
 
+async def measure(task: NodeTask, path: str | None, since_s: float) -> int | None:
+    """Return what ``new_bytes`` does; in a thread, since a folder may be on a slow disk."""
+    thread = WorkerThread()
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, new_bytes, task, path, since_s)
+    finally:
+        thread.shutdown()
+
+
 def new_bytes(task: NodeTask, path: str | None, since_s: float) -> int | None:
-    """Return the bytes of the files that a download has brought; ``None`` if there are none to be found.
+    """Return the bytes of the files that a download has brought; ``None`` if there are none, or too many to look at.
 
     Args:
         task: says where extra files go.
@@ -46,20 +57,28 @@ def new_bytes(task: NodeTask, path: str | None, since_s: float) -> int | None:
         since_s: when the download began, in seconds since the epoch. Older files were there before.
     """
     extra = [file.get("destination_path") for file in (task.mirror or {}).get("extra_files") or ()]
-    files = {file for top in (path, *extra) if top for file in _files(str(top))}
+    files = chain.from_iterable(_files(str(top)) for top in (path, *extra) if top)
     found: dict[tuple[int, int], int] = {}  # by what they are: a model's folder may have links to one file
-    for file in files:
+    for file in islice(files, _MOST_FILES):
         with contextlib.suppress(OSError):
             status = os.stat(file)
             if stat.S_ISREG(status.st_mode) and status.st_ctime >= since_s - _CLOCK_STEP_S:
                 found[status.st_dev, status.st_ino] = status.st_size
+    if next(files, None) is not None:
+        return None
     return sum(found.values()) or None
 
 
 def _files(top: str) -> Iterator[str]:
+    """Yield what is in a folder, folders too; itself if it is a file. Unlike ``os.walk``, read none ahead."""
     yield top
-    for folder, _, names in os.walk(top):
-        yield from (os.path.join(folder, name) for name in names)
+    folders = [top]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                yield entry.path
 
 
 def _download(task: NodeTask, mode: DownloadMode) -> str | None:
