@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from xml.etree import ElementTree
 
 import pytest
@@ -18,6 +18,8 @@ from hypothesis import given, strategies as st
 
 from serve_llm_hooks import HookError, HookEvent, StartStep, Trace, TraceFormatError, hook, load_traces
 from serve_llm_hooks._core.bars import bars_of
+from serve_llm_hooks._core.event import HookOutcome
+from serve_llm_hooks._core.picture import COLOURS
 from serve_llm_hooks._observe import ending
 from serve_llm_hooks._observe.chrome import chrome_trace
 from serve_llm_hooks._observe.summary import WIDTH, summary
@@ -109,6 +111,19 @@ def test_the_picture_is_whole_whatever_has_happened(events: list[HookEvent], ste
     root = ElementTree.fromstring(trace._repr_html_())
     titles = [each for each in root.iter() if each.tag.endswith("title")]
     assert len(titles) == len(events) + len(steps)
+
+
+def test_the_style_of_the_picture_holds_for_nothing_else_on_the_page_of_a_notebook() -> None:
+    picture = ElementTree.fromstring(run(warm_up).trace._repr_html_())
+    [style] = [each.text or "" for each in picture.iter() if each.tag.endswith("style")]
+    rules = [rule for rule in style.split("}") if rule]
+    assert rules
+    assert all(rule.startswith(f".{picture.attrib['class']} ") for rule in rules)
+
+
+def test_each_outcome_has_its_colour_in_the_picture() -> None:
+    assert {"step", *get_args(HookOutcome)} == set(COLOURS)
+    assert COLOURS["replayed"] not in (COLOURS["step"], COLOURS["ok"])
 
 
 @given(st.lists(EVENTS, max_size=10), st.lists(STEPS, max_size=10))
