@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import pickle
 import stat
@@ -111,6 +110,8 @@ class NodeLock:
         Raises:
             ServeLLMHooksError: its file cannot be opened, or not be locked.
         """
+        import fcntl  # here, as below: Windows has none, where a fake cluster runs too
+
         try:
             descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
@@ -134,6 +135,8 @@ class NodeLock:
         """Let others have it, if it is held."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
+            import fcntl
+
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_UN)  # also for processes that were forked meanwhile
             os.close(descriptor)
