@@ -68,6 +68,27 @@ def test_a_good_start_ends_with_a_block_in_the_log(caplog: pytest.LogCaptureFixt
     assert "replica         engine" in told
 
 
+class Adapters:
+    async def on_before_node_download(self, ctx: Any) -> None:
+        """A method that is named after its point."""
+
+
+class Disk(Adapters):
+    async def on_before_node_download(self, ctx: Any) -> None:
+        """Another one."""
+
+
+def test_methods_are_told_by_their_classes_each_in_a_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    trace = run(Adapters, Disk).trace
+    [block] = blocks(caplog)
+    for name in ("Adapters", "Disk"):
+        assert f"{name} (on_before_node_download); slowest of 4" in block
+    assert {bar.what for bar in bars_of(trace, ())} == {
+        f"{name} (on_before_node_download)" for name in ("Adapters", "Disk")
+    }
+
+
 def test_a_start_that_fails_ends_with_one_too(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     run(breaks)
