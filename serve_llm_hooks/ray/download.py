@@ -57,7 +57,8 @@ def new_bytes(task: NodeTask, path: str | None, since_s: float) -> int | None:
         since_s: when the download began, in seconds since the epoch. Older files were there before.
     """
     extra = [file.get("destination_path") for file in (task.mirror or {}).get("extra_files") or ()]
-    files = chain.from_iterable(_files(str(top)) for top in (path, *extra) if top)
+    written = [os.path.expanduser(os.path.expandvars(str(top))) for top in extra if top]  # as Ray's downloader does
+    files = chain.from_iterable(_files(top) for top in (path, *written) if top)
     found: dict[tuple[int, int], int] = {}  # by what they are: a model's folder may have links to one file
     for file in islice(files, _MOST_FILES):
         with contextlib.suppress(OSError):

@@ -111,6 +111,17 @@ def test_the_bytes_of_a_download_are_those_of_the_files_that_are_new(tmp_path: P
     assert task.download_model is DownloadMode.NONE
 
 
+def test_the_bytes_of_extra_files_are_found_where_ray_puts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("EXTRA", "of-today")
+    (tmp_path / "of-today").mkdir()
+    (tmp_path / "of-today" / "file").write_bytes(b"123")
+    task = node_task([], mirror={**MIRROR, "extra_files": [{"destination_path": "~/$EXTRA"}]})
+    assert new_bytes(task, None, 0.0) == 3
+
+
 def test_a_folder_with_too_many_files_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "_MOST_FILES", 3)
     for name in ("a", "b"):
