@@ -64,7 +64,7 @@ def name_of(each: HookEvent | StartStep) -> str:
     """Return what a bar is called."""
     if isinstance(each, StartStep):
         return each.name
-    return f"{each.name} ({each.point}{', finish' if each.is_finish else ''})"
+    return f"{each.title} ({each.point}{', finish' if each.is_finish else ''})"
 
 
 def size(count: float) -> str:

@@ -62,6 +62,13 @@ class HookEvent(NamedTuple):
         return path_in(self.hook).rpartition(":")[2].rpartition(".")[2]
 
     @property
+    def title(self) -> str:
+        """The hook as pictures show it: its function, or the class of a method that is named after the point."""
+        number = self.hook.rpartition(":")[2].partition("#")[2]
+        written = path_in(self.hook).rpartition(":")[2].rpartition("<locals>.")[2].removesuffix(f".{self.point}")
+        return f"{written}#{number}" if number else written
+
+    @property
     def ran(self) -> bool:
         """``True`` if the hook was called, however that ended."""
         return self.outcome not in DID_NOT_RUN

@@ -22,13 +22,21 @@ COLOURS = {
     "warned": "#ef6c00",
     "disabled": "#bdbdbd",
     "skipped": "#bdbdbd",
+    "replayed": "#a5d6a7",
 }
 BEGIN_DATA, END_DATA = '<script type="application/json" id="serve-llm-hooks">', "</script>"
 _WIDTH, _NAMES, _TIMES, _LINE = 1100, 360, 80, 20
 _LONGEST_NAME = 52
-_STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#222}.place{font-weight:600}.time{fill:#666}.row:hover rect.bar{"
-    "stroke:#000}.row:hover rect.back{fill:#eef3f8}"
+_OURS = "serve-llm-hooks"  # the style holds for this class alone: in a notebook, the page is somebody else's
+_STYLE = "".join(
+    f".{_OURS} {rule}"
+    for rule in (
+        "text{font:12px system-ui,sans-serif;fill:#222}",
+        ".place{font-weight:600}",
+        ".time{fill:#666}",
+        ".row:hover rect.bar{stroke:#000}",
+        ".row:hover rect.back{fill:#eef3f8}",
+    )
 )
 
 
@@ -49,7 +57,7 @@ def svg_of(bars: Sequence[Bar]) -> str:
         y += _LINE
     ticks = "".join(_tick(end_s * part / 4, scale, y) for part in range(5))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y + 20}" width="{_WIDTH}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="{_OURS}" viewBox="0 0 {_WIDTH} {y + 20}" width="{_WIDTH}" '
         f'style="max-width:100%;background:#fff"><style>{_STYLE}</style>{ticks}{"".join(lines)}</svg>'
     )
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .task import NodeTask, WhichWeights
 
     Download = Callable[[NodeTask, DownloadMode], Awaitable[str | None]]
-    Measure = Callable[[NodeTask, str | None, float], int | None]
+    Measure = Callable[[NodeTask, str | None, float], Awaitable[int | None]]
 
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
@@ -36,7 +36,7 @@ class Downloading:
         weights_due: ``True`` if the weights are left to a later task.
     """
 
-    def __init__(self, task: NodeTask, download: Download, measure: Measure, trace: Trace) -> None:
+    def __init__(self, task: NodeTask, download: Download, measure: Measure | None, trace: Trace) -> None:
         self.at_work = False
         self.took_s = 0.0
         self.weights_due = False
@@ -89,7 +89,8 @@ class Downloading:
         try:
             with self._trace.step("download", start_s) as step:
                 found = await self._download(task, mode)
-                step.size_bytes = self._measure(task, found, self._trace.epoch_s + start_s)
+                if self._measure is not None:
+                    step.size_bytes = await self._measure(task, found, self._trace.epoch_s + start_s)
             return found
         except BaseException as error:
             reraise_if_not_a_failure(error, running_in)

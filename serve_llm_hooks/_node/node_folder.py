@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import pickle
 import stat
@@ -32,7 +31,6 @@ class NodeFolder:
         environ: the environment whose ``SERVE_LLM_HOOKS_NODE_DIR`` says where; left out, this process's.
         parts: names of folders in it, one in the other.
         process_id: what this process is known by.
-        otherwise: where, if the variable does not say; left out, the system's folder for temporary files.
     """
 
     def __init__(
@@ -41,11 +39,9 @@ class NodeFolder:
         *,
         parts: tuple[str, ...] = (),
         process_id: int | None = None,
-        otherwise: str | None = None,
     ) -> None:
         self._environ = environ
         self._parts = parts
-        self._otherwise = otherwise
         self._path: Path | None = None
         self.process_id: int = os.getpid() if process_id is None else process_id
 
@@ -79,14 +75,18 @@ class NodeFolder:
         """Wait before a lock is tried again."""
         await asyncio.sleep(seconds)
 
+    def base(self, given: str | None) -> str:
+        """Return the folder in which that of this user is made, if the variable says this."""
+        return given or tempfile.gettempdir()
+
     def _made(self) -> Path:
         """Return the folder; make it on first use."""
         if self._path is None:
             environ = os.environ if self._environ is None else self._environ
             given = environ.get(VARIABLE)
-            base = given or self._otherwise or tempfile.gettempdir()
-            if not os.path.isabs(base):
-                raise _unusable(given, base, "it is no absolute path")
+            if given and not os.path.isabs(given):
+                raise _unusable(given, given, "it is no absolute path")
+            base = self.base(given)
             try:
                 self._path = _make(Path(base), self._parts)
             except OSError as error:
@@ -108,27 +108,35 @@ class NodeLock:
         """Take it if nobody holds it. Return whether it is held now.
 
         Raises:
-            ServeLLMHooksError: its file cannot be opened.
+            ServeLLMHooksError: its file cannot be opened, or not be locked.
         """
+        import fcntl  # here, as below: Windows has none, where a fake cluster runs too
+
         try:
             descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise _unusable(None, str(self._file.parent), one_line(error)) from error
+        is_held = False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_this_file = os.path.samestat(os.fstat(descriptor), os.stat(self._file))
-        except OSError:  # another process holds it, or has removed the file
-            is_this_file = False
-        if is_this_file:
-            self._descriptor = descriptor
-        else:
-            os.close(descriptor)
-        return is_this_file
+            is_held = os.path.samestat(os.fstat(descriptor), os.stat(self._file))
+        except (BlockingIOError, FileNotFoundError):
+            pass  # another process holds it, or has removed the file
+        except OSError as error:  # as where the file system has no locks
+            raise _unusable(None, str(self._file.parent), one_line(error)) from error
+        finally:
+            if is_held:
+                self._descriptor = descriptor
+            else:
+                os.close(descriptor)
+        return is_held
 
     def release(self) -> None:
         """Let others have it, if it is held."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
+            import fcntl
+
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_UN)  # also for processes that were forked meanwhile
             os.close(descriptor)
@@ -144,7 +152,8 @@ class NodeLock:
         descriptor = self._descriptor
         if descriptor is not None:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, b"" if process_id is None else str(process_id).encode(), 0)
+            with contextlib.suppress(OSError):  # the disk is full, which the hook is to find out
+                os.pwrite(descriptor, b"" if process_id is None else str(process_id).encode(), 0)
 
 
 def _make(base: Path, parts: tuple[str, ...]) -> Path:

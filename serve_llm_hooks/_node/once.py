@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import set_read_only
 from .._core.errors import HookPickleError
+from .._core.hook import wrapped_chain
 from .._core.once import key_for
 from .._core.veto import Skip
 from .by_value import dumps
@@ -77,7 +79,9 @@ class OncePerNode:
             if found is not None and data is not None:
                 return self._take(hook, found, data, since_s, waited=waited)
             set_read_only(self._ctx, unfinished=lock.begun_by() is not None)
-            return await dispatcher.run_point([TurnHook(hook, turn)], self._ctx)
+            veto = await dispatcher.run_point([TurnHook(hook, turn)], self._ctx)
+            turn.go_on()
+            return veto
         finally:
             set_read_only(self._ctx, unfinished=False)
             turn.close()
@@ -104,9 +108,11 @@ class OncePerNode:
         if isinstance(once, str):
             scope, version = f"key {key_for(once, task.model_id)}", ""
         else:
-            scope, version = f"rollout of {task.rollout.deployment} on {task.node_id}", task.rollout.version
-        parts = (scope, hook.point, hook.path, str(hook.number), hashlib.sha256(dumps(hook.parameters)).hexdigest())
-        digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+            scope = f"rollout of {task.rollout.deployment}, {task.model_id} on {task.node_id}"
+            version = task.rollout.version
+        written = (scope, hook.point, hook.path, str(hook.number))
+        given = (hook.parameters, *(_contents_of(hook) if isinstance(once, str) else ()))
+        digest = hashlib.sha256(b"\n".join([*(part.encode() for part in written), *map(dumps, given)])).hexdigest()
         return f"{re.sub('[^A-Za-z0-9_]+', '-', hook.name)[:40]}-{digest[:32]}", version
 
     def _data_of(self, hook: Hook, found: Result) -> dict[str, Any] | None:
@@ -133,3 +139,15 @@ class OncePerNode:
         self._trace.did_not_run(hook, "replayed", why, since_s=since_s)
         logger.info("model %r, %s: %s at %s: %s", self._task.model_id, self._task.node, hook.ref, hook.point, why)
         return None if found.veto is None else Skip(found.veto or f"{hook.ref} returned False")
+
+
+def _contents_of(hook: Hook) -> tuple[object, ...]:
+    """Return the values by which a hook differs from others of its path: its object's, or its function's."""
+    if hook.instance is not None:
+        return (hook.instance.parts,) if hook.instance.cls is None else ()
+    fn = wrapped_chain(hook.fn)[-1]
+    if isinstance(fn, partial):
+        return (fn.args, fn.keywords)
+    cells = [cell.cell_contents for cell in getattr(fn, "__closure__", None) or ()]
+    owner = getattr(getattr(fn, "__self__", None), "__dict__", None)  # of a bound method
+    return (cells, getattr(fn, "__defaults__", None), getattr(fn, "__kwdefaults__", None), owner)

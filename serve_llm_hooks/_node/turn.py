@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from .._core.context import NodeCtx
     from .node_folder import NodeFolder, NodeLock
+
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 _KEPT = 4  # rollouts whose results are kept: while one replaces another, replicas of both start
 _FIELDS = ("model_path", "download_model")
@@ -65,7 +68,7 @@ class Turn:
         self._name = name
         self._version = version
         self._guard = threading.Lock()
-        self._state = "waiting"  # then "at work", or "over"
+        self._state = "waiting"  # then "at work", "late" or "over"
         self._given: tuple[tuple[str, bytes], ...] = ()
         self._fields: dict[str, Any] = {}
 
@@ -91,9 +94,11 @@ class Turn:
         self._lock.note(self._folder.process_id)
 
     def end(self, result: object) -> None:
-        """Keep what the hook has come to, unless its result is a mistake."""
+        """Keep what the hook has come to, unless its result is a mistake, or it comes too late."""
         decision = decide(result, self.hook.point)
-        if isinstance(decision, InvalidResult):
+        with self._guard:
+            is_late = self._state == "late"
+        if is_late or isinstance(decision, InvalidResult):
             self.has_failed()
             return
         try:
@@ -103,6 +108,9 @@ class Turn:
             for old in list(results)[:-_KEPT]:
                 del results[old]
             self._folder.write(self._name, results)
+        except OSError as error:  # the hook has done its work
+            text = "%s is run again by the next process on this node: what it has come to cannot be noted, %s"
+            logger.warning(text, self.hook.ref, one_line(error))
         except BaseException:
             self.has_failed()
             raise
@@ -118,8 +126,14 @@ class Turn:
         self._state = "over"
         self._lock.release()
 
+    def go_on(self) -> None:
+        """Let a hook that was given up, and is still at work, leave nothing: others change ``ctx`` from now on."""
+        with self._guard:
+            if self._state == "at work":
+                self._state = "late"
+
     def close(self) -> None:
-        """End it if the hook has never begun."""
+        """End it if the hook has never begun. One that is at work in its thread ends it later."""
         with self._guard:
             if self._state != "waiting":
                 return

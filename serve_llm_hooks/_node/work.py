@@ -54,7 +54,7 @@ async def run_task(
     epoch_s: float | None = None,
     environ: Mapping[str, str] | None = None,
     progress: Progress | None = None,
-    measure: Measure = lambda *_: None,
+    measure: Measure | None = None,
     folder: NodeFolder | None = None,
 ) -> NodeReport:
     """Do a node's work. Never raises, except when cancelled: a failure is part of the report.
@@ -102,7 +102,7 @@ class _Work:
         download: Download,
         trace: Trace,
         environ: Mapping[str, str] | None,
-        measure: Measure,
+        measure: Measure | None,
         folder: NodeFolder | None,
     ) -> None:
         self.task = task

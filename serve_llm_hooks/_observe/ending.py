@@ -25,14 +25,16 @@ if TYPE_CHECKING:
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 VARIABLE = "SERVE_LLM_HOOKS_TRACE_DIR"
-_AT_EXIT_S = 5.0  # how long the end of the process waits for the files
+_WAIT_S = 5.0  # how long the error of a failed start, and the end of the process, wait for the files
 _LONGEST_PART = 60
+_naming = threading.Lock()  # names of two processes differ
 
 
 def tell_end(model_id: str, trace: Trace, replica_names: Callable[[], Sequence[str]], *, failed: bool) -> None:
     """Log what a start did, and save it where that is wished for. Nothing of this can end a start.
 
-    After a good start the files are written in a thread; after another, Serve is about to kill the process.
+    The files are written in a thread, since their disk may hang. After a failed start it is waited for, within a limit:
+    Serve is about to kill the process.
 
     Args:
         model_id: the model.
@@ -47,13 +49,23 @@ def tell_end(model_id: str, trace: Trace, replica_names: Callable[[], Sequence[s
     if not folder:
         return
     save = partial(_save, Path(folder), model_id, trace, replica_names())
-    with contextlib.suppress(RuntimeError):  # no thread can be had
-        if not failed:
-            thread = threading.Thread(target=save, name="serve-llm-hooks saves a trace", daemon=True)
-            thread.start()
-            atexit.register(thread.join, _AT_EXIT_S)
-            return
-    save()
+    thread = threading.Thread(target=save, name="serve-llm-hooks saves a trace", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:  # no thread can be had
+        _warn(model_id, folder, one_line(error))
+        return
+    if not failed:
+        atexit.register(thread.join, _WAIT_S)
+        return
+    thread.join(_WAIT_S)
+    if thread.is_alive():
+        _warn(model_id, folder, f"it has taken more than {_WAIT_S:g} s, and is waited for no longer")
+
+
+def _warn(model_id: str, folder: Path | str, why: str) -> None:
+    with contextlib.suppress(Exception):
+        logger.warning("model %r: its start cannot be saved in %s=%s: %s", model_id, VARIABLE, folder, why)
 
 
 def _save(folder: Path, model_id: str, trace: Trace, replica: Sequence[str]) -> None:
@@ -83,10 +95,7 @@ def _save(folder: Path, model_id: str, trace: Trace, replica: Sequence[str]) -> 
         written_page = _write(folder, name, ".html", page)
         logger.info("model %r: the start is saved in %s and %s", model_id, written, written_page)
     except Exception as error:
-        with contextlib.suppress(Exception):
-            logger.warning(
-                "model %r: its start cannot be saved in %s=%s: %s", model_id, VARIABLE, folder, one_line(error)
-            )
+        _warn(model_id, folder, one_line(error))
 
 
 def _head(model_id: str, trace: Trace) -> list[str]:
@@ -94,10 +103,15 @@ def _head(model_id: str, trace: Trace) -> list[str]:
 
 
 def _write(folder: Path, name: str, ending: str, text: str) -> Path:
-    """Write a new file, and return its path."""
-    for number in count(1):
-        path = folder / f"{name}{'' if number == 1 else f'-{number}'}{ending}"
-        with contextlib.suppress(FileExistsError), path.open("xb") as file:
-            file.write(text.encode("utf-8", "xmlcharrefreplace"))
-            return path
-    raise AssertionError  # never: there is always a next number
+    """Write a new file, whole or not at all, and return its path."""
+    aside = folder / f".{name}{ending}.{os.getpid()}-{threading.get_ident()}"
+    try:
+        aside.write_bytes(text.encode("utf-8", "xmlcharrefreplace"))
+        with _naming:
+            paths = (folder / f"{name}{'' if number == 1 else f'-{number}'}{ending}" for number in count(1))
+            path = next(path for path in paths if not path.exists())
+            return aside.rename(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise

@@ -29,9 +29,10 @@ def summary(model_id: str, trace: Trace) -> str:
     every: list[HookEvent | StartStep] = [*events, *trace.steps]
     begin_s = min(each.start_s for each in every)
     told: list[HookEvent | StartStep] = [*events, *shown]
-    groups: dict[tuple[str, bool, str], list[HookEvent | StartStep]] = {}
+    groups: dict[tuple[str, str], list[HookEvent | StartStep]] = {}
     for each in sorted(told, key=lambda each: each.start_s):
-        key = (name_of(each), isinstance(each, HookEvent), "" if _is_on_node(each) else place_of(each))
+        what = f"{each.label} {each.point}" if isinstance(each, HookEvent) else each.name
+        key = (what, "" if _is_on_node(each) else place_of(each))
         groups.setdefault(key, []).append(each)
     rows = list(groups.values())
     longest = sorted(rows, key=lambda row: -max(each.duration_s for each in row))[:_ROWS]

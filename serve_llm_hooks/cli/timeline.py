@@ -82,7 +82,7 @@ def _of_event(event: HookEvent) -> Line:
     point = HOOK_POINTS.get(event.point)
     place = event.process or _node(event.node_id, on_node=point is None or point.on_node)
     times = (event.start_s, event.end_s)
-    return Line(event.name, where, *times, event.outcome, event.detail, event.node_id, place, event.ran)
+    return Line(event.title, where, *times, event.outcome, event.detail, event.node_id, place, event.ran)
 
 
 def _of_step(step: StartStep) -> Line:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import logging
 import os
 import stat
 import sys
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _CLOCK_STEP_S = 0.02  # by which the times of files may be behind the clock
+_MOST_FILES = 10_000  # a download is measured by looking at so many at most: its folder may be shared, or everybody's
 _SHOWN_FILES = 3  # an error names at most this many of the files that could not be downloaded
 
 
@@ -36,8 +39,17 @@ async def download(task: NodeTask, mode: DownloadMode) -> str | None:
         thread.shutdown()
 
 
+async def measure(task: NodeTask, path: str | None, since_s: float) -> int | None:
+    """Return what ``new_bytes`` does; in a thread, since a folder may be on a slow disk."""
+    thread = WorkerThread()
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, new_bytes, task, path, since_s)
+    finally:
+        thread.shutdown()
+
+
 def new_bytes(task: NodeTask, path: str | None, since_s: float) -> int | None:
-    """Return the bytes of the files that a download has brought; ``None`` if there are none to be found.
+    """Return the bytes of the files that a download has brought; ``None`` if there are none, or too many to look at.
 
     Args:
         task: says where extra files go.
@@ -45,34 +57,50 @@ def new_bytes(task: NodeTask, path: str | None, since_s: float) -> int | None:
         since_s: when the download began, in seconds since the epoch. Older files were there before.
     """
     extra = [file.get("destination_path") for file in (task.mirror or {}).get("extra_files") or ()]
-    files = {file for top in (path, *extra) if top for file in _files(str(top))}
+    written = [os.path.expanduser(os.path.expandvars(str(top))) for top in extra if top]  # as Ray's downloader does
+    files = chain.from_iterable(_files(top) for top in (path, *written) if top)
     found: dict[tuple[int, int], int] = {}  # by what they are: a model's folder may have links to one file
-    for file in files:
+    for file in islice(files, _MOST_FILES):
         with contextlib.suppress(OSError):
             status = os.stat(file)
             if stat.S_ISREG(status.st_mode) and status.st_ctime >= since_s - _CLOCK_STEP_S:
                 found[status.st_dev, status.st_ino] = status.st_size
+    if next(files, None) is not None:
+        return None
     return sum(found.values()) or None
 
 
 def _files(top: str) -> Iterator[str]:
+    """Yield what is in a folder, folders too; itself if it is a file. Unlike ``os.walk``, read none ahead."""
     yield top
-    for folder, _, names in os.walk(top):
-        yield from (os.path.join(folder, name) for name in names)
+    folders = [top]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                yield entry.path
 
 
 def _download(task: NodeTask, mode: DownloadMode) -> str | None:
+    if task.weights == "only":
+        return _download_weights(task)
+    with _raise_logged_failures():
+        return _download_model(task, mode)
+
+
+@contextlib.contextmanager
+def _raise_logged_failures() -> Iterator[None]:
+    """Listen to the log of Ray's downloader, which logs some failures and returns normally; raise them at the end."""
     from .internals import CloudFileSystem
 
-    fetch = _download_weights if task.weights == "only" else _download_model
-    # Ray's downloader logs some failures and returns normally, so listen to its log.
     logged = _LoggedFailures()
     around = f"ray.llm.{CloudFileSystem.__module__.rpartition('.')[0]}"
     ray_loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith(around)]
     for ray_logger in ray_loggers:
         ray_logger.addHandler(logged)
     try:
-        path = fetch(task, mode)
+        yield
     finally:
         for ray_logger in ray_loggers:
             ray_logger.removeHandler(logged)
@@ -80,7 +108,6 @@ def _download(task: NodeTask, mode: DownloadMode) -> str | None:
         raise RuntimeError(one_line(logged.error)) from logged.error
     if logged.files:
         raise RuntimeError("; ".join(logged.files[:_SHOWN_FILES]))
-    return path
 
 
 def _download_model(task: NodeTask, mode: DownloadMode) -> str | None:
@@ -94,23 +121,35 @@ def _download_model(task: NodeTask, mode: DownloadMode) -> str | None:
     )
 
 
-def _download_weights(task: NodeTask, _: DownloadMode) -> str | None:
-    """Download what is left out of a model whose weights are late. One process does it where several would."""
+def _download_weights(task: NodeTask) -> str | None:
+    """Download what is left out of a model whose weights are late. One process does it where several would.
+
+    In the file of the lock stands what was downloaded, once it is there. Who has waited looks for it, since the other
+    download may have failed, or its process was killed.
+    """
     from .internals import CloudFileSystem
 
+    bucket_uri = str((task.mirror or {})["bucket_uri"])
+    done = hashlib.sha256(f"{bucket_uri}\n{task.model_path}".encode()).hexdigest()
     lock = Path("~", f"{task.source_id.replace('/', '--')}-weights.lock").expanduser()  # beside Ray's own
-    with lock.open("a") as file:
+    with lock.open("a+", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             fcntl.flock(file, fcntl.LOCK_EX)
-            return task.model_path
-        CloudFileSystem.download_files(
-            path=str(task.model_path),
-            bucket_uri=str((task.mirror or {})["bucket_uri"]),
-            substrings_to_include=[".safetensors"],
-            suffixes_to_exclude=[".json"],  # the index, which is there
-        )
+            file.seek(0)
+            if file.read() == done:
+                return task.model_path
+        file.truncate(0)
+        with _raise_logged_failures():
+            CloudFileSystem.download_files(
+                path=str(task.model_path),
+                bucket_uri=bucket_uri,
+                substrings_to_include=[".safetensors"],
+                suffixes_to_exclude=[".json"],  # the index, which is there
+            )
+        file.write(done)
+        file.flush()  # while the lock is held
     return task.model_path
 
 

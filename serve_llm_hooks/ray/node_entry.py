@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .._core.errors import expect_no_interrupt
 from .._node.work import run_task
 from .._observe.progress import Progress
-from .download import download, new_bytes
+from .download import download, measure
 from .log import show_log
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def _run(task: NodeTask) -> bytes:
     _cancel_when_interrupted()
     try:
         with Progress(task.model_id, node=task.node) as progress:
-            report = await run_task(task, download, progress=progress, measure=new_bytes)
+            report = await run_task(task, download, progress=progress, measure=measure)
     finally:
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for each in left:

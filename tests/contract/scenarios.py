@@ -2350,7 +2350,7 @@ def what_others_cannot_be_given_names_the_hook(told: Told) -> None:
     assert "ctx.custom_data['lock'] (lock) cannot" in error["message"]
 
 
-@scenario(Model([h.notes_once]), group=1, environ={"SERVE_LLM_HOOKS_NODE_DIR": "/proc/nowhere"})
+@scenario(Model([h.notes_once]), group=1, environ={"SERVE_LLM_HOOKS_NODE_DIR": "nowhere"})
 def a_folder_that_cannot_be_used(told: Told) -> None:
     node_errors(told, "ServeLLMHooksError", "node-0")
 

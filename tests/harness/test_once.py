@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,8 +15,6 @@ from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, HarnessError, no
 from serve_llm_hooks_testing.run import recent
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from serve_llm_hooks import NodeCtx
     from serve_llm_hooks_testing import FakeRun
 
@@ -87,11 +86,15 @@ def test_the_disks_are_gone_with_the_cluster() -> None:
     assert not os.path.exists(disks)
 
 
-def test_the_variable_says_where_and_each_node_has_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERVE_LLM_HOOKS_NODE_DIR", str(tmp_path))
-    FakeCluster(nodes=2).run(config(by_key))
-    assert sorted(file.parent.name for file in tmp_path.rglob("*.done")) == ["node-0", "node-1"]
-    assert outcomes(FakeCluster(nodes=2).run(config(by_key))) == [("fill", "replayed")]
+def test_the_variable_names_a_folder_on_the_clusters_own_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVE_LLM_HOOKS_NODE_DIR", str(tmp_path / "nodes"))
+    cluster = FakeCluster(nodes=2)
+    cluster.run(config(by_key))
+    records = Path(cluster.disks, str(tmp_path / "nodes").lstrip("/")).rglob("*.done")
+    assert sorted(file.parent.name for file in records) == ["node-0", "node-1"]
+    assert outcomes(cluster.run(config(by_key))) == [("fill", "replayed")]
+    assert outcomes(FakeCluster(nodes=2).run(config(by_key))) == [("fill", "ok")]
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_restart_takes_what_the_start_before_it_has_done() -> None:

@@ -62,6 +62,26 @@ def test_a_node_without_a_download_imports_nothing_heavy() -> None:
     assert not set(seen["imported"]) & {"torch", "vllm", "ray.serve", "ray.llm", "pydantic"}
 
 
+A_RUN_WITHOUT = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[1:]))
+from serve_llm_hooks import hook
+from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
+@hook("on_before_node_download")
+def look(ctx):
+    print("ran")
+FakeCluster(nodes=1).run(FakeLLMConfig("m", hooks=[look]))
+"""
+
+
+def test_a_fake_cluster_runs_without_what_windows_lacks() -> None:
+    lacks = ["fcntl", "grp", "pwd", "resource", "termios"]
+    done = subprocess.run(
+        [sys.executable, "-c", A_RUN_WITHOUT, *lacks], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("ran\n", "")
+
+
 @pytest.mark.parametrize("name", public_names(serve_llm_hooks))
 def test_all_that_is_offered_is_there(name: str) -> None:
     assert getattr(serve_llm_hooks, name) is not None

@@ -31,14 +31,19 @@ class Disk(NodeFolder):
 
     Args:
         environ: the environment of the process.
-        disks: the folder of the cluster's disks, unless ``SERVE_LLM_HOOKS_NODE_DIR`` says otherwise.
+        disks: the folder of the cluster's disks.
         node_id: the node.
     """
 
     def __init__(self, environ: Mapping[str, str], disks: str, node_id: str) -> None:
         self._process = current_process()
         process_id = None if self._process is None else self._process.process_id
-        super().__init__(environ, parts=(node_id,), process_id=process_id, otherwise=disks)
+        super().__init__(environ, parts=(node_id,), process_id=process_id)
+        self._disks = disks
+
+    def base(self, given: str | None) -> str:
+        """Return a folder on the cluster's disks, also where the variable names one: that is on other machines."""
+        return os.path.join(self._disks, given.lstrip("/")) if given else self._disks
 
     def lock(self, name: str) -> NodeLock:
         """Return a lock. It ends with the simulated process."""

@@ -123,7 +123,7 @@ class SimulatedCluster(EngineProcesses):
 
     def rollout(self) -> Rollout:
         """Return a rollout, as all runs of the cluster have until a test asks for a new one."""
-        return Rollout(self.start.run.model_id, str(self.settings.rollouts))
+        return Rollout("fake", str(self.settings.rollouts))
 
     async def acquire_placement_group(self, llm_config: Any) -> FakePlacementGroup:
         """Return the default group."""

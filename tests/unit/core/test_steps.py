@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from serve_llm_hooks import DownloadMode, StartStep, Trace, TraceFormatError, dump_traces, load_traces
+from serve_llm_hooks._node.work import run_task
+from serve_llm_hooks.ray import download
 from serve_llm_hooks.ray.download import new_bytes
 from tests.unit.stub import MIRROR, StubCluster, node_task, start
 
@@ -105,6 +109,47 @@ def test_the_bytes_of_a_download_are_those_of_the_files_that_are_new(tmp_path: P
     assert new_bytes(task, str(tmp_path / "nothing"), soon_s) == 2
     assert new_bytes(task, None, since_s + 1e6) is None
     assert task.download_model is DownloadMode.NONE
+
+
+def test_the_bytes_of_extra_files_are_found_where_ray_puts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("EXTRA", "of-today")
+    (tmp_path / "of-today").mkdir()
+    (tmp_path / "of-today" / "file").write_bytes(b"123")
+    task = node_task([], mirror={**MIRROR, "extra_files": [{"destination_path": "~/$EXTRA"}]})
+    assert new_bytes(task, None, 0.0) == 3
+
+
+def test_a_folder_with_too_many_files_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_MOST_FILES", 3)
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"12345")
+    assert new_bytes(node_task([]), str(tmp_path), 0.0) == 10
+    (tmp_path / "c").mkdir()
+    assert new_bytes(node_task([]), str(tmp_path), 0.0) is None
+
+
+def test_a_node_goes_on_while_its_download_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_gone_on = threading.Event()
+
+    def look(*_: object) -> int | None:
+        loops[0].call_soon_threadsafe(has_gone_on.set)
+        return 7 if has_gone_on.wait(5) else None
+
+    async def bring(task: object, mode: object) -> str:
+        return "/downloaded/m"
+
+    async def work() -> Any:
+        loops.append(asyncio.get_running_loop())
+        task = node_task([], mirror=MIRROR, download_model=DownloadMode.MODEL_AND_TOKENIZER)
+        return await run_task(task, bring, measure=download.measure)
+
+    loops: list[asyncio.AbstractEventLoop] = []
+    monkeypatch.setattr(download, "new_bytes", look)
+    [size] = [step.size_bytes for step in asyncio.run(work()).steps if step.name == "download"]
+    assert size == 7
 
 
 @given(st.lists(STEPS, max_size=5))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +143,19 @@ def makes_a_lock(ctx: NodeCtx) -> None:
     ctx.custom_data["lock"] = threading.Lock()
 
 
+WENT_ON = threading.Event()
+
+
+def ends_late(ctx: NodeCtx) -> None:
+    CALLS.append("ends_late")
+    WENT_ON.wait(10)
+
+
+def sets_a_port(ctx: NodeCtx) -> None:
+    ctx.custom_data["port"] = 1000
+    WENT_ON.set()
+
+
 def returns_a_list(ctx: NodeCtx) -> Any:
     return []
 
@@ -225,6 +240,46 @@ def test_other_parameters_are_another_hook(folder: Path) -> None:
     for bucket in ("a", "b", "a", "b"):
         start(folder, hook.bind({"bucket": bucket}))
     assert CALLS == ["a", "b"]
+
+
+def test_each_model_of_a_job_has_its_own(folder: Path) -> None:
+    """Outside of Serve the rollout is the job, and has several models."""
+    for model_id in ("llama", "qwen"):
+        assert data_of(start(folder, once(fetch), model_id=model_id)) == {"fetched": [model_id]}
+
+
+class Bring:
+    """Given as an object, and not as its class with parameters."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def bring(self, ctx: NodeCtx) -> None:
+        ctx.custom_data["what"] = self.what
+
+
+def bringing(what: str) -> Callable[[NodeCtx], None]:
+    def bring_it(ctx: NodeCtx) -> None:
+        ctx.custom_data["what"] = what
+
+    return bring_it
+
+
+def bring_what(what: str, ctx: NodeCtx) -> None:
+    ctx.custom_data["what"] = what
+
+
+@pytest.mark.parametrize(
+    "made",
+    [bringing, lambda what: Bring(what).bring, lambda what: partial(bring_what, what)],
+    ids=["closure", "method", "partial"],
+)
+def test_functions_that_are_made_for_different_things_share_nothing(folder: Path, made: Any) -> None:
+    for outcome in ("ok", "replayed"):
+        for what in ("a", "b"):
+            report = start(folder, once(made(what), "v1"))
+            assert told(report)[0][1] == outcome
+            assert data_of(report) == {"what": what}
 
 
 def test_what_is_gone_is_brought_again(folder: Path) -> None:
@@ -375,6 +430,43 @@ def test_a_thread_that_hangs_keeps_its_turn_until_it_has_ended(folder: Path) -> 
     waits = asyncio.Event()
     asyncio.run(main())  # the loop of the others waits for threads
     assert CALLS == ["hangs"]
+
+
+def test_one_that_ends_after_its_time_limit_leaves_nothing_if_others_have_gone_on(folder: Path) -> None:
+    """What it has set and what they have set cannot be told apart."""
+
+    async def main() -> None:
+        late = once(ends_late, timeout_s=0.05, on_error="warn")
+        await work(node_task([late, once(sets_a_port, False)], rollout=ROLLOUT), folder)
+        report = await work(node_task([late], rollout=ROLLOUT), folder)
+        assert told(report)[0][1] == "ok"
+        assert data_of(report) == {}
+
+    asyncio.run(main())
+    assert CALLS == ["ends_late"] * 2
+
+
+def test_one_whose_record_cannot_be_written_has_done_its_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def is_full(self: NodeFolder, name: str, value: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(NodeFolder, "write", is_full)
+    reports = [start(folder, once(fetch)) for _ in range(2)]
+    assert [told(report) for report in reports] == [[("fetch", "ok", "")]] * 2
+    assert "fetch is run again by the next process on this node" in caplog.text
+    assert "No space left on device" in caplog.text
+
+
+def test_a_file_system_without_locks_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def has_none(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", has_none)
+    failure = str(start(folder, once(fetch)).failure)
+    assert "No locks available" in failure
+    assert "SERVE_LLM_HOOKS_NODE_DIR" in failure
 
 
 DIES = """

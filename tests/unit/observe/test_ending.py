@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import html
 import json
 import logging
 import shutil
 import subprocess
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, get_args
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, strategies as st
 
-from serve_llm_hooks import HookEvent, StartStep, Trace, TraceFormatError, hook, load_traces
+from serve_llm_hooks import HookError, HookEvent, StartStep, Trace, TraceFormatError, hook, load_traces
 from serve_llm_hooks._core.bars import bars_of
+from serve_llm_hooks._core.event import HookOutcome
+from serve_llm_hooks._core.picture import COLOURS
+from serve_llm_hooks._observe import ending
 from serve_llm_hooks._observe.chrome import chrome_trace
 from serve_llm_hooks._observe.summary import WIDTH, summary
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
 from tests.unit.core.test_saved_trace import EVENTS
 from tests.unit.core.test_steps import STEPS
 from tests.unit.stub import StubCluster, start
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 S3 = {"model_source": "s3://models/m"}
 
@@ -64,6 +66,27 @@ def test_a_good_start_ends_with_a_block_in_the_log(caplog: pytest.LogCaptureFixt
     assert "check_disk (on_before_node_download); slowest of 4: node-" in told
     assert "replica         warm_up (on_after_engine_init)" in told
     assert "replica         engine" in told
+
+
+class Adapters:
+    async def on_before_node_download(self, ctx: Any) -> None:
+        """A method that is named after its point."""
+
+
+class Disk(Adapters):
+    async def on_before_node_download(self, ctx: Any) -> None:
+        """Another one."""
+
+
+def test_methods_are_told_by_their_classes_each_in_a_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    trace = run(Adapters, Disk).trace
+    [block] = blocks(caplog)
+    for name in ("Adapters", "Disk"):
+        assert f"{name} (on_before_node_download); slowest of 4" in block
+    assert {bar.what for bar in bars_of(trace, ())} == {
+        f"{name} (on_before_node_download)" for name in ("Adapters", "Disk")
+    }
 
 
 def test_a_start_that_fails_ends_with_one_too(caplog: pytest.LogCaptureFixture) -> None:
@@ -109,6 +132,19 @@ def test_the_picture_is_whole_whatever_has_happened(events: list[HookEvent], ste
     root = ElementTree.fromstring(trace._repr_html_())
     titles = [each for each in root.iter() if each.tag.endswith("title")]
     assert len(titles) == len(events) + len(steps)
+
+
+def test_the_style_of_the_picture_holds_for_nothing_else_on_the_page_of_a_notebook() -> None:
+    picture = ElementTree.fromstring(run(warm_up).trace._repr_html_())
+    [style] = [each.text or "" for each in picture.iter() if each.tag.endswith("style")]
+    rules = [rule for rule in style.split("}") if rule]
+    assert rules
+    assert all(rule.startswith(f".{picture.attrib['class']} ") for rule in rules)
+
+
+def test_each_outcome_has_its_colour_in_the_picture() -> None:
+    assert {"step", *get_args(HookOutcome)} == set(COLOURS)
+    assert COLOURS["replayed"] not in (COLOURS["step"], COLOURS["ok"])
 
 
 @given(st.lists(EVENTS, max_size=10), st.lists(STEPS, max_size=10))
@@ -181,6 +217,39 @@ def test_a_start_that_fails_is_saved_before_its_error_is_raised(folder: Path) ->
     assert html.escape("ValueError: no licence <for this>") in text
     [trace] = load_traces(text).values()
     assert [event.outcome for event in trace] == ["failed"]
+
+
+def test_the_error_of_a_failed_start_waits_for_no_disk_that_hangs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    comes_back = threading.Event()
+    monkeypatch.setattr(ending, "_WAIT_S", 0.01)
+    monkeypatch.setattr(ending, "_write", lambda folder, *_: comes_back.wait(5) and folder)
+    with pytest.raises(HookError, match="no licence"):
+        start(breaks)
+    assert not comes_back.is_set()
+    comes_back.set()
+    saved(folder)
+    [warning] = [text for record in caplog.records if "cannot be saved" in (text := record.getMessage())]
+    assert warning.endswith(": it has taken more than 0.01 s, and is waited for no longer")
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, *args: Any, **options: Any) -> Any:
+        open_(path, *args, **options).close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    open_ = Path.open
+    monkeypatch.setattr(Path, "open", full)
+    start(warm_up)
+    assert saved(folder) == {}
+
+
+def test_two_starts_of_one_name_are_both_saved(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    paths = [ending._write(folder, "llm-r1", ".json", text) for text in ("one", "two")]
+    assert [path.name for path in paths] == ["llm-r1.json", "llm-r1-2.json"]
+    assert [path.read_text() for path in sorted(folder.iterdir(), reverse=True)] == ["one", "two"]
 
 
 def test_a_page_is_told_that_was_cut_off_or_is_of_a_later_version_or_of_others(folder: Path) -> None:
