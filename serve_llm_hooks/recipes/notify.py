@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from serve_llm_hooks import NodeInitializationError, RayServeLLMCallback
 
 from . import _arguments
+from ._stores.places import is_fake
 from ._told import deployment, forget, was_told
 from ._webhook import post
 
@@ -94,6 +95,9 @@ class Notify(RayServeLLMCallback):
         """Return whether it is told."""
         if event not in self.events:
             return False
+        if is_fake():
+            _logger.info("model %r: %r is not told: a FakeStore stands for the webhook", ctx.model_id, event)
+            return True
         try:
             url = os.environ[self.url[1:]] if self.url.startswith("$") else self.url
             is_slack = self.style == "slack" or (self.style is None and urlsplit(url).hostname == "hooks.slack.com")

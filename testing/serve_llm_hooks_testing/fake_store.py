@@ -21,7 +21,7 @@ class FakeStore:
 
     While it is entered, recipes read and write every place (``s3://``, ``gs://``, ``az://``, ``https://``, ``hf://``,
     local paths) here, and put what they fetch on the node's disk here. So the config under test may be the one that is
-    deployed. Nothing else knows of it: neither Ray's own download nor hooks of yours.
+    deployed. ``Notify`` sends nothing. Nothing else knows of it: neither Ray's own download nor hooks of yours.
 
     Args:
         files: the files that are there, by their places: a text, bytes, or a ``Path`` whose content is taken.

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from .conftest import Webhook
 
 
-def test_it_starts_from_what_is_fetched_warm_and_tells(webhook: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_starts_warm_from_what_is_fetched_and_a_store_stands_for_the_webhook(
+    webhook: Webhook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("SLACK_WEBHOOK", webhook.url)
+    caplog.set_level("INFO")
     [block] = [block for block in blocks_of(ROOT / "README.md", "yaml") if "serve_llm_hooks.recipes" in block.text]
     [application] = yaml.safe_load(block.text)["applications"]
     [fields] = application["args"]["llm_configs"]
@@ -27,4 +30,5 @@ def test_it_starts_from_what_is_fetched_warm_and_tells(webhook: Webhook, monkeyp
     assert run.engine.model_path is not None
     assert run.engine.model_path.endswith("s3/models/llama-3-8b")
     assert run.engine.requests
-    assert [message["event"] for message in webhook.sent] == ["ready"]
+    assert webhook.sent == []
+    assert "'ready' is not told: a FakeStore stands for the webhook" in caplog.text
