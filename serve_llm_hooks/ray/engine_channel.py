@@ -99,7 +99,6 @@ def open_channel(task: ProcessTask) -> Channel:
             "on_engine_process_start run: serve-llm-hooks is not installed here with its entry points, or by an older "
             "version of it. Install it (pip install serve-llm-hooks) on every node; shipping its code does not do."
         )
-    _remove_left_over()
     folder = make_folder()
     channel = Channel(folder, f"{os.path.basename(folder)}-{os.urandom(8).hex()}:")
     try:
@@ -123,7 +122,11 @@ def close_channel(channel: Channel) -> list[ProcessReport]:
 
 
 def make_folder() -> str:
-    """Make a folder that this process has locked. It gets its name then: until it has, no other start removes it."""
+    """Make a folder that this process has locked, and remove those of processes that were killed.
+
+    It gets its name when it is locked: until then no other start may remove it.
+    """
+    _remove_left_over()
     made = tempfile.mkdtemp(prefix=f"new-{_PREFIX}")
     lock = _locked(made)
     folder = os.path.join(os.path.dirname(made), os.path.basename(made).removeprefix("new-"))

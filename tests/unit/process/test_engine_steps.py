@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -107,6 +110,27 @@ def test_nothing_is_left_behind_and_an_engine_that_goes_on_logging_is_not_distur
     LOG.info("Loading weights took %.2f seconds", 1.0)
     assert logging.getLogger("vllm").handlers == before
     assert len(trace.steps) == 1
+
+
+DIES = """
+import os, sys
+from serve_llm_hooks import Trace
+from serve_llm_hooks.ray.engine_steps import steps_in
+with steps_in(Trace()):
+    os._exit(9)
+"""
+
+
+def test_the_next_start_removes_the_folder_of_a_replica_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    subprocess.run([sys.executable, "-c", DIES], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    [left] = tmp_path.iterdir()
+    with steps_in(Trace()):
+        [folder] = tmp_path.iterdir()
+        assert folder != left
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_folder_the_engine_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
