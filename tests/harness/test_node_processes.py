@@ -352,7 +352,7 @@ def test_a_start_that_would_hang_says_where(hooks: HookRegistry) -> None:
 def test_a_slow_call_of_the_replicas_is_waited_for_and_told(hooks: HookRegistry) -> None:
     @hooks.hook("on_after_init")
     def slow(ctx: CallbackCtx) -> None:
-        os.system("sleep 0.5")
+        os.system("sleep 0.2")
         ctx.custom_data["done"] = True
 
     with pytest.warns(HarnessWarning, match="really blocks"):
