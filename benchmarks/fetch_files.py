@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Case(NamedTuple):
-    """What is fetched, what counts, and how much of Ray's figure ours may be."""
+    """Name a comparison: the files fetched, the figure that counts, and the share of Ray's that ours may be."""
 
     files: int
     size: int

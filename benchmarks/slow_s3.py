@@ -47,7 +47,7 @@ def slow_s3(folder: Path, bytes_per_s: float | None = None, begins: threading.Ev
 
 
 class _Tap:
-    """What all downloads share."""
+    """Limit the bytes per second of all downloads together."""
 
     def __init__(self, bytes_per_s: float | None) -> None:
         self._bytes_per_s = bytes_per_s

@@ -19,7 +19,7 @@ MARKS = (
     (re.compile(r"Graph capturing finished in ([\d.]+) secs"), "capture graphs"),
     (re.compile(r"init engine \(profile.*?\) took ([\d.]+) s"), "profile and warm up"),
 )
-"""What vLLM says when a step is over, with its seconds, and the step's name."""
+"""The lines that vLLM logs when a step is over, with its seconds, and the step's name."""
 
 
 def listen(folder: str) -> None:

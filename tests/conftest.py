@@ -43,7 +43,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         UNFINISHED.write_text("")
 
 
-def _require(module: str, what: str) -> None:
+def require(module: str, what: str) -> None:
     """Skip where something is not installed; in CI that is a failure."""
     try:
         __import__(module)
@@ -55,14 +55,14 @@ def _require(module: str, what: str) -> None:
 
 def require_engine() -> None:
     """Skip where Ray Serve LLM and the CPU engine are not installed; in CI that is a failure."""
-    _require("ray", "Ray")
-    _require("vllm", "the CPU engine")
+    require("ray", "Ray")
+    require("vllm", "the CPU engine")
 
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of an S3 server on loopback; set for this process and all that it starts."""
-    _require("moto", "the S3 server for tests")
+    require("moto", "the S3 server for tests")
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

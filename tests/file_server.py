@@ -18,7 +18,7 @@ __all__ = ["FileServer", "Request", "file_server"]
 
 
 class Request(NamedTuple):
-    """What was asked for: a method, a path such as ``/bucket/folder/file``, and the first byte."""
+    """Hold a request: its method, a path such as ``/bucket/folder/file``, and the first byte."""
 
     method: str
     path: str

@@ -16,7 +16,7 @@ _ON_NODES = ("node", "download")  # the steps of nodes
 
 
 class Bar(NamedTuple):
-    """What a hook call or a step is in a picture.
+    """Describe a hook call or a step as a picture shows it.
 
     Attributes:
         place: the replica, the node, or the process of the engine.

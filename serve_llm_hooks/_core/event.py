@@ -125,7 +125,7 @@ class StartStep(NamedTuple):
 
     @property
     def duration_s(self) -> float:
-        """How long it took, in seconds."""
+        """The duration, in seconds."""
         return self.end_s - self.start_s
 
     @property

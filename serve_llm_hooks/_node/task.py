@@ -21,7 +21,7 @@ WhichWeights: TypeAlias = Literal["first", "late", "only"]
 
 
 class Rollout(NamedTuple):
-    """What replicas have in common that were rolled out together.
+    """Identify a rollout: the same for all replicas that were rolled out together.
 
     Attributes:
         deployment: the application and the deployment.

@@ -30,7 +30,7 @@ _FIELDS = ("model_path", "download_model")
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a hook has come to, for those that take it.
+    """Hold the outcome of a hook for the processes that take it over.
 
     Attributes:
         process_id: the process that ran it.
@@ -50,7 +50,7 @@ class Result:
 
     @property
     def is_there(self) -> bool:
-        """Whether what it has brought is still there, as far as it is known where that is."""
+        """``True`` unless the path that the hook has set is gone."""
         return self.path is None or os.path.exists(self.path)
 
 

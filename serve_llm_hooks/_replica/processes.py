@@ -117,7 +117,7 @@ class Processes:
         return reports
 
     def _check_complete(self, task: ProcessTask, reports: Sequence[ProcessReport]) -> None:
-        """See that the core and every worker have done it: vLLM only logs a plugin that does not load."""
+        """Raise unless the core and every worker have reported: vLLM only logs a plugin that does not load."""
         start = self._start
         there = {report.process.name for report in reports}
         there |= {f"worker-{report.process.rank or 0}" for report in reports if report.process.is_worker_too}

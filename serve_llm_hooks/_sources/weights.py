@@ -8,7 +8,7 @@ from .._core.errors import HookLoadError
 from .._core.messages import describe
 
 Weights: TypeAlias = Literal["late"]
-"""When the weights are downloaded: ``"late"`` is while the engine's processes begin."""
+"""The values of ``weights=``: ``"late"`` downloads them while the engine's processes begin."""
 
 
 def is_late(llm_config: Any) -> bool:

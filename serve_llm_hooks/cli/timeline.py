@@ -33,7 +33,7 @@ _WHOLE = ("start", "node")  # the steps that others are parts of
 
 
 class Line(NamedTuple):
-    """What has a line in the timeline: a hook call, or a step of the start that took its time.
+    """Describe one line of the timeline: a hook call, or a step of the start that took its time.
 
     Attributes:
         name: what it is called.

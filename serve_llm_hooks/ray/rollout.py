@@ -1,4 +1,4 @@
-"""What a replica of Serve has in common with those that were rolled out with it."""
+"""Identify the rollout that a replica of Serve belongs to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the recipes share: a clear error where the extra ``recipes`` is not installed."""
+"""Say clearly where a package of the extra ``recipes`` is not installed."""
 
 from __future__ import annotations
 

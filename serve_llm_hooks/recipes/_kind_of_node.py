@@ -1,4 +1,4 @@
-"""What compiled code depends on: versions, and the processor or the GPUs of a node."""
+"""Name what compiled code depends on: versions, and the processor or the GPUs of a node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory can be had on a node: as much as the machine has, or what its control group leaves of it."""
+"""Read the memory that can be had on a node: the machine's, or what its control group leaves of it."""
 
 from __future__ import annotations
 

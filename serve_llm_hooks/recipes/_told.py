@@ -1,4 +1,4 @@
-"""Which failures have been told: a mark in Ray's key-value store for each rollout of a deployment."""
+"""Note the failures that have been told, by a mark in Ray's key-value store for each rollout."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._stores.uri import Uri
 
 WEIGHTS: tuple[str, ...] = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".npz")
-"""How files of weights end. Of several forms, the first that is there is taken, as vLLM does."""
+"""The suffixes of files of weights. Of several forms, the first that is there is taken, as vLLM does."""
 
 
 class FetchModel(RayServeLLMCallback):

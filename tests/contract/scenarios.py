@@ -2290,7 +2290,7 @@ def a_hook_that_changes_the_configs_hooks(told: Told) -> None:
 
 
 def once(told: Told, where: str = "node-0", task: str = "on nodes") -> list[str]:
-    """How each hook of a node has ended, and why."""
+    """Return each hook's outcome on a node, and the reason."""
     return [line.partition(" ")[2] for line in told[task][where]["hooks"]]
 
 

@@ -98,7 +98,7 @@ def dying(hook: Any, process: str) -> Any:
 
 
 def dying_on_node(hook: Any, slot: int) -> Any:
-    """The same hook, by its name, that ends its process on one node, unless another has died in it before."""
+    """Return a hook of that name that ends its process on one node, unless another has died in it before."""
 
     @functools.wraps(hook)  # its marks too: it is a hook
     def dies(ctx: NodeCtx, **parameters: Any) -> Any:

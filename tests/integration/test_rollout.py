@@ -1,4 +1,4 @@
-"""What replicas of Serve have in common that were rolled out together; without starting any."""
+"""Test the rollout of replicas of Serve, without starting any."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How recipes read and write stores: buckets, HTTP servers, folders."""
+"""Read and write stores for the recipes: buckets, HTTP servers, folders."""

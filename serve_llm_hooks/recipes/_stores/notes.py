@@ -1,4 +1,4 @@
-"""What recipes note beside the files that they have brought, as the sha256 that they have."""
+"""Keep notes beside the files that recipes have brought, such as their sha256."""
 
 from __future__ import annotations
 

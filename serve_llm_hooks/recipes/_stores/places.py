@@ -1,4 +1,4 @@
-"""Which store a place is in, and which folder a node has. In a test, a ``FakeStore`` stands for all of them."""
+"""Find the store of a place, and the folder of a node. In a test, a ``FakeStore`` stands for all of them."""
 
 from __future__ import annotations
 

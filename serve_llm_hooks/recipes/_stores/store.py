@@ -1,4 +1,4 @@
-"""What recipes ask of a store, and what it says when it cannot."""
+"""The interface of a store, and the errors that all stores raise."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ T = TypeVar("T")
 logger: logging.Logger = logging.getLogger("serve_llm_hooks.recipes")
 
 CHUNK: int = 256 << 10
-"""How many bytes are read at once. With 4 MiB, fresh memory for each piece costs more than all the rest."""
+"""The bytes that are read at once. With 4 MiB, fresh memory for each piece costs more than all the rest."""
 TRIES: int = 6
-"""What brings nothing is tried so many times, with longer and longer waits between: 15 s in all."""
+"""The tries without a new byte before an error, with longer and longer waits between: 15 s in all."""
 FIRST_WAIT_S: float = 0.5
 ASIDE: str = ".serve-llm-hooks"
 """The folder below a destination for what is not whole yet, so that a rename moves it to its place."""
@@ -66,7 +66,7 @@ class Found(NamedTuple):
 
 
 class Store(Protocol):
-    """What recipes ask of a store.
+    """Read, list and write files of a store, as recipes need it.
 
     Attributes:
         has_ranges: whether parts of one file are read at the same time.

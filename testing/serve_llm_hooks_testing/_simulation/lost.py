@@ -1,4 +1,4 @@
-"""What becomes of a node's work whose process, or node, is gone."""
+"""End a node's work whose process, or node, is gone."""
 
 from __future__ import annotations
 

@@ -433,7 +433,7 @@ def test_a_thread_that_hangs_keeps_its_turn_until_it_has_ended(folder: Path) -> 
 
 
 def test_one_that_ends_after_its_time_limit_leaves_nothing_if_others_have_gone_on(folder: Path) -> None:
-    """What it has set and what they have set cannot be told apart."""
+    """Its own data and that of the other hooks cannot be told apart."""
 
     async def main() -> None:
         late = once(ends_late, timeout_s=0.05, on_error="warn")

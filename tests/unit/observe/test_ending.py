@@ -1,4 +1,4 @@
-"""What is told when a start is over: the block in the log, the files in SERVE_LLM_HOOKS_TRACE_DIR, the picture."""
+"""Test the end of a start: the block in the log, the files in SERVE_LLM_HOOKS_TRACE_DIR, the picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What recipes need around them: a vLLM that does nothing, a model's folder, a webhook, a store on loopback."""
+"""Set up for recipes a vLLM that does nothing, a model's folder, a webhook, a store on loopback."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def start(store: FakeStore, *, nodes: int = 2, compiled: dict[str, bytes] = COMP
 
 
 def restored(store: FakeStore, node_id: str = "node-0", **config: Any) -> dict[str, bytes]:
-    """What a start on empty disks finds before its engine."""
+    """Return the files that a start on empty disks has restored before its engine."""
     found: dict[str, bytes] = {}
 
     @hook("on_before_engine_init")

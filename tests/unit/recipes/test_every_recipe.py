@@ -1,4 +1,4 @@
-"""What holds of each recipe: it survives what hooks must, and tells a wrong argument where the config is made."""
+"""Test all recipes: they survive what hooks must, and tell a wrong argument where the config is made."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from serve_llm_hooks import DownloadError, HookSignatureError
 from serve_llm_hooks.recipes import FetchModel
 from serve_llm_hooks.recipes._stores.store import ASIDE
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, FakeStore, check_hooks, explore_hooks, node_ctx
+from tests.conftest import require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,7 +163,7 @@ COMMIT = "0123456789" * 4
 @pytest.fixture
 def mirror(s3: FileServer, monkeypatch: pytest.MonkeyPatch) -> FileServer:
     """A mirror of the Hugging Face hub that has a model."""
-    pytest.importorskip("huggingface_hub", reason="comes with vLLM, and so not with the light tools")
+    require("huggingface_hub", "huggingface_hub, which vLLM brings,")
     monkeypatch.setenv("HF_ENDPOINT", s3.url)
     monkeypatch.setenv("HF_TOKEN", "a-secret")
     info = {"id": "meta/llama", "sha": COMMIT}
