@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from serve_llm_hooks import RayServeLLMCallback
-
-from . import _arguments, _named
+from . import _named
+from ._parser import RegistersParser
 
 if TYPE_CHECKING:
     from serve_llm_hooks import CallbackCtx, EngineProcessCtx
 
 
-class RegisterReasoningParser(RayServeLLMCallback):
+class RegisterReasoningParser(RegistersParser):
     """Register a reasoning parser with vLLM where each process of the engine begins, and use it.
 
     Args:
@@ -29,17 +28,6 @@ class RegisterReasoningParser(RayServeLLMCallback):
         >>> FakeCluster().run(FakeLLMConfig("m", hooks=hooks), check=False).error.process
         'frontend'
     """
-
-    checks_arguments = True
-
-    def __init__(self, path: str, name: str | None = None, *, use: bool = True) -> None:
-        """Check the arguments."""
-        if name is not None:
-            _arguments.text("name", name, "what the engine's arguments call the parser")
-        _arguments.one_of("use", use, True, False)
-        self.name: str = name or _named.split(path)[1]
-        self.path = path
-        self.use = use
 
     def on_before_engine_init(self, ctx: CallbackCtx) -> None:
         """Choose it: the frontend tells the reasoning from the answer with it."""

@@ -14,7 +14,7 @@ def test_an_async_hook_for_processes_is_refused_where_it_is_decorated() -> None:
     registry: Any = HookRegistry()
     with pytest.raises(HookSignatureError, match=r"is `async def`, and nothing awaits it there.* Write `def`"):
 
-        @registry.hook("on_engine_process_start")  # type: ignore[untyped-decorator]  # the overloads of `hook` have no such `until=`, and at run time an error tells it
+        @registry.hook("on_engine_process_start")  # type: ignore[untyped-decorator]  # an Any registry: checkers refuse this function
         async def register(ctx: Any) -> None: ...
 
 
@@ -81,18 +81,18 @@ def test_a_process_has_nothing_that_comes_later() -> None:
     registry: Any = HookRegistry()
     with pytest.raises(ValueError, match=r"a process of the engine waits for nothing later\. Leave it out\."):
 
-        @registry.hook("on_engine_process_start", until="on_after_init")  # type: ignore[untyped-decorator]  # the overloads of `hook` have no such `until=`, and at run time an error tells it
+        @registry.hook("on_engine_process_start", until="on_after_init")  # type: ignore[untyped-decorator]  # an Any registry: checkers refuse this `until=`
         def background(ctx: Any) -> None: ...
 
     with pytest.raises(HookSignatureError, match="has a `yield`"):
 
-        @registry.hook("on_engine_process_start")  # type: ignore[untyped-decorator]  # the overloads of `hook` have no such `until=`, and at run time an error tells it
+        @registry.hook("on_engine_process_start")  # type: ignore[untyped-decorator]  # an Any registry: checkers refuse this function
         def span(ctx: Any) -> Any:
             yield
 
     with pytest.raises(ValueError, match="that point is in the engine's processes, in which no `yield` goes on"):
 
-        @registry.hook("on_before_init", until="on_engine_process_start")  # type: ignore[untyped-decorator]  # the overloads of `hook` have no such `until=`, and at run time an error tells it
+        @registry.hook("on_before_init", until="on_engine_process_start")  # type: ignore[untyped-decorator]  # an Any registry: checkers refuse this `until=`
         def ends_there(ctx: Any) -> Any:
             yield
 
