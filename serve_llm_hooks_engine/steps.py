@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 MARKS = (
     (re.compile(r"Loading weights took ([\d.]+) seconds"), "load weights"),
-    (re.compile(r"Model loading took \S+ GiB memory and ([\d.]+) seconds"), "load model"),
+    (re.compile(r"Model loading took (?P<gib>[\d.]+) GiB memory and ([\d.]+) seconds"), "load model"),
+    (re.compile(r"Directly load the compiled graph.* took ([\d.]+) s"), "load compiled"),
     (re.compile(r"torch\.compile.* took ([\d.]+) s in total"), "compile"),
     (re.compile(r"Initial profiling/warmup run took ([\d.]+) s"), "profile"),
     (re.compile(r"Graph capturing finished in ([\d.]+) secs"), "capture graphs"),
     (re.compile(r"init engine \(profile.*?\) took ([\d.]+) s"), "profile and warm up"),
 )
-"""The lines that vLLM logs when a step is over, with its seconds, and the step's name."""
+"""The lines that vLLM logs when a step is over, with its seconds in their last group, and the step's name."""
 
 
 def listen(folder: str) -> None:
@@ -52,14 +53,16 @@ class _Listener(logging.Handler):
             text = record.getMessage()
             for mark, name in MARKS:
                 if found := mark.match(text):
-                    self.write(record.created - float(found[1]), record.created, name)
+                    took_s = float(found[found.lastindex or 0])
+                    self.write(record.created - took_s, record.created, name, found.groupdict().get("gib"))
         except Exception:  # the log of an engine is not worth its start
             return
 
-    def write(self, start_s: float, end_s: float, name: str) -> None:
+    def write(self, start_s: float, end_s: float, name: str, gib: str | None = None) -> None:
         """Add a line."""
+        size_bytes = "" if gib is None else str(int(float(gib) * 2**30))
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(f"{start_s!r}\t{end_s!r}\t{self.process}\t{name}\n")
+            file.write(f"{start_s!r}\t{end_s!r}\t{self.process}\t{name}\t{size_bytes}\n")
 
 
 def _process() -> str:
