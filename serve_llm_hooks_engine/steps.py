@@ -35,7 +35,7 @@ def listen(folder: str) -> None:
     logging.getLogger("vllm").addHandler(listener)
     now_s = time.time()
     with contextlib.suppress(OSError, ValueError, IndexError):  # no Linux
-        listener.write(_process_start_s(), now_s, "import")
+        listener.write(process_start_s(), now_s, "import")
 
 
 class _Listener(logging.Handler):
@@ -78,7 +78,7 @@ def _process() -> str:
     return ""
 
 
-def _process_start_s() -> float:
+def process_start_s() -> float:
     """Return when this process began, in seconds since the epoch."""
     with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
         ticks = int(file.read().rpartition(")")[2].split()[19])

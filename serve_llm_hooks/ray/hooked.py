@@ -11,7 +11,7 @@ from .._core.errors import HookLoadError
 from .._core.messages import describe
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
-from . import engine_steps, internals, prewarm, quick_imports, shutdown, telemetry
+from . import engine_steps, internals, prewarm, quick_imports, replica_process, shutdown, telemetry
 from .cluster import RayCluster
 from .hand_over import hand_over
 from .log import log_if_root_is_silenced, show_log
@@ -180,4 +180,9 @@ def _initialize(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextMan
     show_log()
     with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
         hooks = hooks_of_native_config(llm_config)
-    return initialize(llm_config, cluster, hooks, log_if_root_is_silenced)
+    return initialize(llm_config, cluster, hooks, _begin)
+
+
+def _begin(run: Initialization) -> None:
+    replica_process.add_steps(run.trace)
+    log_if_root_is_silenced(run)
