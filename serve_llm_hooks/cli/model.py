@@ -18,6 +18,7 @@ from serve_llm_hooks_testing import FakeLLMConfig
 _HOOKS_CALLBACK = ("serve_llm_hooks.ray:HooksCallback", "serve_llm_hooks.ray.HooksCallback")
 
 _ALLOW = "SERVE_LLM_HOOKS_ALLOW"
+_TRACE_DIR = "SERVE_LLM_HOOKS_TRACE_DIR"
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,15 @@ class Model:
         told = list(self.warned)
         # What this process allows is not for a file to widen: looking at hooks imports them.
         new = {name: value for name, value in self.environ.items() if name != _ALLOW or name not in os.environ}
+        new.pop(_TRACE_DIR, None)  # what starts here is no start of production's, whose folder this is
         before = dict(os.environ)
         os.environ.update(new)
+        os.environ.pop(_TRACE_DIR, None)
         try:
             with _warnings_in(told), redirect_stdout(sys.stderr):
                 yield told
         finally:
-            for name in new:
+            for name in (*new, _TRACE_DIR):
                 if name in before:
                     os.environ[name] = before[name]
                 else:
