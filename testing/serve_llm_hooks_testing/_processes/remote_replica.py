@@ -27,6 +27,7 @@ from .node_processes import NodeProcesses
 from .packed_run import unpack_run
 from .replaced import names_of_hooks
 from .replica_work import ReplicaOutcome, ReplicaWork, known_objects
+from .spawning import imports_of
 from .surroundings import of_this_process
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class _Starts:
         def job(dump_file: str) -> Job:
             return Job(self._surroundings.on_node(self._surroundings.folder, dump_file, {}), work, self._names)
 
-        replica = self._rounds.start("the replica", 0, job)
+        replica = self._rounds.start("the replica", 0, job, imports_of(self._config))
         nodes = NodeProcesses(self._rounds, replica, self._surroundings, self._folder)
         while True:
             nodes.deliver()
