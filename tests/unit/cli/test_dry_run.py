@@ -53,6 +53,7 @@ async def warm_up(ctx):
 class Registers:
     def on_before_init(self, ctx): ...
 """
+ON_CPU = "accelerator_config: {kind: cpu}"
 ALL_HOOKS = "[acme_hooks, 'acme_hooks:Registers']"
 
 
@@ -239,6 +240,24 @@ def test_a_folder_that_stands_for_no_stores(cli: Cli, tmp_path: Path) -> None:
     answer = cli("check", "acme_hooks", "--fake-store", "stores")
     assert answer.code == 2
     assert "models stands for no kind of store. s3://models/a.json is stores/s3/models/a.json" in answer.err
+
+
+def test_a_start_has_what_its_config_says_of_hardware(cli: Cli, write_module: Write, write_yaml: Write) -> None:
+    source = """
+        @hook("on_before_node_download")
+        def look(ctx): ...
+
+        @hook("on_engine_process_start")
+        def parse(ctx): ...
+        """
+    write_module("acme_hooks", source)
+    two_nodes = "placement_group_config: {bundles: [{GPU: 1}, {GPU: 1}], strategy: STRICT_SPREAD}"
+    write_yaml(f"{CONFIG}          {two_nodes}\n        - {{model_id: n, hooks: [acme_hooks], {ON_CPU}}}\n")
+    traces = load_traces(cli("dry-run", "config.yaml", "--nodes", 3, "--json").out)
+    assert [event.node_id for event in traces["llama-2"] if event.name == "look"] == ["node-0", "node-1"]
+    assert [event.process for event in traces["llama-2"] if event.process] == ["frontend", "config", "core", "worker-0"]
+    assert [event.process for event in traces["n"] if event.process] == ["frontend", "core", "worker-0"]
+    assert "PlacementGroupError" in cli("dry-run", "config.yaml", "--nodes", 1).out
 
 
 def test_a_hook_that_fails_shows_its_line(cli: Cli, write_module: Write) -> None:
