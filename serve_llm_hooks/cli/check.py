@@ -30,7 +30,7 @@ Limit = Annotated[
     typer.Option(
         "--real-sleep-limit",
         metavar="SECONDS",
-        help="A hook that blocks for longer, in real time, is a problem. One that imports much, as vLLM, needs more.",
+        help="A hook that blocks for longer, in real time, is a problem. To import much, such as vLLM, is no blocking.",
     ),
 ]
 
