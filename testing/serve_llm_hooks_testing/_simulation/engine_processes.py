@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks._core.event import path_in
+from serve_llm_hooks._core.origin import is_called
 from serve_llm_hooks._core.worker_thread import WorkerThread
 from serve_llm_hooks._process.payload import check_plugins
 from serve_llm_hooks._process.task import Process
@@ -219,17 +220,15 @@ def work_of(
         task: the work.
         process: which process it is.
         node: the node that it runs on.
-        dies: the path or the name of the hook in which it dies; empty for its first; ``None`` if it does not.
+        dies: the hook in which it dies, by a name of it; empty for its first; ``None`` if it does not.
         clock: the clock, which shows the seconds since the run began.
     """
     told: list[ProcessReport] = []
 
     def tell(report: ProcessReport) -> None:
         told.append(report)
-        if dies is not None and report.running:
-            path = path_in(report.running)
-            if dies in ("", path, path.rpartition(":")[2].rpartition(".")[2]):
-                raise _Died
+        if dies is not None and report.running and (not dies or is_called(path_in(report.running), dies)):
+            raise _Died
 
     with stand_in_for_vllm(), suppress(_Died, KeyboardInterrupt):  # which ends a process of vLLM's too
         run_task(task, process, node=node, tell=tell, clock=clock, epoch_s=0.0, environ=os.environ)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from serve_llm_hooks import HOOK_POINTS, Hook, HookRegistry
 from serve_llm_hooks._core.event import path_in
 from serve_llm_hooks._core.options import HookOptions
+from serve_llm_hooks._core.origin import is_called
 from serve_llm_hooks._node.by_value import dumps
 from serve_llm_hooks._node.packing import pack_hooks
 
@@ -100,9 +101,7 @@ def with_failing_packed(hook: PackedHook, paths: dict[str, list[HookFailsFault]]
 
 def with_death_packed(hook: PackedHook, faults: Iterable[NodeProcessDiesFault]) -> PackedHook:
     """Return a packed hook; one that kills its process if a fault names it."""
-    path = path_in(hook.ref)
-    names = (path, path.rpartition(":")[2].rpartition(".")[2])
-    if not any(fault.hook in names for fault in faults):
+    if not any(is_called(path_in(hook.ref), fault.hook) for fault in faults):
         return hook
     return hook._replace(data=dumps(_DyingHook(hook.data)))
 
