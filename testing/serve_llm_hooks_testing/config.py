@@ -147,7 +147,7 @@ class FakeLLMConfig:
             streaming_format=load_format if load_format in STREAMING else None,
         )
         loaded = load_hooks(*(self.hooks or ()))
-        check_together(together := [*self.callback_hooks(), *loaded], self.model_id)
+        check_together(together := [*self.callback_hooks(), *loaded], self)
         check_config(together, self)
         warn_of_unmatched(self.hooks or (), self.model_id)
         warn_of_initialization_class(self, stacklevel=2)
