@@ -127,6 +127,7 @@ _PASSED_ON = (
     "initialization_class",
     "initialization_kwargs",
     "engine_kwargs",
+    "lora_config",
     "runtime_env",
     "weights",
 )

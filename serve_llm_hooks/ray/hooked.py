@@ -11,7 +11,7 @@ from .._core.errors import HookLoadError
 from .._core.messages import describe
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
-from . import engine_steps, internals, prewarm, quick_imports, shutdown, telemetry
+from . import adapters, engine_steps, internals, prewarm, quick_imports, shutdown, telemetry
 from .cluster import RayCluster
 from .hand_over import hand_over
 from .log import log_if_root_is_silenced, show_log
@@ -125,7 +125,7 @@ def _started_by_start(traced: Any, base: type[Any]) -> Any:
                 hand_over(config, run.ctx, runtime_env)
                 with engine_steps.steps_in(run.trace):
                     await super().start()
-                run.engine = self.engine
+                run.engine, run.load_adapter = self.engine, adapters.loader_of(self)
                 log_if_root_is_silenced(run)
             self._hook_run = run
 
