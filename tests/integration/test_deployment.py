@@ -230,5 +230,5 @@ def test_the_demo() -> None:
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "Paris" in done.stdout
-    for name in ("check_disk", "short_context", "warm_up", "timings"):
+    for name in ("check_disk", "CheckNode", "short_context", "WarmUp", "timings"):
         assert name in done.stdout
