@@ -54,6 +54,10 @@ class EngineProcesses:
         """Return nothing: there is no Serve."""
         return ()
 
+    def news(self) -> Sequence[str]:
+        """Return nothing: who waits in virtual time does not wait long enough for a line."""
+        return ()
+
     if TYPE_CHECKING:
 
         def clock(self) -> float: ...
