@@ -15,7 +15,7 @@ _TAG = r"(?:\[[^]]*\] )?"  # of one model of several, from vLLM 0.33 on
 MARKS = (
     (re.compile(r"Loading weights took ([\d.]+) seconds"), "load weights"),
     (re.compile(r"Model loading took (?P<gib>[\d.]+) GiB(?: memory)? and ([\d.]+) seconds"), "load model"),
-    (re.compile(r"Directly load the compiled graph.* took ([\d.]+) s"), "load compiled"),
+    (re.compile(_TAG + r"Directly load the compiled graph.* took ([\d.]+) s"), "load compiled"),
     (re.compile(_TAG + r"torch\.compile.* took ([\d.]+) s in total"), "compile"),
     (re.compile(_TAG + r"Initial profiling/warmup run took ([\d.]+) s"), "profile"),
     (re.compile(r"Graph capturing finished in ([\d.]+) secs"), "capture graphs"),

@@ -22,7 +22,7 @@ from .shutdown import DEFAULT_BUDGET_S, run_shutdown_hooks
 from .start import Start
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from .._core.context import CallbackCtx
     from .._core.trace import Trace
@@ -70,7 +70,7 @@ async def initialize(
             async with run.processes.around_the_engine():
                 with run.engine_step(), run.start.progress.waiting_for(run.processes.wait_for_engine):
                     yield run
-            set_read_only(ctx, engine=run.engine)
+            set_read_only(ctx, engine=run.engine, load_adapter=run.load_adapter)
             await run.start.point("on_after_engine_init")
             await run.nodes.after_engine()
             await run.start.point("on_after_init")
@@ -94,6 +94,7 @@ class Initialization:
     Attributes:
         ctx: the context of hooks in the replica.
         engine: the engine; set by the code that starts it.
+        load_adapter: what loads a LoRA adapter, if anything does; set likewise.
         is_up: ``True`` after a good start, until the replica is shut down; ``None`` while it starts.
         ends_with_engine: ``False`` where the engine starts only after this start, of which :meth:`over` then tells.
         trace: the hook calls so far.
@@ -110,6 +111,7 @@ class Initialization:
         self.ctx: CallbackCtx = start.ctx
         self.trace: Trace = start.trace
         self.engine: Any = None
+        self.load_adapter: Callable[[str], Awaitable[None]] | None = None
         self.is_up: bool | None = None
         self.placement: Placement = Placement(start)
         self.nodes: Nodes = Nodes(start, self.placement)

@@ -221,7 +221,7 @@ class LLMConfig(_RayLLMConfig):
         loaded = [*load_hooks(*here)]  # together: a circle between modules, parameters given for another entry's hook
         if self._can_load(self.callback_hooks):
             loaded = [*self.callback_hooks(), *loaded]
-            check_together(loaded, self.model_id)
+            check_together(loaded, self)
         return here, loaded
 
     def _can_load(self, load: Callable[..., object], *args: Any) -> bool:

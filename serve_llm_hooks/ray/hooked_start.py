@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
-from . import engine_steps, prewarm, quick_imports, replica_process, telemetry
+from . import adapters, engine_steps, prewarm, quick_imports, replica_process, telemetry
 from .cluster import RayCluster
 from .hand_over import hand_over
 from .log import log_if_root_is_silenced, show_log
@@ -31,7 +31,7 @@ async def around_start(server: Any) -> AsyncIterator[None]:
         hand_over(config, run.ctx, runtime_env)
         with engine_steps.steps_in(run.trace):
             yield
-        run.engine = server.engine
+        run.engine, run.load_adapter = server.engine, adapters.loader_of(server)
         log_if_root_is_silenced(run)
     server._hook_run = run
 
