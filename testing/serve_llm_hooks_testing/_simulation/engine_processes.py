@@ -54,6 +54,9 @@ class EngineProcesses:
         """Return nothing: there is no Serve."""
         return ()
 
+    def metrics_writer(self) -> None:
+        """Return nothing: there are no metrics."""
+
     if TYPE_CHECKING:
 
         def clock(self) -> float: ...
