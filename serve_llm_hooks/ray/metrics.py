@@ -1,7 +1,7 @@
 """Write what starts were into Ray's metrics, which are in its Prometheus endpoint and its dashboards.
 
-The process of a start sends them to Ray's agent on the node every ten seconds, and when Serve ends it. The agent adds
-them up, and keeps them when the process is gone.
+The process of a start sends them to Ray's agent on the node every ten seconds, and, with Ray 2.60, when Serve ends it.
+The agent adds them up, and keeps them when the process is gone.
 """
 
 from __future__ import annotations
