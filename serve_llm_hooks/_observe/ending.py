@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
-VARIABLE = "SERVE_LLM_HOOKS_TRACE_DIR"
+TRACE_DIR = "SERVE_LLM_HOOKS_TRACE_DIR"
 _WAIT_S = 5.0  # how long the error of a failed start, and the end of the process, wait for what is told
 _WAIT_AT_SHUTDOWN_S = 1.0  # of the time that Serve gives a replica for its end
 _LONGEST_PART = 60
@@ -67,20 +67,21 @@ def tell_end(model_id: str, trace: Trace, teller: Teller, spans: Spans, error: B
     with contextlib.suppress(Exception):  # a log handler that fails
         if block := summary(model_id, trace):
             logger.info("%s", block)
-    folder = os.environ.get(VARIABLE)
+    given = os.environ.get(TRACE_DIR)
     write = teller.metrics_writer()
     with_spans = _takes_spans(teller, spans)
     ways: list[_Way] = []
-    names = teller.replica_names() if folder or write or with_spans else ()
+    names = teller.replica_names() if given or write or with_spans else ()
     if write:
         ways.append(_way("metrics", partial(write, model_id, names, trace.events, trace.steps), model_id))
     if with_spans:
         why = "" if error is None else one_line(error)
         tell = partial(spans.tell_start, model_id, names, trace.events, trace.steps, why)
         ways.append(_way("spans", tell, model_id))
-    if folder:
-        warn = partial(_warn, model_id, folder)
-        ways.append(_Way("saves a trace", partial(_save, Path(folder), model_id, trace, names), warn))
+    if given:
+        folder = _absolute(given, model_id)
+        save = partial(_save, folder, model_id, trace, names)
+        ways.append(_Way("saves a trace", save, partial(_warn, model_id, folder)))
     _tell(ways, 0.0 if error is None else _WAIT_S)
 
 
@@ -158,9 +159,23 @@ def _tell(ways: Iterable[_Way], wait_s: float) -> None:
             way.warn(f"it has taken more than {wait_s:g} s, and is waited for no longer")
 
 
+def _absolute(given: str, model_id: str) -> Path:
+    """Return the folder; of a relative one, say where it is: Ray gives each replica a working directory of its own."""
+    folder = Path(os.path.expanduser(given))
+    if folder.is_absolute():
+        return folder
+    with contextlib.suppress(Exception):
+        folder = Path(os.path.abspath(folder))
+        logger.warning(
+            "model %r: %s=%s is relative to the replica's working directory, and so is %s, which Ray may remove: write "
+            "an absolute path", model_id, TRACE_DIR, given, folder,
+        )  # fmt: skip
+    return folder
+
+
 def _warn(model_id: str, folder: Path | str, why: str) -> None:
     with contextlib.suppress(Exception):
-        logger.warning("model %r: its start cannot be saved in %s=%s: %s", model_id, VARIABLE, folder, why)
+        logger.warning("model %r: its start cannot be saved in %s=%s: %s", model_id, TRACE_DIR, folder, why)
 
 
 def _save(folder: Path, model_id: str, trace: Trace, replica: Sequence[str]) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .parts import parts_of
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -63,6 +61,8 @@ class Spans:
             steps: the other steps.
             why: the error in one line that ended the start; empty for a good one.
         """
+        from .parts import parts_of  # as all that is imported here, where somebody wants it
+
         part = parts_of("start", events, steps, why)
         if part is not None:
             self._start = _made(part, _attributes(model_id, names), self._parent, ())
@@ -71,6 +71,8 @@ class Spans:
 
     def tell_end(self, model_id: str, names: Sequence[str], events: Iterable[HookEvent]) -> None:
         """Make the spans of a replica's end: a trace of its own, with a link to the start."""
+        from .parts import parts_of
+
         part = parts_of("shutdown", events, ())
         if part is not None:
             _made(part, _attributes(model_id, names), None, () if self._start is None else (self._start,))

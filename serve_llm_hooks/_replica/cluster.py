@@ -125,6 +125,10 @@ class Cluster(Protocol):
         """
         ...
 
+    def news(self) -> Sequence[str]:
+        """Return what the running tasks of nodes have last told, a line each. Called in any thread; never fails."""
+        ...
+
     def open_processes(self, task: ProcessTask) -> None:
         """Let each process of the engine that is started next find a task, and run it before it looks at the model.
 

@@ -13,7 +13,6 @@ from .._core.registry import HookRegistry, registry
 from .._core.results import InitializeNodeOutput
 from .._observe.announce import announce
 from .._observe.clean_up import log_error, run_each
-from .._observe.ending import tell_end, tell_shutdown
 from .._observe.progress import Progress
 from .._observe.spans import Spans
 from .._sources.select import hooks_of_config, select
@@ -24,7 +23,7 @@ from .shutdown import DEFAULT_BUDGET_S, run_shutdown_hooks
 from .start import Start
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from types import TracebackType
 
     from .._core.context import CallbackCtx
@@ -73,7 +72,7 @@ async def initialize(
             async with run.processes.around_the_engine():
                 with run.engine_step(), run.start.progress.waiting_for(run.processes.wait_for_engine):
                     yield run
-            set_read_only(ctx, engine=run.engine)
+            set_read_only(ctx, engine=run.engine, load_adapter=run.load_adapter)
             await run.start.point("on_after_engine_init")
             await run.nodes.after_engine()
             await run.start.point("on_after_init")
@@ -97,6 +96,7 @@ class Initialization:
     Attributes:
         ctx: the context of hooks in the replica.
         engine: the engine; set by the code that starts it.
+        load_adapter: what loads a LoRA adapter, if anything does; set likewise.
         is_up: ``True`` after a good start, until the replica is shut down; ``None`` while it starts.
         ends_with_engine: ``False`` where the engine starts only after this start, of which :meth:`over` then tells.
         trace: the hook calls so far.
@@ -114,6 +114,7 @@ class Initialization:
         self.ctx: CallbackCtx = start.ctx
         self.trace: Trace = start.trace
         self.engine: Any = None
+        self.load_adapter: Callable[[str], Awaitable[None]] | None = None
         self.is_up: bool | None = None
         self.placement: Placement = Placement(start)
         self.nodes: Nodes = Nodes(start, self.placement)
@@ -154,6 +155,8 @@ class Initialization:
             error: what ended it, if it has failed.
         """
         self.trace.add_step("start", self._begun_s, failed=error is not None)
+        from .._observe.ending import tell_end  # at the end: nobody waits for what is said of a start
+
         tell_end(self.start.model_id, self.trace, self.start.cluster, self._spans, error)
 
     @property
@@ -213,6 +216,8 @@ class Initialization:
             return ()
         since = len(self.trace)
         failures = await run_shutdown_hooks(self.start, budget_s)
+        from .._observe.ending import tell_shutdown
+
         tell_shutdown(self.start.model_id, self.trace, self.start.cluster, self._spans, since)
         return tuple(failures)
 

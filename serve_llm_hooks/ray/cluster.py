@@ -30,9 +30,9 @@ from . import engine_process
 from .capacity import autoscales, describe_nodes, node_of_ray
 from .engine_channel import Channel, close_channel, open_channel
 from .engine_gate import Gate
-from .lost import lost
-from .metrics import metrics_writer
+from .lost_node import lost
 from .node_entry import run_packed_task
+from .node_news import NodeNews
 from .rollout import names_of_replica, rollout_of_replica
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class RayCluster:
         self._nodes: dict[str, Node] = {}
         self._channel: Channel | None = None
         self._gate: Gate | None = None
+        self._news = NodeNews()
         self.node_grace_s: float = check_seconds("node_grace_s", node_grace_s, zero=True)
         self.placement_group_timeout_s: float = (
             _seconds_of_environment("SERVE_LLM_HOOKS_PLACEMENT_GROUP_TIMEOUT_S", 1800.0)
@@ -107,6 +108,8 @@ class RayCluster:
 
     def metrics_writer(self) -> Writer | None:
         """Return what writes into Ray's metrics; ``None`` where ``SERVE_LLM_HOOKS_METRICS`` turns them off."""
+        from .metrics import metrics_writer
+
         return metrics_writer()
 
     def node(self, node_id: str) -> Node:
@@ -164,7 +167,7 @@ class RayCluster:
             name=f"serve_llm_hooks:{task.model_id}",
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=task.node_id, soft=False),
             runtime_env=runtime_env,
-        ).remote(pickle.dumps(task), self.node_timeout_s + _FORCED_END_S)
+        ).remote(pickle.dumps(task), self.node_timeout_s + _FORCED_END_S, *self._news.expect(task))
         try:
             report: NodeReport = pickle.loads(await ref)
         except RayError as error:  # first: that of a task which failed so is a CancelledError too
@@ -172,7 +175,13 @@ class RayCluster:
         except asyncio.CancelledError:
             await _cancel(ref)
             raise
+        finally:
+            self._news.forget(task)
         return report
+
+    def news(self) -> Sequence[str]:
+        """Return what the tasks on nodes have last told of themselves, a line each."""
+        return self._news.lines()
 
     def open_processes(self, task: ProcessTask) -> None:
         """Put a task into the environment, which the engine's processes inherit. The replica's own hooks are ours."""

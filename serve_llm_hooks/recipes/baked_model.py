@@ -43,6 +43,15 @@ class BakedModel(RayServeLLMCallback):
         self.path = path
         self.files: tuple[str, ...] = _arguments.texts("files", files, ["config.json", "*.safetensors"])
 
+    def check_config(self, llm_config: Any, others: Sequence[object]) -> None:
+        """Look for another model.
+
+        Raises:
+            ValueError: there is one.
+        """
+        if any(isinstance(other, BakedModel) for other in others):
+            raise ValueError("two BakedModel both say where the engine's model is: leave one out")
+
     def on_before_download(self, ctx: CallbackCtx) -> None:
         """Download nothing of the model; the nodes' other hooks run."""
         ctx.worker_node_download_model = ctx.local_node_download_model = "NONE"

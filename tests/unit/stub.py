@@ -155,6 +155,7 @@ class StubCluster:
     # The processes of the engine that have told what their hooks did, each with a change of it.
     processes: dict[Process, Callable[[ProcessReport], ProcessReport]] | None = None
     process_task: ProcessTask | None = None
+    told_by_nodes: tuple[str, ...] = ()
 
     def clock(self) -> float:
         return time.perf_counter()
@@ -200,6 +201,9 @@ class StubCluster:
         answer = self.answers.get(task.node_id, self.work)
         report: NodeReport = pickle.loads(pickle.dumps(await answer(pickle.loads(pickle.dumps(task)))))
         return report
+
+    def news(self) -> Sequence[str]:
+        return self.told_by_nodes
 
     async def work(self, task: NodeTask) -> NodeReport:
         """Do a node's work."""

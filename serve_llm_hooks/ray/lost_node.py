@@ -1,4 +1,4 @@
-"""Say in our words why a node's task gives no report, from what Ray says."""
+"""``lost``: why a node did not answer, in words, from what Ray says."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ray.exceptions import (
     OutOfMemoryError,
+    RayError,
     RayTaskError,
     RuntimeEnvSetupError,
     TaskUnschedulableError,
@@ -16,13 +17,11 @@ from .._core.errors import NodeLostError, is_a
 from .._core.messages import one_line
 
 if TYPE_CHECKING:
-    from ray.exceptions import RayError
-
     from .._node.task import NodeTask
 
 
 def lost(task: NodeTask, error: RayError) -> NodeLostError:
-    """Return the error for a task that gives no report: what Ray says, and what that means."""
+    """Return the error that says why a node will not answer."""
     where = f"{task.node} was lost while model {task.model_id!r} was initialized there"
     if is_a(error, RuntimeEnvSetupError):
         where = f"the runtime_env of model {task.model_id!r} cannot be set up on {task.node}"
