@@ -120,7 +120,7 @@ def compile_cache(facts: Facts) -> Iterator[Advice]:
         f"torch.compile took {compiled.duration_s:.1f} s. What it makes can be kept for all later starts, by an entry "
         "of hooks:.",
         compiled.duration_s,
-        '- { hook: serve_llm_hooks.recipes:CompileCache, kwargs: { uri: "s3://…" } }',
+        "- {hook: serve_llm_hooks.recipes:CompileCache, kwargs: {uri: s3://my-bucket/compile-cache}}",
     )
 
 

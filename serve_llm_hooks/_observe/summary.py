@@ -41,7 +41,7 @@ def summary(model_id: str, trace: Trace) -> str:
     lines = [_line(row, begin_s) for row in rows if any(row is each for each in longest)]
     if len(rows) > _ROWS:
         lines.append(f"and {len(rows) - _ROWS} that took less")
-    lines += [_shortened(each.head) for each in advise(trace)[:_ADVICE]]
+    lines += [_printable(each.head) for each in advise(trace)[:_ADVICE]]  # not shortened: they are copied from here
     return "\n  ".join([_head(model_id, trace, events, downloads), *lines])
 
 
@@ -79,8 +79,12 @@ def _short_place(each: HookEvent | StartStep) -> str:
     return place_of(each).partition(" (")[0]
 
 
+def _printable(line: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in line)
+
+
 def _shortened(line: str) -> str:
-    line = "".join(char if char.isprintable() else " " for char in line)
+    line = _printable(line)
     return line if len(line) <= WIDTH - 2 else f"{line[: WIDTH - 3]}…"
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .._core.node import Node
     from .._core.options import OnError
     from .._node.task import NodeReport, NodeTask, Rollout
+    from .._observe.measures import Writer
     from .._process.task import ProcessReport, ProcessTask
 
 
@@ -74,6 +75,10 @@ class Cluster(Protocol):
 
     def replica_names(self) -> Sequence[str]:
         """Return the names of the replica's application, deployment, and its own; empty without Serve. Never fails."""
+        ...
+
+    def metrics_writer(self) -> Writer | None:
+        """Return what writes a start into the cluster's metrics, in any thread; ``None`` where there are none."""
         ...
 
     def node(self, node_id: str) -> Node:

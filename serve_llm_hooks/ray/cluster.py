@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import pickle
-import sys
 import time
 from dataclasses import fields
 from math import nan
@@ -34,13 +33,14 @@ from .engine_gate import Gate
 from .lost_node import lost
 from .node_entry import run_packed_task
 from .node_news import NodeNews
-from .rollout import rollout_of_replica
+from .rollout import names_of_replica, rollout_of_replica
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._core.context import CallbackCtx
     from .._node.task import NodeReport, NodeTask
+    from .._observe.measures import Writer
     from .._process.task import ProcessReport, ProcessTask
 
 
@@ -104,10 +104,13 @@ class RayCluster:
 
     def replica_names(self) -> Sequence[str]:
         """Return the names of the replica's application, deployment, and its own; empty without Serve."""
-        with contextlib.suppress(Exception):  # no replica: there Serve is imported already
-            context = sys.modules["ray.serve"].get_replica_context()
-            return context.app_name, context.deployment, context.replica_tag
-        return ()
+        return names_of_replica()
+
+    def metrics_writer(self) -> Writer | None:
+        """Return what writes into Ray's metrics; ``None`` where ``SERVE_LLM_HOOKS_METRICS`` turns them off."""
+        from .metrics import metrics_writer
+
+        return metrics_writer()
 
     def node(self, node_id: str) -> Node:
         """Return a node with its address and host's name, as Ray knows them."""

@@ -148,6 +148,7 @@ class StubCluster:
     answers: dict[str, Callable[[NodeTask], Awaitable[NodeReport]]] = field(default_factory=dict)
     download: Callable[[NodeTask, DownloadMode], Awaitable[str | None]] | None = None
     acquire: Callable[[], Awaitable[Any]] | None = None
+    write_metrics: Callable[..., Any] | None = None
     # What happened.
     calls: list[str] = field(default_factory=list)
     runtime_envs: list[dict[str, Any] | None] = field(default_factory=list)
@@ -161,6 +162,9 @@ class StubCluster:
 
     def replica_names(self) -> tuple[str, ...]:
         return ("app", "LLMServer:m", "r1")
+
+    def metrics_writer(self) -> Any:
+        return self.write_metrics
 
     def node(self, node_id: str) -> Node:
         """Return a node of the cluster; a test that needs its address gives it."""

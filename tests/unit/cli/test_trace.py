@@ -287,7 +287,7 @@ def test_advice(cli: Cli, save: Save) -> None:
     assert lines[1].startswith("  about 12.0 s: licence at on_before_init took 12.0 s, and the start waited for it.")
     assert lines[2] == '    write @hook("on_before_init", until="on_after_engine_init")'
     assert lines[3].startswith("  about 7.2 s: torch.compile took 7.2 s.")
-    assert lines[4].startswith("    write - { hook: serve_llm_hooks.recipes:CompileCache, kwargs: {")
+    assert lines[4].startswith("    write - {hook: serve_llm_hooks.recipes:CompileCache, kwargs: {")
     assert len(lines) == 5
 
 

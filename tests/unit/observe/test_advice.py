@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from serve_llm_hooks import Advice, HookEvent, StartStep, Trace, advise, dump_traces, hook, load_hooks, load_traces
 from serve_llm_hooks._observe.advice import LEAST_S, LEAST_SHARE
-from serve_llm_hooks._observe.summary import WIDTH, summary
+from serve_llm_hooks._observe.summary import summary
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, slow_download
 from tests.unit.core.test_saved_trace import EVENTS
 from tests.unit.core.test_steps import STEPS
@@ -304,9 +304,8 @@ def test_the_block_in_the_log_ends_with_two_lines_at_most() -> None:
     *_, before, first, second = summary("m", trace).splitlines()
     assert "less with" not in before
     assert first == "  about 10.0 s less with: weights: late"
-    assert second.startswith("  about 7.0 s less with: - { hook: serve_llm_hooks.recipes:CompileCache, ")
-    assert second.endswith("}")
-    assert len(second) <= WIDTH
+    assert second.startswith("  about 7.0 s less with: - {hook: serve_llm_hooks.recipes:CompileCache, ")
+    assert second.endswith("}}")
 
 
 def test_a_real_start_on_a_fake_cluster_is_advised(caplog: pytest.LogCaptureFixture) -> None:
