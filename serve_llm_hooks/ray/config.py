@@ -18,7 +18,7 @@ from .._sources.entries import hooks_of_entries, load_hooks
 from .._sources.phase_style import checked_hooks, checked_list
 from .._sources.replace_style import warn_of_initialization_class
 from .._sources.select import check_together, hooks_of_fields, hooks_of_script, warn_of_unmatched
-from .._sources.weights import check_weights
+from .._sources.weights import check_weights, warn_of_no_effect
 from . import internals
 from .config_pickling import given_objects, state_of_decided, state_to_send
 from .hand_over import is_hooks_callback
@@ -183,6 +183,7 @@ class LLMConfig(_RayLLMConfig):
         warn_of_slow_hooks(loaded, self.model_id, self.deployment_config)
         check_config(loaded, self)
         self._check_weights()
+        warn_of_no_effect(self, loaded)
         if (ours := need_processes(loaded, self.model_id)) and starts_in_constructor(self.server_cls):
             raise no_processes(in_words(ours[0]), self.model_id)
         warn_of_initialization_class(self, stacklevel=3)

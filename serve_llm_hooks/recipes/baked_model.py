@@ -36,6 +36,7 @@ class BakedModel(RayServeLLMCallback):
     """
 
     checks_arguments = True
+    brings_model = True  # weights="late", of Ray's download, has no effect beside it
 
     def __init__(self, path: str, files: Sequence[str] = ("config.json", "*.safetensors")) -> None:
         """Check the arguments."""

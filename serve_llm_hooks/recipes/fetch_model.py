@@ -62,6 +62,7 @@ class FetchModel(RayServeLLMCallback):
     """
 
     checks_arguments = True
+    brings_model = True  # weights="late", of Ray's download, has no effect beside it
 
     def __init__(self, src: str, dest: str | None = None, *, files: Sequence[str] = (), parallel: int = 16) -> None:
         """Check the arguments."""

@@ -12,7 +12,7 @@ from serve_llm_hooks._process.payload import check_config
 from serve_llm_hooks._sources.phase_style import checked_hooks, checked_list
 from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
 from serve_llm_hooks._sources.select import check_together, hooks_of_fields, warn_of_unmatched
-from serve_llm_hooks._sources.weights import check_weights
+from serve_llm_hooks._sources.weights import check_weights, warn_of_no_effect
 
 from ._simulation.accelerators import FakeAccelerator, accelerator_of, checked_group
 from ._simulation.engine_args import STREAMING
@@ -149,6 +149,7 @@ class FakeLLMConfig:
         loaded = load_hooks(*(self.hooks or ()))
         check_together(together := [*self.callback_hooks(), *loaded], self.model_id)
         check_config(together, self)
+        warn_of_no_effect(self, together)
         warn_of_unmatched(self.hooks or (), self.model_id)
         warn_of_initialization_class(self, stacklevel=2)
 
