@@ -24,7 +24,13 @@ from demo_model import ensure_smollm2
 
 HERE = Path(__file__).parent
 QUESTION = "What is the capital of France?"
-EXPECTED = ["check_disk", "short_context", "warm_up", "timings"]
+EXPECTED = [
+    "check_disk",
+    "CheckNode.on_before_node_download",
+    "short_context",
+    "WarmUp.on_after_engine_init",
+    "timings",
+]
 
 
 def main() -> int:
@@ -115,6 +121,11 @@ def ask(port: int, question: str, max_tokens: int = 32) -> str:
     raise TimeoutError("Serve's proxy does not know the application")
 
 
+def written(hook: str) -> str:
+    """A hook's name without its module and parameters: a method of a class has the class in front."""
+    return hook.rpartition(":")[2].partition("(")[0]
+
+
 def report(answer: str, refusal: str, trace: Any) -> int:
     """Print the table, and say what is missing."""
     from rich.console import Console
@@ -129,14 +140,14 @@ def report(answer: str, refusal: str, trace: Any) -> int:
             f"{event.start_s - first_s:.3f} s",
             f"{event.duration_s:.3f} s",
             event.point,
-            event.name,
+            written(event.hook),
             event.node_id[:8],
             str(event.process_id),
             f"{event.outcome}: {event.detail}" if event.detail else event.outcome,
         )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
-    ran = [event.name for event in trace if event.outcome in ("ok", "vetoed")]
+    ran = [written(event.hook) for event in trace if event.outcome in ("ok", "vetoed")]
     problems = [f"hook {name} did not run" for name in EXPECTED if name not in ran]
     if "never" in [event.name for event in trace]:
         problems.append("hook never ran, which is for another model")

@@ -1,11 +1,11 @@
-"""The hooks of the demo: per-node work, an engine argument, a warm-up request, timings, and one for another model."""
+"""The demo's own hooks: per-node work, an engine argument, timings, and one for another model."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 
-from serve_llm_hooks import CallbackCtx, NodeCtx, Skip, ask, hook, skip
+from serve_llm_hooks import CallbackCtx, NodeCtx, Skip, hook, skip
 
 logger = logging.getLogger("serve_llm_hooks.demo")
 
@@ -24,12 +24,6 @@ def check_disk(ctx: NodeCtx, *, min_free_gib: float = 1.0) -> Skip | None:
 def short_context(ctx: CallbackCtx) -> None:
     """In the replica: start the engine with a smaller context than the config says."""
     ctx.extra_init_kwargs["max_model_len"] = 512
-
-
-@hook("on_after_engine_init", timeout_s=120, on_error="warn")
-async def warm_up(ctx: CallbackCtx) -> None:
-    """In the replica: the first request pays for what is still lazy; better ours than a user's."""
-    await ask(ctx, "Hello!", max_tokens=1)
 
 
 @hook("on_after_init")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -82,3 +83,24 @@ def _train_tokenizer() -> Any:
         model_max_length=512,
         chat_template=CHAT_TEMPLATE,
     )
+
+
+def make_adapter(folder: Path, *, rank: int = 8) -> Path:
+    """Write a random LoRA adapter for such a Llama, as PEFT saves one, and give the folder back."""
+    torch = importlib.import_module("torch")
+    save_file = importlib.import_module("safetensors.torch").save_file
+
+    weights = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for layer in range(2):
+            for module in ("q_proj", "v_proj"):
+                name = f"base_model.model.model.layers.{layer}.self_attn.{module}"
+                weights[f"{name}.lora_A.weight"] = torch.randn(rank, 64, dtype=torch.bfloat16)
+                weights[f"{name}.lora_B.weight"] = torch.randn(64, rank, dtype=torch.bfloat16)
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 2 * rank, "bias": "none"}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(weights, folder / "adapter_model.safetensors")
+    modules = {"target_modules": ["q_proj", "v_proj"], "base_model_name_or_path": "tiny"}
+    (folder / "adapter_config.json").write_text(json.dumps(config | modules))
+    return folder

@@ -19,7 +19,7 @@ from .checked_fields import (
 from .trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from .points import Role
     from .results import NodeResult
@@ -49,6 +49,8 @@ class CallbackCtx(Checked):
         run_init_node: ``False`` leaves the nodes alone (Ray's name; a veto sets it).
         nodes: node id to :class:`NodeResult` (read-only).
         engine: the started engine, from ``on_after_engine_init`` on (read-only).
+        load_adapter: ``await ctx.load_adapter("french")`` does what Ray does at the first request with this LoRA
+            adapter; from ``on_after_engine_init`` on, ``None`` where the engine has no adapters (read-only).
         error: in ``on_failure``, the exception that ended the start (read-only).
         trace: the hook calls so far (read-only).
 
@@ -74,6 +76,7 @@ class CallbackCtx(Checked):
     run_init_node: bool = checked_field("bool", True)
     nodes: Final[Mapping[str, NodeResult]] = checked_field("read-only", factory=_no_nodes)
     engine: Final[Any] = checked_field("read-only")
+    load_adapter: Final[Callable[[str], Awaitable[None]] | None] = checked_field("read-only")
     error: Final[Exception | None] = checked_field("read-only")
     trace: Final[Trace] = checked_field("read-only", factory=Trace)
 

@@ -14,9 +14,10 @@ from .._core.method_options import options_of
 from .._core.origin import path_of
 from .._core.points import HOOK_NAMES, HOOK_POINTS, HookName
 from .._core.signature import bound_method, check_is_sync, check_span, misfit, written
+from .config_checks import METHOD, check_method
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from .._core.context import CallbackCtx, EngineProcessCtx, NodeCtx
     from .._core.veto import Skip
@@ -38,11 +39,12 @@ class RayServeLLMCallback:
 
     Attributes:
         checks_arguments: set it to ``True`` in a class whose constructor does nothing but check and keep its
-            arguments. It is then called where the config is made too, so that a wrong argument is told there.
+            arguments. It is then called where the config is made too, so that a wrong argument is told there, and
+            so is :meth:`check_config`.
 
     Raises:
         UnknownHookError: a method ``on_...`` that is no hook point.
-        HookSignatureError: a method that does not take ``ctx``.
+        HookSignatureError: a method that does not take ``ctx``; ``check_config`` without ``checks_arguments = True``.
 
     Example:
         >>> class Tokenizer(RayServeLLMCallback):
@@ -55,6 +57,19 @@ class RayServeLLMCallback:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _check_methods(cls, path_of(cls))
+        if METHOD in vars(cls):
+            check_method(cls, path_of(cls))
+
+    def check_config(self, llm_config: Any, others: Sequence[object]) -> None:
+        """Raise where the config is made if these hooks cannot work with it, or beside others: say what to change.
+
+        It is called where ``checks_arguments`` is ``True``, on an object that runs no hook; again where the config is
+        sent, and in the replica. It changes nothing.
+
+        Args:
+            llm_config: the config.
+            others: an object of each other class of hooks in the config that checks its arguments.
+        """
 
     # Written out for type checkers; a test compares signatures and docstrings with the table of hook points.
 
@@ -210,14 +225,20 @@ def _check_methods(callback: object, path: str) -> list[HookName]:
                 f"{path} has a method {name!r}, which is no hook point{did_you_mean(name, HOOK_NAMES)}. "
                 f"The points: {', '.join(HOOK_NAMES)}. If it is no hook, do not let its name begin with 'on_'."
             )
+    if _overrides(callback, METHOD) and getattr(callback, "checks_arguments", False):
+        check_method(callback, path)
     names: list[HookName] = []
     for point in HOOK_NAMES:
-        method = bound_method(callback, point)
-        if method is None or getattr(method, "__func__", method) is getattr(RayServeLLMCallback, point, None):
-            continue
-        _check_method(method, point, path)
-        names.append(point)
+        if _overrides(callback, point):
+            _check_method(bound_method(callback, point), point, path)
+            names.append(point)
     return names
+
+
+def _overrides(callback: object, name: str) -> bool:
+    """Return True if a class or an instance has a method of a name that is not :class:`RayServeLLMCallback`'s."""
+    method = bound_method(callback, name)
+    return method is not None and getattr(method, "__func__", method) is not getattr(RayServeLLMCallback, name, None)
 
 
 def _check_method(method: Callable[..., Any], point: str, path: str) -> None:

@@ -16,6 +16,7 @@ from .._core.registry import HookRegistry, registry
 from .._core.selection import Selection
 from .allow import check_hooks
 from .class_style import hooks_of_class
+from .config_checks import ask_classes
 from .disable import DISABLE, DisableList, suggestions
 from .entries import hooks_of_entries, load_hooks, targets_of
 from .import_path import check_is_there, load_callback
@@ -43,7 +44,7 @@ def hooks_of_config(llm_config: Any) -> HookRegistry:
     config without one (Ray's own) takes all that are registered for its model in this process.
 
     Raises:
-        HookLoadError: as :func:`serve_llm_hooks.load_hooks`.
+        HookLoadError: as :func:`serve_llm_hooks.load_hooks`, and :func:`check_together`.
         HookOrderError: as :func:`check_together`.
     """
     model_id = str(llm_config.model_id)
@@ -61,7 +62,7 @@ def hooks_of_config(llm_config: Any) -> HookRegistry:
         others = llm_config.callback_hooks() if hasattr(llm_config, "callback_hooks") else ()
         found = HookRegistry(with_fresh_instances([*others, *named]))
     check_hooks(found)  # those that arrived in the config as objects, with its pickle
-    check_together(found, model_id)
+    check_together(found, llm_config)
     return found
 
 
@@ -170,17 +171,19 @@ def _is_slip(patterns: Iterable[str], model_id: str) -> bool:
     return False
 
 
-def check_together(hooks: Iterable[Hook], model_id: str) -> None:
+def check_together(hooks: Iterable[Hook], llm_config: Any) -> None:
     """Check that the hooks of all fields of a config can run together for its model.
 
     Raises:
         HookSignatureError: parameters are missing (what a script decorated has come through no ``load_hooks``).
         HookOrderError: an order that is impossible, or ambiguous.
+        HookLoadError: a class of hooks refuses the config.
     """
-    together = HookRegistry(hooks).for_model(model_id)
+    together = HookRegistry(hooks).for_model(str(llm_config.model_id))
     for hook in together:
         hook.check_kwargs()
     together.hooks()
+    ask_classes(together, llm_config)
 
 
 def select(hooks: HookRegistry, model_id: str) -> Selection:

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from .._core.errors import HookLoadError
 from .._core.messages import describe
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from .._core.hook import Hook
-
-logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 Weights: TypeAlias = Literal["late"]
 """The values of ``weights=``: ``"late"`` downloads them while the engine's processes begin."""
@@ -55,21 +47,6 @@ def check_weights(
         return
     instead = instead if instead.startswith("give") else f"leave out {instead}"
     raise ValueError(f"weights='late' of model {model_id!r}: {why}. Leave out weights=, or {instead}.")
-
-
-def warn_of_no_effect(llm_config: Any, hooks: Iterable[Hook]) -> None:
-    """Warn of late weights beside a ready-made hook that brings the model itself, so that Ray downloads none."""
-    if not is_late(llm_config):
-        return
-    model_id = str(llm_config.model_id)
-    for hook in hooks:
-        made = hook.instance
-        if made is not None and getattr(made.owner, "brings_model", False) and hook.options.matches(model_id):
-            logger.warning(
-                "model %r: weights='late' has no effect beside %s, which brings the weights itself: Ray downloads "
-                "none. Leave out one of them", model_id, made.path,
-            )  # fmt: skip
-            return
 
 
 def refuse_late(llm_config: Any, why: str) -> None:

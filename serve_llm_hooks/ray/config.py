@@ -18,7 +18,7 @@ from .._sources.entries import hooks_of_entries, load_hooks
 from .._sources.phase_style import checked_hooks, checked_list
 from .._sources.replace_style import warn_of_initialization_class
 from .._sources.select import check_together, hooks_of_fields, hooks_of_script, warn_of_unmatched
-from .._sources.weights import check_weights, warn_of_no_effect
+from .._sources.weights import check_weights
 from . import internals
 from .config_pickling import given_objects, state_of_decided, state_to_send
 from .hand_over import is_hooks_callback
@@ -26,7 +26,6 @@ from .hooked import hooked_server, starts_in_constructor
 from .internals import CallbackConfig, is_remote_path
 from .native_config import named_hooks, no_hooks_named
 from .rays_callbacks import hooks_of_rays_callback
-from .sglang import no_processes
 from .shutdown import warn_of_slow_hooks
 
 if TYPE_CHECKING:
@@ -183,8 +182,9 @@ class LLMConfig(_RayLLMConfig):
         warn_of_slow_hooks(loaded, self.model_id, self.deployment_config)
         check_config(loaded, self)
         self._check_weights()
-        warn_of_no_effect(self, loaded)
         if (ours := need_processes(loaded, self.model_id)) and starts_in_constructor(self.server_cls):
+            from .sglang import no_processes
+
             raise no_processes(in_words(ours[0]), self.model_id)
         warn_of_initialization_class(self, stacklevel=3)
         return self
@@ -221,7 +221,7 @@ class LLMConfig(_RayLLMConfig):
         loaded = [*load_hooks(*here)]  # together: a circle between modules, parameters given for another entry's hook
         if self._can_load(self.callback_hooks):
             loaded = [*self.callback_hooks(), *loaded]
-            check_together(loaded, self.model_id)
+            check_together(loaded, self)
         return here, loaded
 
     def _can_load(self, load: Callable[..., object], *args: Any) -> bool:

@@ -76,7 +76,7 @@ def state_to_send(config: Any, state: dict[Any, Any], others: Sequence[Hook]) ->
         _warn_of_others(config, travelling)
         state["__pydantic_private__"] = {**state["__pydantic_private__"], "_script_hooks": travelling}
     if config.hooks is None:
-        check_together([*others, *travelling], config.model_id)  # only now has a script decorated everything
+        check_together([*others, *travelling], config)  # only now has a script decorated everything
     pack_hooks([*travelling, *others])  # its error names the hook; that of the pickling around us would not
     check_sendable([*travelling, *others], config.model_id)
     return _with_hooks_by_value(state)

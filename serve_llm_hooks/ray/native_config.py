@@ -9,7 +9,7 @@ from .._core.errors import HookLoadError
 from .._core.messages import describe, did_you_mean
 from .._core.registry import HookRegistry
 from .._sources.entries import load_hooks
-from .._sources.select import hooks_of_config, warn_of_unmatched
+from .._sources.select import check_together, hooks_of_config, warn_of_unmatched
 from .hand_over import is_hooks_callback
 from .rays_callbacks import hooks_of_rays_callback
 
@@ -54,6 +54,7 @@ def hooks_of_callback_kwargs(llm_config: Any, callback_kwargs: Mapping[str, Any]
     hooks = named_hooks(callback_kwargs)
     if hooks is not None:
         found = load_hooks(*hooks)
+        check_together(found, llm_config)
         warn_of_unmatched(hooks, str(llm_config.model_id))
         return found
     found = hooks_of_config(llm_config)

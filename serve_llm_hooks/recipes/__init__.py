@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .fetch_model import FetchModel as FetchModel
     from .notify import Notify as Notify
     from .prefetch_weights import PrefetchWeights as PrefetchWeights
+    from .preload_lora import PreloadLoRA as PreloadLoRA
     from .register_model import RegisterModel as RegisterModel
     from .register_reasoning_parser import RegisterReasoningParser as RegisterReasoningParser
     from .register_tool_parser import RegisterToolParser as RegisterToolParser

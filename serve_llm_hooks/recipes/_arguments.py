@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 
 _MOST = 1e12
+_PLACEHOLDER = re.compile(r"\$\w+|\$?\{[^/]*?\}")
 
 
 def number(name: str, value: object, *, least: float = 0, most: float = _MOST, whole: bool = False) -> None:
@@ -19,6 +21,17 @@ def number(name: str, value: object, *, least: float = 0, most: float = _MOST, w
         raise ValueError(f"{name}= is a {'whole ' if whole else ''}number, {bounds}")
 
 
+def written_out(name: str, value: str) -> None:
+    """Check that a path or a place has nothing in it that somebody would have to replace.
+
+    Raises:
+        ValueError: it has ``$NAME`` or ``{name}``.
+    """
+    found = _PLACEHOLDER.search(value)
+    if found is not None:
+        raise ValueError(f"{name}={value!r} has {found[0]!r} in it, which nothing replaces: write it out")
+
+
 def absolute(name: str, value: object, example: str) -> None:
     """Check that an argument is a path that means the same in every process.
 
@@ -31,6 +44,7 @@ def absolute(name: str, value: object, example: str) -> None:
         raise ValueError(f"{name}= is a folder that every node has; what is in a bucket must be fetched")
     if not os.path.isabs(value):
         raise ValueError(f"{name}= is absolute, as in {example!r}, and not {value!r}: processes have other folders")
+    written_out(name, value)
 
 
 def texts(name: str, value: object, example: list[str]) -> tuple[str, ...]:

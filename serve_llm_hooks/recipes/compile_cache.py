@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import tarfile
@@ -11,20 +10,20 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import RayServeLLMCallback
-
-from ._kind_of_node import folder_for
+from ._brings import Brings
+from ._kind_of_node import folder_for, key_of
 from ._stores.archive import files_of, pack, unpack
+from ._stores.disk import make_folder, shown
 from ._stores.places import find, on_disk, open_store
 from ._stores.store import ASIDE, Missing, StoreError, tried_again
-from ._stores.transfer import Transfer, shown
-from ._stores.uri import checked_folder, parse
+from ._stores.transfer import Transfer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from serve_llm_hooks import CallbackCtx, EngineProcessCtx, NodeCtx
 
     from ._stores.store import Found, Store
-    from ._stores.uri import Uri
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks.recipes")
 
@@ -35,7 +34,7 @@ _KEY = "serve_llm_hooks.recipes.CompileCache"
 _FAILURES = (StoreError, OSError, tarfile.TarError)
 
 
-class CompileCache(RayServeLLMCallback):
+class CompileCache(Brings):
     """Restore what vLLM, torch.compile and Triton have compiled in earlier starts, and save what a start adds.
 
     The archives of a key are for one model, its engine's arguments, and one kind of node: versions, CPU or GPU. It is
@@ -60,23 +59,30 @@ class CompileCache(RayServeLLMCallback):
         ...     _ = FakeCluster(nodes=2).run(FakeLLMConfig("m", hooks=[CompileCache("s3://models/compile-cache")]))
     """
 
-    checks_arguments = True
+    owns_dest = True
 
     def __init__(self, uri: str, dest: str | None = None) -> None:
         """Check the arguments."""
-        self.uri: Uri = parse(uri, what="uri", schemes=("s3", "gs", "az", "abfss", "file"))
+        super().__init__(uri, dest, what="uri", schemes=("s3", "gs", "az", "abfss", "file"))
         if self.uri.pattern:
             raise ValueError(f"uri={self.uri.text!r} is a glob; the cache is a folder")
-        self.dest: str | None = None if dest is None else checked_folder(dest, what="dest")
+
+    def check_config(self, llm_config: Any, others: Sequence[object]) -> None:
+        """Look whether anything is compiled, by an engine that has one cache.
+
+        Raises:
+            ValueError: it is not; as ``Brings``.
+        """
+        if (getattr(llm_config, "engine_kwargs", None) or {}).get("enforce_eager"):
+            raise ValueError("with enforce_eager vLLM compiles nothing: leave CompileCache out, or enforce_eager")
+        for other in others:
+            if isinstance(other, CompileCache):
+                raise ValueError(f"the engine has one compile cache: leave {self.uri} or {other.uri} out")
+        super().check_config(llm_config, others)
 
     def on_before_init(self, ctx: CallbackCtx) -> None:
         """Write down what the archives are for."""
-        arguments = dict(getattr(ctx.llm_config, "engine_kwargs", None) or {})
-        if arguments.get("enforce_eager"):
-            raise ValueError("with enforce_eager vLLM compiles nothing: leave CompileCache out, or enforce_eager")
-        loading = getattr(ctx.llm_config, "model_loading_config", None)
-        what = [ctx.model_id, getattr(loading, "model_source", None), arguments]
-        key = hashlib.sha256(json.dumps(what, sort_keys=True, default=_plain).encode()).hexdigest()
+        key = key_of(ctx.model_id, ctx.llm_config)
         dest = self.dest or os.path.expanduser(f"~/.cache/serve-llm-hooks/compile/{key[:16]}")
         ctx.custom_data[_KEY] = {"key": key, "dest": dest}
 
@@ -84,7 +90,7 @@ class CompileCache(RayServeLLMCallback):
         """Restore what there is for this node."""
         dest = on_disk(ctx.custom_data[_KEY]["dest"], ctx.node_id)
         try:
-            dest.mkdir(parents=True, exist_ok=True)
+            make_folder(self.uri.text, dest)
             store, archives = self._archives(ctx)
         except _FAILURES as error:
             logger.warning("%s: nothing is restored: %s", self.uri, error)
@@ -142,8 +148,3 @@ class CompileCache(RayServeLLMCallback):
             path = f"{self._folder(ctx)}/{content}-{digest}.tar"
             tried_again(lambda: store.write(path, packed))
             logger.info("%s: saved %d files, %s", self.uri, len(files), shown(packed.stat().st_size))
-
-
-def _plain(value: Any) -> Any:
-    dump = getattr(value, "model_dump", None)
-    return dump() if callable(dump) else type(value).__name__

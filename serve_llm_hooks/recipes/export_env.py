@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import RayServeLLMCallback
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from serve_llm_hooks import CallbackCtx, EngineProcessCtx, NodeCtx
 
 _RAYS = ("RAY_", "CUDA_VISIBLE_DEVICES", "SERVE_LLM_HOOKS_")  # set by others, or read before any hook runs
@@ -47,18 +49,26 @@ class ExportEnv(RayServeLLMCallback):
                 raise ValueError(f"{name}= has a NUL in it, which no variable can hold")
         self.variables: dict[str, str] = {name: str(value) for name, value in variables.items()}
 
+    def check_config(self, llm_config: Any, others: Sequence[object]) -> None:
+        """Look whether something else gives one of them another value.
+
+        Raises:
+            ValueError: it does.
+        """
+        self._refuse(_env_vars(llm_config), "the config's runtime_env")
+        for other in others:
+            if isinstance(other, ExportEnv):
+                self._refuse(other.variables, "another ExportEnv")
+
     def on_before_init(self, ctx: CallbackCtx) -> None:
         """Set them where nodes and the engine's processes get theirs from.
 
         Raises:
-            ValueError: the ``runtime_env`` says something else of one.
+            ValueError: another hook has given one another value.
         """
-        runtime_env = dict(ctx.runtime_env or {})
-        others = {str(name): str(value) for name, value in (runtime_env.get("env_vars") or {}).items()}
-        for name, value in self.variables.items():
-            if others.get(name, value) != value:
-                raise ValueError(f"{name} has another value in the config's runtime_env: leave it out at one place")
-        ctx.runtime_env = {**runtime_env, "env_vars": {**others, **self.variables}}
+        others = _env_vars(ctx)
+        self._refuse(others, "ctx.runtime_env")
+        ctx.runtime_env = {**(ctx.runtime_env or {}), "env_vars": {**others, **self.variables}}
         os.environ.update(self.variables)  # the engine's core and workers are children of this process
 
     def on_before_node_download(self, ctx: NodeCtx) -> None:
@@ -77,9 +87,20 @@ class ExportEnv(RayServeLLMCallback):
         """
         self._check(f"in {ctx.process}")
 
+    def _refuse(self, others: Mapping[str, str], where: str) -> None:
+        for name, value in self.variables.items():
+            if others.get(name, value) != value:
+                raise ValueError(f"{name} has another value in {where}: leave it out at one place")
+
     def _check(self, where: str) -> None:
         for name, value in self.variables.items():
             found = os.environ.get(name)
             if found != value:
                 how = "is not set" if found is None else "has another value"
                 raise LookupError(f"{name} {how} {where}: something else sets it, or the environment is a new one")
+
+
+def _env_vars(holder: Any) -> dict[str, str]:
+    """Return the variables in the ``runtime_env`` of a config, or of ``ctx``."""
+    given = (getattr(holder, "runtime_env", None) or {}).get("env_vars") or {}
+    return {str(name): str(value) for name, value in given.items()}

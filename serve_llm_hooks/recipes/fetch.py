@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from serve_llm_hooks import DownloadError, RayServeLLMCallback
+from serve_llm_hooks import DownloadError
 
+from ._brings import Brings
 from ._stores.places import find, on_disk, open_store
 from ._stores.store import StoreError
 from ._stores.transfer import Transfer
-from ._stores.uri import checked_folder, checked_names, checked_number, is_glob, parse
+from ._stores.uri import checked_folder, checked_names, checked_number, is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from serve_llm_hooks import CallbackCtx, NodeCtx
-
-    from ._stores.uri import Uri
+    from serve_llm_hooks import NodeCtx
 
 
-class Fetch(RayServeLLMCallback):
+class Fetch(Brings):
     """Bring files to a folder of every node, before the model is downloaded there.
 
     What is there already, with the same size and time, is not read again; a try that was cut off or killed is gone on
@@ -51,7 +50,7 @@ class Fetch(RayServeLLMCallback):
         '{}'
     """
 
-    checks_arguments = True
+    dest: str
 
     def __init__(
         self,
@@ -63,9 +62,9 @@ class Fetch(RayServeLLMCallback):
         parallel: int = 16,
     ) -> None:
         """Check the arguments."""
-        self.uri: Uri = parse(src, what="src", schemes=("s3", "gs", "az", "abfss", "https", "http", "file"))
-        self.dest: str = checked_folder(dest, what="dest")
-        self.files: list[str] = checked_names(files, what="files")
+        schemes = ("s3", "gs", "az", "abfss", "https", "http", "file")
+        super().__init__(src, checked_folder(dest, what="dest"), what="src", schemes=schemes)
+        self.files = checked_names(files, what="files")
         self.sha256: dict[str, str] = dict(sha256 or {})
         self.parallel: int = checked_number(parallel, what="parallel")
         if self.uri.pattern and self.files:
@@ -76,14 +75,6 @@ class Fetch(RayServeLLMCallback):
         for name, digest in self.sha256.items():
             if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):
                 raise ValueError(f"sha256 of {name!r} is not one: it has 64 hexadecimal digits")
-
-    def on_before_init(self, ctx: CallbackCtx) -> None:
-        """Refuse two that write the same files, before anything is downloaded."""
-        places = ctx.custom_data.setdefault("serve_llm_hooks.recipes: dest", {})
-        what = sorted([self.uri.pattern] if self.uri.pattern else self.files)
-        other = places.setdefault(f"{self.dest} {what}", self.uri.text)
-        if other != self.uri.text:
-            raise ValueError(f"{self.uri} and {other} are both fetched to {self.dest}: give one of them another dest")
 
     def on_before_node_download(self, ctx: NodeCtx) -> None:
         """Fetch the files to this node."""

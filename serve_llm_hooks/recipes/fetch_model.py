@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import DownloadError, RayServeLLMCallback
+from serve_llm_hooks import DownloadError
 
+from ._brings import Brings
+from ._late import warn_of_late_weights
 from ._stores.brought import Brought
 from ._stores.hub import Hub
 from ._stores.places import find, is_fake, on_disk, open_store, selected
 from ._stores.store import StoreError
 from ._stores.transfer import Transfer
-from ._stores.uri import checked_folder, checked_names, checked_number, parse
+from ._stores.uri import checked_names, checked_number
+from .baked_model import BakedModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,13 +25,12 @@ if TYPE_CHECKING:
     from serve_llm_hooks import CallbackCtx, NodeCtx
 
     from ._stores.store import Found
-    from ._stores.uri import Uri
 
 WEIGHTS: tuple[str, ...] = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".npz")
 """The suffixes of files of weights. Of several forms, the first that is there is taken, as vLLM does."""
 
 
-class FetchModel(RayServeLLMCallback):
+class FetchModel(Brings):
     """Bring a model to every node, and let the engine load it from there. Ray downloads nothing of it.
 
     Config and tokenizer come first, and the weights after them. Of weights in several forms, one comes: safetensors if
@@ -61,17 +63,28 @@ class FetchModel(RayServeLLMCallback):
         ('/models/llama', [])
     """
 
-    checks_arguments = True
-    brings_model = True  # weights="late", of Ray's download, has no effect beside it
-
     def __init__(self, src: str, dest: str | None = None, *, files: Sequence[str] = (), parallel: int = 16) -> None:
         """Check the arguments."""
-        self.uri: Uri = parse(src, what="src", schemes=("s3", "gs", "az", "abfss", "hf", "file"))
+        super().__init__(src, dest, what="src", schemes=("s3", "gs", "az", "abfss", "hf", "file"))
         if self.uri.pattern:
             raise ValueError(f"src={self.uri.text!r} is a glob; a model is a folder: say in files= which files of it")
-        self.dest: str | None = None if dest is None else checked_folder(dest, what="dest")
-        self.files: list[str] = checked_names(files, what="files")
+        self.files = checked_names(files, what="files")
         self.parallel: int = checked_number(parallel, what="parallel")
+
+    def check_config(self, llm_config: Any, others: Sequence[object]) -> None:
+        """Look for another recipe that says where the model is.
+
+        Raises:
+            ValueError: there is one.
+        """
+        for other in others:
+            if isinstance(other, FetchModel | BakedModel):
+                raise ValueError(
+                    f"FetchModel and {type(other).__name__} both say where the engine's model is: leave one out; files "
+                    "beside the model, such as those of a draft model, are brought by Fetch"
+                )
+        super().check_config(llm_config, others)
+        warn_of_late_weights(llm_config, "FetchModel")
 
     def on_before_download(self, ctx: CallbackCtx) -> None:
         """Let Ray download nothing of the model."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import RayServeLLMCallback
 
 from . import _arguments, _named
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from serve_llm_hooks import EngineProcessCtx
 
 
@@ -37,6 +39,16 @@ class RegisterModel(RayServeLLMCallback):
         _named.split(path)
         self.arch = arch
         self.path = path
+
+    def check_config(self, llm_config: Any, others: Sequence[object]) -> None:
+        """Look for another class for the same architecture.
+
+        Raises:
+            ValueError: there is one.
+        """
+        for other in others:
+            if isinstance(other, RegisterModel) and other.arch == self.arch and other.path != self.path:
+                raise ValueError(f"{self.path} and {other.path} are both registered as {self.arch!r}: leave one out")
 
     def on_engine_process_start(self, ctx: EngineProcessCtx) -> None:
         """Register it in this process.

@@ -29,10 +29,11 @@ class RegisterReasoningParser(RegistersParser):
         'frontend'
     """
 
+    argument = "reasoning_parser"
+
     def on_before_engine_init(self, ctx: CallbackCtx) -> None:
         """Choose it: the frontend tells the reasoning from the answer with it."""
-        if self.use:
-            ctx.extra_init_kwargs.update(reasoning_parser=self.name)
+        ctx.extra_init_kwargs.update(self.chosen())
 
     def on_engine_process_start(self, ctx: EngineProcessCtx) -> None:
         """Register it in this process.
@@ -41,7 +42,7 @@ class RegisterReasoningParser(RegistersParser):
             ModuleNotFoundError, AttributeError: it is not here.
             TypeError: it is no ``ReasoningParser`` of vLLM's.
         """
-        parser = _named.load(self.path)
-        from vllm.reasoning import ReasoningParserManager
+        _named.check_is_there(_named.split(self.path)[0])
+        from vllm.reasoning import ReasoningParser, ReasoningParserManager
 
-        ReasoningParserManager.register_module(self.name, True, parser)
+        ReasoningParserManager.register_module(self.name, True, self.load(ReasoningParser))

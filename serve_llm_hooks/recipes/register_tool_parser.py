@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import _named
 from ._parser import RegistersParser
@@ -29,10 +29,15 @@ class RegisterToolParser(RegistersParser):
         'frontend'
     """
 
+    argument = "tool_call_parser"
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the engine's arguments with which it uses the parser."""
+        return super().chosen() | ({"enable_auto_tool_choice": True} if self.use else {})
+
     def on_before_engine_init(self, ctx: CallbackCtx) -> None:
         """Choose it: the frontend answers tool calls with it."""
-        if self.use:
-            ctx.extra_init_kwargs.update(tool_call_parser=self.name, enable_auto_tool_choice=True)
+        ctx.extra_init_kwargs.update(self.chosen())
 
     def on_engine_process_start(self, ctx: EngineProcessCtx) -> None:
         """Register it in this process.
@@ -41,7 +46,7 @@ class RegisterToolParser(RegistersParser):
             ModuleNotFoundError, AttributeError: it is not here.
             TypeError: it is no ``ToolParser`` of vLLM's.
         """
-        parser = _named.load(self.path)
-        from vllm.tool_parsers import ToolParserManager
+        _named.check_is_there(_named.split(self.path)[0])
+        from vllm.tool_parsers import ToolParser, ToolParserManager
 
-        ToolParserManager.register_module(self.name, True, parser)
+        ToolParserManager.register_module(self.name, True, self.load(ToolParser))

@@ -12,9 +12,10 @@ from serve_llm_hooks._process.payload import check_config
 from serve_llm_hooks._sources.phase_style import checked_hooks, checked_list
 from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
 from serve_llm_hooks._sources.select import check_together, hooks_of_fields, warn_of_unmatched
-from serve_llm_hooks._sources.weights import check_weights, warn_of_no_effect
+from serve_llm_hooks._sources.weights import check_weights
 
 from ._simulation.accelerators import FakeAccelerator, accelerator_of, checked_group
+from ._simulation.adapters import FakeLoraConfig, lora_config_of
 from ._simulation.engine_args import STREAMING
 from ._simulation.model_source import FakeModelLoadingConfig, is_remote, loading_of
 
@@ -52,6 +53,7 @@ class FakeLLMConfig:
         placement_group_config: the bundles and the strategy of the placement group.
         deployment_config: Serve's settings; here they say how long hooks at ``on_shutdown`` have.
         log_engine_metrics: as in Ray's config.
+        lora_config: where LoRA adapters are, as in Ray's config.
         on_error: what happens when a hook fails that does not say so itself.
         weights: ``"late"``: the weights are downloaded while the engine's processes begin, as with ``LLMConfig``.
 
@@ -80,6 +82,7 @@ class FakeLLMConfig:
     placement_group_config: dict[str, Any] | None = None
     deployment_config: dict[str, Any] = field(default_factory=dict)
     log_engine_metrics: bool | None = True
+    lora_config: FakeLoraConfig | None = None
     on_error: OnError = "raise"
     weights: Weights | None = None
 
@@ -102,6 +105,7 @@ class FakeLLMConfig:
         placement_group_config: Mapping[str, Any] | None = None,
         deployment_config: Mapping[str, Any] | None = None,
         log_engine_metrics: bool | None = True,
+        lora_config: Mapping[str, Any] | None = None,
         on_error: OnError = "raise",
         weights: Weights | None = None,
     ) -> None:
@@ -133,6 +137,7 @@ class FakeLLMConfig:
                 "disable_log_stats cannot be set to True when log_engine_metrics is enabled. Engine metrics require "
                 "log stats to be enabled."
             )
+        self.lora_config = lora_config_of(lora_config)
         self.accelerator_type = accelerator_type
         self.deployment_config = _named("deployment_config", deployment_config)
         self.placement_group_config = checked_group(placement_group_config)
@@ -147,9 +152,8 @@ class FakeLLMConfig:
             streaming_format=load_format if load_format in STREAMING else None,
         )
         loaded = load_hooks(*(self.hooks or ()))
-        check_together(together := [*self.callback_hooks(), *loaded], self.model_id)
+        check_together(together := [*self.callback_hooks(), *loaded], self)
         check_config(together, self)
-        warn_of_no_effect(self, together)
         warn_of_unmatched(self.hooks or (), self.model_id)
         warn_of_initialization_class(self, stacklevel=2)
 

@@ -129,7 +129,7 @@ class FakeEngine:
     def _answers(self, request: Any, method: str) -> list[Any]:
         asked = read_request(request, method)
         self.requests.append(request)
-        error = self.error or error_of(asked, self.model_id, self.kwargs)
+        error = self.error or error_of(asked, (self.model_id, *self.loras), self.kwargs)
         answer = answer_to(asked, self.model_id) if error is None else FakeErrorResponse(error)
         return list(streamed(answer)) if asked.streams and error is None else [answer]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
 
     from serve_llm_hooks._core.options import OnError
 
-_OURS = (
-    "hooks", "callback", "callback_kwargs", "callbacks", "initialization_class", "initialization_kwargs",
-    "engine_kwargs", "runtime_env", "accelerator_type", "accelerator_config", "placement_group_config",
-    "deployment_config", "log_engine_metrics", "weights",
-)  # fmt: skip
+# The fields that are given as they are: its names are Ray's and ours.
+_OURS = inspect.signature(FakeLLMConfig).parameters.keys() - {
+    "model_id",
+    "model_source",
+    "model_loading_config",
+    "on_error",
+}
 
 
 def is_yaml(ref: object) -> bool:

@@ -34,7 +34,7 @@ from tests.conftest import written
 from tests.harness.test_odd_inputs import ODD, SECRET, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from serve_llm_hooks import HookRegistry
@@ -162,6 +162,30 @@ class First:
 
 class Second:
     def on_before_init(self, ctx: CallbackCtx) -> None: ...
+
+
+class Quantized(RayServeLLMCallback):
+    checks_arguments = True
+
+    def check_config(self, llm_config: Any, others: Sequence[object]) -> None:
+        if llm_config.engine_kwargs.get("quantization"):
+            raise ValueError("the weights are quantized already")
+
+    def on_after_init(self, ctx: CallbackCtx) -> None: ...
+
+
+def test_a_class_looks_at_the_config_when_it_is_made_and_when_it_is_sent(three_nodes: list[str]) -> None:
+    import cloudpickle
+
+    from serve_llm_hooks.ray import LLMConfig
+
+    told = r"model 'm': .*:Quantized refuses the config: the weights are quantized already"
+    with pytest.raises(HookLoadError, match=told):
+        LLMConfig(model_id="m", hooks=[Quantized], engine_kwargs={"quantization": "awq"}, **CPU)
+    config = LLMConfig(model_id="m", callback=Quantized, hooks=[], **CPU)
+    config.engine_kwargs["quantization"] = "awq"
+    with pytest.raises(HookLoadError, match=told):
+        cloudpickle.dumps(config)
 
 
 def test_an_order_across_fields_is_told_when_the_config_is_made(three_nodes: list[str]) -> None:

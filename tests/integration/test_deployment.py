@@ -14,7 +14,8 @@ import pytest
 
 from benchmarks.slow_s3 import slow_s3
 from tests.deployed import chat, check, deploy, good_application, look
-from tests.engine_models import make_tiny_llama
+from tests.engine_models import make_adapter, make_tiny_llama
+from tests.file_server import file_server
 
 from .hooks.engine_processes import ARCHITECTURE
 
@@ -61,14 +62,30 @@ applications:
               kwargs:
                 requests: [{ messages: Hello!, max_tokens: 2, logprobs: true }, { prompt: Hello, max_tokens: 2 }]
             - { hook: "$RECIPES:FetchModel", kwargs: { src: $STORE, dest: $DEST } }
+            - { hook: "$RECIPES:PreloadLoRA", kwargs: { adapters: [one, two] } }
+          lora_config: { dynamic_lora_loading_path: "s3://adapters/own" }
           accelerator_config: { kind: cpu }
           engine_kwargs:
-            { max_model_len: 256, dtype: bfloat16, max_num_seqs: 2, enforce_eager: true, tensor_parallel_size: 2 }
+            max_model_len: 256
+            dtype: bfloat16
+            max_num_seqs: 2
+            enforce_eager: true
+            tensor_parallel_size: 2
+            enable_lora: true
+            max_lora_rank: 8
+            max_cpu_loras: 2
           placement_group_config: { bundles: [{ CPU: 1 }, { CPU: 1 }], strategy: STRICT_PACK }
           deployment_config: { max_constructor_retry_count: 1 }
           log_engine_metrics: false
           runtime_env:
-            env_vars: { VLLM_CPU_KVCACHE_SPACE: "1", VLLM_CPU_OMP_THREADS_BIND: nobind, OMP_NUM_THREADS: "1" }
+            env_vars:
+              VLLM_CPU_KVCACHE_SPACE: "1"
+              VLLM_CPU_OMP_THREADS_BIND: nobind
+              OMP_NUM_THREADS: "1"
+              AWS_ENDPOINT_URL_S3: $URL
+              AWS_ACCESS_KEY_ID: test
+              AWS_SECRET_ACCESS_KEY: test
+              AWS_DEFAULT_REGION: us-east-1
 """
 
 
@@ -83,7 +100,7 @@ def own_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_own_code_in_every_process_of_a_real_engine(serve_url: str, own_model: Path, tmp_path: Path) -> None:
-    """The weights are only where ``FetchModel`` has brought them."""
+    """The weights are where ``FetchModel`` has brought them; the store of the adapters is gone before a request."""
     from ray import serve
 
     no_weights = shutil.copytree(own_model, tmp_path / "no-weights", ignore=shutil.ignore_patterns("*.safetensors"))
@@ -96,17 +113,29 @@ def test_own_code_in_every_process_of_a_real_engine(serve_url: str, own_model: P
         "$CLASSES": CLASSES,
         "$ARCHITECTURE": ARCHITECTURE,
     }
-    application = OWN
-    for name, value in values.items():
-        application = application.replace(name, str(value))
+    adapter = make_adapter(tmp_path / "adapter")
     try:
-        deploy(application)
+        with file_server() as store:
+            store.files = {
+                f"/adapters/own/{name}/{file.name}": file.read_bytes()
+                for name in ("one", "two")
+                for file in adapter.iterdir()
+            }
+            application = OWN.replace("$URL", store.url)
+            for name, value in values.items():
+                application = application.replace(name, str(value))
+            deploy(application)
         status, answer = chat(f"{serve_url}/own", "own", max_tokens=5)
+        with_adapters = [chat(f"{serve_url}/own", f"own:{name}", max_tokens=5) for name in ("one", "two")]
         events = serve.get_deployment_handle("LLMServer:own", "own").hook_trace.remote().result(timeout_s=300)
     finally:
         serve.delete("own")
     assert status == 200
     assert answer["choices"][0]["message"]["content"] == "ours"
+    assert [(status, answer["model"]) for status, answer in with_adapters] == [(200, "own:one"), (200, "own:two")]
+    before, imports = events.steps[:2], events.steps[2]
+    assert [step.name for step in (*before, imports)] == ["process", "serve", "imports"]
+    assert [step.end_s for step in before] == [before[1].start_s, imports.start_s]
     in_processes = [event for event in events if event.process]
     assert [(event.hook.rpartition(":")[2].split(".")[0], event.process, event.outcome) for event in in_processes] == [
         (name, process, "ok")
@@ -204,5 +233,5 @@ def test_the_demo() -> None:
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "Paris" in done.stdout
-    for name in ("check_disk", "short_context", "warm_up", "timings"):
+    for name in ("check_disk", "CheckNode", "short_context", "WarmUp", "timings"):
         assert name in done.stdout

@@ -6,14 +6,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from acme_llm import store
-from serve_llm_hooks import DownloadMode, ask, hook, skip
+from serve_llm_hooks import DownloadMode, hook, skip
 
 if TYPE_CHECKING:
     from serve_llm_hooks import CallbackCtx, NodeCtx, Skip
 
 logger = logging.getLogger("serve_llm_hooks.acme_llm")  # seen wherever the library's own log is
 
-MIN_FREE_GB = 40
 KNOWN_BAD_NODES = frozenset({"node-13"})
 
 
@@ -66,11 +65,6 @@ def compare_checksums(ctx: CallbackCtx) -> None:
 def chat_defaults(ctx: CallbackCtx) -> None:
     ctx.extra_init_kwargs.setdefault("max_model_len", 8192)
     ctx.extra_init_kwargs.setdefault("chat_template", "/opt/templates/acme.jinja")
-
-
-@hook("on_after_engine_init", on_error="warn", timeout_s=30)
-async def warm_up(ctx: CallbackCtx) -> None:
-    await ask(ctx, "hello", max_tokens=1)
 
 
 @hook("on_failure")

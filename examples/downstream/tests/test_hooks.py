@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from acme_llm import hooks, store
+from acme_llm.deployment import HOOKS
 
 from serve_llm_hooks import (
     DownloadError,
@@ -46,12 +47,12 @@ MODULE = "acme_llm.hooks"
 
 
 def start(model_id: str = "acme/chat-7b", cluster: FakeCluster | None = None, **fields: Any) -> FakeRun:
-    config = FakeLLMConfig(model_id, hooks=[MODULE], **fields)
+    config = FakeLLMConfig(model_id, hooks=HOOKS, **fields)
     return (cluster or FakeCluster(nodes=3)).run(config, check=False)
 
 
 def test_they_would_survive_production() -> None:
-    check_hooks(MODULE)
+    check_hooks(*HOOKS)
 
 
 def test_our_models_come_from_our_store() -> None:
@@ -91,7 +92,7 @@ def test_everything_in_its_order() -> None:
         "verify",
         "compare_checksums",
         "chat_defaults",
-        "warm_up",
+        "on_after_engine_init",
     )
 
 
@@ -147,10 +148,10 @@ def test_the_engine_is_warmed_up_once() -> None:
     assert len(run.engine.requests) == 1
 
 
-def test_a_failing_warm_up_stops_nobody() -> None:
+def test_a_failing_warm_up_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
     run = start(cluster=FakeCluster(faults=[engine_answers_error("no room", code=503)]))
     assert run.error is None
-    assert [event.outcome for event in run.trace if event.name == "warm_up"] == ["warned"]
+    assert "the warm-up has failed" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_the_pager_is_told_of_the_engine(caplog: pytest.LogCaptureFixture) -> No
     run = start(cluster=FakeCluster(faults=[engine_fails("CUDA out of memory")]))
     assert isinstance(run.error, RuntimeError)
     assert "CUDA out of memory" in caplog.text
-    assert_not_run(run, "warm_up", even_if_failed=True)
+    assert_not_run(run, "on_after_engine_init", even_if_failed=True)
 
 
 def test_our_package_is_missing_on_a_node() -> None:
@@ -189,7 +190,7 @@ def test_a_restart_does_it_all_again() -> None:
 
 def test_parameters_are_given_in_the_config() -> None:
     entry = {"hook": f"{MODULE}:fetch_from_store", "kwargs": {"bucket": "s3://mirror"}}
-    run = FakeCluster().run(FakeLLMConfig("acme/chat-7b", hooks=[MODULE, entry]))
+    run = FakeCluster().run(FakeLLMConfig("acme/chat-7b", hooks=[*HOOKS, entry]))
     assert run.engine is not None
     assert run.engine.model_path == "/scratch/mirror/acme/chat-7b"
 
@@ -211,5 +212,5 @@ def test_looking_into_the_store_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_with_the_fixtures(make_fake_cluster: Callable[..., FakeCluster], fake_cluster: FakeCluster) -> None:
-    assert len(fake_cluster.run(FakeLLMConfig("acme/chat-7b", hooks=[MODULE])).nodes) == 3
-    assert len(make_fake_cluster(nodes=1).run(FakeLLMConfig("acme/chat-7b", hooks=[MODULE])).nodes) == 1
+    assert len(fake_cluster.run(FakeLLMConfig("acme/chat-7b", hooks=HOOKS)).nodes) == 3
+    assert len(make_fake_cluster(nodes=1).run(FakeLLMConfig("acme/chat-7b", hooks=HOOKS)).nodes) == 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .disk import alone, make_folder
 from .notes import read_note, write_note
 from .store import ASIDE, logger
-from .transfer import alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +30,7 @@ class Brought:
 
     def add(self, names: Iterable[str]) -> None:
         """Note files before they are brought: a start that fails half-way has brought some."""
-        self.note.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.place, self.dest, ASIDE)
         with alone(self.note.with_name("lock"), self.place):
             self._write(self._read() | set(names))
 

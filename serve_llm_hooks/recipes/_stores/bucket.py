@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .._extra import from_the_extra
+from . import credentials
 from .store import CHUNK, Changed, Found, Missing, NoRanges, StoreError
 
 if TYPE_CHECKING:
@@ -20,12 +21,6 @@ STALLED_S = 60
 """Seconds after which a server that sends nothing counts as cut off."""
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_ENDPOINT", "AZURE_STORAGE_ENDPOINT")
-_PAIRS = {"AWS_ACCESS_KEY_ID": "AWS_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY": "AWS_ACCESS_KEY_ID"}
-_CREDENTIALS = {
-    "s3": ("AWS_", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket"),
-    "gs": ("GOOGLE_", "GOOGLE_APPLICATION_CREDENTIALS, or GOOGLE_SKIP_SIGNATURE=true for a public bucket"),
-    "az": ("AZURE_", "AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or AZURE_SKIP_SIGNATURE=true"),
-}
 
 
 class Bucket:
@@ -38,7 +33,7 @@ class Bucket:
     def __init__(self, uri: Uri) -> None:
         self.uri = uri
         self.has_ranges = uri.scheme not in ("http", "https")  # of an HTTP server one does not know
-        _check_credentials(uri)
+        credentials.check_here(uri)
         with _told(uri, ""):
             self._store = _obstore_of(uri)
 
@@ -109,21 +104,6 @@ def _obstore_of(uri: Uri) -> Any:
     return store.HTTPStore(f"{uri.scheme}://{uri.bucket}", **options)
 
 
-def _check_credentials(uri: Uri) -> None:
-    """Raise for what cannot work. A role of the machine's may stand for what is not there at all."""
-    if uri.scheme == "s3":
-        for name, other in _PAIRS.items():
-            if os.environ.get(name) and not os.environ.get(other):
-                raise StoreError(f"{uri}: {name} is set in this process's environment, and {other} is not")
-    if uri.scheme == "az" and not (
-        os.environ.get("AZURE_STORAGE_ACCOUNT_NAME") or os.environ.get("AZURE_STORAGE_USE_EMULATOR")
-    ):
-        raise StoreError(f"{uri}: AZURE_STORAGE_ACCOUNT_NAME is not set in this process's environment")
-    key_file = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-    if uri.scheme == "gs" and key_file and not os.path.exists(key_file):
-        raise StoreError(f"{uri}: GOOGLE_APPLICATION_CREDENTIALS names a file that is not there")
-
-
 @contextmanager
 def _told(uri: Uri, path: str) -> Iterator[None]:
     """Say in our words what obstore says in long ones: with the place, and without what may be a secret in it."""
@@ -137,13 +117,14 @@ def _told(uri: Uri, path: str) -> Iterator[None]:
     except exceptions.PreconditionError as error:
         raise Changed(f"{_place(uri, path)} was changed while it was read") from error
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
-        raise StoreError(f"{_place(uri, path)} may not be read: {_why(error)}{_hint(uri)}") from error
+        raise StoreError(f"{_place(uri, path)} may not be read: {_why(error)}{credentials.hint(uri)}") from error
     except exceptions.NotSupportedError as error:
         raise NoRanges(f"{_place(uri, path)}: the server sends no parts of files", may_pass=True) from error
     except exceptions.BaseError as error:
         why = _why(error)
         no_role = "169.254.169.254" in why or "Missing" in why
-        raise StoreError(f"{_place(uri, path)}: {why}{_hint(uri) if no_role else ''}", may_pass=not no_role) from error
+        hint = credentials.hint(uri) if no_role else ""
+        raise StoreError(f"{_place(uri, path)}: {why}{hint}", may_pass=not no_role) from error
 
 
 def _place(uri: Uri, path: str) -> str:
@@ -160,10 +141,3 @@ def _why(error: Exception) -> str:
         return status[1].strip() + (f" ({code[1]})" if code else "")
     text = re.sub(r" in [\d.]+[mµn]?s\b", "", text)  # how long it took differs each time, and is no cause
     return re.sub(r"\?\S+", "?…", text)[:300]  # a query may be a signature
-
-
-def _hint(uri: Uri) -> str:
-    prefix, names = _CREDENTIALS.get("az" if uri.scheme == "abfss" else uri.scheme, ("", ""))
-    if not names or any(name.startswith(prefix) and re.search("KEY|TOKEN|CRED|ROLE", name) for name in os.environ):
-        return ""
-    return f". No credentials are in this process's environment: set {names}"

@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .._extra import from_the_extra
+from .disk import alone, check_space, make_folder, shown
 from .store import ASIDE, Found, StoreError, logger, tried_again
-from .transfer import alone, check_space, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ class Hub:
     def bring(self, dest: Path, *groups: Sequence[Found]) -> None:
         """Bring all files to a folder, one group after the other."""
         begun_s = time.monotonic()
-        (dest / ASIDE).mkdir(parents=True, exist_ok=True)
+        make_folder(self.uri.text, dest, ASIDE)
         with alone(dest / ASIDE / "lock", self.uri.text):
             files = [found for group in groups for found in group]
             missing = [found for found in files if not _is_there(dest, found)]

@@ -82,14 +82,15 @@ def selected(uri: Uri, listed: Sequence[Found], wanted: Sequence[str]) -> list[F
         if found.name.startswith("/") or ".." in found.name.split("/"):
             raise StoreError(f"{uri}: a file there is named {found.name!r}, which leads out of the folder")
     for name in wanted:
-        if not any(_fits(found.name, name) for found in listed):
+        if not any(fits(found.name, name) for found in listed):
             raise Missing(f"{uri}: there is no {name!r} among the {len(listed)} files there")
     if not listed:
         raise Missing(f"{uri}: there are no files")
-    return [found for found in listed if not wanted or any(_fits(found.name, name) for name in wanted)]
+    return [found for found in listed if not wanted or any(fits(found.name, name) for name in wanted)]
 
 
-def _fits(name: str, wanted: str) -> bool:
+def fits(name: str, wanted: str) -> bool:
+    """Return True if a name is the one that is wanted, or one that a glob stands for."""
     return fnmatchcase(name, wanted) if is_glob(wanted) else name == wanted
 
 

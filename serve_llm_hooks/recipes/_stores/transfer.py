@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import struct
 import threading
 import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .disk import alone, check_space, make_folder, shown
 from .notes import Sums, sha256_of
 from .store import ASIDE, TRIES, NoRanges, StoreError, logger, wait_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .store import Found, Store
 
@@ -64,7 +64,7 @@ class Transfer:
             OSError: it cannot be written; the disk is too full.
         """
         begun_s = time.monotonic()
-        self.aside.mkdir(parents=True, exist_ok=True)
+        make_folder(self.place, self.dest, ASIDE)
         with alone(self.aside / "lock", self.place):
             self.sums.load()
             to_do = [[_File(found, self) for found in group if not self._is_there(found)] for group in groups]
@@ -239,49 +239,8 @@ class _File:
             raise StoreError(f"{self.transfer.place}: {self.found.name} has the sha256 {found}, and not {wanted}")
 
 
-@contextmanager
-def alone(path: Path, place: str) -> Iterator[None]:
-    """Hold a lock that ends with the process, so that two replicas on one node do not do the same work."""
-    import fcntl  # not on Windows, where configs are written and tested too
-
-    with path.open("w") as opened:
-        told = False
-        while True:
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not told:
-                    logger.info("%s: waiting for another process on this node, which fetches to the same folder", place)
-                told = True
-                time.sleep(0.2)
-            else:
-                break
-        yield
-
-
-def check_space(place: str, dest: Path, missing: int) -> None:
-    """Raise if a disk has less room than is needed."""
-    free = shutil.disk_usage(dest).free
-    if missing > free:
-        raise StoreError(f"{place}: {shown(missing)} are still to come, and the disk of {dest} has {shown(free)} free")
-
-
 def _boot() -> str:
     """Return an id of this boot: what was written before a crash of the machine may not be on its disk."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""
-
-
-def shown(size: int) -> str:
-    """Return a size for people.
-
-    Example:
-        >>> shown(3 << 29)
-        '1.5 GiB'
-    """
-    value, units = float(size), ["B", "KiB", "MiB", "GiB"]
-    while value >= 1024 and len(units) > 1:
-        value /= 1024
-        units.pop(0)
-    return f"{value:.0f} B" if units[0] == "B" else f"{value:.1f} {units[0]}"

@@ -7,6 +7,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from .. import _arguments
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,6 +24,7 @@ SCHEMES: dict[str, str] = {
 }
 """The schemes, and how each is written."""
 
+_BUCKET = re.compile(r"[A-Za-z0-9._-]+")
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -65,13 +68,15 @@ def parse(text: object, *, what: str, schemes: tuple[str, ...] = tuple(SCHEMES))
     text = os.fspath(text)
     if not isinstance(text, str):
         raise TypeError(f"{what} is a text and not bytes")
+    _arguments.written_out(what, text)
     if "://" not in text:
         if not text.startswith("/") or "file" not in schemes:
             raise ValueError(f"{what}={text!r} is neither an absolute path nor a place in a store: {_ways(schemes)}")
         return _with_pattern(Uri(text, "file", "", text.rstrip("/") or "/"))
+    scheme = text.partition("://")[0]
+    if scheme not in schemes:
+        raise ValueError(f"{what}: there is no scheme {scheme + '://'!r} here: {_ways(schemes)}")
     parts = urlsplit(text)
-    if parts.scheme not in schemes:
-        raise ValueError(f"{what}: there is no scheme {parts.scheme + '://'!r} here: {_ways(schemes)}")
     if parts.password is not None or (parts.username is not None and parts.scheme != "abfss"):
         raise ValueError(f"{what} has a user or a password in it; secrets are taken from the environment only")
     if parts.scheme in ("http", "https") and (parts.query or parts.fragment):
@@ -97,6 +102,11 @@ def _of_scheme(text: str, what: str) -> Uri:
         account = host.partition(".")[0]
         if not bucket or not account:
             raise ValueError(f"{what}={text!r} names no container and account: write {SCHEMES[scheme]!r}")
+    if scheme not in ("http", "https") and not _BUCKET.fullmatch(bucket):
+        raise ValueError(
+            f"{what}={text!r}: {bucket!r} is no name of a bucket, which has letters, digits, '.', '-' and '_'. Of a "
+            "store of your own, the address is in the environment"
+        )
     if scheme == "hf" and not path.strip("/"):
         raise ValueError(f"{what}={text!r} names no model: write {SCHEMES[scheme]!r}")
     if scheme in ("http", "https"):
@@ -136,6 +146,7 @@ def checked_folder(text: object, *, what: str) -> str:
             f"{what}={folder!r} is a relative path: a node's process has a working directory of its own. Write an "
             "absolute one, such as '/models/llama'"
         )
+    _arguments.written_out(what, folder)
     return os.path.normpath(folder)
 
 

@@ -10,7 +10,7 @@ from serve_llm_hooks._core.messages import kind_of
 from serve_llm_hooks._replica.ask import PlainRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 _WORDS = ("Paris", ".")
 
@@ -130,9 +130,9 @@ def _text(said: Any) -> str:
     return " ".join(map(str, contents))
 
 
-def error_of(asked: Asked, model_id: str, kwargs: Mapping[str, Any]) -> ErrorInfo | None:
+def error_of(asked: Asked, models: Collection[str], kwargs: Mapping[str, Any]) -> ErrorInfo | None:
     """Return the error that vLLM would answer with, in its words; ``None`` for a request that it would take."""
-    if asked.model not in (None, "", model_id):
+    if asked.model and asked.model not in models:
         return ErrorInfo(f"The model `{asked.model}` does not exist.", "NotFoundError", "model", 404)
     longest = kwargs.get("max_model_len")
     output = asked.max_tokens or 0

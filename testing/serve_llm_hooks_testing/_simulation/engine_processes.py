@@ -7,7 +7,6 @@ import os
 import pickle
 from contextlib import ExitStack, suppress
 from contextvars import Context
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +52,13 @@ class EngineProcesses:
 
     def replica_names(self) -> Sequence[str]:
         """Return nothing: there is no Serve."""
+        return ()
+
+    def metrics_writer(self) -> None:
+        """Return nothing: there are no metrics."""
+
+    def news(self) -> Sequence[str]:
+        """Return nothing: who waits in virtual time does not wait long enough for a line."""
         return ()
 
     if TYPE_CHECKING:
@@ -152,14 +158,14 @@ class EngineProcesses:
             )
             self._reports = [*self._reports, report]
             return report
-        task = replace(task, waits_for="")
+        task = task._replace(waits_for="")
         for absent in self.settings.faults:
             if isinstance(absent, MissingModuleFault) and absent.node_id == node_id:
                 hooks = tuple(without_module(hook, absent.module) for hook in task.hooks)
                 self.triggered += [absent] if hooks != task.hooks else []
-                task = replace(task, hooks=hooks)
+                task = task._replace(hooks=hooks)
         failing = self.start.failing
-        task = replace(task, hooks=tuple(with_failing_packed(hook, failing, node_id) for hook in task.hooks))
+        task = task._replace(hooks=tuple(with_failing_packed(hook, failing, node_id) for hook in task.hooks))
         report = await self._work_in_process(task, process, self.node(node_id), dies)
         if dies is not None and report.running:
             self.triggered += [
@@ -199,7 +205,7 @@ class EngineProcesses:
         place = {"config": 0, "core": 1}.get(process.role, 2 + (process.rank or 0))
         process_id = os.getpid() + _FIRST_PROCESS_ID + place
         events = tuple(event._replace(process_id=process_id) for event in report.events)
-        back: ProcessReport = pickle.loads(pickle.dumps(replace(report, process_id=process_id, events=events)))
+        back: ProcessReport = pickle.loads(pickle.dumps(report._replace(process_id=process_id, events=events)))
         return back
 
 

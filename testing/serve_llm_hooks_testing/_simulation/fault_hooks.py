@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +46,7 @@ def without_module(hook: PackedHook, module: str) -> PackedHook:
     home = hook.ref.partition(":")[0]
     if home != module and not home.startswith(f"{module}."):
         return hook
-    return replace(hook, data=pickle.dumps(_MissingModule(home)))
+    return hook._replace(data=pickle.dumps(_MissingModule(home)))
 
 
 class _MissingModule:
@@ -97,14 +96,14 @@ def with_failing(hooks: HookRegistry, paths: dict[str, list[HookFailsFault]], no
 def with_failing_packed(hook: PackedHook, paths: dict[str, list[HookFailsFault]], node_id: str) -> PackedHook:
     """Return a packed hook; one that fails if a fault names it on this node."""
     fault = _fault_of(hook.ref, paths, node_id)
-    return hook if fault is None else replace(hook, data=dumps(_FailingHook(hook.data, fault.error)))
+    return hook if fault is None else hook._replace(data=dumps(_FailingHook(hook.data, fault.error)))
 
 
 def with_death_packed(hook: PackedHook, faults: Iterable[NodeProcessDiesFault]) -> PackedHook:
     """Return a packed hook; one that kills its process if a fault names it."""
     if not any(is_called(path_in(hook.ref), fault.hook) for fault in faults):
         return hook
-    return replace(hook, data=dumps(_DyingHook(hook.data)))
+    return hook._replace(data=dumps(_DyingHook(hook.data)))
 
 
 def have_failed(paths: dict[str, list[HookFailsFault]], run: FakeRun) -> Iterator[HookFailsFault]:

@@ -25,6 +25,7 @@ from .._monitor.session import monitored_loop
 from .._virtual_time.loop import VirtualLoop
 from ..engine import EngineForHooks
 from ..errors import DeadlockError, HarnessError
+from .adapters import loader_of
 from .copies import copied
 from .fault_hooks import death_hook, failing_paths, faults_at_shutdown, have_failed, with_failing
 from .fault_kinds import ReplicaDiesFault
@@ -175,6 +176,7 @@ async def start_once(cluster: SimulatedCluster, config: Any, deadly: Iterable[Ho
             start.reach("on_before_engine_init")
             start.run.engine = await cluster.start_engine()
             run.engine = EngineForHooks(start.run.engine)
+            run.load_adapter = loader_of(start.run.engine, own)
             start.reach("on_after_init")
     except Exception as error:
         failure = error

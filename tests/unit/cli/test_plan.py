@@ -65,6 +65,9 @@ def test_what_lasts_is_told(cli: Cli, write_module: Write) -> None:
     assert "in the background until on_after_init;" in answer.out
 
 
+RECIPES = "serve_llm_hooks.recipes"
+
+
 def test_the_demos_hooks_in_their_order(cli: Cli) -> None:
     answer = cli("plan", ROOT / "examples/demo.yaml", "--app-dir", ROOT / "examples", "--json")
     assert answer.code == 0, answer.err
@@ -73,8 +76,9 @@ def test_the_demos_hooks_in_their_order(cli: Cli) -> None:
     assert model["config"].endswith("examples/demo.yaml:8")
     assert [(hook["point"], hook["hook"], hook["where"]) for hook in model["hooks"]] == [
         ("on_before_node_download", "demo_hooks:check_disk", "node"),
+        ("on_before_node_download", f"{RECIPES}.check_node:CheckNode.on_before_node_download", "node"),
         ("on_before_engine_init", "demo_hooks:short_context", "replica"),
-        ("on_after_engine_init", "demo_hooks:warm_up", "replica"),
+        ("on_after_engine_init", f"{RECIPES}.warm_up:WarmUp.on_after_engine_init", "replica"),
         ("on_after_init", "demo_hooks:timings", "replica"),
     ]
     assert model["hooks"][0]["parameters"] == {"min_free_gib": 0.5}

@@ -176,11 +176,3 @@ def test_every_older_name_is_mapped() -> None:
     for name in ("Callback", "CallbackRunner", "RayServeLLMCallback", "CallbackCtx", "load_callback"):
         assert f"`{name}" in names
         assert name in public_names(serve_llm_hooks)
-
-
-def test_the_warm_up_is_the_demos() -> None:
-    demo = (ROOT / "examples" / "demo_hooks.py").read_text()
-    found = re.search(r"^async def warm_up.*?\n\n\n", demo, flags=re.DOTALL | re.MULTILINE)
-    assert found
-    body = found[0].split("\n", 1)[1].strip()
-    assert body in (ROOT / "docs" / "context.md").read_text()

@@ -130,12 +130,6 @@ def test_the_store_does_not_grow_for_ever() -> None:
         assert len(store.places()) == compile_cache.AT_MOST
 
 
-def test_it_is_refused_where_nothing_is_compiled() -> None:
-    with FakeStore() as store:
-        run = start(store, engine_kwargs={"enforce_eager": True})
-    assert "with enforce_eager vLLM compiles nothing" in str(run.error)
-
-
 @pytest.mark.parametrize(
     ("kwargs", "told"),
     [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import EngineProcessCtx, HookError, NodeCtx, NodeInitializationError
+from serve_llm_hooks import CallbackCtx, EngineProcessCtx, HookError, NodeCtx, NodeInitializationError
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
 
 if TYPE_CHECKING:
@@ -63,10 +63,13 @@ def test_a_process_of_the_engine_where_it_has_not_arrived(hook_registry: HookReg
 
 
 def test_two_values_of_one_variable(hook_registry: HookRegistry) -> None:
+    @hook_registry.hook("on_before_init", order=-1)
+    def another(ctx: CallbackCtx) -> None:
+        ctx.runtime_env = {"env_vars": {"RECIPES_TEST": "another"}}
+
     hooks: list[Any] = [EXPORT]
-    runtime_env = {"env_vars": {"RECIPES_TEST": "another", "OTHER": "1"}}
-    with pytest.raises(HookError, match="RECIPES_TEST has another value in the config's runtime_env"):
-        FakeCluster().run(FakeLLMConfig("m", hooks=hooks, runtime_env=runtime_env))
+    with pytest.raises(HookError, match=r"RECIPES_TEST has another value in ctx\.runtime_env"):
+        FakeCluster().run(FakeLLMConfig("m", hooks=[*hooks, hook_registry]))
     run = FakeCluster().run(FakeLLMConfig("m", hooks=hooks, runtime_env={"env_vars": {"OTHER": "1"}}))
     assert run.ctx is not None
     assert run.ctx.runtime_env == {"env_vars": {"OTHER": "1", "RECIPES_TEST": "s3cret"}}

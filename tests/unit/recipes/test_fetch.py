@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import random
+import re
 import resource
 import shutil
 import subprocess
@@ -216,6 +217,16 @@ def test_what_is_not_there(model: FileServer, tmp_path: Path, src: str, kwargs: 
     assert str(error.value) == told
 
 
+@pytest.mark.parametrize("recipe", ["Fetch", "FetchModel"])
+def test_a_folder_that_cannot_be_written_says_what_to_do(recipe: str, model: FileServer, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    kwargs = {"src": "s3://models/llama", "dest": f"{tmp_path}/file/below"}
+    entry = {"hook": f"serve_llm_hooks.recipes:{recipe}", "kwargs": kwargs}
+    run = FakeCluster(nodes=1).run(FakeLLMConfig("m", hooks=[entry]), check=False)
+    told = rf"s3://models/llama: nothing can be brought to {kwargs['dest']} \(Not a directory: .*\): give a dest= where"
+    assert re.search(told, str(run.error))
+
+
 def test_a_checksum(model: FileServer, tmp_path: Path) -> None:
     right = hashlib.sha256(LARGE).hexdigest()
     with pytest.raises(DownloadError, match=f"model.safetensors has the sha256 {right}, and not {'0' * 64}"):
@@ -383,6 +394,20 @@ def test_no_credentials_at_all_are_named_where_the_store_asks_for_them(
         ({"src": "https://me:pw@host/f"}, "src has a user or a password in it"),
         ({"src": "https://host/f?sig=abc"}, "src has a query"),
         ({"src": 3}, "src is a text"),
+        (
+            {"src": "s3://models/{model_id}"},
+            "src='s3://models/{model_id}' has '{model_id}' in it, which nothing",
+        ),
+        ({"src": "s3://$BUCKET/llama"}, "has '$BUCKET' in it, which nothing replaces: write it out"),
+        ({"src": "$MODEL"}, "has '$MODEL' in it"),
+        ({"src": "/models/${MODEL}"}, "has '${MODEL}' in it"),
+        ({"src": "S3://models/llama"}, "there is no scheme 'S3://' here: write s3://"),
+        ({"src": " s3://models/llama"}, "there is no scheme ' s3://' here"),
+        ({"src": "s3a://models/llama"}, "there is no scheme 's3a://' here"),
+        ({"src": "s3:/models/llama"}, "is neither an absolute path nor a place in a store"),
+        ({"src": "s3://my models/llama"}, "'my models' is no name of a bucket"),
+        ({"src": "s3://localhost:9000/models"}, "'localhost:9000' is no name of a bucket"),
+        ({"dest": "/models/{model_id}"}, "dest='/models/{model_id}' has '{model_id}' in it"),
         ({"dest": "models"}, "dest='models' is a relative path"),
         ({"dest": "s3://b/f"}, "dest='s3://b/f' is a place in a store"),
         ({"dest": None}, "dest is the path of a folder"),
@@ -416,13 +441,3 @@ def test_on_a_fake_cluster_nothing_is_fetched_from_anywhere() -> None:
             assert json.loads(store.disk(node_id, "/models/adapters/a.json").read_text()) == {}
         check_hooks(entry)
         explore_hooks(entry, seeds=4)
-
-
-def test_two_that_write_to_one_place() -> None:
-    entries = [
-        {"hook": NAME, "kwargs": {"src": f"s3://models/{name}", "dest": "/models/adapters"}} for name in ("a", "b")
-    ]
-    with FakeStore({"s3://models/a/x": "", "s3://models/b/x": ""}):
-        run = FakeCluster(nodes=1).run(FakeLLMConfig("m", hooks=entries), check=False)
-    assert "s3://models/b and s3://models/a are both fetched to /models/adapters" in str(run.error)
-    assert not run.nodes["node-0"].tasks
