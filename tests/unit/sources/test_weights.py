@@ -70,5 +70,5 @@ def test_a_hook_that_brings_the_weights_itself_makes_it_a_warning(caplog: pytest
     assert caplog.messages == []
     FakeLLMConfig("m", hooks=[fetch], weights="late")
     assert caplog.messages == [
-        "model 'm': weights='late' has no effect beside FetchModel, since Ray downloads none of them: leave out weights="
+        "model 'm': weights='late' has no effect beside FetchModel, as Ray downloads none of them: leave out weights="
     ]
