@@ -75,7 +75,8 @@ def main(side: str, model: str, url: str = "") -> dict[str, Any]:
         noted, parts = marks.read(file)
         moments = {name: at_s - begun_s for name, at_s in {**noted, **ends}.items()}
         if side == "ours":
-            return {"moments": moments, "unnamed_share": unnamed_share(folder / "traces", built_s, ready_s)}
+            share = unnamed_share(saved_trace(folder / "traces"), built_s, ready_s)
+            return {"moments": moments, "unnamed_share": share}
         if side != "timed":
             return {"moments": moments}
         parts = driver.parts | parts
@@ -107,18 +108,23 @@ def _downloaded(fields: dict[str, Any], url: str, *, late: bool) -> dict[str, An
     }
 
 
-def unnamed_share(folder: Path, begin_s: float, end_s: float) -> float:
-    """Return the part of the time from `serve.run` to ready for which a start's saved trace has no name."""
-    deadline_s = time.monotonic() + 30
-    while not (saved := list(folder.glob("*.json"))) and time.monotonic() < deadline_s:
-        time.sleep(0.1)  # it is written beside the replica's work
-    [trace] = import_module("serve_llm_hooks").load_traces(saved[0].read_text()).values()
+def unnamed_share(trace: Any, begin_s: float, end_s: float) -> float:
+    """Return the part of a time for which the trace of a start names no hook and no step."""
     parts = [*trace, *(step for step in trace.steps if step.name != "start")]
     named_s, until_s = 0.0, begin_s
     for part in sorted(parts, key=lambda each: each.start_s):
         named_s += max(0.0, min(part.end_s, end_s) - max(part.start_s, until_s))
         until_s = max(until_s, part.end_s)
     return 1 - named_s / (end_s - begin_s)
+
+
+def saved_trace(folder: Path) -> Any:
+    """Return the trace of the one start that is saved in a folder, or is about to be."""
+    deadline_s = time.monotonic() + 30
+    while not (saved := list(folder.glob("*.json"))) and time.monotonic() < deadline_s:
+        time.sleep(0.1)  # it is written beside the replica's work
+    [trace] = import_module("serve_llm_hooks").load_traces(saved[0].read_text()).values()
+    return trace
 
 
 def compile_once() -> None:
