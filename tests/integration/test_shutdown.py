@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -81,13 +82,20 @@ def spot_nodes(ray_cluster: Any) -> Iterator[None]:
         ray_cluster.remove_node(node, allow_graceful=False)
 
 
+def scale(deployment: str, app: str, replicas: int) -> None:
+    """Change the number of a deployment's replicas, as the dashboard's API does for external scalers."""
+    import ray
+
+    controller = import_module("ray.serve.context")._get_global_client()._controller
+    deployment_id = import_module("ray.serve._private.common").DeploymentID(deployment, app)
+    ray.get(controller.update_deployment_replicas.remote(deployment_id, replicas))
+
+
 def drain(node_id: str) -> None:
     """Drain a node, as ``ray drain-node`` and autoscalers do before they take it away."""
-    from ray._private.worker import global_worker
-    from ray.core.generated.autoscaler_pb2 import DrainNodeReason
-
-    reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-    accepted, why_not = global_worker.gcs_client.drain_node(node_id, reason, "a test", 0)
+    worker, names = import_module("ray._private.worker"), import_module("ray.core.generated.autoscaler_pb2")
+    reason = names.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    accepted, why_not = worker.global_worker.gcs_client.drain_node(node_id, reason, "a test", 0)
     assert accepted, why_not
 
 
@@ -103,8 +111,6 @@ def drain(node_id: str) -> None:
 def test_replicas_that_are_not_needed_or_have_to_move_are_stopped(tmp_path: Path) -> None:
     import ray
     from ray import serve
-    from ray.serve._private.common import DeploymentID
-    from ray.serve.context import _get_global_client
 
     replicas = Replicas(tmp_path)
     app = replicas.app(
@@ -115,8 +121,7 @@ def test_replicas_that_are_not_needed_or_have_to_move_are_stopped(tmp_path: Path
     serve.run(app, name="app", route_prefix="/app", external_scaler_enabled=True)
     (deployment,) = serve.status().applications["app"].deployments
 
-    controller = _get_global_client()._controller
-    ray.get(controller.update_deployment_replicas.remote(DeploymentID(deployment, "app"), 1))
+    scale(deployment, "app", 1)
     (scaled_down,) = replicas.wait_for(1, "gone")
     assert (scaled_down["answer"], scaled_down["before"]) == ("ok", ["up", "up (finish)"])
 
