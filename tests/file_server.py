@@ -67,6 +67,20 @@ class FileServer:
             f"<Name>{bucket}</Name><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>"
         ).encode()
 
+    def azure_listing(self, container: str, prefix: str) -> bytes:
+        """Return Azure's answer to a listing."""
+        blobs = "".join(
+            f"<Blob><Name>{escape(path.removeprefix(f'/{container}/'))}</Name><Properties>"
+            f"<Last-Modified>Thu, 01 Jan 2026 00:00:00 GMT</Last-Modified><Etag>{etag(content)[1:-1]}</Etag>"
+            f"<Content-Length>{len(content)}</Content-Length><Content-Type>x</Content-Type></Properties></Blob>"
+            for path, content in sorted(self.files.items())
+            if path.startswith(f"/{container}/{prefix}")
+        )
+        return (
+            '<?xml version="1.0" encoding="utf-8"?>'
+            f'<EnumerationResults ContainerName="{container}"><Blobs>{blobs}</Blobs><NextMarker/></EnumerationResults>'
+        ).encode()
+
 
 def etag(content: bytes) -> str:
     """Return the name of a version."""
@@ -92,8 +106,9 @@ def file_server() -> Iterator[FileServer]:
         def _answer(self, *, with_body: bool) -> None:
             parts = urlsplit(self.path)
             path, query = unquote(parts.path), parse_qs(parts.query)
-            if "list-type" in query:
-                self._send(200, served.listing(path.strip("/"), query.get("prefix", [""])[0]), {}, with_body)
+            if "list-type" in query or query.get("comp") == ["list"]:
+                listing = served.listing if "list-type" in query else served.azure_listing
+                self._send(200, listing(path.strip("/"), query.get("prefix", [""])[0]), {}, with_body)
                 return
             asked_range = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
             request = Request(self.command, path, int(asked_range[1]) if asked_range else 0)
