@@ -45,7 +45,7 @@ mutants: $(VENV)/.dev ## tell the fake cluster lies, each of which the contract 
 differential: $(VENV)/.engine ## CASES random sets of hooks, on the fake cluster and on a real Ray (two seconds each)
 	@echo "seed $(SEED): make differential CASES=$(CASES) SEED=$(SEED) draws these again"
 	@$(BIN)/python -m pytest tests/contract/test_differential.py -k all_wings_agree -s \
-		--cases $(CASES) --hypothesis-seed=$(SEED)
+		--cases $(CASES) --hypothesis-seed=$(SEED) -o faulthandler_timeout=0  # no test of the suite takes so long
 
 lint: $(VENV)/.dev ## ruff: errors and format
 	@$(BIN)/ruff check .

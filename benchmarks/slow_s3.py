@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tests.loopback import FIRST_DAY, Handler, Listed, error, listing, serving
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 BUCKET = "s3://models/m"
 BEGINS = "/begins"
@@ -33,17 +34,12 @@ def slow_s3(folder: Path, bytes_per_s: float | None = None, begins: threading.Ev
         bytes_per_s: what all downloads together get; `None` for no limit.
         begins: set when `/begins` is asked for; until then, nobody gets weights.
     """
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(folder, _Tap(bytes_per_s), begins))
-    thread = threading.Thread(target=server.serve_forever, name="slow S3", daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        if begins is not None:
-            begins.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(_handler(folder, _Tap(bytes_per_s), begins), "slow S3") as url:
+        try:
+            yield url
+        finally:
+            if begins is not None:
+                begins.set()
 
 
 class _Tap:
@@ -64,58 +60,32 @@ class _Tap:
         time.sleep(max(self._free_s - time.monotonic(), 0.0))
 
 
-def _handler(folder: Path, tap: _Tap, begins: threading.Event | None) -> Callable[..., BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self._answer(with_body=True)
-
-        def do_HEAD(self) -> None:
-            self._answer(with_body=False)
-
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-        def _answer(self, *, with_body: bool) -> None:
+def _handler(folder: Path, tap: _Tap, begins: threading.Event | None) -> type[Handler]:
+    class Slow(Handler):
+        def answer(self, *, with_body: bool) -> None:
             path = urlsplit(self.path).path
             file = folder / path.rpartition("/")[2]
+            status, body = 200, b""
             if path == BEGINS and begins is not None:
                 begins.set()
-                self._send(200, b"", with_body)
             elif path.count("/") < 2:  # the bucket
-                self._send(200, _listing(folder), with_body)
+                found = sorted(file for file in folder.iterdir() if file.is_file())
+                body = listing("models", (Listed(f"m/{file.name}", file.stat().st_size) for file in found))
             elif not file.is_file():
-                self._send(404, b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>", with_body)
+                status, body = 404, error("NoSuchKey", "none")
             else:
                 if begins is not None and with_body and file.suffix == ".safetensors":
                     begins.wait()
-                self._send(200, file.read_bytes(), with_body)
+                body = file.read_bytes()
+            self.send(status, body, {"ETag": '"1"', **FIRST_DAY}, with_body=with_body)
 
-        def _send(self, status: int, body: bytes, with_body: bool) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("ETag", '"1"')
-            self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
-            self.end_headers()
-            for start in range(0, len(body) if with_body else 0, _CHUNK):
+        def write(self, body: bytes) -> None:
+            for start in range(0, len(body), _CHUNK):
                 chunk = body[start : start + _CHUNK]
                 tap.take(len(chunk))
                 self.wfile.write(chunk)
 
-    return Handler
-
-
-def _listing(folder: Path) -> bytes:
-    contents = "".join(
-        f'<Contents><Key>m/{file.name}</Key><Size>{file.stat().st_size}</Size><ETag>"1"</ETag></Contents>'
-        for file in sorted(folder.iterdir())
-        if file.is_file()
-    )
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"<Name>models</Name><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>"
-    ).encode()
+    return Slow
 
 
 if __name__ == "__main__":

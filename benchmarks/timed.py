@@ -28,6 +28,7 @@ mark("replica: our imports")
 _begun_s = time.perf_counter()
 import_module("serve_llm_hooks.ray.server")
 ours: Any = import_module("serve_llm_hooks.ray.hooked")
+ours_start: Any = import_module("serve_llm_hooks.ray.hooked_start")
 ours_cluster: Any = import_module("serve_llm_hooks.ray.cluster")
 OurLLMConfig: Any = import_module("serve_llm_hooks.ray.config").LLMConfig
 part("replica: imports", time.perf_counter() - _begun_s)
@@ -149,9 +150,9 @@ class LLMServer(ours.hooked_server(Engine)):  # type: ignore[misc]  # a class ma
 
     async def start(self) -> None:
         """Start, and note how long what took."""
-        ours.RayCluster = TimedCluster
+        ours_start.RayCluster = TimedCluster
         # Ray's own work, which it does later itself. Asked for early, in a thread, it would hold up what is measured.
-        ours.telemetry.ask_for_actor = lambda: None
+        ours_start.telemetry.ask_for_actor = lambda: None
         remote = import_module("ray").remote(num_cpus=0, max_retries=0, max_calls=1)
         ours_cluster._run_packed_task = TimedTask(remote(timed_node.run_packed_task))
         gc.collect()  # as above

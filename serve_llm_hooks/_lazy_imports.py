@@ -50,15 +50,15 @@ def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]
 
 def listed(module: str) -> dict[str, str]:
     """Return the names that a module imports as ``from ... import Name as Name``, with the module of each."""
-    import ast
+    import re
     from linecache import getlines  # it finds the source whatever loader a module has: pytest's own, or a zip's
 
     spec = sys.modules[module].__spec__
     source = "".join(getlines(str(spec and spec.origin), vars(sys.modules[module])))
-    return {
-        alias.name: "." * node.level + (node.module or "")
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-        if alias.asname == alias.name
-    }
+    found: dict[str, str] = {}
+    origin = ""
+    for imported, name in re.findall(r"from (\S+) import\b|\b(\w+) as \2\b", source):  # ast takes ten times as long
+        origin = imported or origin
+        if name:
+            found[name] = origin
+    return found

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
+_TAG = r"(?:\[[^]]*\] )?"  # of one model of several, from vLLM 0.33 on
 MARKS = (
     (re.compile(r"Loading weights took ([\d.]+) seconds"), "load weights"),
-    (re.compile(r"Model loading took \S+ GiB memory and ([\d.]+) seconds"), "load model"),
-    (re.compile(r"torch\.compile.* took ([\d.]+) s in total"), "compile"),
-    (re.compile(r"Initial profiling/warmup run took ([\d.]+) s"), "profile"),
+    (re.compile(r"Model loading took \S+ GiB(?: memory)? and ([\d.]+) seconds"), "load model"),
+    (re.compile(_TAG + r"torch\.compile.* took ([\d.]+) s in total"), "compile"),
+    (re.compile(_TAG + r"Initial profiling/warmup run took ([\d.]+) s"), "profile"),
     (re.compile(r"Graph capturing finished in ([\d.]+) secs"), "capture graphs"),
     (re.compile(r"init engine \(profile.*?\) took ([\d.]+) s"), "profile and warm up"),
 )

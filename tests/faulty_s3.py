@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from .loopback import FIRST_DAY, Handler, Listed, error, listing, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,70 +32,28 @@ def faulty_s3(when_stuck: Callable[[], object] = lambda: None) -> Iterator[str]:
     over = threading.Event()
     first = threading.Lock()  # taken by the first who asks
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self._answer(with_body=True)
-
-        def do_HEAD(self) -> None:
-            self._answer(with_body=False)
-
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-        def _answer(self, *, with_body: bool) -> None:
+    class Faulty(Handler):
+        def answer(self, *, with_body: bool) -> None:
             bucket, _, key = urlsplit(self.path).path.strip("/").partition("/")
             name = key.rpartition("/")[2]
+            status, body, cut = 200, FILES.get(name, b""), False
             if bucket == DENIED or (bucket == DENIED_WEIGHTS and name == "model.safetensors"):
-                self._send(403, _error("AccessDenied", "Access Denied"), with_body)
+                status, body = 403, error("AccessDenied", "Access Denied")
             elif not key:
-                self._send(200, _listing(bucket), with_body)
+                body = listing(bucket, (Listed(f"m/{name}", len(body)) for name, body in FILES.items()))
             elif name not in FILES:
-                self._send(404, _error("NoSuchKey", "The specified key does not exist."), with_body)
+                status, body = 404, error("NoSuchKey", "The specified key does not exist.")
             elif with_body and bucket == CUT and name == "model.safetensors":
-                self._send(200, FILES[name], with_body, cut=True)
+                cut = True
             elif with_body and bucket == STUCK and name == "model.safetensors" and first.acquire(blocking=False):
                 when_stuck()
                 over.wait()
                 self.close_connection = True
-            else:
-                self._send(200, FILES[name], with_body)
+                return
+            self.send(status, body, {"ETag": '"1"', **FIRST_DAY}, with_body=with_body, cut=cut)
 
-        def _send(self, status: int, body: bytes, with_body: bool, *, cut: bool = False) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("ETag", '"1"')
-            self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
-            self.end_headers()
-            if with_body:
-                self.wfile.write(body[: len(body) // 2] if cut else body)
-            if cut:
-                self.close_connection = True
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, name="faulty S3", daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        over.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def _listing(bucket: str) -> bytes:
-    contents = "".join(
-        f'<Contents><Key>m/{name}</Key><Size>{len(body)}</Size><ETag>"1"</ETag></Contents>'
-        for name, body in FILES.items()
-    )
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"<Name>{bucket}</Name><IsTruncated>false</IsTruncated><KeyCount>{len(FILES)}</KeyCount>{contents}"
-        "</ListBucketResult>"
-    ).encode()
-
-
-def _error(code: str, message: str) -> bytes:
-    return f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'.encode()
+    with serving(Faulty, "faulty S3") as url:
+        try:
+            yield url
+        finally:
+            over.set()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from .loopback import FIRST_DAY, Handler, Listed, listing, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,17 +55,12 @@ class FileServer:
     def listing(self, bucket: str, prefix: str) -> bytes:
         """Return S3's answer to a listing."""
         names = [path.removeprefix(f"/{bucket}/") for path in self.files if path.startswith(f"/{bucket}/")]
-        contents = "".join(
-            f"<Contents><Key>{escape(name)}</Key><Size>{len(self.files.get(f'/{bucket}/{name}', b'gone'))}</Size>"
-            f"<ETag>{etag(self.files.get(f'/{bucket}/{name}', b''))}</ETag>"
-            "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
-            for name in sorted([*names, *self.listed])
-            if name.startswith(prefix)
-        )
-        return (
-            '<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-            f"<Name>{bucket}</Name><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>"
-        ).encode()
+
+        def listed(name: str) -> Listed:
+            content = self.files.get(f"/{bucket}/{name}", b"gone")
+            return Listed(name, len(content), etag(content))
+
+        return listing(bucket, (listed(name) for name in sorted([*names, *self.listed]) if name.startswith(prefix)))
 
     def azure_listing(self, container: str, prefix: str) -> bytes:
         """Return Azure's answer to a listing."""
@@ -91,24 +86,14 @@ def etag(content: bytes) -> str:
 def file_server() -> Iterator[FileServer]:
     """Serve, until the block ends."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self._answer(with_body=True)
-
-        def do_HEAD(self) -> None:
-            self._answer(with_body=False)
-
-        def log_message(self, *args: object) -> None:
-            """Say nothing."""
-
-        def _answer(self, *, with_body: bool) -> None:
+    class Answers(Handler):
+        def answer(self, *, with_body: bool) -> None:
             parts = urlsplit(self.path)
             path, query = unquote(parts.path), parse_qs(parts.query)
             if "list-type" in query or query.get("comp") == ["list"]:
-                listing = served.listing if "list-type" in query else served.azure_listing
-                self._send(200, listing(path.strip("/"), query.get("prefix", [""])[0]), {}, with_body)
+                listed = served.listing if "list-type" in query else served.azure_listing
+                found = listed(path.strip("/"), query.get("prefix", [""])[0])
+                self.send(200, found, served.headers, with_body=with_body)
                 return
             asked_range = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
             request = Request(self.command, path, int(asked_range[1]) if asked_range else 0)
@@ -118,45 +103,20 @@ def file_server() -> Iterator[FileServer]:
             if isinstance(fault, int) or content is None:
                 status = fault if isinstance(fault, int) else 404
                 code = {403: "AccessDenied", 404: "NoSuchKey"}.get(status, "InternalError")
-                self._send(status, f"<Error><Code>{code}</Code><Id>a secret</Id></Error>".encode(), {}, with_body)
+                body = f"<Error><Code>{code}</Code><Id>a secret</Id></Error>".encode()
+                self.send(status, body, served.headers, with_body=with_body)
                 return
-            headers = {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"} | (
-                {"ETag": etag(content)} if served.etags else {}
-            )
+            headers = served.headers | FIRST_DAY | ({"ETag": etag(content)} if served.etags else {})
             if self.headers.get("If-Match", etag(content)) != etag(content) and served.etags:
-                self._send(412, b"", {}, with_body)
+                self.send(412, b"", served.headers, with_body=with_body)
             elif asked_range and served.ranges:
                 end = min(int(asked_range[2] or len(content)), len(content) - 1)
                 headers["Content-Range"] = f"bytes {request.start}-{end}/{len(content)}"
-                self._send(206, content[request.start : end + 1], headers, with_body, cut=fault == "cut")
+                part = content[request.start : end + 1]
+                self.send(206, part, headers, with_body=with_body, cut=fault == "cut")
             else:
-                self._send(200, content, headers, with_body, cut=fault == "cut")
+                self.send(200, content, headers, with_body=with_body, cut=fault == "cut")
 
-        def _send(
-            self, status: int, body: bytes, headers: dict[str, str], with_body: bool, *, cut: bool = False
-        ) -> None:
-            self.send_response(status)
-            for name, value in ({"Content-Length": str(len(body))} | served.headers | headers).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if with_body:
-                self.wfile.write(body[: len(body) // 2] if cut else body)
-            if cut:
-                self.close_connection = True
-
-    class Quiet(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            """Say nothing of clients that have gone."""
-
-    server = Quiet(("127.0.0.1", 0), Handler)
-    served = FileServer(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="file server", daemon=True)
-    thread.start()
-    try:
+    with serving(Answers, "file server") as url:
+        served = FileServer(url)
         yield served
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .points import HOOK_POINTS
 from .until import needs_processes
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from .points import HookName
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """The hooks of one start of one model.
 
     Attributes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .points import hook_point
 
@@ -37,8 +38,7 @@ def skip(reason: str) -> Skip:
     return Skip(reason)
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidResult:
+class InvalidResult(NamedTuple):
     """Returned by an adapter in place of a callback's own result that it cannot use; fails the hook.
 
     Attributes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .._core.download_mode import DownloadMode
@@ -82,7 +81,7 @@ class Downloading:
             await self.weights(mode, path)
 
     async def _fetch(self, mode: DownloadMode, weights: WhichWeights, path: str | None) -> str | None:
-        task = replace(self._task, weights=weights, model_path=path or self._task.model_path)
+        task = self._task._replace(weights=weights, model_path=path or self._task.model_path)
         start_s = self._trace.clock()
         running_in = asyncio.current_task()
         self.at_work = True

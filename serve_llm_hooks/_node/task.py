@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from .._core.node import Node
@@ -35,8 +34,7 @@ class Rollout(NamedTuple):
 NO_ROLLOUT: Rollout = Rollout()
 
 
-@dataclass(frozen=True, slots=True)
-class PackedHook:
+class PackedHook(NamedTuple):
     """A pickled hook, with what a node must know before it unpickles it, which imports its module.
 
     Attributes:
@@ -54,8 +52,7 @@ class PackedHook:
     roles: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NodeTask:
+class NodeTask(NamedTuple):
     """The work for one node. Plain data, and never Ray's config objects: unpickling those imports vLLM.
 
     Attributes:
@@ -112,8 +109,7 @@ class NodeTask:
         return ", ".join(str(uri) for uri in uris if uri)
 
 
-@dataclass(frozen=True, slots=True)
-class NodeReport:
+class NodeReport(NamedTuple):
     """The outcome of a node's work, as the node sends it.
 
     Attributes:

@@ -6,8 +6,7 @@ import asyncio
 import logging
 import os
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._core.errors import HookPickleError
 from .._core.hook import Hook
@@ -28,8 +27,7 @@ _KEPT = 4  # rollouts whose results are kept: while one replaces another, replic
 _FIELDS = ("model_path", "download_model")
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """Hold the outcome of a hook for the processes that take it over.
 
     Attributes:

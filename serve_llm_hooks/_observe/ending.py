@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
-VARIABLE = "SERVE_LLM_HOOKS_TRACE_DIR"
+TRACE_DIR = "SERVE_LLM_HOOKS_TRACE_DIR"
 _WAIT_S = 5.0  # how long the error of a failed start, and the end of the process, wait for the files
 _LONGEST_PART = 60
 _naming = threading.Lock()  # names of two processes differ
@@ -45,10 +45,11 @@ def tell_end(model_id: str, trace: Trace, replica_names: Callable[[], Sequence[s
     with contextlib.suppress(Exception):  # a log handler that fails
         if block := summary(model_id, trace):
             logger.info("%s", block)
-    folder = os.environ.get(VARIABLE)
-    if not folder:
+    given = os.environ.get(TRACE_DIR)
+    if not given:
         return
-    save = partial(_save, Path(folder), model_id, trace, replica_names())
+    folder = _absolute(given, model_id)
+    save = partial(_save, folder, model_id, trace, replica_names())
     thread = threading.Thread(target=save, name="serve-llm-hooks saves a trace", daemon=True)
     try:
         thread.start()
@@ -63,9 +64,23 @@ def tell_end(model_id: str, trace: Trace, replica_names: Callable[[], Sequence[s
         _warn(model_id, folder, f"it has taken more than {_WAIT_S:g} s, and is waited for no longer")
 
 
+def _absolute(given: str, model_id: str) -> Path:
+    """Return the folder; of a relative one, say where it is: Ray gives each replica a working directory of its own."""
+    folder = Path(os.path.expanduser(given))
+    if folder.is_absolute():
+        return folder
+    with contextlib.suppress(Exception):
+        folder = Path(os.path.abspath(folder))
+        logger.warning(
+            "model %r: %s=%s is relative to the replica's working directory, and so is %s, which Ray may remove: write "
+            "an absolute path", model_id, TRACE_DIR, given, folder,
+        )  # fmt: skip
+    return folder
+
+
 def _warn(model_id: str, folder: Path | str, why: str) -> None:
     with contextlib.suppress(Exception):
-        logger.warning("model %r: its start cannot be saved in %s=%s: %s", model_id, VARIABLE, folder, why)
+        logger.warning("model %r: its start cannot be saved in %s=%s: %s", model_id, TRACE_DIR, folder, why)
 
 
 def _save(folder: Path, model_id: str, trace: Trace, replica: Sequence[str]) -> None:

@@ -12,12 +12,12 @@ from .._core.points import HOOK_POINTS
 from .._core.until import needs_processes
 from .._node.packing import pack_hooks
 from .._sources.weights import is_late
-from .task import ProcessTask
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from .._core.hook import Hook
+    from .task import ProcessTask
 
 
 PLUGIN = "serve_llm_hooks"
@@ -68,6 +68,7 @@ def check_sendable(hooks: Iterable[Hook], model_id: str) -> None:
         HookPickleError: one cannot be pickled, or they are too large together.
     """
     from .._core.node import Node
+    from .task import ProcessTask
 
     ours = [hook for hook in need_processes(hooks, model_id) if HOOK_POINTS[hook.point].in_process]
     if ours:

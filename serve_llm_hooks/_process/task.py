@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.context import process_name
@@ -45,8 +44,7 @@ class Process(NamedTuple):
         return self.role in hook.roles or (self.is_worker_too and "worker" in hook.roles)
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessTask:
+class ProcessTask(NamedTuple):
     """The work for each process of one engine: hooks that have not run yet, and the data for them.
 
     Attributes:
@@ -66,8 +64,7 @@ class ProcessTask:
     waits_for: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessReport:
+class ProcessReport(NamedTuple):
     """The hook calls in one process, and the failure that ended them.
 
     Attributes:

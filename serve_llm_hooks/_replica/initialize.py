@@ -13,7 +13,6 @@ from .._core.registry import HookRegistry, registry
 from .._core.results import InitializeNodeOutput
 from .._observe.announce import announce
 from .._observe.clean_up import log_error, run_each
-from .._observe.ending import tell_end
 from .._observe.progress import Progress
 from .._sources.select import hooks_of_config, select
 from .nodes import Nodes
@@ -147,6 +146,8 @@ class Initialization:
     def over(self, *, failed: bool) -> None:
         """Record that the start is over, and show what it did."""
         self.trace.add_step("start", self._begun_s, failed=failed)
+        from .._observe.ending import tell_end  # at the end: nobody waits for what is said of a start
+
         tell_end(self.start.model_id, self.trace, self.start.cluster.replica_names, failed=failed)
 
     @property

@@ -35,20 +35,20 @@ class Placement:
             PlacementGroupError: a hook replaced a group that other replicas share.
         """
         start = self._start
-        shared = start.defaults.own_bundles
-        if shared is not None and not is_same_group(start.ctx.placement_group, self._default):
+        shared, group = start.defaults.own_bundles, start.ctx.placement_group
+        if shared is not None and group is not None and not is_same_group(group, self._default):
             raise PlacementGroupError(
                 f"model {start.model_id!r}: a hook replaced ctx.placement_group, but this replica's place is in "
                 f"bundles {', '.join(map(str, shared))} of the group that it is in, as a data-parallel rank's is. "
                 "Size and place that group in the config (placement_group_config)."
             )
-        if start.ctx.placement_group is None:  # also where a hook wrote that: it means the default
+        if group is None:  # also where a hook wrote that: it means the default
             if self._default is None:
                 with start.trace.step("placement group"), start.progress.waiting_for("its placement group"):
                     self._default = await start.cluster.acquire_placement_group(start.llm_config)
                 self._is_acquired = True
             start.ctx.placement_group = self._default
-        elif self._is_acquired and not is_same_group(start.ctx.placement_group, self._default):
+        elif self._is_acquired and not is_same_group(group, self._default):
             await self.give_back()  # the group that has replaced it may be waiting for its resources
 
     async def wait_for_default(self) -> None:

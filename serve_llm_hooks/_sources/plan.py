@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._core.origin import is_called
 from .._core.points import left_out_by
 from .replace_style import replaces_defaults
 from .select import hooks_of_config, select
@@ -30,6 +31,11 @@ class HookPlan:
     hooks: tuple[Hook, ...]
     not_run: tuple[tuple[Hook, str], ...]
     on_error: OnError
+
+    def has(self, name: str) -> bool:
+        """Return whether the config names a hook that is called so: ``check``, ``Setup.check``, or by its path."""
+        hooks = (*self.hooks, *(hook for hook, _ in self.not_run))
+        return any(name == hook.name or is_called(hook.path, name) for hook in hooks)
 
 
 def plan_hooks(llm_config: Any) -> HookPlan:

@@ -12,6 +12,7 @@ from .model import Model
 from .options import NAMES_HOOKS, AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
 from .refused import BAD_ANSWER, CONFIG_ERRORS, text_of, told
+from .store import FakeStoreFolder, fake_store
 from .targets import models_of
 
 HELP = """Run hooks through standard scenarios on a fake cluster (several nodes, vetoes, failures, a restart), and list
@@ -29,18 +30,22 @@ Limit = Annotated[
     typer.Option(
         "--real-sleep-limit",
         metavar="SECONDS",
-        help="A hook that blocks for longer, in real time, is a problem. One that imports much, as vLLM, needs more.",
+        help="A hook that blocks for longer, in real time, is a problem. To import much, such as vLLM, is no blocking.",
     ),
 ]
 
 
 def check(
-    targets: Targets, model: ModelIds = None, app_dir: AppDir = ".", limit: Limit = 0.25, as_json: AsJson = False
+    targets: Targets,
+    model: ModelIds = None,
+    app_dir: AppDir = ".",
+    limit: Limit = 0.25,
+    store: FakeStoreFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check the hooks of each model."""
-    with told():
-        models = models_of(targets, model or [], app_dir)
-    checked = [_checked(each, limit) for each in models]
+    with told(), fake_store(store):
+        checked = [_checked(each, limit) for each in models_of(targets, model or [], app_dir)]
     if as_json:
         write_json({"version": 1, "models": checked})
     else:

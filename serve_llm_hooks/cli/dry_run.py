@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from serve_llm_hooks import Trace, dump_traces
+from serve_llm_hooks import Trace, dump_traces, plan_hooks
 from serve_llm_hooks_testing import FakeCluster, HarnessError
 
 from .faults import WRITTEN, fault_of
 from .options import AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
 from .refused import BAD_ANSWER, CONFIG_ERRORS, Refused, text_of, told
+from .store import FakeStoreFolder, fake_store
 from .targets import models_of
 from .timeline import seconds, write_timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from serve_llm_hooks_testing import FakeRun, Fault
+    from serve_llm_hooks_testing import FakeRun
 
+    from .faults import Given
     from .model import Model
 
 HELP = """Start each model on a fake cluster, stop it again, and show when which hook ran where. The hooks really run,
@@ -32,11 +34,15 @@ EXAMPLES = """\b
 Examples:
   serve-llm-hooks dry-run config.yaml
   serve-llm-hooks dry-run config.yaml --nodes 8 --fail download:node-2
+  serve-llm-hooks dry-run config.yaml --processes --fail hook:check_disk:node-1
   serve-llm-hooks dry-run my_company.llm_hooks --model llama-3-8b --json"""
 
 Nodes = Annotated[int, typer.Option("--nodes", min=1, max=1000, metavar="N", help="How many nodes the cluster has.")]
 Fails = Annotated[
     list[str] | None, typer.Option("--fail", metavar="WHAT", help=f"What breaks; may be repeated: {WRITTEN}.")
+]
+Processes = Annotated[
+    bool, typer.Option("--processes", help="Replica, nodes and engine in processes of their own. Linux.")
 ]
 
 
@@ -63,6 +69,8 @@ def dry_run(
     model: ModelIds = None,
     nodes: Nodes = 4,
     fail: Fails = None,
+    processes: Processes = False,
+    store: FakeStoreFolder = None,
     app_dir: AppDir = ".",
     as_json: AsJson = False,
 ) -> None:
@@ -70,10 +78,11 @@ def dry_run(
     with told():
         faults = {text: fault_of(text) for text in fail or ()}
         try:
-            cluster = FakeCluster(nodes=nodes, faults=list(faults.values()))
+            cluster = FakeCluster(nodes=nodes, faults=[each.fault for each in faults.values()], processes=processes)
         except HarnessError as error:
             raise Refused(str(error)) from None
-        starts = [_start(cluster, faults, each) for each in models_of(targets, model or [], app_dir)]
+        with fake_store(store):
+            starts = [_start(cluster, faults, each) for each in models_of(targets, model or [], app_dir)]
     if as_json:
         write_json(_document(starts))
     else:
@@ -87,23 +96,36 @@ def dry_run(
         raise typer.Exit(BAD_ANSWER)
 
 
-def _start(cluster: FakeCluster, faults: Mapping[str, Fault], model: Model) -> Started:
+def _start(cluster: FakeCluster, faults: Mapping[str, Given], model: Model) -> Started:
     run: FakeRun | None = None
     problem: str | None = None
     at_its_end: tuple[Exception, ...] = ()
+    unknown: set[str] = set()
     with model.its_process() as warned:
         try:
-            run = cluster.run(model.config(), check=False)
+            config = model.config()
+            unknown = _unknown(faults, config)
+            cluster.faults = tuple(each.fault for text, each in faults.items() if text not in unknown)
+            run = cluster.run(config, check=False)
             at_its_end = run.shut_down()  # of a start that failed, nothing
         except CONFIG_ERRORS as error:
             problem = text_of(error)
     if run is not None and run.error is not None:
         problem = f"{type(run.error).__name__}: {text_of(run.error)}"
-    unstruck = [text for text, fault in faults.items() if run is None or any(fault is each for each in run.unstruck)]
+    missed = () if run is None else run.unstruck
+    unstruck = [text for text, each in faults.items() if run is None or any(each.fault is other for other in missed)]
     for text in unstruck:  # as it was given, and not as Python has it
-        warned = [each.replace(f"{faults[text]} never", f"--fail {text} never") for each in warned]
+        warned = [told.replace(f"{faults[text].fault} never", f"--fail {text} never") for told in warned]
+    warned += [f"--fail {text} never struck: the config names no hook that is called so" for text in unknown]
     warned += [f"at the end of the replica, which Serve only logs: {text_of(error)}" for error in at_its_end]
-    return Started(model, run, problem, warned, unstruck)
+    return Started(model, run, problem, warned, [*unstruck, *unknown])
+
+
+def _unknown(faults: Mapping[str, Given], config: Any) -> set[str]:
+    """Return the faults of hooks that a config does not name."""
+    named = {text: each.hook for text, each in faults.items() if each.hook is not None}
+    plan = plan_hooks(config) if named else None
+    return {text for text, hook in named.items() if plan is not None and not plan.has(hook)}
 
 
 def _document(starts: Iterable[Started]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from .model import Model
 from .options import NAMES_HOOKS, AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
 from .refused import BAD_ANSWER, CONFIG_ERRORS, text_of, told
+from .store import FakeStoreFolder, fake_store
 from .targets import models_of
 
 if TYPE_CHECKING:
@@ -40,13 +41,13 @@ def explore(
     seeds: Seeds = 200,
     seed: Seed = None,
     nodes: Nodes = 4,
+    store: FakeStoreFolder = None,
     app_dir: AppDir = ".",
     as_json: AsJson = False,
 ) -> None:
     """Explore the hooks of each model."""
-    with told():
-        models = models_of(targets, model or [], app_dir)
-    explored = [_explored(each, seed or seeds, nodes) for each in models]
+    with told(), fake_store(store):
+        explored = [_explored(each, seed or seeds, nodes) for each in models_of(targets, model or [], app_dir)]
     if as_json:
         write_json({"version": 1, "models": explored})
     else:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serve_llm_hooks import HOOK_POINTS, Hook, HookLoadError
-from serve_llm_hooks_testing import FakeLLMConfig
+from serve_llm_hooks_testing.serve_yaml import config_of
 
 # What a config of Ray's may say for `callback_class`, so that our callback runs the hooks in it.
 _HOOKS_CALLBACK = ("serve_llm_hooks.ray:HooksCallback", "serve_llm_hooks.ray.HooksCallback")
 
 _ALLOW = "SERVE_LLM_HOOKS_ALLOW"
+_TRACE_DIR = "SERVE_LLM_HOOKS_TRACE_DIR"
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,8 @@ class Model:
             HookLoadError: hooks that cannot be loaded, or that would not run.
             TypeError, ValueError, ImportError, AttributeError: as the config itself raises.
         """
-        fields, callback = self.hooks_fields(), self._callback_config()
-        if self.needs_ray:
-            return self._rays_config()
-        loading = fields.get("model_loading_config") or {}
-        return FakeLLMConfig(
-            self.model_id,
-            model_source=fields.get("model_source", loading.get("model_source")),
-            on_error="raise" if callback.get("raise_error_on_callback", True) else "warn",
-            **{name: fields[name] for name in _PASSED_ON if fields.get(name) is not None},
-        )
+        fields = self.hooks_fields()
+        return self._rays_config() if self.needs_ray else config_of({**fields, "model_id": self.model_id})
 
     def hooks_fields(self) -> dict[str, Any]:
         """Return the fields of its config; the hooks that it names for ``HooksCallback`` are in ``hooks``.
@@ -106,31 +99,19 @@ class Model:
         told = list(self.warned)
         # What this process allows is not for a file to widen: looking at hooks imports them.
         new = {name: value for name, value in self.environ.items() if name != _ALLOW or name not in os.environ}
+        new.pop(_TRACE_DIR, None)  # what starts here is no start of production's, whose folder this is
         before = dict(os.environ)
         os.environ.update(new)
+        os.environ.pop(_TRACE_DIR, None)
         try:
             with _warnings_in(told), redirect_stdout(sys.stderr):
                 yield told
         finally:
-            for name in new:
+            for name in (*new, _TRACE_DIR):
                 if name in before:
                     os.environ[name] = before[name]
                 else:
                     os.environ.pop(name, None)
-
-
-_PASSED_ON = (
-    "hooks",
-    "callback",
-    "callback_kwargs",
-    "callbacks",
-    "initialization_class",
-    "initialization_kwargs",
-    "engine_kwargs",
-    "lora_config",
-    "runtime_env",
-    "weights",
-)
 
 
 @contextmanager

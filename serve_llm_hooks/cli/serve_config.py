@@ -6,9 +6,10 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from serve_llm_hooks_testing.yaml_file import YamlFile
+
 from .model import Model
 from .refused import Refused
-from .yaml_file import YamlFile
 
 # The fields of Ray's LLMConfig, and those of ours; a test compares them with the classes.
 RAYS_FIELDS = (
@@ -53,7 +54,7 @@ def read_models(file: str) -> list[Model]:
     Raises:
         Refused: Ray would refuse it, or it holds no model whose hooks could be known from it.
     """
-    yaml = YamlFile(file)
+    yaml = YamlFile(file, Refused)
     found: list[Model] = []
     others: list[str] = []
     for index, application in enumerate(_applications(yaml)):
@@ -127,7 +128,7 @@ def _models(
         for number, config in given:
             place = at if number is None else (*at, number)
             if isinstance(config, str):  # a file of its own, which Ray looks for in the folder it runs in
-                file = YamlFile(config)
+                file = YamlFile(config, Refused)
                 yield _model(file, (), file.value, application, is_ours)
             else:
                 yield _model(yaml, place, config, application, is_ours)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from serve_llm_hooks import load_hooks
+from serve_llm_hooks_testing.serve_yaml import is_yaml
 
 from .model import Model
 from .refused import CONFIG_ERRORS, Refused
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
 
 ANY_MODEL = "any-model"
 SOURCE = "s3://models"  # of hooks without a config: a bucket, so that there is something to download
-
-
-def is_yaml(target: str) -> bool:
-    """Return True if a target is a file of `serve run`, by its name."""
-    return target.endswith((".yaml", ".yml"))
 
 
 def models_of(targets: Sequence[str], model_ids: Sequence[str], app_dir: str) -> list[Model]:
@@ -44,7 +40,7 @@ def models_of(targets: Sequence[str], model_ids: Sequence[str], app_dir: str) ->
         sys.path.insert(0, folder)
     files = [target for target in targets if is_yaml(target)]
     if not files:
-        fields = {"hooks": list(targets), "model_source": SOURCE}
+        fields = {"hooks": list(targets), "model_loading_config": {"model_source": SOURCE}}
         return [Model(model_id, fields) for model_id in model_ids] or _named_by(targets)
     if len(targets) > 1:
         raise Refused("give one YAML file, or references of hooks, and not both")
@@ -58,7 +54,7 @@ def models_of(targets: Sequence[str], model_ids: Sequence[str], app_dir: str) ->
 
 def _named_by(refs: Sequence[str]) -> list[Model]:
     """Return the models that hooks name, of a pattern the pattern; one that stands for any where they name none."""
-    fields = {"hooks": list(refs), "model_source": SOURCE}
+    fields = {"hooks": list(refs), "model_loading_config": {"model_source": SOURCE}}
     anyone = Model(ANY_MODEL, fields)
     with anyone.its_process() as warned:
         try:

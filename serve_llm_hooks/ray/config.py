@@ -26,7 +26,6 @@ from .hooked import hooked_server, starts_in_constructor
 from .internals import CallbackConfig, is_remote_path
 from .native_config import named_hooks, no_hooks_named
 from .rays_callbacks import hooks_of_rays_callback
-from .sglang import no_processes
 from .shutdown import warn_of_slow_hooks
 
 if TYPE_CHECKING:
@@ -184,6 +183,8 @@ class LLMConfig(_RayLLMConfig):
         check_config(loaded, self)
         self._check_weights()
         if (ours := need_processes(loaded, self.model_id)) and starts_in_constructor(self.server_cls):
+            from .sglang import no_processes
+
             raise no_processes(in_words(ours[0]), self.model_id)
         warn_of_initialization_class(self, stacklevel=3)
         return self

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from .._core.origin import path_of
-from . import engine_process, internals
-from .engine_channel import VARIABLE
+from . import internals
 from .internals import CallbackBase, CallbackCtx, NodeModelDownloadable
 
 if TYPE_CHECKING:
@@ -52,10 +51,14 @@ class HandedOver(CallbackBase):
     @override
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle Ray's context, and the hooks for the process that builds the engine's config."""
+        from .engine_channel import VARIABLE
+
         return (_rebuild, (self.ctx, os.environ.get(VARIABLE, "")))
 
 
 def _rebuild(ctx: CallbackCtx, hooks_of_processes: str = "") -> HandedOver:
+    from . import engine_process
+
     engine_process.arrive(hooks_of_processes)
     callback = HandedOver(llm_config=None)
     callback.ctx = ctx

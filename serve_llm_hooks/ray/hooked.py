@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import AsyncExitStack
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._core.errors import HookLoadError
 from .._core.messages import describe
-from .._observe.progress import Progress
-from .._replica.initialize import initialize
-from . import adapters, engine_steps, internals, prewarm, quick_imports, shutdown, telemetry
-from .cluster import RayCluster
-from .hand_over import hand_over
-from .log import log_if_root_is_silenced, show_log
-from .native_config import hooks_of_native_config
-from .sglang import SGLangCluster
+from . import internals
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
     from .._core.trace import Trace
-    from .._replica.initialize import Initialization
 
 
 ServerT = TypeVar("ServerT")
@@ -71,7 +60,10 @@ def _hooked(base: type[Any]) -> Any:
 
 
 def _traced(base: type[Any], starts: str) -> Any:
-    """Return a subclass that tells its hook calls, and runs ``on_shutdown`` when Serve stops the replica."""
+    """Return a subclass that tells its hook calls, and runs ``on_shutdown`` when Serve stops the replica.
+
+    The driver makes such classes too, and starts none: what a start needs is imported by it.
+    """
 
     class Traced(*_bases(base, starts)):  # type: ignore[misc]  # bases that are computed: no checker follows them
         async def hook_trace(self) -> Trace:
@@ -81,6 +73,8 @@ def _traced(base: type[Any], starts: str) -> Any:
 
     def end(self: Any) -> Any:
         """Run ``on_shutdown``, and the base's own end. Serve calls this when it stops the replica, and awaits it."""
+        from . import shutdown
+
         return shutdown.stop(self.__dict__.pop("_hook_run", None), getattr(super(Traced, self), "__del__", None))
 
     async def end_and_wait(self: Any) -> None:
@@ -117,17 +111,10 @@ def _started_by_start(traced: Any, base: type[Any]) -> Any:
             if hasattr(self, "_hook_trace"):  # a subclass's start runs the hooks already
                 await super().start()
                 return
-            config = self._llm_config
-            telemetry.ask_for_actor()
-            async with _initialize(config, RayCluster()) as run:
-                self._hook_trace = run.trace
-                runtime_env = await prewarm.finish(run.start.defaults, run.ctx)
-                hand_over(config, run.ctx, runtime_env)
-                with engine_steps.steps_in(run.trace):
-                    await super().start()
-                run.engine, run.load_adapter = self.engine, adapters.loader_of(self)
-                log_if_root_is_silenced(run)
-            self._hook_run = run
+            from .hooked_start import around_start
+
+            async with around_start(self):
+                await super().start()
 
     return StartedByStart
 
@@ -138,20 +125,12 @@ def _started_by_constructor(traced: Any) -> Any:
     class StartedByConstructor(traced):  # type: ignore[misc]  # a base that is computed: no checker follows it
         async def __init__(self, llm_config: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # Serve awaits it
             """Start the replica: hooks around placement group, downloads and engine."""
-            prewarm.throw_away("the server starts its engine itself, so Ray builds no config for it")
-            async with AsyncExitStack() as start:
-                run = None
-                if not hasattr(self, "_hook_trace"):  # else a subclass's constructor runs them already
-                    run = await start.enter_async_context(_initialize(llm_config, SGLangCluster()))
-                    self._hook_trace = run.trace
+            from .hooked_start import around_constructor
+
+            async with around_constructor(self, llm_config):
                 made = super().__init__(llm_config, *args, **kwargs)
                 if inspect.isawaitable(made):  # an async constructor inside a plain one
                     await made
-                if run is not None:
-                    run.engine = self.engine
-                    log_if_root_is_silenced(run)
-            if run is not None:
-                self._hook_run = run
 
     return StartedByConstructor
 
@@ -173,11 +152,3 @@ def is_hooked(server_cls: Any) -> bool:
 def starts_in_constructor(server_cls: Any) -> bool:
     """Return True if a hooked server starts its engine in its constructor, as SGLang's does."""
     return getattr(server_cls, _HOOKED, "start") == "constructor"
-
-
-def _initialize(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextManager[Initialization]:
-    quick_imports.end()
-    show_log()
-    with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
-        hooks = hooks_of_native_config(llm_config)
-    return initialize(llm_config, cluster, hooks, log_if_root_is_silenced)

@@ -1,9 +1,9 @@
 """Assertions about a run. A failure shows the timeline that was expected and the one that was observed.
 
-A name is a hook point (``"on_before_init"``: all its hooks), a hook's bare name, or ``"module:qualname"``, as in
-``before=`` and ``after=``. With `` (finish)`` behind it, as in the table of a trace, it is what follows the ``yield``
-of a hook, and without it the hook up to there. A name that is unknown or ambiguous raises a ``HarnessError`` instead
-of passing.
+A name is a hook point (``"on_before_init"``: all its hooks), a hook's bare name, ``"module:qualname"``, as in
+``before=`` and ``after=``, or ``"Class.method"``. With `` (finish)`` behind it, as in the table of a trace, it is what
+follows the ``yield`` of a hook, and without it the hook up to there. A name that is unknown or ambiguous raises a
+``HarnessError`` instead of passing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from serve_llm_hooks._core.messages import counted, did_you_mean, text_of
-from serve_llm_hooks._core.origin import path_of
+from serve_llm_hooks._core.origin import is_called, path_of
 from serve_llm_hooks._core.points import HOOK_NAMES, HOOK_POINTS
 
 from .errors import HarnessError
@@ -219,7 +219,7 @@ def resolve_hook(name: str, hooks: Sequence[Hook]) -> str:
     Raises:
         HarnessError: there is none, or more than one.
     """
-    paths = list(dict.fromkeys(hook.path for hook in hooks if name in (hook.name, hook.path)))
+    paths = list(dict.fromkeys(hook.path for hook in hooks if name == hook.name or is_called(hook.path, name)))
     if len(paths) == 1:
         return paths[0]
     if paths:

@@ -187,7 +187,7 @@ def hook_fails(hook: str, error: Exception | str = "it fails (hook_fails)", *, n
     """Make a hook fail instead of doing its work.
 
     Args:
-        hook: the hook's name, or ``"module:qualname"``, as in the assertions.
+        hook: the hook's name, ``"Class.method"``, or ``"module:qualname"``, as in the assertions.
         error: the exception that it raises; a text stands for a ``RuntimeError``.
         node: the node on which a per-node hook fails. Default: wherever it runs.
 

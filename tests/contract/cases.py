@@ -114,7 +114,7 @@ _ARGUMENTS = st.sampled_from(
         ("compilation_config", {"levle": 3}), ("enable_log_requests", True), (3, 4),
     ]
 )  # fmt: skip
-_JSON = st.sampled_from([None, 1, "a text", [1, "two"], {"one": [2]}, "/models/m", 1.5, True])
+_JSON = st.sampled_from([None, 1, "a text", [1, "two"], {"one": [2]}, "/a/folder", 1.5, True])
 
 
 def _changes() -> SearchStrategy[tuple[Any, ...]]:

@@ -391,6 +391,11 @@ def group_on_all(ctx: CallbackCtx) -> None:
     ctx.placement_group = wing.make_group([0, 1, 2])
 
 
+@hook("on_before_init")
+def group_none(ctx: CallbackCtx) -> None:
+    ctx.placement_group = None
+
+
 @hook("on_before_engine_init")
 def group_too_late(ctx: CallbackCtx) -> None:
     ctx.placement_group = wing.make_group([0])

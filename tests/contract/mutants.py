@@ -241,7 +241,7 @@ def hooks_on_one_node() -> None:
     def make(run: Any) -> Any:
         async def once(self: Any, task: Any, *, runtime_env: Any) -> Any:
             hooks = task.hooks if task.node_id == "node-0" else ()
-            return await run(self, replace(task, hooks=hooks), runtime_env=runtime_env)
+            return await run(self, task._replace(hooks=hooks), runtime_env=runtime_env)
 
         return once
 
@@ -282,7 +282,7 @@ def events_reversed() -> None:
     def make(run: Any) -> Any:
         async def backwards(self: Any, task: Any, *, runtime_env: Any) -> Any:
             report = await run(self, task, runtime_env=runtime_env)
-            return replace(report, events=report.events[::-1])
+            return report._replace(events=report.events[::-1])
 
         return backwards
 
@@ -296,7 +296,7 @@ def events_lost() -> None:
     def make(run: Any) -> Any:
         async def forgetful(self: Any, task: Any, *, runtime_env: Any) -> Any:
             report = await run(self, task, runtime_env=runtime_env)
-            return report if report.failure is None else replace(report, events=())
+            return report if report.failure is None else report._replace(events=())
 
         return forgetful
 

@@ -381,6 +381,13 @@ def a_data_parallel_rank_cannot_replace_the_group_of_all(told: Told) -> None:
     assert notes(told)["failure"] == ["PlacementGroupError", False]
 
 
+@scenario(Model([h.group_none, h.after_download]), own_bundles=[0])
+def a_data_parallel_rank_that_asks_for_the_default_group_keeps_the_group_of_all(told: Told) -> None:
+    went_well(told)
+    assert list(told["nodes"]) == ["node-0"]
+    assert told["output"]["group"] == list(NODES)
+
+
 # An hour's worth of patience is not needed: this cluster can never hold it, and says so.
 @scenario(Model([h.before_init, h.before_download, h.failure]), faults=[unschedulable()])
 def a_group_that_cannot_be_scheduled(told: Told) -> None:

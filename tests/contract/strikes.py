@@ -68,7 +68,9 @@ def _replica_dies_at(point: HookName) -> Any:
 
 
 replica_dies: dict[HookName, Any] = {
-    row.name: _replica_dies_at(row.name) for row in HOOK_POINTS.values() if not row.on_node and row.during != "shutdown"
+    row.name: _replica_dies_at(row.name)
+    for row in HOOK_POINTS.values()
+    if row.where == "replica" and row.during != "shutdown"
 }
 """The end of the replica's process, by the point after whose hooks it comes."""
 

@@ -41,6 +41,7 @@ from serve_llm_hooks_testing import (
     engine_fails,
 )
 from serve_llm_hooks_testing._simulation.simulated_cluster import SimulatedCluster
+from serve_llm_hooks_testing._virtual_time import patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -404,6 +405,39 @@ def test_a_hook_that_really_sleeps_is_named(hooks: HookRegistry) -> None:
         run = FakeCluster(real_sleep_limit_s=0.2).run(FakeLLMConfig("m", hooks=[hooks]))
     assert run.error is None
     assert "sleeper" in run.notes[0]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_takes_long_to_import_is_waited_for(
+    hooks: HookRegistry, module: Callable[[str, str], str], is_async: bool
+) -> None:
+    module("slow_model_code", "import select\nselect.select([], [], [], 0.4)\nMAX_LEN = 128")
+
+    def imports(ctx: CallbackCtx) -> None:
+        ctx.extra_init_kwargs["max_model_len"] = import_module("slow_model_code").MAX_LEN
+
+    async def in_a_thread(ctx: CallbackCtx) -> None:
+        await asyncio.to_thread(imports, ctx)
+
+    hooks.hook("on_before_init")(in_a_thread if is_async else imports)
+    run = FakeCluster(real_sleep_limit_s=0.02).run(FakeLLMConfig("m", hooks=[hooks]))
+    assert run.engine is not None
+    assert run.engine.kwargs["max_model_len"] == 128
+    assert run.notes == ()
+
+
+def test_an_import_that_does_not_end_is_told_with_its_line(
+    hooks: HookRegistry, module: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module("hanging_model_code", "import select\nselect.select([], [], [], 0.4)")
+    monkeypatch.setattr(patience, "LONGEST_IMPORT_S", 0.01)
+
+    @hooks.hook("on_before_init")
+    def imports(ctx: CallbackCtx) -> None:
+        import_module("hanging_model_code")
+
+    with pytest.warns(HarnessWarning, match=r"hook tests.*imports \(at .*cluster\.py:\d+ in imports\) really blocks"):
+        FakeCluster(real_sleep_limit_s=0.02).run(FakeLLMConfig("m", hooks=[hooks]), check=False)
 
 
 def test_its_timeout_fires_as_in_production(hooks: HookRegistry) -> None:

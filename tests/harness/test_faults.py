@@ -36,6 +36,7 @@ from serve_llm_hooks_testing import (
     hook_fails,
     lost_node,
     missing_module,
+    node_process_dies,
     replica_dies,
     slow_download,
     unschedulable,
@@ -43,6 +44,7 @@ from serve_llm_hooks_testing import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from serve_llm_hooks_testing.faults import Fault
 
@@ -129,6 +131,19 @@ def test_a_method_that_fails_everywhere(name: str, nodes: list[str] | None) -> N
         assert "began" not in run.ctx.custom_data
     else:
         assert failed(run, HookError) == nodes
+
+
+@pytest.mark.parametrize("module", ["", "serve_llm_hooks.recipes:", "serve_llm_hooks.recipes.baked_model:"])
+def test_a_method_is_known_by_its_class_also_where_a_config_names_it(module: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    baked = {"hook": "serve_llm_hooks.recipes:BakedModel", "kwargs": {"path": str(tmp_path), "files": ["config.json"]}}
+    config = FakeLLMConfig("m", hooks=[baked])
+    faults = [hook_fails(f"{module}BakedModel.on_before_node_download", "no disk", node="node-1")]
+    run = FakeCluster(faults=faults).run(config, check=False)
+    assert "no disk" in str(run.error)
+    assert run.unstruck == ()
+    died = [node_process_dies("node-1", in_hook=f"{module}BakedModel.on_before_node_download")]
+    assert failed(FakeCluster(faults=died).run(config, check=False), NodeLostError) == ["node-1"]
 
 
 def test_a_hook_that_warns_when_it_fails(hooks: HookRegistry) -> None:

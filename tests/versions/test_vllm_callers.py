@@ -1,23 +1,34 @@
 """Who calls vLLM's plugins is known, and each of them is where hooks expect it, in the vLLM that is installed.
 
-Its sources are read and not imported. The wheels of other versions have 300 MB each and are not downloaded for this.
+Its sources are read and not imported. The wheels of other versions have 300 MB each and are not downloaded for this;
+those that somebody has put into the cache folder are read too (CONTRIBUTING.md says how).
 """
 
 from __future__ import annotations
 
 import ast
+import re
+import zipfile
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from serve_llm_hooks.ray.engine_process import CALLERS
+from serve_llm_hooks_engine.steps import MARKS
 from tests.conftest import IN_CI
 from tests.contract import vllm_processes
 
 from .skeleton import differences
 from .sources import Sources
+from .wheels import CACHE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WHEELS = sorted((CACHE.parent / "vllm").glob("vllm-*.whl"))
 
 RELIED_ON = {
     "vllm.plugins": """
@@ -55,6 +66,22 @@ class WorkerWrapperBase:
         load_general_plugins()
         worker_class: type[WorkerBase] = resolve_obj_by_qualname(parallel_config.worker_cls)
 """,
+    # Of workers on other nodes: the hooks are in the environment before the worker begins.
+    "vllm.v1.executor.ray_executor_v2": """
+class RayWorkerProc(WorkerProc):
+    def initialize_worker(self, local_rank, env_vars, *_, driver_env_vars=None):
+        for key, value in driver_env_vars.items():
+            os.environ.setdefault(key, value)
+        super().__init__(..., local_rank=local_rank, **self._init_kwargs)
+
+class RayExecutorV2(MultiprocExecutor):
+    def _init_executor(self):
+        self.driver_env_vars = get_driver_env_vars(worker_specific_vars=WORKER_SPECIFIC_ENV_VARS)
+""",
+    "vllm.v1.executor.ray_env_utils": """
+def get_driver_env_vars(worker_specific_vars):
+    return {key: value for key, value in os.environ.items() if key not in exclude_vars}
+""",
 }
 
 
@@ -75,15 +102,33 @@ class Installed(Sources):
         return None if file is None else ast.parse(Path(file).read_text(encoding="utf-8"))
 
 
+class VLLM(NamedTuple):
+    """The sources of a vLLM: to look names up in, and as texts by their files."""
+
+    sources: Sources
+    texts: Mapping[str, str]
+
+
 @cache
-def folder() -> Path:
-    """Return the folder of vLLM; where it is not installed, skip the test, and in CI fail it."""
+def read(wheel: Path | None) -> VLLM:
+    """Return the sources in a wheel, or those that are installed: where there are none, skip, and in CI fail."""
+    if wheel is not None:
+        with zipfile.ZipFile(wheel) as files:
+            names = [name for name in files.namelist() if name.startswith("vllm/") and name.endswith(".py")]
+            return VLLM(Sources(wheel), {name: files.read(name).decode() for name in names})
     spec = find_spec("vllm")
     if spec is None or spec.origin is None:
         if IN_CI:
             pytest.fail("vLLM is not installed, and in CI it must be")
         pytest.skip("vLLM is not installed; `make .venv/.engine` installs it")
-    return Path(spec.origin).parent
+    folder = Path(spec.origin).parent
+    return VLLM(Installed(folder), {str(file): file.read_text(encoding="utf-8") for file in folder.rglob("*.py")})
+
+
+@pytest.fixture(params=[None, *WHEELS], ids=lambda wheel: wheel.name.split("-")[1] if wheel else "installed")
+def vllm(request: pytest.FixtureRequest) -> VLLM:
+    """Each vLLM that there is to read."""
+    return read(request.param)
 
 
 def callers_in(text: str, function: str = "load_general_plugins") -> set[str]:
@@ -103,28 +148,46 @@ def callers_in(text: str, function: str = "load_general_plugins") -> set[str]:
     return found
 
 
-def test_all_callers_are_known() -> None:
-    texts = (file.read_text(encoding="utf-8") for file in folder().rglob("*.py"))
-    callers = {name for text in texts if "load_general_plugins" in text for name in callers_in(text)}
+def test_all_callers_are_known(vllm: VLLM) -> None:
+    callers = {name for text in vllm.texts.values() if "load_general_plugins" in text for name in callers_in(text)}
     assert callers == set(CALLERS)
 
 
-def test_who_looks_into_the_weights_for_the_engines_config_is_known() -> None:
+def test_who_looks_into_the_weights_for_the_engines_config_is_known(vllm: VLLM) -> None:
     """``_node/late_weights.py`` has models wait for their weights in front for which vLLM would come to one of them."""
     reads = "get_safetensors_params_metadata"
-    texts = (file.read_text(encoding="utf-8") for file in folder().rglob("*.py"))
-    assert {name for text in texts if reads in text for name in callers_in(text, reads)} == {
+    assert {name for text in vllm.texts.values() if reads in text for name in callers_in(text, reads)} <= {
         "MistralConfigParser.parse",  # without a dtype; a model in Mistral's format has no config.json
         "ModelArchConfigConvertorBase.get_torch_dtype",  # without a dtype
         "AutoAWQConfig.maybe_update_config",
         "AutoGPTQConfig.maybe_update_config",
-        "checkpoint_has_lm_head",  # where the config ties the word embeddings
+        "checkpoint_has_lm_head",  # where the config ties the word embeddings; not yet in 0.26
     }
 
 
 @pytest.mark.parametrize("module", RELIED_ON)
-def test_they_do_what_is_relied_on(module: str) -> None:
-    assert differences(RELIED_ON[module], module, Installed(folder())) == []
+def test_they_do_what_is_relied_on(vllm: VLLM, module: str) -> None:
+    assert differences(RELIED_ON[module], module, vllm.sources) == []
+
+
+# What vLLM logs at the end of a step, up to where texts of versions differ.
+LOGGED = re.compile(
+    r"Loading weights took %|Model loading took %|torch\.compile.* in total|Initial profiling/warmup run took %"
+    r"|Graph capturing finished in %|^init engine \(.*took %"
+)
+
+
+def test_what_it_logs_of_its_steps_is_known(vllm: VLLM) -> None:
+    named: dict[str, set[str]] = {}
+    for text in vllm.texts.values():
+        if "torch.compile" not in text and "took %" not in text and "finished in %" not in text:
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and LOGGED.search(node.value):
+                line = re.sub(r"%\.\df", "1.50", re.sub("^%s", "[vision] ", node.value)).replace("%s", "2.5")
+                named[line] = {name for mark, name in MARKS if (found := mark.match(line)) and found[1] == "1.50"}
+    assert [line for line, names in named.items() if len(names) != 1] == []
+    assert set.union(*named.values()) == {name for _, name in MARKS}
 
 
 def test_the_contracts_stand_ins_are_called_like_them() -> None:

@@ -16,7 +16,7 @@ from serve_llm_hooks._sources.select import hooks_of_config, hooks_of_script
 
 from ..config import FakeLLMConfig
 from ..errors import HarnessError
-from .serve_yaml import config_of, fields_of_yaml, is_yaml
+from ..serve_yaml import config_of, fields_of_yaml, is_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from serve_llm_hooks import DownloadError, HookError, HookLoadError, NodeLostError, PlacementGroupError
 from serve_llm_hooks._core.event import path_in
 from serve_llm_hooks._core.messages import one_line
+from serve_llm_hooks._core.origin import is_called
 
 from .._simulation.timing import StartCancelledError
 from ..faults import (
@@ -46,7 +47,11 @@ def _cause_of(fault: Fault) -> Callable[[Exception], bool]:
             case MissingModuleFault():
                 return isinstance(error, HookLoadError) and fault.module in str(error)
             case HookFailsFault():
-                return isinstance(error, HookError) and _is_named(error, fault.hook) and str(fault.error) in str(error)
+                return (
+                    isinstance(error, HookError)
+                    and is_called(path_in(error.hook), fault.hook)
+                    and str(fault.error) in str(error)
+                )
             case UnschedulableFault():
                 return isinstance(error, PlacementGroupError)
             case EngineFailsFault():
@@ -64,11 +69,6 @@ def _said(fault: DownloadFault) -> str:
     if fault.quietly:
         return ""
     return one_line(fault.error) if isinstance(fault.error, Exception) else fault.error or ""
-
-
-def _is_named(error: HookError, name: str) -> bool:
-    path = path_in(error.hook)
-    return name in (path, path.partition(":")[2])
 
 
 def _all_text(error: BaseException) -> str:

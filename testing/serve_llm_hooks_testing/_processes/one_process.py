@@ -20,6 +20,7 @@ from .local_replica import check_platform, rounds_in_folder
 from .packed_run import PackedRun, pack_run, unpack_run
 from .remote_replica import config_for_process, settings_for_process, surroundings_of
 from .replica_work import known_objects
+from .spawning import imports_of
 
 if TYPE_CHECKING:
     from .._simulation.settings import ClusterSettings
@@ -79,7 +80,7 @@ def run_in_one_process(settings: ClusterSettings, config: Any) -> FakeRun:
         def job(dump_file: str) -> Job:
             return Job(surroundings.on_node(surroundings.folder, dump_file, {}), work)
 
-        member = rounds.start("the run", 0, job)
+        member = rounds.start("the run", 0, job, imports_of(config))
         rounds.settle()
     if isinstance(member.result, PackedRun):
         return unpack_run(member.result, known_objects(settings), settings.node_names)

@@ -11,6 +11,7 @@ from serve_llm_hooks import HookPickleError, HookRegistry, ServeLLMHooksError, T
 from serve_llm_hooks._node.by_value import dumps
 from serve_llm_hooks._sources.select import hooks_of_config, hooks_of_script
 
+from .._simulation.process_states import variables_of
 from .._simulation.replica import check_config_pickles
 from .._simulation.settings import ClusterSettings
 from .._simulation.start import ReplicaStart, set_hooks
@@ -26,6 +27,7 @@ from .node_processes import NodeProcesses
 from .packed_run import unpack_run
 from .replaced import names_of_hooks
 from .replica_work import ReplicaOutcome, ReplicaWork, known_objects
+from .spawning import imports_of
 from .surroundings import of_this_process
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ class _Starts:
         def job(dump_file: str) -> Job:
             return Job(self._surroundings.on_node(self._surroundings.folder, dump_file, {}), work, self._names)
 
-        replica = self._rounds.start("the replica", 0, job)
+        replica = self._rounds.start("the replica", 0, job, imports_of(self._config))
         nodes = NodeProcesses(self._rounds, replica, self._surroundings, self._folder)
         while True:
             nodes.deliver()
@@ -160,8 +162,7 @@ class _Starts:
 def surroundings_of(settings: ClusterSettings, config: Any) -> Surroundings:
     """Return what the replica gets, with its config's variables. Nodes inherit them, as on Ray."""
     own = of_this_process(settings.setup)
-    variables = (getattr(config, "runtime_env", None) or {}).get("env_vars") or {}
-    return own.on_node(own.folder, "", {key: str(value) for key, value in variables.items()})
+    return own.on_node(own.folder, "", {key: str(value) for key, value in variables_of(config).items()})
 
 
 def settings_for_process(settings: ClusterSettings) -> bytes:

@@ -161,11 +161,11 @@ class Rounds:
         """Let a member take part no more."""
         self.members = [each for each in self.members if each is not member]
 
-    def start(self, name: str, order: int, job: Any) -> ProcessMember:
-        """Start a process that does a job; ``job(dump_file)`` is what it is sent."""
+    def start(self, name: str, order: int, job: Any, imports: tuple[str, ...] = ()) -> ProcessMember:
+        """Start a process that does a job, with modules imported; ``job(dump_file)`` is what it is sent."""
         self._started += 1
         dump_file = self._folder / f"dump-{self._started}"
-        template, channel = spawn()
+        template, channel = spawn(imports)
         member = ProcessMember(name, order, template, channel, dump_file)
         self._open.append(member)
         self._selector.register(channel, selectors.EVENT_READ, member)

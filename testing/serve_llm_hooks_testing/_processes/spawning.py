@@ -1,4 +1,4 @@
-"""Start processes from the template, of which this process has one; and tell how one has ended."""
+"""Start processes from a template, of which this process has one or two; and tell how one has ended."""
 
 from __future__ import annotations
 
@@ -122,32 +122,47 @@ class Template:
 
 
 _lock = threading.Lock()
-_templates: list[Template] = []  # the last one is in use
+_templates: dict[tuple[str, ...], Template] = {}  # by what a config needs: the one in use
+_replaced: list[Template] = []  # they may have processes yet
 
 
-def template() -> Template:
-    """Return this process's template, started if need be."""
-    modules = ["pytest"] if "pytest" in sys.modules else []  # a child that imports a test's module would import it
+def template(imports: tuple[str, ...] = ()) -> Template:
+    """Return this process's template with these modules, started if need be."""
+    pytest = ("pytest",) if "pytest" in sys.modules else ()  # a child that imports a test's module would import it
+    modules = (*pytest, *imports)
     with _lock:
-        if not _templates or not _templates[-1].is_usable(modules):
-            _templates.append(Template(modules))
-        return _templates[-1]
+        used = _templates.get(imports)
+        if used is None or not used.is_usable(modules):
+            _replace(imports, used := Template(modules))
+        return used
 
 
-def spawn() -> tuple[Template, Channel]:
-    """Start a process from the template.
+def imports_of(config: object) -> tuple[str, ...]:
+    """Return the module of Ray's or ours that has a real config's class: it takes seconds to import."""
+    modules = [cls.__module__ for cls in type(config).__mro__]
+    return tuple(name for name in modules if name.startswith(("serve_llm_hooks.", "ray.")))[:1]
+
+
+def spawn(imports: tuple[str, ...] = ()) -> tuple[Template, Channel]:
+    """Start a process from the template with these modules.
 
     Raises:
         HarnessError: it cannot be started.
     """
-    used = template()
+    used = template(imports)
     try:
         return used, used.fork()
     except OSError:  # it was killed meanwhile: once more, with a new one
         used = Template(sorted(used.modules))
     with _lock:
-        _templates.append(used)
+        _replace(imports, used)
     return used, used.fork()
+
+
+def _replace(imports: tuple[str, ...], new: Template) -> None:
+    if imports in _templates:
+        _replaced.append(_templates[imports])
+    _templates[imports] = new
 
 
 def _pair(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
@@ -188,15 +203,18 @@ def _forget_all() -> None:
     """In a fork of this process: the templates are its parent's, and end with that one."""
     global _lock
     _lock = threading.Lock()
-    for each in _templates:
+    for each in (*_templates.values(), *_replaced):
         each.forget()
     _templates.clear()
+    _replaced.clear()
 
 
 @atexit.register
 def _close_all() -> None:
-    while _templates:
-        _templates.pop().close()
+    for each in (*_templates.values(), *_replaced):
+        each.close()
+    _templates.clear()
+    _replaced.clear()
 
 
 os.register_at_fork(after_in_child=_forget_all)

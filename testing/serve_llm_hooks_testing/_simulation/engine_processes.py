@@ -7,11 +7,11 @@ import os
 import pickle
 from contextlib import ExitStack, suppress
 from contextvars import Context
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks._core.event import path_in
+from serve_llm_hooks._core.origin import is_called
 from serve_llm_hooks._core.worker_thread import WorkerThread
 from serve_llm_hooks._process.payload import check_plugins
 from serve_llm_hooks._process.task import Process
@@ -151,14 +151,14 @@ class EngineProcesses:
             )
             self._reports = [*self._reports, report]
             return report
-        task = replace(task, waits_for="")
+        task = task._replace(waits_for="")
         for absent in self.settings.faults:
             if isinstance(absent, MissingModuleFault) and absent.node_id == node_id:
                 hooks = tuple(without_module(hook, absent.module) for hook in task.hooks)
                 self.triggered += [absent] if hooks != task.hooks else []
-                task = replace(task, hooks=hooks)
+                task = task._replace(hooks=hooks)
         failing = self.start.failing
-        task = replace(task, hooks=tuple(with_failing_packed(hook, failing, node_id) for hook in task.hooks))
+        task = task._replace(hooks=tuple(with_failing_packed(hook, failing, node_id) for hook in task.hooks))
         report = await self._work_in_process(task, process, self.node(node_id), dies)
         if dies is not None and report.running:
             self.triggered += [
@@ -198,7 +198,7 @@ class EngineProcesses:
         place = {"config": 0, "core": 1}.get(process.role, 2 + (process.rank or 0))
         process_id = os.getpid() + _FIRST_PROCESS_ID + place
         events = tuple(event._replace(process_id=process_id) for event in report.events)
-        back: ProcessReport = pickle.loads(pickle.dumps(replace(report, process_id=process_id, events=events)))
+        back: ProcessReport = pickle.loads(pickle.dumps(report._replace(process_id=process_id, events=events)))
         return back
 
 
@@ -220,17 +220,15 @@ def work_of(
         task: the work.
         process: which process it is.
         node: the node that it runs on.
-        dies: the path or the name of the hook in which it dies; empty for its first; ``None`` if it does not.
+        dies: the hook in which it dies, by a name of it; empty for its first; ``None`` if it does not.
         clock: the clock, which shows the seconds since the run began.
     """
     told: list[ProcessReport] = []
 
     def tell(report: ProcessReport) -> None:
         told.append(report)
-        if dies is not None and report.running:
-            path = path_in(report.running)
-            if dies in ("", path, path.rpartition(":")[2].rpartition(".")[2]):
-                raise _Died
+        if dies is not None and report.running and (not dies or is_called(path_in(report.running), dies)):
+            raise _Died
 
     with stand_in_for_vllm(), suppress(_Died, KeyboardInterrupt):  # which ends a process of vLLM's too
         run_task(task, process, node=node, tell=tell, clock=clock, epoch_s=0.0, environ=os.environ)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HOOK_POINTS, Hook, HookRegistry
 from serve_llm_hooks._core.event import path_in
 from serve_llm_hooks._core.options import HookOptions
+from serve_llm_hooks._core.origin import is_called
 from serve_llm_hooks._node.by_value import dumps
 from serve_llm_hooks._node.packing import pack_hooks
 
@@ -46,7 +46,7 @@ def without_module(hook: PackedHook, module: str) -> PackedHook:
     home = hook.ref.partition(":")[0]
     if home != module and not home.startswith(f"{module}."):
         return hook
-    return replace(hook, data=pickle.dumps(_MissingModule(home)))
+    return hook._replace(data=pickle.dumps(_MissingModule(home)))
 
 
 class _MissingModule:
@@ -96,16 +96,14 @@ def with_failing(hooks: HookRegistry, paths: dict[str, list[HookFailsFault]], no
 def with_failing_packed(hook: PackedHook, paths: dict[str, list[HookFailsFault]], node_id: str) -> PackedHook:
     """Return a packed hook; one that fails if a fault names it on this node."""
     fault = _fault_of(hook.ref, paths, node_id)
-    return hook if fault is None else replace(hook, data=dumps(_FailingHook(hook.data, fault.error)))
+    return hook if fault is None else hook._replace(data=dumps(_FailingHook(hook.data, fault.error)))
 
 
 def with_death_packed(hook: PackedHook, faults: Iterable[NodeProcessDiesFault]) -> PackedHook:
     """Return a packed hook; one that kills its process if a fault names it."""
-    path = path_in(hook.ref)
-    names = (path, path.rpartition(":")[2].rpartition(".")[2])
-    if not any(fault.hook in names for fault in faults):
+    if not any(is_called(path_in(hook.ref), fault.hook) for fault in faults):
         return hook
-    return replace(hook, data=dumps(_DyingHook(hook.data)))
+    return hook._replace(data=dumps(_DyingHook(hook.data)))
 
 
 def have_failed(paths: dict[str, list[HookFailsFault]], run: FakeRun) -> Iterator[HookFailsFault]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from serve_llm_hooks._observe.ending import TRACE_DIR
+
 from .._apart.environ import copy_of_environment, own_environment, shared_environment
 from .._apart.state import ProcessState
 
@@ -35,7 +37,7 @@ class ProcessStates:
     def for_replica(self, config: Any) -> ProcessState:
         """Return what a start of the replica has. What it writes into its environment, the test's process has too."""
         has_variables = self._under_serve and self._begun_with is not None
-        self.variables = _env_vars(getattr(config, "runtime_env", None)) if has_variables else {}
+        self.variables = variables_of(config) if has_variables else {}
         self.replica = ProcessState(loop_in_main_thread=False, environ=shared_environment(self.variables))
         return self.replica
 
@@ -61,6 +63,12 @@ class ProcessStates:
         if self.replica is not None:
             for each in self.replica.with_children():
                 each.release()
+
+
+def variables_of(config: Any) -> Mapping[str, object]:
+    """Return the variables that a config gives its replica: not the folder of traces, which is for real starts."""
+    variables = _env_vars(getattr(config, "runtime_env", None))
+    return {name: value for name, value in variables.items() if name != TRACE_DIR}
 
 
 def _env_vars(runtime_env: Mapping[str, Any] | None) -> Mapping[str, object]:

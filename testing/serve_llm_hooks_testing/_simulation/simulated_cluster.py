@@ -174,7 +174,7 @@ class SimulatedCluster(EngineProcesses):
         if None in lost:
             return await self._lose(lost[None], task)
         arrived = self._apply_hook_faults(pickle.loads(pickle.dumps(task)))
-        arrived = replace(arrived, hooks=(*arrived.hooks, *(packed_death_hook(point) for point in lost if point)))
+        arrived = arrived._replace(hooks=(*arrived.hooks, *(packed_death_hook(point) for point in lost if point)))
         answer = await self._work_on_node(arrived, runtime_env)
         if not isinstance(answer, str):
             return answer
@@ -204,7 +204,7 @@ class SimulatedCluster(EngineProcesses):
             return process.died_at
         events = tuple(event._replace(process_id=process_id) for event in report.events)
         steps = tuple(step._replace(process_id=process_id) for step in report.steps)
-        back: NodeReport = pickle.loads(pickle.dumps(replace(report, events=events, steps=steps)))
+        back: NodeReport = pickle.loads(pickle.dumps(report._replace(events=events, steps=steps)))
         return back
 
     def _new_process_id(self, task: NodeTask) -> int:
@@ -287,10 +287,10 @@ class SimulatedCluster(EngineProcesses):
             hooks = tuple(without_module(hook, fault.module) for hook in task.hooks)
             if hooks != task.hooks:
                 self.triggered.append(fault)
-                task = replace(task, hooks=hooks)
+                task = task._replace(hooks=hooks)
         deaths, failing = tuple(self._faults(NodeProcessDiesFault, task.node_id)), self.start.failing
         changed = (with_failing_packed(hook, failing, task.node_id) for hook in task.hooks)
-        return replace(task, hooks=tuple(with_death_packed(hook, deaths) for hook in changed))
+        return task._replace(hooks=tuple(with_death_packed(hook, deaths) for hook in changed))
 
     async def _download(self, task: NodeTask, mode: DownloadMode) -> str | None:
         faults = [fault for fault in self._faults(DownloadFault, task.node_id) if happens_now(fault, task)]

@@ -27,6 +27,8 @@ _CALLERS = {
     for call in (Dispatcher.run_point, OwnTask.ends_within, SyncSpan.set_up, call_each, run_task)
 }
 _RUN_CALLBACK = asyncio.Handle._run.__code__
+_RECIPES = os.path.join(serve_llm_hooks.__path__[0], "recipes", "")  # whose hooks are hooks as anybody's
+_IMPORT = ("importlib", "importlib._bootstrap")  # whose frames are between an import and what is imported
 _MACHINERY = ("asyncio", "concurrent", "threading", "contextvars", "selectors")
 
 
@@ -45,6 +47,14 @@ class HookLocation:
 def is_own_frame(frame: FrameType) -> bool:
     """Return whether a frame runs code of this library, or of this package."""
     return frame.f_code.co_filename.startswith(_OWN_FOLDERS)
+
+
+def is_importing(thread_id: int) -> bool:
+    """Return whether a thread is importing a module right now."""
+    frame = current_frames().get(thread_id)
+    while frame is not None and not _is_import(frame):
+        frame = frame.f_back
+    return frame is not None
 
 
 def locate_thread(thread_id: int) -> HookLocation | None:
@@ -103,7 +113,9 @@ def locate_awaitable(awaitable: Any) -> HookLocation | None:
 
 def _innermost(frames: list[FrameType]) -> HookLocation | None:
     """Return the location from frames, the innermost first."""
-    foreign = [frame for frame in frames if not is_own_frame(frame) and not _is_machinery(frame)]
+    foreign = [frame for frame in frames if _is_foreign(frame) and not _is_machinery(frame)]
+    imports = next((number for number, frame in enumerate(reversed(foreign)) if _is_import(frame)), 0)
+    foreign = foreign[len(foreign) - imports :] if imports else foreign  # the line of the import, not what it comes to
     if not foreign:
         return None
     hook, line = foreign[-1], foreign[0]
@@ -112,6 +124,14 @@ def _innermost(frames: list[FrameType]) -> HookLocation | None:
         f"{line.f_code.co_filename}:{line.f_lineno} in {line.f_code.co_name}",
         hook,
     )
+
+
+def _is_foreign(frame: FrameType) -> bool:
+    return not is_own_frame(frame) or frame.f_code.co_filename.startswith(_RECIPES)
+
+
+def _is_import(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__") in _IMPORT
 
 
 def _is_machinery(frame: FrameType) -> bool:

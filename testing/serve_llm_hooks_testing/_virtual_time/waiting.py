@@ -207,7 +207,7 @@ class RealWork:
             if not things and somebody.waited_s + waited_s >= limit_s - _ROUNDING_S:
                 return False
         for thing, patience in self._patience.items():
-            patience.waited_s += waited_s
+            patience.charge(waited_s, limit_s - _ROUNDING_S, thing.thread_id if isinstance(thing, Job) else 0)
             if isinstance(thing, Job) and not thing.is_reported and patience.waited_s >= limit_s - _ROUNDING_S:
                 self._report(thing, patience)
         busy = [patience for thing, patience in self._patience.items() if not self._is_at_a_lock(thing, patience)]

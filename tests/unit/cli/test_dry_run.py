@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from serve_llm_hooks import load_traces
+from serve_llm_hooks.cli.store import SCHEMES
+from serve_llm_hooks.recipes._stores.uri import SCHEMES as RECIPES_SCHEMES
 from tests.docs_blocks import ROOT
 
 from .test_plan import CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from .conftest import Answer
 
@@ -36,6 +38,23 @@ def add_up(ctx): ...
 @hook("on_failure")
 def tell(ctx): ...
 """
+
+
+IN_ALL_PROCESSES = """
+from serve_llm_hooks import ask
+
+@hook("on_engine_process_start")
+def parse(ctx): ...
+
+@hook("on_after_engine_init")
+async def warm_up(ctx):
+    await ask(ctx, "Hello!")
+
+class Registers:
+    def on_before_init(self, ctx): ...
+"""
+ON_CPU = "accelerator_config: {kind: cpu}"
+ALL_HOOKS = "[acme_hooks, 'acme_hooks:Registers']"
 
 
 @pytest.fixture
@@ -92,12 +111,26 @@ def test_a_download_that_fails(cli: Cli) -> None:
         ("placement-group", "PlacementGroupError"),
         ("engine", "CUDA out of memory"),
         ("replica:on_after_download", "start 1, whose replica died"),
+        ("other-path:node-1:/fast:2/m", "elsewhere on node node-1 (10.0.0.2) (/fast:2/m)"),
+        ("hook:add_up", "hook acme_hooks:add_up failed at on_after_download for model 'llama-2': RuntimeError: it"),
+        ("hook:look:node-1", "on node node-1 (10.0.0.2): RuntimeError: it fails (--fail)"),
+        ("hook:acme_hooks:look:node-1", "1 node of model 'llama-2' could not be initialized"),
+        ("hook:Registers.on_before_init", "hook acme_hooks:Registers.on_before_init failed at on_before_init"),
+        ("node:node-1:on_before_node_download", "NodeLostError"),
+        ("node-process:node-1:look", "its worker died"),
+        ("engine-process:worker-0", "hook acme_hooks:parse did not end at on_engine_process_start"),
+        ("engine-process:core:parse", "in core on node node-0"),
+        ("plugin:core", "core of the engine did not run 1 hook at on_engine_process_start"),
+        ("answers", "the prompt is longer than the model's context"),
     ],
 )
 @pytest.mark.usefixtures("config")
-def test_all_that_can_fail(cli: Cli, fault: str, shows: str) -> None:
+def test_all_that_can_fail(cli: Cli, write_module: Write, fault: str, shows: str) -> None:
+    write_module("acme_hooks", HOOKS + IN_ALL_PROCESSES)
+    (config := Path("config.yaml")).write_text(config.read_text().replace("[acme_hooks]", ALL_HOOKS))
     answer = cli("dry-run", "config.yaml", "--fail", fault)
     assert shows in answer.out
+    assert "never struck" not in answer.out
     assert answer.code == (0 if "started after" in answer.out else 1)
 
 
@@ -116,6 +149,11 @@ def test_all_that_can_fail(cli: Cli, fault: str, shows: str) -> None:
         ("replica:on_befor_init", "is not a hook point"),
         ("node:node-0", "the replica itself is on node-0; its end is --fail replica:POINT"),
         ("download:node-7", "no node of this cluster"),
+        ("hook:on_before_init", "takes a hook by its name"),
+        ("hook:look:node-9", "no node of this cluster"),
+        ("node:node-1:on_before_init", "that point does not run on nodes; those that do are on_before_node_download"),
+        ("engine-process:frontend", "takes a process of the engine, 'core', 'config' or 'worker-1'"),
+        ("replica:on_engine_process_start", "the end of one is --fail engine-process:PROCESS"),
     ],
 )
 @pytest.mark.usefixtures("config")
@@ -139,6 +177,87 @@ def test_a_fault_that_no_start_comes_to(cli: Cli, write_yaml: Write) -> None:
     write_yaml(f"{config}        - model_id: plain\n          hooks: []\n")
     answer = cli("dry-run", "config.yaml", "--fail", "slow-download:node-1:300", "--json")
     assert (answer.code, [len(start["warnings"]) for start in answer.json["starts"]]) == (0, [0, 1])
+
+
+@pytest.mark.usefixtures("config")
+def test_a_hook_that_only_one_of_two_models_has_fails_there(cli: Cli, write_yaml: Write) -> None:
+    write_yaml(f"{CONFIG}        - model_id: plain\n          hooks: []\n")
+    answer = cli("dry-run", "config.yaml", "--fail", "hook:look", "--json")
+    assert answer.code == 1
+    assert "it fails (--fail)" in answer.json["starts"][0]["problem"]
+    assert answer.json["starts"][1]["problem"] is None
+    unknown = ["--fail hook:look never struck: the config names no hook that is called so"]
+    assert [start["warnings"] for start in answer.json["starts"]] == [[], unknown]
+    assert cli("dry-run", "config.yaml", "--fail", "hook:lok").code == 1
+
+
+@pytest.mark.usefixtures("config")
+def test_each_process_may_be_one_of_its_own(cli: Cli, write_module: Write) -> None:
+    write_module("acme_hooks", HOOKS + '@hook("on_engine_process_start")\ndef parse(ctx): print("in", ctx.process)\n')
+    answer = cli("dry-run", "config.yaml", "--nodes", 2, "--processes", "--json")
+    assert answer.code == 0, answer.out + answer.err
+    [trace] = load_traces(answer.out).values()
+    where = {(event.process_id, event.node_id if event.name == "look" else event.process) for event in trace}
+    assert len({process_id for process_id, _ in where}) == len(where) - 1  # the frontend is the replica
+    assert os.getpid() not in {process_id for process_id, _ in where}
+    assert "in worker-0" in answer.err
+
+
+@pytest.mark.parametrize("command", [("dry-run",), ("dry-run", "--processes"), ("check",), ("explore", "--seeds", "1")])
+def test_what_starts_here_is_not_saved_among_real_starts(
+    cli: Cli, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SERVE_LLM_HOOKS_TRACE_DIR", str(tmp_path / "traces"))
+    variables = f"{{SERVE_LLM_HOOKS_TRACE_DIR: {tmp_path / 'traces'}}}"
+    config.write_text(f"{config.read_text()}          runtime_env: {{env_vars: {variables}}}\n")
+    assert cli(*command, "config.yaml").code == 0
+    assert not (tmp_path / "traces").exists()
+    assert os.environ["SERVE_LLM_HOOKS_TRACE_DIR"] == str(tmp_path / "traces")
+
+
+FETCHES = "[{hook: 'serve_llm_hooks.recipes:Fetch', kwargs: {src: 's3://m/a.json', dest: /fast}}]"
+
+
+@pytest.mark.parametrize("command", [("dry-run",), ("check",), ("explore", "--seeds", "1")])
+def test_a_folder_stands_for_all_stores(cli: Cli, write_yaml: Write, tmp_path: Path, command: tuple[str, ...]) -> None:
+    write_yaml(CONFIG.replace("[acme_hooks]", FETCHES))
+    (tmp_path / "stores/s3/m").mkdir(parents=True)
+    answer = cli(*command, "config.yaml", "--fake-store", "stores")
+    assert (answer.code, "a.json is not there" in answer.out) == (1, True)
+    (tmp_path / "stores/s3/m/a.json").write_text("{}")
+    answer = cli(*command, "config.yaml", "--fake-store", "stores")
+    assert answer.code == 0, answer.out
+    assert [file.name for file in (tmp_path / "stores").rglob("*") if file.is_file()] == ["a.json"]
+    assert "SERVE_LLM_HOOKS_FAKE_STORE" not in os.environ
+
+
+def test_a_folder_that_stands_for_no_stores(cli: Cli, tmp_path: Path) -> None:
+    assert {*SCHEMES} == {*RECIPES_SCHEMES}
+    answer = cli("check", "acme_hooks", "--fake-store", "stores")
+    assert (answer.code, answer.out) == (2, "")
+    assert "--fake-store stores: there is no such folder (in " in answer.err
+    (tmp_path / "stores/models").mkdir(parents=True)
+    answer = cli("check", "acme_hooks", "--fake-store", "stores")
+    assert answer.code == 2
+    assert "models stands for no kind of store. s3://models/a.json is stores/s3/models/a.json" in answer.err
+
+
+def test_a_start_has_what_its_config_says_of_hardware(cli: Cli, write_module: Write, write_yaml: Write) -> None:
+    source = """
+        @hook("on_before_node_download")
+        def look(ctx): ...
+
+        @hook("on_engine_process_start")
+        def parse(ctx): ...
+        """
+    write_module("acme_hooks", source)
+    two_nodes = "placement_group_config: {bundles: [{GPU: 1}, {GPU: 1}], strategy: STRICT_SPREAD}"
+    write_yaml(f"{CONFIG}          {two_nodes}\n        - {{model_id: n, hooks: [acme_hooks], {ON_CPU}}}\n")
+    traces = load_traces(cli("dry-run", "config.yaml", "--nodes", 3, "--json").out)
+    assert [event.node_id for event in traces["llama-2"] if event.name == "look"] == ["node-0", "node-1"]
+    assert [event.process for event in traces["llama-2"] if event.process] == ["frontend", "config", "core", "worker-0"]
+    assert [event.process for event in traces["n"] if event.process] == ["frontend", "core", "worker-0"]
+    assert "PlacementGroupError" in cli("dry-run", "config.yaml", "--nodes", 1).out
 
 
 def test_a_hook_that_fails_shows_its_line(cli: Cli, write_module: Write) -> None:

@@ -268,6 +268,29 @@ def test_a_page_is_told_that_was_cut_off_or_is_of_a_later_version_or_of_others(f
         load_traces('{"traceEvents": []}')
 
 
+def test_a_relative_folder_is_told_with_where_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SERVE_LLM_HOOKS_TRACE_DIR", "traces")
+    start(warm_up)
+    assert set(saved(tmp_path / "traces")) == {".html", ".json"}
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"SERVE_LLM_HOOKS_TRACE_DIR=traces is relative to the replica's working directory, and so is {tmp_path}" in (
+        warning
+    )
+
+
+def test_a_folder_in_the_home_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SERVE_LLM_HOOKS_TRACE_DIR", "~/traces")
+    start(warm_up)
+    assert set(saved(tmp_path / "traces")) == {".html", ".json"}
+    assert "relative" not in caplog.text
+
+
 def test_a_folder_that_cannot_be_written_is_one_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -76,6 +76,20 @@ def test_what_the_core_logs_becomes_steps_of_the_trace() -> None:
     }
 
 
+def test_what_other_versions_of_vllm_log_becomes_steps_too() -> None:
+    trace = Trace()
+    with steps_in(trace):
+        EngineCore()
+        LOG.info("Model loading took %s GiB and %.6f seconds", "1.25", 3.0)  # 0.26
+        LOG.info("%storch.compile took %.2f s in total", "[vision_tower] ", 7.0)  # from 0.33 on
+        LOG.info("%sInitial profiling/warmup run took %.2f s", "[vision_tower] ", 5.0)
+    assert [(step.name, round(step.duration_s, 3)) for step in trace.steps[1:]] == [
+        ("load model", 3.0),
+        ("compile", 7.0),
+        ("profile", 5.0),
+    ]
+
+
 def test_a_worker_is_told_by_its_rank_and_other_processes_have_no_steps() -> None:
     trace = Trace()
     with steps_in(trace):

@@ -6,7 +6,6 @@ import logging
 import os
 import pickle
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -98,7 +97,7 @@ def test_a_hook_for_other_roles_is_not_even_unpickled() -> None:
 
     task = task_of(hooks)
     (packed,) = task.hooks
-    object.__setattr__(packed, "data", b"not to be unpickled here")
+    task = task._replace(hooks=(packed._replace(data=b"not to be unpickled here"),))
     assert work(task, WORKER).failure is None
     failure = work(task, CORE).failure
     assert "cannot be unpacked in core on node n0 (10.0.0.1, gpu-0)" in str(failure)
@@ -177,7 +176,7 @@ def test_who_reads_the_weights_waits_for_the_background(process: Process, waits:
         seen.append("waits")
         return ""
 
-    task = replace(task_of(hooks), waits_for="acme:fetch")
+    task = task_of(hooks)._replace(waits_for="acme:fetch")
     run_task(task, process, node=NODE, wait=wait, tell=lambda report: seen.append(report.running.rpartition(".")[2]))
     assert seen == [*(["waits"] if waits else []), "register", ""]
 
@@ -188,7 +187,7 @@ def test_a_worker_whose_background_has_failed_runs_nothing() -> None:
     @hooks.hook("on_engine_process_start")
     def register(ctx: EngineProcessCtx) -> None: ...
 
-    task = replace(task_of(hooks), waits_for="acme:fetch")
+    task = task_of(hooks)._replace(waits_for="acme:fetch")
     report = run_task(task, WORKER, node=NODE, wait=lambda: "no space left")
     assert report.events == ()
     assert str(report.failure) == (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -91,7 +90,7 @@ def test_an_engine_that_fails_for_its_own_reasons_fails_with_them() -> None:
 
 def test_a_process_that_dies_in_a_hook_is_told_with_it() -> None:
     def died(report: ProcessReport) -> ProcessReport:
-        return replace(report, running="acme.hooks:register", process_id=42)
+        return report._replace(running="acme.hooks:register", process_id=42)
 
     engines = RuntimeError("Engine core initialization failed")
     error = start_failing(register, cluster=StubCluster(processes={CORE: died}), error=engines)

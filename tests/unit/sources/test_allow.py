@@ -6,7 +6,6 @@ import functools
 import pickle
 import re
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -364,7 +363,7 @@ def test_a_node_refuses_by_its_own_environment_before_anything_is_unpacked() -> 
 
 def test_a_hook_that_is_not_from_where_it_says_does_not_run() -> None:
     async def forged(task: NodeTask) -> NodeReport:
-        task = replace(task, hooks=tuple(replace(packed, source="elsewhere.hooks") for packed in task.hooks))
+        task = task._replace(hooks=tuple(packed._replace(source="elsewhere.hooks") for packed in task.hooks))
         report: NodeReport = await on_nodes_with("elsewhere.*")["n0"](task)
         return report
 

@@ -1,26 +1,29 @@
-"""Read the configs out of a ``serve run`` YAML, with what matters before the engine runs."""
+"""Read the configs out of a ``serve run`` YAML, with what matters before the engine runs: also for the command line."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks._core.messages import describe
 
-from ..config import FakeLLMConfig
-from ..errors import HarnessError
+from .config import FakeLLMConfig
+from .errors import HarnessError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from serve_llm_hooks._core.options import OnError
 
-_OURS = (
-    "hooks", "callback", "callback_kwargs", "callbacks", "initialization_class", "initialization_kwargs",
-    "engine_kwargs", "runtime_env", "accelerator_type", "accelerator_config", "placement_group_config",
-    "deployment_config", "log_engine_metrics", "weights",
-)  # fmt: skip
+# The fields that are given as they are: its names are Ray's and ours.
+_OURS = inspect.signature(FakeLLMConfig).parameters.keys() - {
+    "model_id",
+    "model_source",
+    "model_loading_config",
+    "on_error",
+}
 
 
 def is_yaml(ref: object) -> bool:
@@ -43,40 +46,11 @@ def fields_of_yaml(path: str | Path) -> list[Mapping[str, Any]]:
 
 def _read(file: Path) -> Any:
     try:
-        import yaml
+        from .yaml_file import YamlFile
     except ImportError as error:
         raise HarnessError(f"{file} cannot be read without PyYAML, which Ray Serve needs too") from error
 
-    class Loader(yaml.SafeLoader):
-        """PyYAML's, but of a key that a mapping has twice it does not take the last without a word."""
-
-        def compose_mapping_node(self, anchor: Any) -> Any:
-            node = super().compose_mapping_node(anchor)
-            _check_keys(file, node.value)
-            return node
-
-    try:
-        return yaml.load(file.read_text(encoding="utf-8"), Loader)
-    except OSError as error:
-        raise HarnessError(f"{file} cannot be read: {type(error).__name__}") from error
-    except yaml.MarkedYAMLError as error:  # without the mark's snippet, which may hold a secret
-        at = error.problem_mark or error.context_mark
-        line = f":{at.line + 1}" if at else ""
-        raise HarnessError(f"{file}{line} cannot be read: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise HarnessError(f"{file} cannot be read: it is no YAML ({type(error).__name__})") from None
-
-
-def _check_keys(file: Path, pairs: list[tuple[Any, Any]]) -> None:
-    lines: dict[tuple[str, str], int] = {}
-    for name, _ in pairs:
-        if not isinstance(name.value, str) or name.tag == "tag:yaml.org,2002:merge":  # <<, of which all count
-            continue
-        key, line = (name.tag, name.value), name.start_mark.line + 1
-        if key in lines:
-            there = f"is there already, on line {lines[key]}, and only the last would count"
-            raise HarnessError(f"{file}:{line}: the key {name.value!r} {there}")
-        lines[key] = line
+    return YamlFile(str(file), HarnessError).value
 
 
 def _fields(held: Any, folder: Path) -> Iterator[Mapping[str, Any]]:

@@ -7,8 +7,6 @@ from typing import Any, NoReturn
 
 import yaml
 
-from .refused import Refused
-
 
 class _KeyIsThereTwiceError(Exception):
     """The message begins with the line."""
@@ -34,34 +32,34 @@ class _Loader(yaml.SafeLoader):
 class YamlFile:
     """A YAML file that was read.
 
+    Args:
+        file: its path.
+        error: the exception that is raised where it is not there, or is no YAML; the message names the line.
+
     Attributes:
         value: what it holds.
-
-    Raises:
-        Refused: it is not there, or is no YAML; the message names the line.
     """
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, error: type[Exception]) -> None:
         """Read it."""
         self._file = file
+        self._error = error
         try:
             data = Path(file).read_bytes()
-        except OSError as error:
-            raise Refused(
-                f"{file} cannot be read: {error.strerror or type(error).__name__} (in {Path.cwd()})"
-            ) from None
+        except OSError as why:
+            raise error(f"{file} cannot be read: {why.strerror or type(why).__name__} (in {Path.cwd()})") from None
         try:
             loader = _Loader(data)
             self._root: Any = loader.get_single_node()
             self.value: Any = None if self._root is None else loader.construct_document(self._root)
-        except _KeyIsThereTwiceError as error:
-            raise Refused(f"{file}:{error}") from None
-        except yaml.MarkedYAMLError as error:  # without the mark's snippet, which may hold a secret
-            at = error.problem_mark or error.context_mark
+        except _KeyIsThereTwiceError as why:
+            raise error(f"{file}:{why}") from None
+        except yaml.MarkedYAMLError as why:  # without the mark's snippet, which may hold a secret
+            at = why.problem_mark or why.context_mark
             line = f"{file}:{at.line + 1}" if at else file
-            raise Refused(f"{line}: this is no YAML: {error.problem or error.context}") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise Refused(f"{file}: this is no YAML: {type(error).__name__}") from None
+            raise error(f"{line}: this is no YAML: {why.problem or why.context}") from None
+        except (yaml.YAMLError, ValueError, RecursionError) as why:
+            raise error(f"{file}: this is no YAML: {type(why).__name__}") from None
 
     def at(self, *keys: str | int) -> str:
         """Return ``file:line`` of what is at these keys and indices, or of the last of them that is there."""
@@ -74,12 +72,8 @@ class YamlFile:
         return f"{self._file}:{line + 1}"
 
     def refuse(self, why: str, *keys: str | int) -> NoReturn:
-        """Refuse the file.
-
-        Raises:
-            Refused: with the line of what is at the keys.
-        """
-        raise Refused(f"{self.at(*keys)}: {why}")
+        """Refuse the file, with the line of what is at the keys."""
+        raise self._error(f"{self.at(*keys)}: {why}")
 
 
 def _inside(node: Any, key: str | int) -> tuple[Any, int] | None:
