@@ -25,6 +25,7 @@ from .steps import durations
 
 REPOSITORY = Path(__file__).parents[1]
 ACCELERATOR = os.environ.get("BENCH_ACCELERATOR", "cpu")
+TRACES = "SERVE_LLM_HOOKS_TRACE_DIR"
 ENGINE: dict[str, dict[str, Any]] = {"cpu": {"enforce_eager": True}, "gpu": {"gpu_memory_utilization": 0.3}}
 # FlashInfer compiles its sampler when it is first used, and that needs nvcc, which a machine that only runs has not.
 ENVIRONMENT = {"cpu": {"VLLM_CPU_KVCACHE_SPACE": "1"}, "gpu": {"VLLM_USE_FLASHINFER_SAMPLER": "0"}}
@@ -33,7 +34,8 @@ ENVIRONMENT = {"cpu": {"VLLM_CPU_KVCACHE_SPACE": "1"}, "gpu": {"VLLM_USE_FLASHIN
 def main(side: str, model: str, url: str = "") -> dict[str, Any]:
     """The moments of one start, in seconds since `serve.run` was called; for `timed`, what is our own in it as well."""
     compile_once()
-    file = Path(tempfile.mkdtemp()) / "marks"
+    folder = Path(tempfile.mkdtemp())
+    file = folder / "marks"
     import ray
     from ray import serve
 
@@ -43,7 +45,9 @@ def main(side: str, model: str, url: str = "") -> dict[str, Any]:
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": str(REPOSITORY), marks.VARIABLE: str(file)}},
+        runtime_env={
+            "env_vars": {"PYTHONPATH": str(REPOSITORY), marks.VARIABLE: str(file), TRACES: str(folder / "traces")}
+        },
     )
     try:
         with socket.socket() as probe:
@@ -70,6 +74,9 @@ def main(side: str, model: str, url: str = "") -> dict[str, Any]:
         ends = {"built": built_s, "ready": ready_s, "first token": time.time()}
         noted, parts = marks.read(file)
         moments = {name: at_s - begun_s for name, at_s in {**noted, **ends}.items()}
+        if side == "ours":
+            share = unnamed_share(saved_trace(folder / "traces"), built_s, ready_s)
+            return {"moments": moments, "unnamed_share": share}
         if side != "timed":
             return {"moments": moments}
         parts = driver.parts | parts
@@ -99,6 +106,25 @@ def _downloaded(fields: dict[str, Any], url: str, *, late: bool) -> dict[str, An
         "runtime_env": {"env_vars": environment},
         **({"weights": "late"} if late else {}),
     }
+
+
+def unnamed_share(trace: Any, begin_s: float, end_s: float) -> float:
+    """Return the part of a time for which the trace of a start names no hook and no step."""
+    parts = [*trace, *(step for step in trace.steps if step.name != "start")]
+    named_s, until_s = 0.0, begin_s
+    for part in sorted(parts, key=lambda each: each.start_s):
+        named_s += max(0.0, min(part.end_s, end_s) - max(part.start_s, until_s))
+        until_s = max(until_s, part.end_s)
+    return 1 - named_s / (end_s - begin_s)
+
+
+def saved_trace(folder: Path) -> Any:
+    """Return the trace of the one start that is saved in a folder, or is about to be."""
+    deadline_s = time.monotonic() + 30
+    while not (saved := list(folder.glob("*.json"))) and time.monotonic() < deadline_s:
+        time.sleep(0.1)  # it is written beside the replica's work
+    [trace] = import_module("serve_llm_hooks").load_traces(saved[0].read_text()).values()
+    return trace
 
 
 def compile_once() -> None:

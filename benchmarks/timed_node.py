@@ -5,11 +5,12 @@ from __future__ import annotations
 import pickle
 import time
 from importlib import import_module
+from typing import Any
 
 from .marks import mark, part, process_start_s
 
 
-def run_packed_task(data: bytes, limit_s: float) -> bytes:
+def run_packed_task(data: bytes, limit_s: float, *news: Any) -> bytes:
     """Do a node's task, with a stopwatch around the imports and around the rest."""
     mark("node: process", process_start_s())
     mark("node: begins")
@@ -17,7 +18,7 @@ def run_packed_task(data: bytes, limit_s: float) -> bytes:
     entry = import_module("serve_llm_hooks.ray.node_entry")
     imported_s = time.perf_counter()
     mark("node: imported")
-    packed: bytes = entry.run_packed_task(data, limit_s)
+    packed: bytes = entry.run_packed_task(data, limit_s, *news)
     done_s = time.perf_counter()
     mark("node: done")
     hooks_s = sum(event.duration_s for event in pickle.loads(packed).events)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ._core.saved_trace import dump_traces as dump_traces, load_traces as load_traces
     from ._core.trace import Trace as Trace
     from ._core.veto import Skip as Skip, skip as skip
+    from ._observe.advice import Advice as Advice, advise as advise
     from ._replica.ask import ask as ask
     from ._replica.cluster import Cluster as Cluster
     from ._sources.callback_runner import CallbackRunner as CallbackRunner

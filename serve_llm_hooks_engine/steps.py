@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 _TAG = r"(?:\[[^]]*\] )?"  # of one model of several, from vLLM 0.33 on
 MARKS = (
     (re.compile(r"Loading weights took ([\d.]+) seconds"), "load weights"),
-    (re.compile(r"Model loading took \S+ GiB(?: memory)? and ([\d.]+) seconds"), "load model"),
+    (re.compile(r"Model loading took (?P<gib>[\d.]+) GiB(?: memory)? and ([\d.]+) seconds"), "load model"),
+    (re.compile(_TAG + r"Directly load the compiled graph.* took ([\d.]+) s"), "load compiled"),
     (re.compile(_TAG + r"torch\.compile.* took ([\d.]+) s in total"), "compile"),
     (re.compile(_TAG + r"Initial profiling/warmup run took ([\d.]+) s"), "profile"),
     (re.compile(r"Graph capturing finished in ([\d.]+) secs"), "capture graphs"),
     (re.compile(r"init engine \(profile.*?\) took ([\d.]+) s"), "profile and warm up"),
 )
-"""The lines that vLLM logs when a step is over, with its seconds, and the step's name."""
+"""The lines that vLLM logs when a step is over, with its seconds in their last group, and the step's name."""
 
 
 def listen(folder: str) -> None:
@@ -35,7 +36,7 @@ def listen(folder: str) -> None:
     logging.getLogger("vllm").addHandler(listener)
     now_s = time.time()
     with contextlib.suppress(OSError, ValueError, IndexError):  # no Linux
-        listener.write(_process_start_s(), now_s, "import")
+        listener.write(process_start_s(), now_s, "import")
 
 
 class _Listener(logging.Handler):
@@ -53,14 +54,16 @@ class _Listener(logging.Handler):
             text = record.getMessage()
             for mark, name in MARKS:
                 if found := mark.match(text):
-                    self.write(record.created - float(found[1]), record.created, name)
+                    took_s = float(found[found.lastindex or 0])
+                    self.write(record.created - took_s, record.created, name, found.groupdict().get("gib"))
         except Exception:  # the log of an engine is not worth its start
             return
 
-    def write(self, start_s: float, end_s: float, name: str) -> None:
+    def write(self, start_s: float, end_s: float, name: str, gib: str | None = None) -> None:
         """Add a line."""
+        size_bytes = "" if gib is None else str(int(float(gib) * 2**30))
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(f"{start_s!r}\t{end_s!r}\t{self.process}\t{name}\n")
+            file.write(f"{start_s!r}\t{end_s!r}\t{self.process}\t{name}\t{size_bytes}\n")
 
 
 def _process() -> str:
@@ -76,7 +79,7 @@ def _process() -> str:
     return ""
 
 
-def _process_start_s() -> float:
+def process_start_s() -> float:
     """Return when this process began, in seconds since the epoch."""
     with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
         ticks = int(file.read().rpartition(")")[2].split()[19])

@@ -1,4 +1,4 @@
-"""``tell_end``: when a start is over, show what it did: in the log, and in ``SERVE_LLM_HOOKS_TRACE_DIR``."""
+"""``tell_end``: when a start is over, tell what it did: log, metrics, spans, and ``SERVE_LLM_HOOKS_TRACE_DIR``."""
 
 from __future__ import annotations
 
@@ -8,60 +8,155 @@ import logging
 import os
 import re
 import threading
+import time
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .._core.messages import one_line
 from .summary import summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from .._core.trace import Trace
+    from .measures import Writer
+    from .spans import Spans
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 TRACE_DIR = "SERVE_LLM_HOOKS_TRACE_DIR"
-_WAIT_S = 5.0  # how long the error of a failed start, and the end of the process, wait for the files
+_WAIT_S = 5.0  # how long the error of a failed start, and the end of the process, wait for what is told
+_WAIT_AT_SHUTDOWN_S = 1.0  # of the time that Serve gives a replica for its end
 _LONGEST_PART = 60
 _naming = threading.Lock()  # names of two processes differ
 
 
-def tell_end(model_id: str, trace: Trace, replica_names: Callable[[], Sequence[str]], *, failed: bool) -> None:
-    """Log what a start did, and save it where that is wished for. Nothing of this can end a start.
+class Teller(Protocol):
+    """The part of a cluster that what a start did is told to."""
 
-    The files are written in a thread, since their disk may hang. After a failed start it is waited for, within a limit:
-    Serve is about to kill the process.
+    @property
+    def epoch_s(self) -> float | None:
+        """``None`` where times are those of the system's clock."""
+        ...
+
+    def replica_names(self) -> Sequence[str]:
+        """Return the names of the application, the deployment and the replica; nothing without Serve."""
+        ...
+
+    def metrics_writer(self) -> Writer | None:
+        """Return what writes metrics; ``None`` where there are none."""
+        ...
+
+
+def tell_end(model_id: str, trace: Trace, teller: Teller, spans: Spans, error: BaseException | None) -> None:
+    """Tell what a start did, each in the ways that are wished for. Nothing of this can end a start.
+
+    All but the log is told in threads: a disk may hang, and a start has no time. After a failed start they are waited
+    for, within a limit: Serve is about to kill the process.
 
     Args:
         model_id: the model.
         trace: the start's.
-        replica_names: returns the names of its application, deployment and replica; nothing without Serve.
-        failed: whether the start has failed.
+        teller: the cluster.
+        spans: those of the replica.
+        error: what ended the start, if it has failed.
     """
     with contextlib.suppress(Exception):  # a log handler that fails
         if block := summary(model_id, trace):
             logger.info("%s", block)
     given = os.environ.get(TRACE_DIR)
-    if not given:
+    write = teller.metrics_writer()
+    with_spans = _takes_spans(teller, spans)
+    ways: list[_Way] = []
+    names = teller.replica_names() if given or write or with_spans else ()
+    if write:
+        ways.append(_way("metrics", partial(write, model_id, names, trace.events, trace.steps), model_id))
+    if with_spans:
+        why = "" if error is None else one_line(error)
+        tell = partial(spans.tell_start, model_id, names, trace.events, trace.steps, why)
+        ways.append(_way("spans", tell, model_id))
+    if given:
+        folder = _absolute(given, model_id)
+        save = partial(_save, folder, model_id, trace, names)
+        ways.append(_Way("saves a trace", save, partial(_warn, model_id, folder)))
+    _tell(ways, 0.0 if error is None else _WAIT_S)
+
+
+def tell_shutdown(model_id: str, trace: Trace, teller: Teller, spans: Spans, since: int) -> None:
+    """Add what ran when the replica was shut down to the metrics and the spans.
+
+    Args:
+        model_id: the model.
+        trace: the trace of the start.
+        teller: the cluster.
+        spans: those of the replica.
+        since: how many events the trace had before.
+    """
+    events = trace.events[since:]
+    write = teller.metrics_writer()
+    with_spans = _takes_spans(teller, spans)
+    if not events or not (write or with_spans):
         return
-    folder = _absolute(given, model_id)
-    save = partial(_save, folder, model_id, trace, replica_names())
-    thread = threading.Thread(target=save, name="serve-llm-hooks saves a trace", daemon=True)
-    try:
-        thread.start()
-    except RuntimeError as error:  # no thread can be had
-        _warn(model_id, folder, one_line(error))
+    names = teller.replica_names()
+    ways: list[_Way] = []
+    if write:
+        ways.append(_way("metrics", partial(write, model_id, names, events, ()), model_id))
+    if with_spans:
+        ways.append(_way("spans", partial(spans.tell_end, model_id, names, events), model_id))
+    _tell(ways, _WAIT_AT_SHUTDOWN_S)
+
+
+def _takes_spans(teller: Teller, spans: Spans) -> bool:
+    return teller.epoch_s is None and spans.are_wanted  # a virtual time is nothing for a collector
+
+
+class _Way(NamedTuple):
+    """One way to tell: what its thread is called, what it does, and what says why that came to nothing."""
+
+    name: str
+    tell: Callable[[], object]
+    warn: Callable[[str], object]
+
+
+def _way(what: str, tell: Callable[[], object], model_id: str) -> _Way:
+    """Return a way to tell that warns where it fails."""
+
+    def warn(why: str) -> None:
+        with contextlib.suppress(Exception):
+            logger.warning("model %r: what it did is not in the %s: %s", model_id, what, why)
+
+    def tell_or_warn() -> None:
+        try:
+            tell()
+        except Exception as error:
+            warn(one_line(error))
+
+    return _Way(f"writes {what}", tell_or_warn, warn)
+
+
+def _tell(ways: Iterable[_Way], wait_s: float) -> None:
+    """Start a thread for each, and wait for them so many seconds, or until they are done when the process ends."""
+    begun: list[tuple[threading.Thread, _Way]] = []
+    for way in ways:
+        thread = threading.Thread(target=way.tell, name=f"serve-llm-hooks {way.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no thread can be had
+            way.warn(one_line(error))
+        else:
+            begun.append((thread, way))
+    if not wait_s:
+        for thread, _ in begun:
+            atexit.register(thread.join, _WAIT_S)
         return
-    if not failed:
-        atexit.register(thread.join, _WAIT_S)
-        return
-    thread.join(_WAIT_S)
-    if thread.is_alive():
-        _warn(model_id, folder, f"it has taken more than {_WAIT_S:g} s, and is waited for no longer")
+    end_s = time.monotonic() + wait_s
+    for thread, way in begun:
+        thread.join(max(0.0, end_s - time.monotonic()))
+        if thread.is_alive():
+            way.warn(f"it has taken more than {wait_s:g} s, and is waited for no longer")
 
 
 def _absolute(given: str, model_id: str) -> Path:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from .._core.node import Node
 
@@ -29,14 +29,25 @@ class Progress:
     Args:
         model_id: the model that starts.
         node: the node whose part of the start this is; ``None`` for the replica's.
+        more: returns what a line says besides; called for each.
+        news: returns what there is to tell of others, a line each; called with each line. In the replica: of nodes.
 
     Example:
         >>> with Progress("llama-2-7b") as progress, progress.waiting_for("its placement group"):
         ...     pass
     """
 
-    def __init__(self, model_id: str, *, node: Node | None = None) -> None:
+    def __init__(
+        self,
+        model_id: str,
+        *,
+        node: Node | None = None,
+        more: Callable[[], str] | None = None,
+        news: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
         self._who = f"model {model_id!r}" + ("" if node is None else f" on {node}")
+        self._more = more
+        self._news = news
         self._waits: list[tuple[float, str | Callable[[], str]]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._log, name="serve-llm-hooks progress", daemon=True)
@@ -58,9 +69,18 @@ class Progress:
         finally:
             self._waits.pop()
 
+    @property
+    def now(self) -> str:
+        """What is waited for at the moment; empty if nothing is."""
+        what = next((what for _, what in self._waits[-1:]), "")
+        return what if isinstance(what, str) else what()
+
     def _log(self) -> None:
         while not self._over.wait(PROGRESS_S):
             for since_s, what in self._waits[-1:]:
                 shown = what if isinstance(what, str) else what()
                 waited_s = time.monotonic() - since_s
-                logger.info("%s: waiting for %s (%.0f s so far)", self._who, shown, waited_s)
+                more = "" if self._more is None else self._more()
+                logger.info("%s: waiting for %s (%.0f s so far%s)", self._who, shown, waited_s, more)
+                for line in () if self._news is None else self._news():
+                    logger.info("%s: %s", self._who, line)

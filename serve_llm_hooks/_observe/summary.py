@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .._core.bars import name_of, place_of, seconds, size
 from .._core.event import HookEvent, StartStep
 from .._core.messages import counted
+from .advice import advise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 _ROWS = 30
 _SHORT_S = 0.05  # a shorter step is not worth a line
+_ADVICE = 2  # the block says no more than this; `serve-llm-hooks trace --advice` has the rest
 _WHOLE = ("start", "node")  # the steps that others are parts of
 
 
@@ -39,6 +41,7 @@ def summary(model_id: str, trace: Trace) -> str:
     lines = [_line(row, begin_s) for row in rows if any(row is each for each in longest)]
     if len(rows) > _ROWS:
         lines.append(f"and {len(rows) - _ROWS} that took less")
+    lines += [_printable(each.head) for each in advise(trace)[:_ADVICE]]  # not shortened: they are copied from here
     return "\n  ".join([_head(model_id, trace, events, downloads), *lines])
 
 
@@ -76,8 +79,12 @@ def _short_place(each: HookEvent | StartStep) -> str:
     return place_of(each).partition(" (")[0]
 
 
+def _printable(line: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in line)
+
+
 def _shortened(line: str) -> str:
-    line = "".join(char if char.isprintable() else " " for char in line)
+    line = _printable(line)
     return line if len(line) <= WIDTH - 2 else f"{line[: WIDTH - 3]}…"
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .._core.node import Node
     from .._core.options import OnError
     from .._node.task import NodeReport, NodeTask, Rollout
+    from .._observe.measures import Writer
     from .._process.task import ProcessReport, ProcessTask
 
 
@@ -76,6 +77,10 @@ class Cluster(Protocol):
         """Return the names of the replica's application, deployment, and its own; empty without Serve. Never fails."""
         ...
 
+    def metrics_writer(self) -> Writer | None:
+        """Return what writes a start into the cluster's metrics, in any thread; ``None`` where there are none."""
+        ...
+
     def node(self, node_id: str) -> Node:
         """Return a node with its address and host's name, as far as they are known. Never fails."""
         ...
@@ -118,6 +123,10 @@ class Cluster(Protocol):
         Raises:
             NodeLostError: no answer will come.
         """
+        ...
+
+    def news(self) -> Sequence[str]:
+        """Return what the running tasks of nodes have last told, a line each. Called in any thread; never fails."""
         ...
 
     def open_processes(self, task: ProcessTask) -> None:

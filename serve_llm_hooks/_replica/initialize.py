@@ -14,6 +14,7 @@ from .._core.results import InitializeNodeOutput
 from .._observe.announce import announce
 from .._observe.clean_up import log_error, run_each
 from .._observe.progress import Progress
+from .._observe.spans import Spans
 from .._sources.select import hooks_of_config, select
 from .nodes import Nodes
 from .placement import Placement, is_same_group, replaced_too_late
@@ -23,6 +24,7 @@ from .start import Start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from types import TracebackType
 
     from .._core.context import CallbackCtx
     from .._core.trace import Trace
@@ -107,6 +109,7 @@ class Initialization:
     def __init__(self, start: Start, begun_s: float) -> None:
         self.start = start
         self._begun_s = begun_s
+        self._spans = Spans()
         self.ends_with_engine: bool = True
         self.ctx: CallbackCtx = start.ctx
         self.trace: Trace = start.trace
@@ -121,18 +124,20 @@ class Initialization:
         self.start.progress.__enter__()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.is_up = bool(self.is_up)
         if kind is not None and issubclass(kind, GeneratorExit):
             self.start.background.leave()
         else:
             await self.start.background.end()
-        await self.start.dispatcher.__aexit__(kind, *exc_info)
-        self.start.progress.__exit__(kind, *exc_info)
+        await self.start.dispatcher.__aexit__(kind, error, traceback)
+        self.start.progress.__exit__(kind, error, traceback)
         if kind is not None and not issubclass(kind, GeneratorExit):
             await self.placement.give_back()
         if kind is not None or self.ends_with_engine:
-            self.over(failed=kind is not None)
+            self.over(error)
 
     @contextmanager
     def engine_step(self) -> Iterator[None]:
@@ -143,12 +148,16 @@ class Initialization:
         with self.trace.step("engine"):
             yield
 
-    def over(self, *, failed: bool) -> None:
-        """Record that the start is over, and show what it did."""
-        self.trace.add_step("start", self._begun_s, failed=failed)
+    def over(self, error: BaseException | None) -> None:
+        """Record that the start is over, and tell what it did.
+
+        Args:
+            error: what ended it, if it has failed.
+        """
+        self.trace.add_step("start", self._begun_s, failed=error is not None)
         from .._observe.ending import tell_end  # at the end: nobody waits for what is said of a start
 
-        tell_end(self.start.model_id, self.trace, self.start.cluster.replica_names, failed=failed)
+        tell_end(self.start.model_id, self.trace, self.start.cluster, self._spans, error)
 
     @property
     def has_hooks_at_shutdown(self) -> bool:
@@ -203,7 +212,14 @@ class Initialization:
                 "the `async with initialization(...)` block"
             )
         was_up, self.is_up = self.is_up, False
-        return tuple(await run_shutdown_hooks(self.start, budget_s)) if was_up else ()
+        if not was_up:
+            return ()
+        since = len(self.trace)
+        failures = await run_shutdown_hooks(self.start, budget_s)
+        from .._observe.ending import tell_shutdown
+
+        tell_shutdown(self.start.model_id, self.trace, self.start.cluster, self._spans, since)
+        return tuple(failures)
 
     async def ended_by(self, error: BaseException) -> None:
         """Cancel what is in the background, finish what is set up, and run ``on_failure``.

@@ -67,7 +67,7 @@ class Start:
         self.model_id: str = self.ctx.model_id
         self.dispatcher: Dispatcher = Dispatcher(self.model_id, trace=self.trace, on_error=self.defaults.on_error)
         self.spans: OpenSpans = self.dispatcher.spans
-        self.progress: Progress = Progress(self.model_id)
+        self.progress: Progress = Progress(self.model_id, news=cluster.news)
         self.background: Background = Background(selection.hooks, self.ctx, self.progress, self._dispatcher_of_its_own)
 
     async def point(self, name: HookName) -> Skip | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from serve_llm_hooks import ServeLLMHooksError, TraceFormatError, dump_traces, load_traces
+from serve_llm_hooks import ServeLLMHooksError, TraceFormatError, advise, dump_traces, load_traces
 
 from .compared import compared, write_compared
 from .options import AsJson
@@ -30,12 +30,14 @@ Examples:
   serve-llm-hooks trace llm
   serve-llm-hooks trace llm --json > monday.json
   serve-llm-hooks trace monday.json
-  serve-llm-hooks trace --diff monday.json llm"""
+  serve-llm-hooks trace --diff monday.json llm
+  serve-llm-hooks trace llm --advice"""
 
 Sources = Annotated[
     list[str], typer.Argument(metavar="FILE|APP...", help="A file of traces, or the name of an application.")
 ]
 Diff = Annotated[bool, typer.Option("--diff", help="Show two starts side by side: give two files or applications.")]
+Advised = Annotated[bool, typer.Option("--advice", help="Say what in a start could be shorter, and how.")]
 
 
 class Saved(NamedTuple):
@@ -55,15 +57,20 @@ class Saved(NamedTuple):
         return next((problem for problem in found if isinstance(problem, str) and problem), None)
 
 
-def trace(sources: Sources, diff: Diff = False, as_json: AsJson = False) -> None:
-    """Show traces, or compare two."""
+def trace(sources: Sources, diff: Diff = False, advice: Advised = False, as_json: AsJson = False) -> None:
+    """Show traces, or compare two, or say what could be shorter."""
     with told():
+        if diff and advice:
+            raise Refused("--advice is of one file or application, and --diff compares two: leave one of them out")
         if len(sources) != (2 if diff else 1):
             raise Refused(f"give {'two files or applications after --diff' if diff else 'one file or application'}")
         found = [_saved(source) for source in sources]
         if diff:
             _compare(sources, found, as_json)
             return
+    if advice:
+        _write_advice(found[0].traces, as_json)
+        return
     if as_json:
         document: dict[str, Any] = json.loads(dump_traces(found[0].traces))
         write_json({**document, "starts": found[0].starts} if found[0].starts else document)
@@ -74,6 +81,23 @@ def trace(sources: Sources, diff: Diff = False, as_json: AsJson = False) -> None
         write_timeline(screen, each)
         if problem := found[0].problem(name):
             screen.line(("problem: ", "bold red"), problem, indent=2)
+
+
+def _write_advice(traces: dict[str, Trace], as_json: bool) -> None:
+    """Write what in each start could be shorter; the longest first."""
+    if as_json:
+        starts = [{"trace": name, "advice": [row._asdict() for row in advise(each)]} for name, each in traces.items()]
+        write_json({"version": 1, "starts": starts})
+        return
+    screen = Screen()
+    for name, each in traces.items():
+        screen.line((name, "bold"))
+        for row in (given := advise(each)):
+            screen.line((f"about {row.saves_s:.1f} s", "bold green"), f": {row.why}", indent=2)
+            if row.change:
+                screen.line("write ", (row.change, "cyan"), indent=4)
+        if not given:
+            screen.line("nothing that would make it a second and 5 % shorter was found in its trace", indent=2)
 
 
 def _saved(source: str) -> Saved:

@@ -6,27 +6,19 @@ import asyncio
 import contextlib
 import os
 import pickle
-import sys
 import time
 from dataclasses import fields
 from math import nan
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import (
-    OutOfMemoryError,
-    RayError,
-    RayTaskError,
-    RuntimeEnvSetupError,
-    TaskUnschedulableError,
-    WorkerCrashedError,
-)
+from ray.exceptions import RayError
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .._core.download_mode import DownloadMode
-from .._core.errors import NodeLostError, PlacementGroupError, is_a
-from .._core.messages import describe, one_line, readable
+from .._core.errors import PlacementGroupError
+from .._core.messages import describe, readable
 from .._core.node import Node
 from .._core.seconds import check_seconds
 from .._node.task import Rollout
@@ -38,14 +30,17 @@ from . import engine_process
 from .capacity import autoscales, describe_nodes, node_of_ray
 from .engine_channel import Channel, close_channel, open_channel
 from .engine_gate import Gate
+from .lost_node import lost
 from .node_entry import run_packed_task
-from .rollout import rollout_of_replica
+from .node_news import NodeNews
+from .rollout import names_of_replica, rollout_of_replica
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._core.context import CallbackCtx
     from .._node.task import NodeReport, NodeTask
+    from .._observe.measures import Writer
     from .._process.task import ProcessReport, ProcessTask
 
 
@@ -90,6 +85,7 @@ class RayCluster:
         self._nodes: dict[str, Node] = {}
         self._channel: Channel | None = None
         self._gate: Gate | None = None
+        self._news = NodeNews()
         self.node_grace_s: float = check_seconds("node_grace_s", node_grace_s, zero=True)
         self.placement_group_timeout_s: float = (
             _seconds_of_environment("SERVE_LLM_HOOKS_PLACEMENT_GROUP_TIMEOUT_S", 1800.0)
@@ -108,10 +104,13 @@ class RayCluster:
 
     def replica_names(self) -> Sequence[str]:
         """Return the names of the replica's application, deployment, and its own; empty without Serve."""
-        with contextlib.suppress(Exception):  # no replica: there Serve is imported already
-            context = sys.modules["ray.serve"].get_replica_context()
-            return context.app_name, context.deployment, context.replica_tag
-        return ()
+        return names_of_replica()
+
+    def metrics_writer(self) -> Writer | None:
+        """Return what writes into Ray's metrics; ``None`` where ``SERVE_LLM_HOOKS_METRICS`` turns them off."""
+        from .metrics import metrics_writer
+
+        return metrics_writer()
 
     def node(self, node_id: str) -> Node:
         """Return a node with its address and host's name, as Ray knows them."""
@@ -168,15 +167,21 @@ class RayCluster:
             name=f"serve_llm_hooks:{task.model_id}",
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=task.node_id, soft=False),
             runtime_env=runtime_env,
-        ).remote(pickle.dumps(task), self.node_timeout_s + _FORCED_END_S)
+        ).remote(pickle.dumps(task), self.node_timeout_s + _FORCED_END_S, *self._news.expect(task))
         try:
             report: NodeReport = pickle.loads(await ref)
         except RayError as error:  # first: that of a task which failed so is a CancelledError too
-            raise _lost(task, error) from readable(error)
+            raise lost(task, error) from readable(error)
         except asyncio.CancelledError:
             await _cancel(ref)
             raise
+        finally:
+            self._news.forget(task)
         return report
+
+    def news(self) -> Sequence[str]:
+        """Return what the tasks on nodes have last told of themselves, a line each."""
+        return self._news.lines()
 
     def open_processes(self, task: ProcessTask) -> None:
         """Put a task into the environment, which the engine's processes inherit. The replica's own hooks are ours."""
@@ -281,19 +286,3 @@ async def _cancel(ref: Any) -> None:
 async def _settled(ref: Any) -> None:
     with contextlib.suppress(RayError, asyncio.CancelledError):
         await ref
-
-
-def _lost(task: NodeTask, error: RayError) -> NodeLostError:
-    where = f"{task.node} was lost while model {task.model_id!r} was initialized there"
-    if is_a(error, RuntimeEnvSetupError):
-        where = f"the runtime_env of model {task.model_id!r} cannot be set up on {task.node}"
-    elif is_a(error, TaskUnschedulableError):
-        where = f"{task.node} is gone, so model {task.model_id!r} cannot be initialized there"
-    elif is_a(error, WorkerCrashedError) or is_a(error, OutOfMemoryError):
-        where = f"the process of model {task.model_id!r} on {task.node} was killed (out of memory?)"
-    elif is_a(error, RayTaskError):
-        where = (
-            f"the task of model {task.model_id!r} could not run on {task.node}; is the same version of "
-            "serve-llm-hooks installed there?"
-        )
-    return NodeLostError(f"{where}: {one_line(error)}", node_id=task.node_id)

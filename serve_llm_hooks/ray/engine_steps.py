@@ -47,13 +47,14 @@ def _read(folder: Path, trace: Trace) -> Iterator[StartStep]:
         if not file.name.isdigit():  # the lock
             continue
         for line in file.read_text(encoding="utf-8").splitlines():
-            start_s, end_s, process, name = line.split("\t")
+            start_s, end_s, process, name, size_bytes = line.split("\t")
             yield StartStep(
                 name,
                 node_id,
                 int(file.name),
                 float(start_s),
                 float(end_s),
+                size_bytes=int(size_bytes) if size_bytes else None,
                 address=address,
                 hostname=hostname,
                 process=process,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
-from . import adapters, engine_steps, prewarm, quick_imports, telemetry
+from . import adapters, engine_steps, prewarm, quick_imports, replica_process, telemetry
 from .cluster import RayCluster
 from .hand_over import hand_over
 from .log import log_if_root_is_silenced, show_log
@@ -58,4 +58,9 @@ def _initialize(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextMan
     show_log()
     with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
         hooks = hooks_of_native_config(llm_config)
-    return initialize(llm_config, cluster, hooks, log_if_root_is_silenced)
+    return initialize(llm_config, cluster, hooks, _begin)
+
+
+def _begin(run: Initialization) -> None:
+    replica_process.add_steps(run.trace)
+    log_if_root_is_silenced(run)

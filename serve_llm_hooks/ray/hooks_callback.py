@@ -120,9 +120,9 @@ class HooksCallback(HandedOver):
 
         def is_over(task: asyncio.Task[Any]) -> None:
             waiting.close()
-            failed = task.cancelled() or task.exception() is not None
-            run.trace.add_step("engine", begun_s, failed=failed)
-            run.over(failed=failed)
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            run.trace.add_step("engine", begun_s, failed=error is not None)
+            run.over(error)
 
         task.add_done_callback(is_over)
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from .._core.errors import expect_no_interrupt
 from .._node.work import run_task
 from .._observe.progress import Progress
+from .._observe.written import Written
 from .download import download, measure
 from .log import show_log
+from .node_news import EVERY_S, telling
 
 if TYPE_CHECKING:
     from .._node.task import NodeTask
@@ -24,8 +26,10 @@ _CANCEL_S = 1.0  # tasks that hooks left running, and that are cancelled, have t
 _LEFT_OVER_S = 10.0  # the process has this long to end, once its report is there
 
 
-def run_packed_task(data: bytes, limit_s: float) -> bytes:
+def run_packed_task(data: bytes, limit_s: float, news_key: str = "", news_s: float = EVERY_S) -> bytes:
     """Run a pickled ``NodeTask`` and return a pickled ``NodeReport``. Both are plain data.
+
+    Every ``news_s`` seconds the replica is told, under ``news_key``, what it waits for.
 
     After ``limit_s`` the process ends, with its threads' tracebacks in its log. Nobody waits for it by then, and
     cancelling has not reached it: its raylet is stopped, or a hook blocks in C code that keeps the GIL. So the timer
@@ -37,7 +41,7 @@ def run_packed_task(data: bytes, limit_s: float) -> bytes:
     expect_no_interrupt()
     # Never closed, as `asyncio.run` would: that waits for tasks and threads without a limit, and delays the report.
     try:
-        report = asyncio.Runner().run(_run(pickle.loads(data)))
+        report = asyncio.Runner().run(_run(pickle.loads(data), news_key, news_s))
     except asyncio.CancelledError:  # by Ray, which knows a cancelled task by this
         raise KeyboardInterrupt from None
     _end_process_after(_LEFT_OVER_S)
@@ -48,11 +52,12 @@ def _end_process_after(seconds: float) -> None:
     faulthandler.dump_traceback_later(min(seconds, threading.TIMEOUT_MAX), exit=True, file=2)
 
 
-async def _run(task: NodeTask) -> bytes:
+async def _run(task: NodeTask, news_key: str, news_s: float) -> bytes:
     """Return the task's report, pickled; cancel the tasks that its hooks left running, without waiting long."""
     _cancel_when_interrupted()
     try:
-        with Progress(task.model_id, node=task.node) as progress:
+        progress, written = Progress(task.model_id, node=task.node, more=Written().since_last), Written()
+        with progress, telling(news_key, news_s, lambda: progress.now + written.since_last()):
             report = await run_task(task, download, progress=progress, measure=measure)
     finally:
         left = asyncio.all_tasks() - {asyncio.current_task()}

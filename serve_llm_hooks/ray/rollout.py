@@ -1,10 +1,23 @@
-"""Identify the rollout that a replica of Serve belongs to."""
+"""Identify the replica of Serve that this process is, and the rollout that it belongs to."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from typing import TYPE_CHECKING
 
 from .._node.task import Rollout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def names_of_replica() -> Sequence[str]:
+    """Return the names of the replica's application, deployment, and its own; empty without Serve."""
+    with contextlib.suppress(Exception):  # no replica: there Serve is imported already
+        context = sys.modules["ray.serve"].get_replica_context()
+        return context.app_name, context.deployment, context.replica_tag
+    return ()
 
 
 def rollout_of_replica() -> Rollout | None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks import marks, on_gpu, report, run
+from benchmarks.deploy import unnamed_share
 from benchmarks.steps import durations
+from serve_llm_hooks import HookEvent, StartStep, Trace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,3 +114,13 @@ def test_marks_take_the_replica_that_started_and_the_slowest_node(
 def test_steps_add_up() -> None:
     took = durations({"built": 1.0, "replica: process": 0.5, "ready": 3.0}, 0.0)
     assert took == {"built": 1.0, "replica: process": 0.0, "ready": 2.0}
+
+
+def test_what_no_hook_and_no_step_is_at_has_no_name() -> None:
+    """Of ten seconds, one before the process, half of one in the start, and half of one behind it."""
+    trace = Trace()
+    trace.extend([HookEvent("on_before_init", "acme:look", "n0", 7, 4.5, 6.0)])
+    times = (("process", 1.0, 3.0), ("serve", 2.0, 4.0), ("start", 4.0, 9.5), ("engine", 5.0, 9.5))
+    trace.steps = tuple(StartStep(name, "n0", 7, start_s, end_s) for name, start_s, end_s in times)
+    assert unnamed_share(trace, 0.0, 10.0) == pytest.approx(0.2)
+    assert unnamed_share(trace, 6.0, 8.0) == 0.0

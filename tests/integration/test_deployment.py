@@ -133,6 +133,9 @@ def test_own_code_in_every_process_of_a_real_engine(serve_url: str, own_model: P
     assert status == 200
     assert answer["choices"][0]["message"]["content"] == "ours"
     assert [(status, answer["model"]) for status, answer in with_adapters] == [(200, "own:one"), (200, "own:two")]
+    before, imports = events.steps[:2], events.steps[2]
+    assert [step.name for step in (*before, imports)] == ["process", "serve", "imports"]
+    assert [step.end_s for step in before] == [before[1].start_s, imports.start_s]
     in_processes = [event for event in events if event.process]
     assert [(event.hook.rpartition(":")[2].split(".")[0], event.process, event.outcome) for event in in_processes] == [
         (name, process, "ok")

@@ -448,7 +448,10 @@ def test_what_a_start_waits_for_is_said_while_it_waits(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What it waits for happens when the line has been seen that says so, and not before."""
+    """What it waits for happens when the line has been seen that says so, and not before.
+
+    Of the node, the replica says what that tells: which hook it is, and that it writes.
+    """
     import ray
 
     bundles = [{"slot-1": 600.0}]
@@ -457,14 +460,18 @@ def test_what_a_start_waits_for_is_said_while_it_waits(
     told = tmp_path / "told"
 
     def wait_to_be_told(ctx: NodeCtx) -> None:
+        told.with_name("fetched").write_bytes(b"x" * 5_000_000)
         while not told.exists():
             time.sleep(0.05)
 
     group = "waiting for its placement group to be scheduled"
     nodes = f"waiting for 1 of 1 nodes: {written(three_nodes[1]).removeprefix('node ')}"
-    listener = Listener({group: lambda: ray.util.remove_placement_group(room), nodes: told.touch})
+    listener = Listener(
+        {group: lambda: ray.util.remove_placement_group(room), nodes: lambda: None, " MB written": told.touch}
+    )
     log = logging.getLogger("serve_llm_hooks")
     monkeypatch.setattr("serve_llm_hooks._observe.progress.PROGRESS_S", 0.2)
+    monkeypatch.setattr("serve_llm_hooks.ray.node_news.EVERY_S", 0.2)
     caplog.set_level(logging.INFO, logger=log.name)
     log.addHandler(listener)
     try:
@@ -478,7 +485,10 @@ def test_what_a_start_waits_for_is_said_while_it_waits(
     finally:
         log.removeHandler(listener)
 
-    assert [line.rpartition(" (")[0] for line in listener.heard] == [f"model 'm': {group}", f"model 'm': {nodes}"]
+    *heard, news = listener.heard
+    assert [line.rpartition(" (")[0] for line in heard] == [f"model 'm': {group}", f"model 'm': {nodes}"]
+    assert news.startswith(f"model 'm': {written(three_nodes[1])}: {__name__}:")
+    assert re.search(r"\.wait_to_be_told, 5(\.\d+)? MB written, ", news)
 
 
 # -- downloads ----------------------------------------------------------------------------------------------------

@@ -148,18 +148,23 @@ class StubCluster:
     answers: dict[str, Callable[[NodeTask], Awaitable[NodeReport]]] = field(default_factory=dict)
     download: Callable[[NodeTask, DownloadMode], Awaitable[str | None]] | None = None
     acquire: Callable[[], Awaitable[Any]] | None = None
+    write_metrics: Callable[..., Any] | None = None
     # What happened.
     calls: list[str] = field(default_factory=list)
     runtime_envs: list[dict[str, Any] | None] = field(default_factory=list)
     # The processes of the engine that have told what their hooks did, each with a change of it.
     processes: dict[Process, Callable[[ProcessReport], ProcessReport]] | None = None
     process_task: ProcessTask | None = None
+    told_by_nodes: tuple[str, ...] = ()
 
     def clock(self) -> float:
         return time.perf_counter()
 
     def replica_names(self) -> tuple[str, ...]:
         return ("app", "LLMServer:m", "r1")
+
+    def metrics_writer(self) -> Any:
+        return self.write_metrics
 
     def node(self, node_id: str) -> Node:
         """Return a node of the cluster; a test that needs its address gives it."""
@@ -196,6 +201,9 @@ class StubCluster:
         answer = self.answers.get(task.node_id, self.work)
         report: NodeReport = pickle.loads(pickle.dumps(await answer(pickle.loads(pickle.dumps(task)))))
         return report
+
+    def news(self) -> Sequence[str]:
+        return self.told_by_nodes
 
     async def work(self, task: NodeTask) -> NodeReport:
         """Do a node's work."""

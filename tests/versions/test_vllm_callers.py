@@ -173,7 +173,7 @@ def test_they_do_what_is_relied_on(vllm: VLLM, module: str) -> None:
 # What vLLM logs at the end of a step, up to where texts of versions differ.
 LOGGED = re.compile(
     r"Loading weights took %|Model loading took %|torch\.compile.* in total|Initial profiling/warmup run took %"
-    r"|Graph capturing finished in %|^init engine \(.*took %"
+    r"|Directly load the compiled graph|Graph capturing finished in %|^init engine \(.*took %"
 )
 
 
@@ -185,7 +185,11 @@ def test_what_it_logs_of_its_steps_is_known(vllm: VLLM) -> None:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and LOGGED.search(node.value):
                 line = re.sub(r"%\.\df", "1.50", re.sub("^%s", "[vision] ", node.value)).replace("%s", "2.5")
-                named[line] = {name for mark, name in MARKS if (found := mark.match(line)) and found[1] == "1.50"}
+                named[line] = {
+                    name
+                    for mark, name in MARKS
+                    if (found := mark.match(line)) and found[found.lastindex or 0] == "1.50"
+                }
     assert [line for line, names in named.items() if len(names) != 1] == []
     assert set.union(*named.values()) == {name for _, name in MARKS}
 

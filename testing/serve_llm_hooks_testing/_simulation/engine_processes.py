@@ -54,6 +54,13 @@ class EngineProcesses:
         """Return nothing: there is no Serve."""
         return ()
 
+    def metrics_writer(self) -> None:
+        """Return nothing: there are no metrics."""
+
+    def news(self) -> Sequence[str]:
+        """Return nothing: who waits in virtual time does not wait long enough for a line."""
+        return ()
+
     if TYPE_CHECKING:
 
         def clock(self) -> float: ...

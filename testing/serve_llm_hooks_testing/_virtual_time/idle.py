@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+from itertools import takewhile
 from typing import TYPE_CHECKING
+
+from .stacks import stack_of
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -28,11 +31,8 @@ def is_idle(frame: FrameType | None) -> bool:
         return frame.f_code.co_name in _JOINS and not is_starting(frame) and not _has_joined(frame)
     if module not in _WAITING:
         return False
-    while frame is not None:
-        if _module(frame) not in _LIBRARY or frame.f_code.co_name == _WAITS_FOR_PROCESS:
-            return False
-        frame = frame.f_back
-    return True
+    stack = stack_of(frame)
+    return all(_module(each) in _LIBRARY and each.f_code.co_name != _WAITS_FOR_PROCESS for each in stack)
 
 
 def is_of_harness(frame: FrameType) -> bool:
@@ -42,11 +42,8 @@ def is_of_harness(frame: FrameType) -> bool:
 
 def is_starting(frame: FrameType | None) -> bool:
     """Return whether a thread waits for one that it has just started, and that will be there in a moment."""
-    while frame is not None and _module(frame) in _LIBRARY:
-        if frame.f_code is _START:
-            return True
-        frame = frame.f_back
-    return False
+    library = takewhile(lambda each: _module(each) in _LIBRARY, stack_of(frame))
+    return any(each.f_code is _START for each in library)
 
 
 def _has_joined(frame: FrameType) -> bool:

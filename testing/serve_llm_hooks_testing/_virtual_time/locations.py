@@ -16,6 +16,8 @@ from serve_llm_hooks._core.own_task import OwnTask
 from serve_llm_hooks._core.spans import SyncSpan
 from serve_llm_hooks._process.work import run_task
 
+from .stacks import stack_of
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -51,10 +53,7 @@ def is_own_frame(frame: FrameType) -> bool:
 
 def is_importing(thread_id: int) -> bool:
     """Return whether a thread is importing a module right now."""
-    frame = current_frames().get(thread_id)
-    while frame is not None and not _is_import(frame):
-        frame = frame.f_back
-    return frame is not None
+    return any(map(_is_import, stack_of(current_frames().get(thread_id))))
 
 
 def locate_thread(thread_id: int) -> HookLocation | None:
@@ -80,15 +79,14 @@ def current_frames() -> dict[int, FrameType]:
 def locate_frame(frame: FrameType | None) -> HookLocation | None:
     """Return the hook that a running frame belongs to; ``None`` where it belongs to none."""
     inner: list[FrameType] = []
-    while frame is not None:
+    for each in stack_of(frame):
         # A hook is called by production code, and a task that a hook made by the event loop.
-        if inner and frame.f_code.co_filename in _CALLERS:
+        if inner and each.f_code.co_filename in _CALLERS:
             return _innermost(inner)
-        if inner and frame.f_code is _RUN_CALLBACK:
+        if inner and each.f_code is _RUN_CALLBACK:
             task = next((outer for outer in reversed(inner) if not _is_machinery(outer)), None)
             return None if task is None or is_own_frame(task) else _innermost(inner)  # its own task: between hooks
-        inner.append(frame)
-        frame = frame.f_back
+        inner.append(each)
     return None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from serve_llm_hooks import HookEvent, Trace, dump_traces
+from serve_llm_hooks import HookEvent, StartStep, Trace, dump_traces
 from serve_llm_hooks.cli.compared import compared
 from tests.unit.core.test_saved_trace import EVENTS, trace_of
 
@@ -264,3 +264,65 @@ def test_an_application_where_there_is_no_ray(cli: Cli, monkeypatch: pytest.Monk
     assert answer.code == 2
     assert "there is no file 'llm', and to ask an application of that name, Ray is needed" in answer.err
     assert "Traceback" not in answer.err
+
+
+# -- advice --------------------------------------------------------------------------------------------------------
+
+
+def advised() -> Trace:
+    """Return a start whose hook and whose compile could be shorter."""
+    trace = trace_of(event("on_before_init", "licence", "a1b2c3d4e5f6", 0, 12))
+    times = (("start", 0, 60, ""), ("engine", 20, 50, ""), ("compile", 30, 37.25, "worker-0"))
+    trace.steps = tuple(
+        StartStep(name, "a1b2c3d4e5f6", 7, 1e9 + start_s, 1e9 + end_s, process=process)
+        for name, start_s, end_s, process in times
+    )
+    return trace
+
+
+def test_advice(cli: Cli, save: Save) -> None:
+    save("start.json", llama=advised())
+    lines = cli("trace", "start.json", "--advice").out.splitlines()
+    assert lines[0] == "llama"
+    assert lines[1].startswith("  about 12.0 s: licence at on_before_init took 12.0 s, and the start waited for it.")
+    assert lines[2] == '    write @hook("on_before_init", until="on_after_engine_init")'
+    assert lines[3].startswith("  about 7.2 s: torch.compile took 7.2 s.")
+    assert lines[4].startswith("    write - {hook: serve_llm_hooks.recipes:CompileCache, kwargs: {")
+    assert len(lines) == 5
+
+
+def test_advice_as_json(cli: Cli, save: Save) -> None:
+    save("starts.json", llama=advised(), other=GOOD)
+    document = cli("trace", "starts.json", "--advice", "--json").json
+    assert document["version"] == 1
+    llama, other = document["starts"]
+    assert [(each["rule"], each["saves_s"]) for each in llama["advice"]] == [
+        ("blocking-hook", 12.0),
+        ("compile-cache", 7.25),
+    ]
+    assert set(llama["advice"][0]) == {"rule", "why", "saves_s", "change"}
+    assert other == {"trace": "other", "advice": []}
+
+
+def test_advice_on_a_narrow_screen(cli: Cli, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("start.json", llama=advised())
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = cli("trace", "start.json", "--advice").out.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert "on_before_init" in "".join(lines)
+
+
+def test_no_advice_is_said(cli: Cli, save: Save) -> None:
+    save("start.json", llama=GOOD)
+    answer = cli("trace", "start.json", "--advice")
+    assert answer.out.splitlines()[1:] == [
+        "  nothing that would make it a second and 5 % shorter was found in its trace"
+    ]
+    assert answer.code == 0
+
+
+def test_advice_on_two_starts_is_refused(cli: Cli, save: Save) -> None:
+    save("a.json", llama=GOOD)
+    answer = cli("trace", "--diff", "--advice", "a.json", "a.json")
+    assert answer.code == 2
+    assert "leave one of them out" in answer.err

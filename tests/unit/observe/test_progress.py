@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,12 @@ from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._observe import progress as progress_module
 from serve_llm_hooks._observe.progress import Progress
+from serve_llm_hooks._observe.written import Written, written_bytes
 from tests.unit.stub import MIRROR, Config, StubCluster, node_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from serve_llm_hooks._node.task import NodeReport, NodeTask
 
@@ -195,6 +198,37 @@ def test_on_a_node_which_hook_and_which_download(said: Said) -> None:
         assert report.path == "/models/m"
 
     asyncio.run(main())
+
+
+def test_what_nodes_tell_comes_with_each_line_of_the_replica(said: Said) -> None:
+    cluster = StubCluster(told_by_nodes=("node n1: the download from s3://models/m, 12 GB written, 410 MB/s",))
+
+    async def engine() -> None:
+        said.wait_for("model 'm': waiting for its engine to start (")
+        said.wait_for("model 'm': node n1: the download from s3://models/m, 12 GB written, 410 MB/s")
+
+    start(cluster=cluster, engine=engine)
+
+
+def test_what_a_line_says_besides(said: Said) -> None:
+    with Progress("m", more=lambda: ", 5 MB written") as progress, progress.waiting_for("a hook"):
+        said.wait_for("model 'm': waiting for a hook (0 s so far, 5 MB written)")
+        assert progress.now == "a hook"
+    assert progress.now == ""
+
+
+def test_what_is_written_and_how_fast() -> None:
+    counts, times = iter([100, 5_000_100, 9_000_100]), iter([0.0, 10.0, 12.0])
+    written = Written(lambda: next(counts), lambda: next(times))
+    assert written.since_last() == ", 5 MB written, 500 kB/s"
+    assert written.since_last() == ", 9 MB written, 2 MB/s"
+
+
+def test_little_is_no_news_and_no_number_is_none(tmp_path: Path) -> None:
+    assert Written(lambda: 500_000, lambda: 0.0).since_last() == ""
+    before = written_bytes()
+    (tmp_path / "file").write_bytes(b"x" * 3_000_000)
+    assert sys.platform != "linux" or written_bytes() - before >= 3_000_000
 
 
 def test_the_engine_also_while_it_blocks_the_event_loop(said: Said) -> None:

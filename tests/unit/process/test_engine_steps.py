@@ -52,6 +52,7 @@ def test_what_the_core_logs_becomes_steps_of_the_trace() -> None:
         EngineCore()
         LOG.info("Loading weights took %.2f seconds", 2.5)
         LOG.info("Model loading took %s GiB memory and %.6f seconds", "1.25", 3.0)
+        LOG.info("Directly load the compiled graph(s) for compile range %s from the cache, took %.3f s", "(1, 8)", 2.0)
         LOG.info("torch.compile took %.2f s in total", 7.0)
         LOG.info("torch.compile and initial profiling/warmup run together took %.2f s in total", 8.0)
         LOG.info("Initial profiling/warmup run took %.2f s", 5.0)
@@ -65,12 +66,14 @@ def test_what_the_core_logs_becomes_steps_of_the_trace() -> None:
     assert [(step.name, round(step.duration_s, 3)) for step in others] == [
         ("load weights", 2.5),
         ("load model", 3.0),
+        ("load compiled", 2.0),
         ("compile", 7.0),
         ("compile", 8.0),
         ("profile", 5.0),
         ("capture graphs", 4.0),
         ("profile and warm up", 6.0),
     ]
+    assert [step.size_bytes for step in others[:3]] == [None, 5 * 2**28, None]
     assert {(step.node_id, step.address, step.hostname, step.process) for step in others} == {
         ("n0", "10.0.0.7", "gpu-3", "core")
     }

@@ -1,0 +1,1 @@
+ALWAYS_OFF: object
