@@ -58,7 +58,7 @@ types: $(VENV)/.dev ## mypy --strict on everything, pyright on the public types
 		report=$$(PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH=typings pyright --ignoreexternal --verifytypes $$package) \
 			|| { echo "$$report"; exit 1; }; done  # eighty lines that say that all is well are not shown
 
-bench: $(VENV)/.engine ## measure everything, write benchmarks/results.json and docs/performance.md (11 minutes)
+bench: $(VENV)/.engine ## measure everything, write benchmarks/results.json and docs/performance.md (20 minutes)
 	@$(BIN)/python -m benchmarks.run
 
 bench-harness: $(VENV)/.engine ## what the fake cluster costs, beside a local Ray (two minutes)

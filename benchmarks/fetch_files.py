@@ -153,6 +153,7 @@ def main() -> int:
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         print("nginx is not installed here, and nothing was measured (Debian: apt-get install nginx-light)")
+        print("SAMPLES {}")
         return 0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -160,16 +161,18 @@ def main() -> int:
             write_files(root, name, case)
         with nginx(root, program) as url:
             figures = measure(root, url, given.times)
-    over = 0
+    over, medians = 0, {}
     for name, case in CASES.items():
         ours, rays = (median(each[case.counts] for each in figures[name][way]) for way in ("fetch", "ray"))
         over += ours / rays > case.reach
+        medians[name] = {"fetch": ours, "ray": rays}
         print(f"{name}: {case.counts} Fetch {ours:.2f}, Ray {rays:.2f}: {ours / rays:.2f} (at most {case.reach})")
         for way in WAYS:
             print(
                 f"  {way}: "
                 + ", ".join(f"cpu {each['cpu_s']:.2f} wall {each['wall_s']:.2f}" for each in figures[name][way])
             )
+    print(f"SAMPLES {json.dumps(medians)}")  # for `benchmarks.run`
     return int(over > 0)
 
 

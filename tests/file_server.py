@@ -7,6 +7,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
 
 from .loopback import FIRST_DAY, Handler, Listed, listing, serving
 
@@ -61,6 +62,20 @@ class FileServer:
 
         return listing(bucket, (listed(name) for name in sorted([*names, *self.listed]) if name.startswith(prefix)))
 
+    def azure_listing(self, container: str, prefix: str) -> bytes:
+        """Return Azure's answer to a listing."""
+        blobs = "".join(
+            f"<Blob><Name>{escape(path.removeprefix(f'/{container}/'))}</Name><Properties>"
+            f"<Last-Modified>Thu, 01 Jan 2026 00:00:00 GMT</Last-Modified><Etag>{etag(content)[1:-1]}</Etag>"
+            f"<Content-Length>{len(content)}</Content-Length><Content-Type>x</Content-Type></Properties></Blob>"
+            for path, content in sorted(self.files.items())
+            if path.startswith(f"/{container}/{prefix}")
+        )
+        return (
+            '<?xml version="1.0" encoding="utf-8"?>'
+            f'<EnumerationResults ContainerName="{container}"><Blobs>{blobs}</Blobs><NextMarker/></EnumerationResults>'
+        ).encode()
+
 
 def etag(content: bytes) -> str:
     """Return the name of a version."""
@@ -75,8 +90,9 @@ def file_server() -> Iterator[FileServer]:
         def answer(self, *, with_body: bool) -> None:
             parts = urlsplit(self.path)
             path, query = unquote(parts.path), parse_qs(parts.query)
-            if "list-type" in query:
-                found = served.listing(path.strip("/"), query.get("prefix", [""])[0])
+            if "list-type" in query or query.get("comp") == ["list"]:
+                listed = served.listing if "list-type" in query else served.azure_listing
+                found = listed(path.strip("/"), query.get("prefix", [""])[0])
                 self.send(200, found, served.headers, with_body=with_body)
                 return
             asked_range = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))

@@ -82,6 +82,11 @@ class NodeFolder:
     def _made(self) -> Path:
         """Return the folder; make it on first use."""
         if self._path is None:
+            if not hasattr(os, "getuid"):
+                raise ServeLLMHooksError(
+                    "a hook with once_per_node= needs the file locks of Linux or macOS, which this system has not: "
+                    "leave once_per_node= out here"
+                )
             environ = os.environ if self._environ is None else self._environ
             given = environ.get(VARIABLE)
             if given and not os.path.isabs(given):

@@ -1,4 +1,4 @@
-"""Note the failures that have been told, by a mark in Ray's key-value store for each rollout."""
+"""Note the failures that have been told: for each rollout, until when no other try tells its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from serve_llm_hooks import CallbackCtx
 
 _NAMESPACE = "serve_llm_hooks.recipes"  # of Ray's key-value store
+_HOUR_S = 3600.0
 
 
 def deployment() -> dict[str, str]:
@@ -32,20 +33,34 @@ def _is_connected() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def was_told(ctx: CallbackCtx) -> bool:
-    """Return whether a try of this rollout has told its failure, within the hour; note that this one does."""
+def is_told(ctx: CallbackCtx, within_s: float) -> bool:
+    """Return whether a try of this rollout has told its failure, or is about to; if not, note that this one is.
+
+    Args:
+        ctx: the start's.
+        within_s: how long the note holds unless :func:`remember` follows. A replica may be killed before that.
+    """
     if not _is_connected():
         return False
     from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
-    key, now = _key(ctx), f"{time.time():.0f}".encode()
-    if not _internal_kv_put(key, now, overwrite=False, namespace=_NAMESPACE):
+    key, until = _key(ctx), f"{time.time() + within_s:.3f}".encode()
+    if not _internal_kv_put(key, until, overwrite=False, namespace=_NAMESPACE):
         return False
-    told = _internal_kv_get(key, namespace=_NAMESPACE)
-    if told and time.time() - float(told) < 3600:
+    noted = _internal_kv_get(key, namespace=_NAMESPACE)
+    if noted and time.time() < float(noted):
         return True
-    _internal_kv_put(key, now, overwrite=True, namespace=_NAMESPACE)
+    _internal_kv_put(key, until, overwrite=True, namespace=_NAMESPACE)
     return False
+
+
+def remember(ctx: CallbackCtx) -> None:
+    """Note that the failure has been told: for an hour."""
+    if _is_connected():
+        from ray.experimental.internal_kv import _internal_kv_put
+
+        until = f"{time.time() + _HOUR_S:.3f}".encode()
+        _internal_kv_put(_key(ctx), until, overwrite=True, namespace=_NAMESPACE)
 
 
 def forget(ctx: CallbackCtx) -> None:

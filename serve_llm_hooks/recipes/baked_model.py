@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from serve_llm_hooks import RayServeLLMCallback
 
 from . import _arguments
+from ._late import warn_of_late_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +52,7 @@ class BakedModel(RayServeLLMCallback):
         """
         if any(isinstance(other, BakedModel) for other in others):
             raise ValueError("two BakedModel both say where the engine's model is: leave one out")
+        warn_of_late_weights(llm_config, "BakedModel")
 
     def on_before_download(self, ctx: CallbackCtx) -> None:
         """Download nothing of the model; the nodes' other hooks run."""

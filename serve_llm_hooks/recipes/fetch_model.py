@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from serve_llm_hooks import DownloadError
 
 from ._brings import Brings
+from ._late import warn_of_late_weights
 from ._stores.brought import Brought
 from ._stores.hub import Hub
 from ._stores.places import find, is_fake, on_disk, open_store, selected
@@ -83,6 +84,7 @@ class FetchModel(Brings):
                     "beside the model, such as those of a draft model, are brought by Fetch"
                 )
         super().check_config(llm_config, others)
+        warn_of_late_weights(llm_config, "FetchModel")
 
     def on_before_download(self, ctx: CallbackCtx) -> None:
         """Let Ray download nothing of the model."""

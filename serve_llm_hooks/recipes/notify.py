@@ -12,7 +12,7 @@ from serve_llm_hooks import NodeInitializationError, RayServeLLMCallback
 
 from . import _arguments
 from ._stores.places import is_fake
-from ._told import deployment, forget, was_told
+from ._told import deployment, forget, is_told, remember
 from ._webhook import post
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("serve_llm_hooks.recipes")
 
 _EVENTS = ("ready", "failure", "shutdown")
+_POSTED_S = 10.0  # besides timeout_s: so long after it began to post, a replica that has told nothing was killed
 _LONGEST = 2000  # characters of a failure's text
 
 
@@ -78,14 +79,14 @@ class Notify(RayServeLLMCallback):
             return
         told = False  # better told twice than never
         with _logged(ctx, "whether its failure has been told is not known"):
-            told = was_told(ctx)
+            told = is_told(ctx, self.timeout_s + _POSTED_S)
         if told:
             return
         nodes = list(ctx.error.node_ids) if isinstance(ctx.error, NodeInitializationError) else []
         why = f"{type(ctx.error).__name__}: {ctx.error}"[:_LONGEST]
-        if not self._tell(ctx, "failure", f"{ctx.model_id} has failed to start: {why}", error=why, nodes=nodes):
-            with _logged(ctx, "the next try may not tell its failure"):
-                forget(ctx)
+        told = self._tell(ctx, "failure", f"{ctx.model_id} has failed to start: {why}", error=why, nodes=nodes)
+        with _logged(ctx, "whether the next try tells its failure is not known"):
+            remember(ctx) if told else forget(ctx)
 
     def on_shutdown(self, ctx: CallbackCtx) -> None:
         """Tell that it stops."""

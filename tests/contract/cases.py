@@ -275,8 +275,10 @@ def cases(draw: DrawFn, *, dying: int = 200) -> Case:
     callback = draw(_drawn_class("Callback", points)) if _rarely(draw, 6) else None
     callbacks = [draw(_drawn_phases("phases"))] if _rarely(draw, 6) else []
     faults = draw(_faults(case, [each.name for each in hooks if isinstance(each, Drawn)]))
-    times = 2 if not case["touches nodes"] and not faults and _rarely(draw, 6) else 1
-    if times == 1 and _rarely(draw, dying):
+    # An object that the test made keeps what it holds from start to start, but for those in processes of their own.
+    starts_anew = not any(isinstance(each, DrawnClass) and each.is_made for each in [*hooks, callback])
+    times = 2 if starts_anew and not case["touches nodes"] and not faults and _rarely(draw, 6) else 1
+    if starts_anew and times == 1 and _rarely(draw, dying):
         faults = [replica_dies(draw(st.sampled_from(sorted(deaths_of_the_replica))))]
     if case["touches nodes"]:
         hooks = [*WITNESSES, *hooks]

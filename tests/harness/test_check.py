@@ -741,6 +741,19 @@ def test_a_yaml_that_is_no_good(text: str, says: str, tmp_path: Path) -> None:
         check_hooks(tmp_path / "no.yaml")
 
 
+def test_what_differs_each_time_makes_no_other_problem(module: Callable[[str, str], str]) -> None:
+    source = """
+    import tempfile, time
+
+    @hook("on_before_node_download")
+    def fetch(ctx):
+        raise OSError(f"GET {tempfile.mkdtemp()}/model in {time.perf_counter_ns() % 1000}.5ms: connection refused")
+    """
+    problems = check_hooks(module("timed_hooks", source), check=False).problems
+    assert len(problems) == 1, problems
+    assert "connection refused" in problems[0]
+
+
 def test_a_yaml_with_a_secret_is_not_quoted(tmp_path: Path) -> None:
     file = tmp_path / "serve.yml"
     file.write_text('model_id: m\nruntime_env: {env_vars: {TOKEN: "hunter2}}\n')

@@ -139,4 +139,5 @@ def _why(error: Exception) -> str:
     status, code = re.search(r"status code: (\d{3}[ \w]*)", text), re.search(r"<Code>(\w+)</Code>", str(error))
     if status is not None and "169.254.169.254" not in text:
         return status[1].strip() + (f" ({code[1]})" if code else "")
+    text = re.sub(r" in [\d.]+[mµn]?s\b", "", text)  # how long it took differs each time, and is no cause
     return re.sub(r"\?\S+", "?…", text)[:300]  # a query may be a signature

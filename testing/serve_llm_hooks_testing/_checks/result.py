@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,23 @@ if TYPE_CHECKING:
 # As the message of a hook that has failed on a node says where that was.
 _ON_NODE = re.compile(r" on node (node-\d+)(?: \([^)]*\))?(?=: )")
 
+# What differs from one time to the next in the text of one problem: durations, addresses, processes.
+_EACH_TIME = re.compile(r"\b\d+(\.\d+)?\s?(ns|µs|us|ms|s|seconds?|minutes?)\b|\b0x[0-9a-f]+\b|\bprocess \d+\b")
+
 _ONLY_IN_ONE = (
     "only where the replica and all nodes are one process, and not in processes of their own, as on Ray: there, it is "
     "no problem. A test on a FakeCluster() may fail so: a module keeps what an earlier start or another node has set"
 )
+
+
+def cause_of(problem: str) -> str:
+    """Return the text of a problem without what differs from one time to the next.
+
+    >>> cause_of("GET http://store in 1.157ms: refused") == cause_of("GET http://store in 2.3ms: refused")
+    True
+    """
+    temporary = re.escape(tempfile.gettempdir().rstrip("/"))
+    return _EACH_TIME.sub("…", re.sub(rf"{temporary}/(?:[^\s/'\":,]+/)*", "…/", problem))
 
 
 @dataclass
@@ -47,6 +61,7 @@ class HookCheck:
         """Make a result without any problem."""
         self.runs: dict[str, FakeRun] = {}
         self._problems: dict[str, Shown] = {}
+        self._by_cause: dict[str, str] = {}  # the text that stands for all of a cause
         self._notes: dict[str, Shown] = {}
         self._explained: set[tuple[str, str, str]] = set()
 
@@ -65,9 +80,14 @@ class HookCheck:
         """The problems, without the scenarios in which they show."""
         return list(self._problems)
 
+    @property
+    def causes(self) -> set[str]:
+        """The problems, as :func:`cause_of` tells them apart."""
+        return set(map(cause_of, self._problems))
+
     def has(self, problem: str) -> bool:
         """Return whether a problem was added."""
-        return problem in self._problems
+        return self._by_cause.get(cause_of(problem)) in self._problems
 
     def nodes_of(self, problem: str) -> Iterable[str]:
         """Return the nodes on which a problem shows."""
@@ -75,7 +95,10 @@ class HookCheck:
 
     def add(self, problem: str, scenario: str | None = None, nodes: Iterable[str] = ()) -> None:
         """Add a problem; one that shows in several scenarios, or on several nodes, is one problem."""
-        shown = self._problems.setdefault(problem, Shown())
+        known = self._by_cause.get(cause_of(problem))
+        if known is None or known not in self._problems:
+            known = self._by_cause[cause_of(problem)] = problem
+        shown = self._problems.setdefault(known, Shown())
         if scenario is not None:
             shown.scenarios[scenario] = None
         shown.nodes.update(dict.fromkeys(nodes))

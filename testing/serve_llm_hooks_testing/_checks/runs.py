@@ -66,7 +66,7 @@ class TargetRuns:
         run = (self._run_apart(settings, scenario) if self.apart_only else None) or self._run_here(settings, scenario)
         own = HookCheck()
         failed = self._add_failures(scenario, run, own)
-        if not self._confirmed.issuperset(own.texts) and (again := self._run_apart(settings, scenario)) is not None:
+        if not self._confirmed.issuperset(own.causes) and (again := self._run_apart(settings, scenario)) is not None:
             confirmed = HookCheck()
             failed = self._add_failures(scenario, again, confirmed)
             if not confirmed.texts:
@@ -75,7 +75,7 @@ class TargetRuns:
                     if text not in run.notes:  # that something takes long says nothing of processes
                         found.add_dismissed(text, scenario.name)
             run, own = again, confirmed
-        self._confirmed.update(own.texts)
+        self._confirmed.update(own.causes)
         self.has_blocked = self.has_blocked or any(not is_of_replaced(note) for note in run.notes)
         if not _was_not_sent(run):
             found.runs[f"{scenario.name}, model {self.target.model_id}"] = run

@@ -25,7 +25,7 @@ async def tell(ctx: CallbackCtx, *, file: str, what: str) -> None:
         "pid": os.getpid(),
         "what": what,
         "answer": answers[0].choices[0].message.content,
-        "nodes": len(ctx.nodes),
+        "nodes": list(ctx.nodes),
         "before": [event.label.rpartition(":")[2] for event in ctx.trace],
     }
     with Path(file).open("a") as out:

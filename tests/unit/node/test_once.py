@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import DownloadMode, Hook, skip
+from serve_llm_hooks import DownloadMode, Hook, ServeLLMHooksError, skip
 from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._node.node_folder import NodeFolder
 from serve_llm_hooks._node.packing import unpack_custom_data
@@ -560,3 +560,9 @@ def test_a_record_that_cannot_be_read_is_none(folder: Path) -> None:
     record.write_bytes(b"of another version")
     assert told(start(folder, once(fetch))) == [("fetch", "ok", "")]
     assert told(start(folder, once(fetch)))[0][1] == "replayed"
+
+
+def test_a_system_without_file_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.getuid")  # Windows
+    with pytest.raises(ServeLLMHooksError, match="once_per_node= needs the file locks of Linux or macOS"):
+        NodeFolder({"SERVE_LLM_HOOKS_NODE_DIR": str(tmp_path)}).lock("name")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import types
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from serve_llm_hooks import RayServeLLMCallback
-from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, engine_fails, failing_download
+from serve_llm_hooks.recipes import _told, notify
+from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, callback_ctx, engine_fails, failing_download
 
 if TYPE_CHECKING:
     from .conftest import Webhook
@@ -149,6 +151,34 @@ def test_a_failure_that_could_not_be_told_is_told_by_the_next_try(webhook: Webho
     for _ in range(2):
         broken.run(config(url=webhook.url), check=False)
     assert len(webhook.sent) == 2  # one in vain, and one
+
+
+def test_a_replica_that_is_killed_while_it_tells_its_failure_silences_no_other(
+    webhook: Webhook, store: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """Nothing comes after it."""
+
+    def dies(*_: object) -> None:
+        raise Killed
+
+    def a_try(*, seconds_later: float) -> None:
+        clock = types.SimpleNamespace(time=lambda: time.time() + seconds_later)
+        with monkeypatch.context() as patch:
+            patch.setattr(_told, "time", clock)
+            ctx = callback_ctx("llama", error=RuntimeError("CUDA out of memory"))
+            notify.Notify(webhook.url, timeout_s=2).on_failure(ctx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(notify, "post", dies)
+        with pytest.raises(Killed):
+            a_try(seconds_later=0)
+    a_try(seconds_later=11)
+    assert webhook.sent == []  # the first one might still be at it
+    a_try(seconds_later=13)
+    assert len(webhook.sent) == 1
+    a_try(seconds_later=3000)
+    assert len(webhook.sent) == 1
 
 
 @pytest.fixture

@@ -62,3 +62,13 @@ def test_plugins_that_leave_ours_out_are_refused() -> None:
 def test_without_an_engine_nobody_would_wait() -> None:
     with pytest.raises(HookLoadError, match=r"weights='late' of model 'm': initialize_node\(\) starts no engine here"):
         run(initialize_node(FakeLLMConfig("m", hooks=[], weights="late"), cluster=StubCluster()))
+
+
+def test_a_hook_that_brings_the_weights_itself_makes_it_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    fetch = {"hook": "serve_llm_hooks.recipes:FetchModel", "kwargs": {"src": "s3://models/m"}}
+    FakeLLMConfig("m", hooks=[fetch])
+    assert caplog.messages == []
+    FakeLLMConfig("m", hooks=[fetch], weights="late")
+    assert caplog.messages == [
+        "model 'm': weights='late' has no effect beside FetchModel, as Ray downloads none of them: leave out weights="
+    ]
