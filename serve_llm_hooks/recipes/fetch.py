@@ -50,8 +50,6 @@ class Fetch(Brings):
         '{}'
     """
 
-    dest: str
-
     def __init__(
         self,
         src: str,
@@ -78,6 +76,7 @@ class Fetch(Brings):
 
     def on_before_node_download(self, ctx: NodeCtx) -> None:
         """Fetch the files to this node."""
+        assert self.dest is not None  # as its base allows
         dest = on_disk(self.dest, ctx.node_id)
         try:
             store = open_store(self.uri)
