@@ -61,7 +61,8 @@ class Fetch(Brings):
     ) -> None:
         """Check the arguments."""
         schemes = ("s3", "gs", "az", "abfss", "https", "http", "file")
-        super().__init__(src, checked_folder(dest, what="dest"), what="src", schemes=schemes)
+        self.folder: str = checked_folder(dest, what="dest")
+        super().__init__(src, self.folder, what="src", schemes=schemes)
         self.files = checked_names(files, what="files")
         self.sha256: dict[str, str] = dict(sha256 or {})
         self.parallel: int = checked_number(parallel, what="parallel")
@@ -76,8 +77,7 @@ class Fetch(Brings):
 
     def on_before_node_download(self, ctx: NodeCtx) -> None:
         """Fetch the files to this node."""
-        assert self.dest is not None  # as its base allows
-        dest = on_disk(self.dest, ctx.node_id)
+        dest = on_disk(self.folder, ctx.node_id)
         try:
             store = open_store(self.uri)
             found = find(store, self.uri, self.files)
