@@ -1,4 +1,4 @@
-"""What ready-made hooks gain: whole starts without and with each, in turn, each in a process and on a Ray of its own.
+"""Measure what ready-made hooks gain: whole starts without and with each, in turn, each on a Ray of its own.
 
 Run as a program, `python -m benchmarks.recipes '{"model": …, "hooks": […]}'` is one such start.
 """

@@ -336,7 +336,7 @@ def program(module: str, *arguments: str) -> Any:
 
 
 def ready_made(results: dict[str, Any], *, quick: bool) -> None:
-    """What ready-made hooks gain."""
+    """Measure what ready-made hooks gain."""
     for keys, samples in recipes.measure(program, served, quick=quick):
         say(f"  {keys} of {samples}")
         results["samples"].setdefault("recipes", {}).update(samples)

@@ -1,4 +1,4 @@
-"""What the tests' servers on loopback share: a quiet handler of GET and HEAD, S3's listing, and a server's life."""
+"""Parts for the tests' servers on loopback: a quiet handler of GET and HEAD, S3's listing, and a server's life."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LEAST_S = 1.0
 LEAST_SHARE = 0.05
-"""What saves less than this, of all of the start, is not worth a line."""
+"""The least that is worth a line: seconds, and the share of all of the start."""
 
 _SLOW_READ = 1.5e9  # bytes a second; what is in the page cache is read faster
 _BY_PREFETCH = 0.75  # of the loading of weights; measured: 3.06 s and 0.68 s

@@ -53,7 +53,7 @@ METRICS = {
     "serve_llm_hooks_download_duration_seconds": Metric("histogram", _STEP, "How long downloads of nodes took."),
     "serve_llm_hooks_download_bytes_total": Metric("counter", _STEP, "Bytes that downloads of nodes have brought."),
 }
-"""What is measured, by its name. In Prometheus, Ray puts ``ray_`` before each."""
+"""The metrics by their names. In Prometheus, Ray puts ``ray_`` before each."""
 
 
 class Measure(NamedTuple):

@@ -71,7 +71,7 @@ class Progress:
 
     @property
     def now(self) -> str:
-        """What is waited for at the moment; empty if nothing is."""
+        """The thing that is waited for at the moment, in words; empty if nothing is."""
         what = next((what for _, what in self._waits[-1:]), "")
         return what if isinstance(what, str) else what()
 

@@ -56,7 +56,7 @@ _ENDINGS = {"NODE": r"(node-\d+)", "HOOK": "(.+)"}
 
 
 class Given(NamedTuple):
-    """What a ``--fail`` says.
+    """A fault as ``--fail`` writes it.
 
     Attributes:
         fault: the fault.

@@ -63,7 +63,7 @@ class Fetch(Brings):
         schemes = ("s3", "gs", "az", "abfss", "https", "http", "file")
         self.folder: str = checked_folder(dest, what="dest")
         super().__init__(src, self.folder, what="src", schemes=schemes)
-        self.files = checked_names(files, what="files")
+        self.files: list[str] = checked_names(files, what="files")
         self.sha256: dict[str, str] = dict(sha256 or {})
         self.parallel: int = checked_number(parallel, what="parallel")
         if self.uri.pattern and self.files:

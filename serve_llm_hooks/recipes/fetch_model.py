@@ -68,7 +68,7 @@ class FetchModel(Brings):
         super().__init__(src, dest, what="src", schemes=("s3", "gs", "az", "abfss", "hf", "file"))
         if self.uri.pattern:
             raise ValueError(f"src={self.uri.text!r} is a glob; a model is a folder: say in files= which files of it")
-        self.files = checked_names(files, what="files")
+        self.files: list[str] = checked_names(files, what="files")
         self.parallel: int = checked_number(parallel, what="parallel")
 
     def check_config(self, llm_config: Any, others: Sequence[object]) -> None:

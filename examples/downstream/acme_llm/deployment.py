@@ -1,4 +1,4 @@
-"""What Acme's deployments run: its own hooks, and a ready-made one."""
+"""The hooks of Acme's deployments: its own hooks, and a ready-made one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node's process tells the replica while it works; Ray's key-value store is a stand-in."""
+"""The news that a node's process tells the replica while it works; Ray's key-value store is a stand-in."""
 
 from __future__ import annotations
 
