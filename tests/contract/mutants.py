@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import serve_llm_hooks_testing._apart.locks as locks_module
 import serve_llm_hooks_testing._monitor.session as session_module
 import serve_llm_hooks_testing._simulation.default_group as group_module
+import serve_llm_hooks_testing._simulation.lost as lost_module
 import serve_llm_hooks_testing._simulation.process as process_module
 import serve_llm_hooks_testing._simulation.process_states as states_module
 import serve_llm_hooks_testing._simulation.replica as simulation_module
@@ -40,7 +41,7 @@ from scripts.docs_tables import renew
 from serve_llm_hooks import DownloadMode
 from serve_llm_hooks._node import work as node_module
 from serve_llm_hooks._node.task import PackedHook
-from serve_llm_hooks._replica import nodes as replica_module
+from serve_llm_hooks._replica import node_tasks as tasks_module, nodes as replica_module
 from serve_llm_hooks._replica.ask import PlainRequest
 from serve_llm_hooks._replica.initialize import Initialization
 from serve_llm_hooks_testing import FakeCluster, FakePlacementGroup, VirtualLoop
@@ -91,7 +92,8 @@ def patch(owner: Any, name: str, make: Callable[[Any], Any]) -> None:
 
 
 def put(owner: Any, name: str, value: Any) -> None:
-    """Replace an attribute."""
+    """Replace an attribute, which is there: a lie that nobody hears would be caught by nothing."""
+    assert hasattr(owner, name), f"{owner} has no {name!r}"
     setattr(owner, name, value)
 
 
@@ -139,7 +141,7 @@ def no_pickling_of_hooks() -> None:
     def loads(data: bytes) -> Any:
         return held[data] if data in held else pickle.loads(data)
 
-    put(replica_module, "pack_hooks", pack)
+    put(tasks_module, "pack_hooks", pack)
     put(simulation_module, "check_config_pickles", lambda config: None)
     put(node_module, "pickle", SimpleNamespace(loads=loads, dumps=pickle.dumps))
 
@@ -525,7 +527,7 @@ def quiet_failure_arrives() -> None:
 @lie("a_nodes_raylet_is_killed")
 def lost_node_is_some_error() -> None:
     """a lost node is a `RuntimeError`"""
-    patch(cluster_module, "NodeLostError", lambda _: lambda message, *, node_id: RuntimeError(message))
+    patch(lost_module, "NodeLostError", lambda _: lambda message, *, node_id: RuntimeError(message))
 
 
 @lie("a_worker_process_dies_before_its_download")
@@ -752,7 +754,8 @@ def caught_here(name: str) -> None:
     recorded = read_recorded()
     logging.disable(logging.CRITICAL)
     MUTANTS[name]()
-    for scenario in SCENARIOS.values():
+    due = CAUGHT_BY[name]  # first: the run ends with a scenario that hangs
+    for scenario in sorted(SCENARIOS.values(), key=lambda each: each.name != due):
         sys.stdout.write(f"{scenario.name} ")
         sys.stdout.flush()
         try:
