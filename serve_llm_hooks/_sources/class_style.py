@@ -57,14 +57,15 @@ class RayServeLLMCallback:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _check_methods(cls, path_of(cls))
-        if METHOD in vars(cls):
+        if _overrides(cls, METHOD):
             check_method(cls, path_of(cls))
 
     def check_config(self, llm_config: Any, others: Sequence[object]) -> None:
         """Raise where the config is made if these hooks cannot work with it, or beside others: say what to change.
 
         It is called where ``checks_arguments`` is ``True``, on an object that runs no hook; again where the config is
-        sent, and in the replica. It changes nothing.
+        sent, and in the replica. It must change nothing, of the config and of itself: an object that was made by you is
+        itself asked.
 
         Args:
             llm_config: the config.

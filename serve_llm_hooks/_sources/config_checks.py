@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._core.errors import HookLoadError, HookSignatureError
+from .._core.errors import HookLoadError, HookSignatureError, is_a
 from .._core.messages import text_of
 from .._core.origin import path_of
 from .._core.signature import bound_method, misfit, written
@@ -24,7 +24,7 @@ def check_method(callback: Any, path: str) -> None:
     Raises:
         HookSignatureError: the class does not check its arguments early; the method takes something else, or is async.
     """
-    from inspect import iscoroutinefunction
+    from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
     method = bound_method(callback, METHOD)
     if not getattr(callback, "checks_arguments", False):
@@ -32,9 +32,14 @@ def check_method(callback: Any, path: str) -> None:
             f"{path} has {METHOD}, which is called where the config is made, on an object made there: set "
             "checks_arguments = True in the class, whose constructor then does nothing but check and keep its arguments"
         )
+    if not callable(method):
+        raise HookSignatureError(f"{path}.{METHOD} is no method; it is `def {METHOD}(self, llm_config, others)`")
     found = misfit(method, None, [])
-    if found is not None or iscoroutinefunction(method):
-        why = " is async, and nothing runs it" if found is None else f"{written(found[0])} does not fit ({found[1]})"
+    never_runs = any(is_one(method) for is_one in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction))
+    if found is not None or never_runs:
+        why = " is async or has a yield, so that a call of it runs nothing"
+        if found is not None:
+            why = f"{written(found[0])} does not fit ({found[1]})"
         raise HookSignatureError(f"{path}.{METHOD}{why}; it is `def {METHOD}(self, llm_config, others)`")
 
 
@@ -45,7 +50,7 @@ def ask_classes(hooks: Iterable[Hook], llm_config: Any) -> None:
         HookLoadError: one has refused the config; the message says which class, and why.
     """
     instances = {hook.instance.key: hook.instance for hook in hooks if hook.instance is not None}
-    objects = [_made(each) for each in instances.values() if getattr(each.owner, "checks_arguments", False) is True]
+    objects = [_made(each) for each in instances.values() if getattr(each.owner, "checks_arguments", False)]
     for asked in objects:
         check = getattr(asked, METHOD, None)
         if check is None:
@@ -54,8 +59,15 @@ def ask_classes(hooks: Iterable[Hook], llm_config: Any) -> None:
             check(llm_config, [each for each in objects if each is not asked])
         except Exception as error:
             raise HookLoadError(
-                f"model {str(llm_config.model_id)!r}: {path_of(type(asked))} refuses the config: {text_of(error)}"
+                f"model {str(llm_config.model_id)!r}: {path_of(type(asked))} refuses the config: {_reason(error)}"
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of a refusal; with the error's type, where it is no sentence of its own."""
+    text = text_of(error)
+    is_sentence = text and (is_a(error, ValueError) or is_a(error, TypeError))
+    return text if is_sentence else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def _made(instance: LazyInstance) -> Any:

@@ -44,8 +44,9 @@ def fake_store(folder: str | None) -> Iterator[None]:
         yield
         return
     if not os.path.isdir(folder):
-        raise Refused(f"--fake-store {folder}: there is no such folder (in {Path.cwd()})")
-    others = sorted({*os.listdir(folder)} - {*SCHEMES})
+        why = "is no folder" if os.path.exists(folder) else f"there is no such folder (in {Path.cwd()})"
+        raise Refused(f"--fake-store {folder}: {why}")
+    others = sorted(name for name in os.listdir(folder) if name not in SCHEMES and not name.startswith("."))
     if others:
         raise Refused(
             f"--fake-store {folder}: {others[0]} stands for no kind of store. s3://models/a.json is "

@@ -96,7 +96,11 @@ def _write_advice(traces: dict[str, Trace], as_json: bool) -> None:
             screen.line((f"about {row.saves_s:.1f} s", "bold green"), f": {row.why}", indent=2)
             if row.change:
                 screen.line("write ", (row.change, "cyan"), indent=4)
-        if not given:
+        if not given and not any(step.name == "engine" for step in each.steps):
+            screen.line("no advice: there is no start of an engine in its trace", indent=2)
+        elif not given and any(step.failed for step in each.steps):
+            screen.line("no advice: the start has failed", indent=2)
+        elif not given:
             screen.line("nothing that would make it a second and 5 % shorter was found in its trace", indent=2)
 
 

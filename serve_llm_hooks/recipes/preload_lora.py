@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from serve_llm_hooks import CallbackCtx
 
+_NAME = re.compile(r"\w[\w.:-]*(/\w[\w.:-]*)*")
 _logger = logging.getLogger("serve_llm_hooks.recipes")
 
 
@@ -51,8 +53,10 @@ class PreloadLoRA(RayServeLLMCallback):
         self.on_error: str = on_error
         for name in self.adapters:
             _arguments.written_out("adapters", name)
-            if "://" in name or name.startswith("/"):
+            if not _NAME.fullmatch(name):
                 raise ValueError(f"adapters= has names of folders in the dynamic_lora_loading_path, and not {name!r}")
+            if self.adapters.count(name) > 1:
+                raise ValueError(f"adapters= has {name!r} twice")
 
     def check_config(self, llm_config: Any, others: Sequence[object]) -> None:
         """Look whether adapters can be loaded, and as many as these be kept.
@@ -69,16 +73,18 @@ class PreloadLoRA(RayServeLLMCallback):
         for name in self.adapters:
             if name.startswith(f"{llm_config.model_id}:"):
                 raise ValueError(f"adapters= names them without the model's id: {name.partition(':')[2]!r}")
+        named = {*self.adapters}.union(*(other.adapters for other in others if isinstance(other, PreloadLoRA)))
         most = lora.max_num_adapters_per_replica
-        kept = kwargs.get("max_cpu_loras") or kwargs.get("max_loras") or 1
+        given = kwargs.get("max_cpu_loras") or kwargs.get("max_loras") or 1
+        kept = given if isinstance(given, int) else len(named)  # anything else is vLLM's to refuse
         for limit, where in (
             (most, "lora_config: {max_num_adapters_per_replica"),
             (kept, "engine_kwargs: {max_cpu_loras"),
         ):
-            if len(self.adapters) > limit:
+            if len(named) > limit:
                 raise ValueError(
-                    f"{len(self.adapters)} adapters are to be loaded, and {limit} are kept: write {where}: "
-                    f"{len(self.adapters)}}}, or more"
+                    f"{len(named)} adapters are to be loaded, and {limit} are kept: write {where}: "
+                    f"{len(named)}}}, or more"
                 )
 
     async def on_after_engine_init(self, ctx: CallbackCtx) -> None:

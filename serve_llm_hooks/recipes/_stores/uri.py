@@ -147,7 +147,10 @@ def checked_folder(text: object, *, what: str) -> str:
             "absolute one, such as '/models/llama'"
         )
     _arguments.written_out(what, folder)
-    return os.path.normpath(folder)
+    folder = os.path.normpath(f"/{folder.lstrip('/')}") if os.sep == "/" else os.path.normpath(folder)
+    if folder == os.path.dirname(folder) or "\0" in folder:
+        raise ValueError(f"{what}={folder!r} is no folder for files: write one below it, such as '/models/llama'")
+    return folder
 
 
 def checked_number(value: object, *, what: str) -> int:

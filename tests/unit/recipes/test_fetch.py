@@ -409,6 +409,7 @@ def test_no_credentials_at_all_are_named_where_the_store_asks_for_them(
         ({"src": "s3://localhost:9000/models"}, "'localhost:9000' is no name of a bucket"),
         ({"dest": "/models/{model_id}"}, "dest='/models/{model_id}' has '{model_id}' in it"),
         ({"dest": "models"}, "dest='models' is a relative path"),
+        ({"dest": "//"}, "dest='/' is no folder for files"),
         ({"dest": "s3://b/f"}, "dest='s3://b/f' is a place in a store"),
         ({"dest": None}, "dest is the path of a folder"),
         ({"src": "https://host/f", "files": ["*.json"]}, "an HTTP server lists no files"),

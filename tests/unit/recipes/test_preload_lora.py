@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from serve_llm_hooks import CallbackCtx, HookError, HookLoadError, HookSignatureError, ask, hook
+from serve_llm_hooks.recipes import PreloadLoRA
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, check_hooks, explore_hooks
 
 FIELDS: dict[str, Any] = {
@@ -53,6 +54,8 @@ def test_one_that_cannot_be_loaded_ends_the_start_or_is_logged(caplog: pytest.Lo
         ({"adapters": "french"}, "adapters= is a list of texts, as in"),
         ({"adapters": []}, "adapters= is a list of texts"),
         ({"adapters": ["s3://models/french"]}, "adapters= has names of folders in the dynamic_lora_loading_path"),
+        ({"adapters": ["../french"]}, "adapters= has names of folders"),
+        ({"adapters": ["french", "french"]}, "adapters= has 'french' twice"),
         ({"adapters": ["$ADAPTER"]}, "has '$ADAPTER' in it, which nothing replaces"),
         ({"adapters": ["french"], "on_error": "ignore"}, "on_error= is one of 'raise', 'warn'"),
     ],
@@ -87,6 +90,12 @@ def test_a_config_without_room_for_them(adapters: list[str], fields: dict[str, A
     with pytest.raises(HookLoadError) as error:
         FakeLLMConfig("llama", hooks=[entry(adapters=adapters)], **(FIELDS | fields))
     assert told in str(error.value)
+
+
+def test_two_of_them_need_room_for_all() -> None:
+    entries = [PreloadLoRA(["a", "b"]), PreloadLoRA(["b", "c"])]
+    with pytest.raises(HookLoadError, match="3 adapters are to be loaded, and 2 are kept"):
+        FakeLLMConfig("llama", hooks=entries, **FIELDS)
 
 
 @pytest.mark.parametrize(

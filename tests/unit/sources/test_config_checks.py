@@ -10,7 +10,7 @@ from serve_llm_hooks import HookLoadError, HookSignatureError, RayServeLLMCallba
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from serve_llm_hooks import CallbackCtx
 
@@ -118,8 +118,46 @@ def test_a_check_that_would_never_be_called_is_refused_where_it_is_written() -> 
 
         def on_after_init(self, ctx: CallbackCtx) -> None: ...
 
-    with pytest.raises(HookSignatureError, match=r"Async.check_config is async, and nothing runs it"):
-        FakeLLMConfig("m", hooks=[Async])
+    class Yields:
+        checks_arguments = 1  # whatever is true
+
+        def check_config(self, llm_config: Any, others: Sequence[object]) -> Iterator[None]:
+            yield
+
+        def on_after_init(self, ctx: CallbackCtx) -> None: ...
+
+    for each in (Async, Yields):
+        with pytest.raises(HookSignatureError, match=rf"{each.__name__}.check_config is async or has a yield"):
+            FakeLLMConfig("m", hooks=[each])
+
+    class Mixin:
+        def check_config(self, llm_config: Any, others: Sequence[object]) -> None: ...
+
+    with pytest.raises(HookSignatureError, match=r"Inherits has check_config, .*: set checks_arguments = True"):
+
+        class Inherits(Mixin, RayServeLLMCallback): ...
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ValueError("no room"), "refuses the config: no room"),
+        (ValueError(), "refuses the config: ValueError"),
+        (KeyError("x"), "refuses the config: KeyError: 'x'"),
+    ],
+)
+def test_a_refusal_says_why(error: Exception, says: str) -> None:
+    class Refuses(RayServeLLMCallback):
+        checks_arguments = 1  # type: ignore[assignment]  # whatever is true
+
+        def check_config(self, llm_config: Any, others: Sequence[object]) -> None:
+            raise error
+
+        def on_after_init(self, ctx: CallbackCtx) -> None: ...
+
+    with pytest.raises(HookLoadError) as caught:
+        FakeLLMConfig("m", hooks=[Refuses])
+    assert str(caught.value).endswith(says)
 
 
 def test_a_method_of_that_name_in_a_class_that_says_nothing_of_it_is_its_own() -> None:
