@@ -42,7 +42,7 @@ class BakedModel(RayServeLLMCallback):
     def __init__(self, path: str, files: Sequence[str] = ("config.json", "*.safetensors")) -> None:
         """Check the arguments."""
         _arguments.absolute("path", path, "/opt/models/llama")
-        self.path = os.path.normpath(path)  # as the folders of other recipes, with which it is compared
+        self.path: str = os.path.normpath(path)  # as the folders of other recipes, with which it is compared
         self.files: tuple[str, ...] = _arguments.texts("files", files, ["config.json", "*.safetensors"])
 
     def check_config(self, llm_config: Any, others: Sequence[object]) -> None:
