@@ -21,7 +21,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 REPOSITORY = Path(__file__).parents[1]
 RECIPES = "serve_llm_hooks.recipes"
@@ -35,7 +35,7 @@ def start(
     hooks: list[Any],
     engine_kwargs: dict[str, Any],
     env_vars: dict[str, str],
-    requests: list[dict[str, Any]] = [],  # noqa: B006  # it is read only
+    requests: Sequence[dict[str, Any]] = (),
     lora_config: dict[str, Any] | None = None,
     *,
     drop: bool = False,

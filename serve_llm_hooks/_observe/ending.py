@@ -168,8 +168,12 @@ def _absolute(given: str, model_id: str) -> Path:
         folder = Path(os.path.abspath(folder))
         logger.warning(
             "model %r: %s=%s is relative to the replica's working directory, and so is %s, which Ray may remove: write "
-            "an absolute path", model_id, TRACE_DIR, given, folder,
-        )  # fmt: skip
+            "an absolute path",
+            model_id,
+            TRACE_DIR,
+            given,
+            folder,
+        )
     return folder
 
 

@@ -448,7 +448,7 @@ def test_what_a_start_waits_for_is_said_while_it_waits(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What it waits for happens when the line has been seen that says so, and not before.
+    """Let each thing that is waited for happen only when the line that says so has been seen.
 
     Of the node, the replica says what that tells: which hook it is, and that it writes.
     """

@@ -136,7 +136,7 @@ def test_a_name_that_had_its_series_keeps_it() -> None:
 
 
 class Written:
-    """What was written into the metrics."""
+    """Keep each call of the writer of metrics."""
 
     def __init__(self, first: Callable[[], object] = lambda: None) -> None:
         self.calls: list[tuple[Sequence[str], list[Measure]]] = []

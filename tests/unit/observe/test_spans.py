@@ -55,7 +55,7 @@ def say_goodbye(ctx: Any) -> None:
 
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """What a provider of this process sends its spans to."""
+    """Set up a provider of spans in this process; return the exporter that keeps them."""
     require("opentelemetry.sdk.trace", "OpenTelemetry's SDK")
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
