@@ -8,6 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from .process_time import process_start_s
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -77,12 +79,3 @@ def _process() -> str:
             return f"worker-{getattr(frame.f_locals.get('self'), 'global_rank', 0)}"
         frame = frame.f_back
     return ""
-
-
-def process_start_s() -> float:
-    """Return when this process began, in seconds since the epoch."""
-    with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
-        ticks = int(file.read().rpartition(")")[2].split()[19])
-    with open("/proc/uptime", encoding="utf-8") as file:
-        up_s = float(file.read().split()[0])
-    return time.time() - up_s + ticks / os.sysconf("SC_CLK_TCK")

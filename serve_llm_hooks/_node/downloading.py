@@ -10,7 +10,6 @@ from .._core.download_mode import DownloadMode
 from .._core.errors import reraise_if_not_a_failure
 from .._core.messages import one_line, readable
 from .failures import download_error
-from .late_weights import why_needed_first
 from .task import has_bucket
 
 if TYPE_CHECKING:
@@ -69,6 +68,8 @@ class Downloading:
 
     async def _leave_weights(self, mode: DownloadMode, path: str | None) -> None:
         """Leave the weights to a task in the background, unless they are needed before it would have ended."""
+        from .late_weights import why_needed_first  # few downloads leave them
+
         why = why_needed_first(path)
         self.weights_due = not why
         if why:

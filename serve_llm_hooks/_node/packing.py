@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _WARNED: set[str] = set()  # a file has many hooks, and a config is pickled many times
 
 
@@ -149,12 +150,10 @@ def pack_custom_data(custom_data: Mapping[str, Any], *, where: str) -> tuple[tup
     Raises:
         HookPickleError: a value cannot be pickled; the message names its key.
     """
-    from .by_value import dumps
-
     packed = []
     for key, value in unchanging(lambda: list(custom_data.items())):
         try:
-            packed.append((key, unchanging(partial(dumps, value))))
+            packed.append((key, unchanging(partial(_dumps, value))))
         except BaseException as error:
             reraise_if_not_a_failure(error)
             raise HookPickleError(
@@ -162,6 +161,14 @@ def pack_custom_data(custom_data: Mapping[str, Any], *, where: str) -> tuple[tup
                 "Between the replica and its nodes goes what can be pickled."
             ) from readable(error)
     return tuple(packed)
+
+
+def _dumps(value: Any) -> bytes:
+    if type(value) in _PLAIN:  # nearly always: most nodes then need no cloudpickle
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    from .by_value import dumps
+
+    return dumps(value)
 
 
 def unpack_custom_data(packed: Iterable[tuple[str, bytes]], *, where: str) -> dict[str, Any]:

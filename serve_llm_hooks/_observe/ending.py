@@ -138,16 +138,26 @@ def _way(what: str, tell: Callable[[], object], model_id: str) -> _Way:
 
 
 def _tell(ways: Iterable[_Way], wait_s: float) -> None:
-    """Start a thread for each, and wait for them so many seconds, or until they are done when the process ends."""
+    """Start a thread for each, and wait for them so many seconds, or until they are done when the process ends.
+
+    They begin when all of them are there: a thread that begins at once keeps the interpreter from who has started it.
+    """
     begun: list[tuple[threading.Thread, _Way]] = []
+    begin = threading.Event()
+
+    def tell(way: _Way) -> None:
+        begin.wait()
+        way.tell()
+
     for way in ways:
-        thread = threading.Thread(target=way.tell, name=f"serve-llm-hooks {way.name}", daemon=True)
+        thread = threading.Thread(target=tell, args=(way,), name=f"serve-llm-hooks {way.name}", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # no thread can be had
             way.warn(one_line(error))
         else:
             begun.append((thread, way))
+    begin.set()
     if not wait_s:
         for thread, _ in begun:
             atexit.register(thread.join, _WAIT_S)

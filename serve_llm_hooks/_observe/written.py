@@ -6,8 +6,6 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from .._core.bars import size
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -16,7 +14,7 @@ _LEAST = 1_000_000  # what logs and compiled modules take is not worth telling
 
 def written_bytes() -> int:
     """Return the bytes that this process has written to files and pipes; 0 where the kernel does not tell."""
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/io", encoding="ascii") as file:
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/io", encoding="utf-8") as file:
         return next((int(line.split()[1]) for line in file if line.startswith("wchar:")), 0)
     return 0
 
@@ -47,5 +45,7 @@ class Written:
         self._last, self._last_s = now, now_s
         if now - self._first < _LEAST:
             return ""
+        from .._core.bars import size  # few nodes write much
+
         rate = f", {size(brought / took_s)}/s" if took_s > 0 else ""
         return f", {size(now - self._first)} written{rate}"

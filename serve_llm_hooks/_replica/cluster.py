@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .._core.download_mode import DownloadMode
 
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from .._process.task import ProcessReport, ProcessTask
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaDefaults:
+class ReplicaDefaults(NamedTuple):
     """The settings of a replica's start without any hook.
 
     Attributes:
@@ -42,7 +40,7 @@ class ReplicaDefaults:
     mirror: dict[str, Any] | None = None
     download_model: DownloadMode = DownloadMode.MODEL_AND_TOKENIZER
     placement_group: Any = None
-    runtime_env: dict[str, Any] | None = field(default=None, repr=False)
+    runtime_env: dict[str, Any] | None = None
     engine_workers: int = 1
     own_bundles: tuple[int, ...] | None = None
     on_error: OnError = "raise"

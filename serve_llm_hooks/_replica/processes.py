@@ -12,7 +12,6 @@ from .._core.points import ROLES
 from .._node.packing import pack_custom_data, pack_hooks
 from .._process.payload import PLUGIN, to_text
 from .._process.task import Process, ProcessTask
-from .._process.work import run_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -44,10 +43,10 @@ class Processes:
         start = self._start
         start.record_disabled(POINT)
         hooks = start.selection.in_processes
-        task = self._task(hooks)
-        if not hooks and not task.waits_for:
+        if not hooks and not start.background.names_until(POINT):
             yield
             return
+        task = self._task(hooks)
         to_text(task)  # on any cluster, so that a fake one refuses what is too large
         start.cluster.open_processes(task)
         start.background.call_at_end(POINT, start.cluster.release_processes)
@@ -98,6 +97,8 @@ class Processes:
 
     async def _run_frontend(self, task: ProcessTask, hooks: Sequence[Hook]) -> None:
         """Run the hooks of this process, the frontend: on a GPU, vLLM loads no plugin here."""
+        from .._process.work import run_task  # few starts have such hooks
+
         start = self._start
         cluster = start.cluster
         with start.progress.waiting_for(f"hooks at {POINT}"):

@@ -80,6 +80,8 @@ def targets_of(ref: object) -> list[Any]:
         HookLoadError: as :func:`load_hooks`.
     """
     check_is_there(ref, "an entry of hooks=[...]")
+    if isinstance(ref, str):  # before Mapping, which asks each of the hundreds of mapping classes that vLLM imports
+        return _targets_at(ref)
     named = _checked_mapping(ref)["hook"] if isinstance(ref, Mapping) else ref
     return _targets_at(named) if isinstance(named, str) else [named]
 
@@ -87,7 +89,7 @@ def targets_of(ref: object) -> list[Any]:
 def _hooks_of(ref: object) -> list[Hook]:
     targets = targets_of(ref)
     named, kwargs = ref, None
-    if isinstance(ref, Mapping):
+    if not isinstance(ref, str) and isinstance(ref, Mapping):
         named, kwargs = ref["hook"], ref.get("kwargs") or {}
     found = [hook for target in targets for hook in _hooks_of_target(target, named, kwargs)]
     if not found and isinstance(named, str):

@@ -94,9 +94,11 @@ def checked_list(callbacks: Any) -> list[Any] | None:
     Raises:
         HookLoadError: it is none; one path, or one function, is a common mistake.
     """
-    if isinstance(callbacks, str) or not isinstance(callbacks, Iterable | None):
+    if callbacks is None:
+        return None
+    if isinstance(callbacks, str) or not isinstance(callbacks, Iterable):
         raise HookLoadError(f"callbacks= is a list, as in callbacks=['pkg.mod:fn'], not {describe(callbacks)}")
-    return None if callbacks is None else list(callbacks)
+    return list(callbacks)
 
 
 def checked_hooks(hooks: Any) -> list[Any] | None:

@@ -22,14 +22,10 @@ from .._core.messages import describe, readable
 from .._core.node import Node
 from .._core.seconds import check_seconds
 from .._node.task import Rollout
-from .._process.payload import check_plugins
 from .._replica.cluster import ReplicaDefaults
 from .._replica.engine_args import split_engine_kwargs
 from .._replica.gather import POLITE_CANCEL_S
-from . import engine_process
 from .capacity import autoscales, describe_nodes, node_of_ray
-from .engine_channel import Channel, close_channel, open_channel
-from .engine_gate import Gate
 from .lost_node import lost
 from .node_entry import run_packed_task
 from .node_news import NodeNews
@@ -42,6 +38,8 @@ if TYPE_CHECKING:
     from .._node.task import NodeReport, NodeTask
     from .._observe.measures import Writer
     from .._process.task import ProcessReport, ProcessTask
+    from .engine_channel import Channel
+    from .engine_gate import Gate
 
 
 _FORCED_END_S = 10.0  # how long after the timeout a node's process ends by itself, if cancelling did not reach it
@@ -185,6 +183,11 @@ class RayCluster:
 
     def open_processes(self, task: ProcessTask) -> None:
         """Put a task into the environment, which the engine's processes inherit. The replica's own hooks are ours."""
+        from .._process.payload import check_plugins  # few engines have such hooks
+        from . import engine_process
+        from .engine_channel import open_channel
+        from .engine_gate import Gate
+
         check_plugins(task.model_id, os.environ)
         self._channel = open_channel(task)
         engine_process.is_mine(self._channel)
@@ -198,6 +201,8 @@ class RayCluster:
 
     def close_processes(self) -> Sequence[ProcessReport]:
         """Take the task away, and return what processes have told."""
+        from .engine_channel import close_channel
+
         channel, self._channel = self._channel, None
         if self._gate is not None:
             self._gate.close()

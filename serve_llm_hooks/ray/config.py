@@ -72,7 +72,7 @@ class LLMConfig(_RayLLMConfig):
     """
 
     # Its input holds env_vars, tokens and arguments of classes, and Serve shows its errors.
-    model_config: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True, defer_build=True)
 
     hooks: list[Any] | None = None
     callback: Any = None

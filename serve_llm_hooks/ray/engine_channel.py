@@ -8,20 +8,18 @@ by no API of Ray's, and the folder is the user's own.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import pickle
-import shutil
-import sys
-import tempfile
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.errors import HookLoadError
 from .._core.messages import one_line
 from .._process.payload import PLUGIN, to_text
+from . import key_value_store
+from .locked_folder import make_folder, remove_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,11 +30,6 @@ logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
 VARIABLE = "SERVE_LLM_HOOKS_ENGINE"  # as in serve_llm_hooks_engine, which imports nothing of this
 GROUP = "vllm.general_plugins"
-NAMESPACE = "serve_llm_hooks"
-_PREFIX = "serve-llm-hooks-engine-"
-_LOCK = "lock"
-
-_locks: dict[str, int | None] = {}  # of the folders of this process
 
 
 class Channel(NamedTuple):
@@ -58,10 +51,8 @@ class Channel(NamedTuple):
             part = file.with_suffix(".part")
             part.write_bytes(data)
             part.replace(file)  # whole, or not at all
-        elif is_connected():
-            from ray.experimental.internal_kv import _internal_kv_put
-
-            _internal_kv_put(f"{self.key}{report.node.node_id}:{report.process_id}", data, namespace=NAMESPACE)
+        elif key_value_store.is_connected():
+            key_value_store.put(f"{self.key}{report.node.node_id}:{report.process_id}", data)
         else:
             logger.warning(
                 "the replica of the engine cannot be told of the hooks in %s: its folder %s is not here, and this "
@@ -76,12 +67,10 @@ class Channel(NamedTuple):
             for file in sorted(Path(self.folder).iterdir()):
                 if file.name.isdigit():  # not a part of one, nor the lock
                     yield pickle.loads(file.read_bytes())
-        if is_connected():
-            from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list
-
-            for key in _internal_kv_list(self.key, namespace=NAMESPACE):
-                data = _internal_kv_get(key, namespace=NAMESPACE)
-                _internal_kv_del(key, namespace=NAMESPACE)
+        if key_value_store.is_connected():
+            for key in key_value_store.keys(self.key):
+                data = key_value_store.get(key)
+                key_value_store.delete(key)
                 if data:
                     yield pickle.loads(data)
 
@@ -119,61 +108,3 @@ def close_channel(channel: Channel) -> list[ProcessReport]:
         logger.warning("what hooks in the engine's processes did cannot be read: %s", one_line(error))
     remove_folder(channel.folder)
     return found
-
-
-def make_folder() -> str:
-    """Make a folder that this process has locked, and remove those of processes that were killed.
-
-    It gets its name when it is locked: until then no other start may remove it.
-    """
-    _remove_left_over()
-    made = tempfile.mkdtemp(prefix=f"new-{_PREFIX}")
-    lock = _locked(made)
-    folder = os.path.join(os.path.dirname(made), os.path.basename(made).removeprefix("new-"))
-    os.rename(made, folder)
-    _locks[folder] = lock
-    return folder
-
-
-def remove_folder(folder: str) -> None:
-    """Remove such a folder."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if (lock := _locks.pop(folder, None)) is not None:
-        os.close(lock)
-
-
-def _locked(folder: str) -> int | None:
-    """Return the descriptor of a folder's lock, which ends with this process; ``None`` if another has it."""
-    lock = os.open(os.path.join(folder, _LOCK), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        return None
-    return lock
-
-
-def _remove_left_over() -> None:
-    """Remove the folders of replicas that were killed while their engine started."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # another user's, or just gone
-            if folder.is_dir() and folder.stat().st_uid == os.getuid() and (lock := _locked(str(folder))) is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-                os.close(lock)
-
-
-def is_locked(folder: str) -> bool:
-    """Return True if the replica that has made a folder lives."""
-    try:
-        lock = _locked(folder)
-    except OSError:  # the folder is gone
-        return False
-    if lock is not None:
-        os.close(lock)
-    return lock is None
-
-
-def is_connected() -> bool:
-    """Return True if this process is connected to Ray."""
-    ray: Any = sys.modules.get("ray")
-    return ray is not None and ray.is_initialized()

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._core.messages import one_line
-from .engine_channel import NAMESPACE, is_connected, is_locked
+from . import key_value_store
+from .locked_folder import is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,7 @@ class Gate:
         self._beats = 0
         self._closed = threading.Event()
         self._lock = threading.Lock()
-        if is_connected():
+        if key_value_store.is_connected():
             self._put()
             threading.Thread(target=self._beat, name="serve-llm-hooks beat", daemon=True).start()
 
@@ -61,30 +62,26 @@ class Gate:
                 part = Path(self._channel.folder, f"{_FILE}.part")
                 part.write_text(failure, encoding="utf-8")
                 part.replace(part.with_suffix(""))
-        if is_connected():
+        if key_value_store.is_connected():
             self._put()
 
     def close(self) -> None:
         """Take away what is in Ray's store; never fails."""
         with self._lock:
             self._closed.set()
-            if is_connected():
-                from ray.experimental.internal_kv import _internal_kv_del
-
+            if key_value_store.is_connected():
                 with contextlib.suppress(Exception):  # Ray's own, of any kind: a key that stays does no harm
-                    _internal_kv_del(_key(self._channel), namespace=NAMESPACE)
+                    key_value_store.delete(_key(self._channel))
 
     def _beat(self) -> None:
         while not self._closed.wait(_BEAT_S):
             self._put()
 
     def _put(self) -> None:
-        from ray.experimental.internal_kv import _internal_kv_put
-
         with self._lock, contextlib.suppress(Exception):  # of any kind: the next beat puts it
             if not self._closed.is_set():
                 self._beats += 1
-                _internal_kv_put(_key(self._channel), pickle.dumps((self._beats, self._failure)), namespace=NAMESPACE)
+                key_value_store.put(_key(self._channel), pickle.dumps((self._beats, self._failure)))
 
 
 def wait_at(channel: Channel) -> str:
@@ -120,12 +117,10 @@ class _Elsewhere:
 
     def look(self) -> str | None:
         """Return what the replica has said; ``None`` while it has not."""
-        if not is_connected():
+        if not key_value_store.is_connected():
             return "this process has no folder of its replica, and is not connected to Ray: nobody can tell it"
-        from ray.experimental.internal_kv import _internal_kv_get
-
         try:
-            data = _internal_kv_get(self._key, namespace=NAMESPACE)
+            data = key_value_store.get(self._key)
         except Exception as error:  # Ray's own, of any kind: it may be back before the silence is too long
             return self._silent(one_line(error))
         if data is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .._core.event import StartStep
 from .._core.messages import one_line
-from .engine_channel import make_folder, remove_folder
+from .locked_folder import make_folder, remove_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

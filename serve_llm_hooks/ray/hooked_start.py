@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ async def around_start(server: Any) -> AsyncIterator[None]:
         runtime_env = await prewarm.finish(run.start.defaults, run.ctx)
         hand_over(config, run.ctx, runtime_env)
         with engine_steps.steps_in(run.trace):
+            _import_while_the_engine_starts()
             yield
         run.engine, run.load_adapter = server.engine, adapters.loader_of(server)
         log_if_root_is_silenced(run)
@@ -59,6 +62,18 @@ def _initialize(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextMan
     with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
         hooks = hooks_of_native_config(llm_config)
     return initialize(llm_config, cluster, hooks, _begin)
+
+
+def _import_while_the_engine_starts() -> None:
+    """Import, in a thread, what tells the start's end: nobody has to wait for that then."""
+
+    def import_it() -> None:
+        with contextlib.suppress(Exception):  # told when it is imported for its use
+            from .._observe import ending  # noqa: F401  # imported ahead
+            from . import metrics  # noqa: F401  # likewise
+
+    with contextlib.suppress(RuntimeError):  # no thread can be had
+        threading.Thread(target=import_it, name="serve-llm-hooks imports", daemon=True).start()
 
 
 def _begin(run: Initialization) -> None:

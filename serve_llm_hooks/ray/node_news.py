@@ -11,7 +11,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .engine_channel import NAMESPACE, is_connected
+from . import key_value_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,14 +45,12 @@ class NodeNews:
 
     def lines(self) -> list[str]:
         """Return what running tasks have told last, with their nodes. Called in any thread; never fails."""
-        if not is_connected():
+        if not key_value_store.is_connected():
             return []
-        from ray.experimental.internal_kv import _internal_kv_get
-
         found: list[str] = []
         for key, node in list(self._running.values()):
             with contextlib.suppress(Exception):  # Ray's own, of any kind: a line of the log is not worth a start
-                if said := _internal_kv_get(key, namespace=NAMESPACE):
+                if said := key_value_store.get(key):
                     found.append(f"{node}: {said.decode()}")
         more = [f"and {len(found) - _MOST} nodes more"] if len(found) > _MOST else []
         return found[:_MOST] + more
@@ -84,13 +82,9 @@ def _tell(key: str, every_s: float, now: Callable[[], str], over: threading.Even
     told = False
     while not over.wait(every_s):
         with contextlib.suppress(Exception):
-            if is_connected() and (said := now()):
-                from ray.experimental.internal_kv import _internal_kv_put
-
-                _internal_kv_put(key, said.encode(), namespace=NAMESPACE)
+            if key_value_store.is_connected() and (said := now()):
+                key_value_store.put(key, said.encode())
                 told = True
     if told:
         with contextlib.suppress(Exception):
-            from ray.experimental.internal_kv import _internal_kv_del
-
-            _internal_kv_del(key, namespace=NAMESPACE)
+            key_value_store.delete(key)

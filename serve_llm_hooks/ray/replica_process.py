@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from serve_llm_hooks_engine.steps import process_start_s
+from serve_llm_hooks_engine.process_time import process_start_s
 
 from .._core.event import StartStep
 from . import prewarm

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,7 @@ def _mark_default_groups() -> None:
 
     def marked_defaults(self: SimulatedCluster, llm_config: Any) -> Any:
         found = defaults(self, llm_config)
-        return replace(found, placement_group=_marked(found.placement_group))
+        return found._replace(placement_group=_marked(found.placement_group))
 
     async def marked(self: SimulatedCluster, llm_config: Any) -> Any:
         return _marked(await acquire(self, llm_config))

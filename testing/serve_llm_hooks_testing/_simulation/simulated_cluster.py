@@ -10,7 +10,6 @@ import asyncio
 import copy
 import os
 import pickle
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from serve_llm_hooks import PlacementGroupError
@@ -119,7 +118,7 @@ class SimulatedCluster(EngineProcesses):
         self.default_group = default_group(settings, llm_config, defaults.engine_workers)
         if not settings.in_group and settings.own_bundles is None:
             return defaults
-        return replace(defaults, placement_group=self.default_group, own_bundles=settings.own_bundles)
+        return defaults._replace(placement_group=self.default_group, own_bundles=settings.own_bundles)
 
     def rollout(self) -> Rollout:
         """Return a rollout, as all runs of the cluster have until a test asks for a new one."""

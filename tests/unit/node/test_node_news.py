@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from serve_llm_hooks.ray import node_news
+from serve_llm_hooks.ray import key_value_store, node_news
 from serve_llm_hooks.ray.node_news import NodeNews, telling
 from tests.unit.stub import node_task
 
@@ -48,7 +48,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     for name in ("ray", "ray.experimental"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, store.__name__, store)
-    monkeypatch.setattr(node_news, "is_connected", lambda: True)
+    monkeypatch.setattr(key_value_store, "is_connected", lambda: True)
     return store
 
 

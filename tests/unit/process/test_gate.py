@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks.ray import engine_channel, engine_gate
+from serve_llm_hooks.ray import engine_gate, key_value_store, locked_folder
 from serve_llm_hooks.ray.engine_channel import Channel
 from serve_llm_hooks.ray.engine_gate import Gate, wait_at
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def channel() -> Iterator[Channel]:
-    folder = engine_channel.make_folder()
+    folder = locked_folder.make_folder()
     yield Channel(folder, "start-1:")
-    engine_channel.remove_folder(folder)
+    locked_folder.remove_folder(folder)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
         _internal_kv_del=lambda key, namespace: held.pop(key, None),
     )
     monkeypatch.setitem(sys.modules, "ray.experimental.internal_kv", kv)
-    monkeypatch.setattr(engine_gate, "is_connected", lambda: True)
+    monkeypatch.setattr(key_value_store, "is_connected", lambda: True)
     return held
 
 
@@ -94,10 +94,10 @@ def test_the_first_failure_counts(channel: Channel) -> None:
 )
 def test_a_replica_that_is_killed_leaves_no_worker_waiting(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     def die() -> None:
-        lock = engine_channel._locks[channel.folder]
+        lock = locked_folder._locks[channel.folder]
         assert lock is not None
         os.close(lock)  # as the kernel does
-        engine_channel._locks[channel.folder] = None
+        locked_folder._locks[channel.folder] = None
 
     Looks(monkeypatch, die)
     assert "is gone" in wait_at(channel)
@@ -162,6 +162,6 @@ def test_the_replica_goes_on_counting(
 
 
 def test_a_folder_is_locked_as_long_as_its_replica_lives(channel: Channel, tmp_path: Path) -> None:
-    assert engine_channel.is_locked(channel.folder)
-    assert not engine_channel.is_locked(str(tmp_path))
-    assert not engine_channel.is_locked("/there/is/no/such/folder")
+    assert locked_folder.is_locked(channel.folder)
+    assert not locked_folder.is_locked(str(tmp_path))
+    assert not locked_folder.is_locked("/there/is/no/such/folder")

@@ -17,8 +17,9 @@ from serve_llm_hooks import EngineProcessCtx, HookError, HookLoadError, HookRegi
 from serve_llm_hooks._core.node import Node
 from serve_llm_hooks._node.packing import pack_hooks
 from serve_llm_hooks._process.task import ProcessTask
-from serve_llm_hooks.ray import engine_channel, engine_process
+from serve_llm_hooks.ray import engine_channel, engine_process, key_value_store, locked_folder
 from serve_llm_hooks.ray.engine_channel import Channel, close_channel, open_channel
+from tests.unit.stub import wait_for_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -159,9 +160,10 @@ def test_what_a_killed_replica_has_left_is_removed_by_the_next(
     dead, alive = (tmp_path / f"serve-llm-hooks-engine-{name}" for name in ("dead", "alive"))
     for folder in (dead, alive):
         folder.mkdir()
-    lock = engine_channel._locked(str(alive))
+    lock = locked_folder._locked(str(alive))
     assert lock is not None
     opened = open_channel(task)
+    wait_for_threads("serve-llm-hooks clears up")
     assert sorted(tmp_path.iterdir()) == sorted([alive, Path(opened.folder)])
     close_channel(opened)
     assert list(tmp_path.iterdir()) == [alive]
@@ -171,7 +173,7 @@ def test_what_a_killed_replica_has_left_is_removed_by_the_next(
 def test_a_process_that_cannot_tell_anybody_says_so(
     channel: Channel, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_channel, "is_connected", lambda: False)
+    monkeypatch.setattr(key_value_store, "is_connected", lambda: False)
     os.rename(channel.folder, tmp_path / "away")
     as_worker(0)
     assert "cannot be told of the hooks in worker-0" in caplog.text
