@@ -61,6 +61,30 @@ def describe(obj: object) -> str:
     return kind_of(obj)
 
 
+def without_value(obj: object) -> str:
+    """Return what stands where a mapping or a list is wanted: as :func:`describe`, but of a text or number its type.
+
+    It may be a secret: ``env_vars: "HF_TOKEN=hf_..."``.
+
+    Example:
+        >>> without_value("HF_TOKEN=hf_..."), without_value(None)
+        ('a str', 'None')
+    """
+    return kind_of(obj) if type(obj) in (str, int, float) else describe(obj)
+
+
+def path_or_type(obj: object) -> str:
+    """Return what stands where a list of paths is wanted: one path, the usual mistake, is shown, and no other text.
+
+    Example:
+        >>> path_or_type("my_company.llm_hooks"), path_or_type("token=hf_...")
+        ("'my_company.llm_hooks'", 'a str')
+    """
+    text = obj if type(obj) is str else ""
+    is_path = text.split() == [text] and "//" not in text and not any(sign in text for sign in "=@?&")
+    return describe(obj) if is_path else without_value(obj)
+
+
 def kind_of(obj: object) -> str:
     """Return the type of an object, in words: all that may be said of what was found by a path, perhaps a secret.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from .._core.errors import HookLoadError, HookSignatureError, UnknownHookError
 from .._core.hook import Hook
 from .._core.lazy_instance import LazyInstance
-from .._core.messages import describe, did_you_mean, kind_of, masked, text_of
+from .._core.messages import describe, did_you_mean, kind_of, masked, text_of, without_value
 from .._core.method_options import options_of
 from .._core.origin import path_of
 from .._core.points import HOOK_NAMES, HOOK_POINTS, HookName
@@ -209,7 +209,7 @@ def checked_kwargs(kwargs: object, what: str) -> Mapping[str, Any]:
         HookLoadError: they are something else.
     """
     if not isinstance(kwargs, Mapping):
-        raise HookLoadError(f"{what} is a mapping, from names to values, not {describe(kwargs)}")
+        raise HookLoadError(f"{what} is a mapping, from names to values, not {without_value(kwargs)}")
     for name in kwargs:
         if not isinstance(name, str):
             raise HookLoadError(f"{what} is a mapping whose keys are names, as strings, and not {describe(name)}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import load_hooks
-from serve_llm_hooks._core.messages import describe, kind_of
+from serve_llm_hooks._core.messages import describe, kind_of, without_value
 from serve_llm_hooks._process.payload import check_config
 from serve_llm_hooks._sources.phase_style import checked_hooks, checked_list
 from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
@@ -170,7 +170,7 @@ class FakeLLMConfig:
 def _named(field_name: str, value: object) -> dict[str, Any]:
     """Return a field that is a mapping with string keys; empty for ``None``."""
     if value is not None and not isinstance(value, Mapping):
-        raise TypeError(f"{field_name}= is a mapping, from names to values, not {describe(value)}")
+        raise TypeError(f"{field_name}= is a mapping, from names to values, not {without_value(value)}")
     for name in value or ():
         if not isinstance(name, str):
             raise TypeError(f"{field_name}= is a mapping whose keys are names, as strings, and not {describe(name)}")

@@ -58,7 +58,13 @@ ODD: dict[str, tuple[dict[str, Any], str]] = {
     "a mapping as an entry": ({"hooks": [dict(os.environ, TOKEN=SECRET)]}, "has the keys 'hook' and 'kwargs'"),
     "a callback that is no class": ({"callback": {"token": SECRET}}, "has no hooks: name its methods after"),
     "hooks in a mapping": ({"hooks": {"token": SECRET}}, "hooks= is a list, .*, not a dict"),
-    "callbacks that are none": ({"callbacks": 5}, "callbacks= is a list, .*, not 5"),
+    "a variable as hooks": ({"hooks": f"TOKEN={SECRET}"}, "hooks= is a list, .*, not a str"),
+    "a URL as hooks": ({"hooks": f"https://u:{SECRET}@host/hooks"}, "hooks= is a list, .*, not a str"),
+    "one path as hooks": ({"hooks": "my_company.llm_hooks"}, "hooks= is a list, .*, not 'my_company.llm_hooks'"),
+    "a URL as callbacks": ({"callbacks": f"https://u:{SECRET}@host"}, "callbacks= is a list, .*, not a str"),
+    "a text as an entry's kwargs": (
+        {"hooks": [{"hook": ONE, "kwargs": f"token={SECRET}"}]}, "'kwargs' of hook .*:one' is a mapping.*, not a str"),
+    "callbacks that are none": ({"callbacks": 5}, "callbacks= is a list, .*, not an int"),
     "arguments without a class": ({"callback_kwargs": {"token": SECRET}}, "{'token': …} without callback="),
     "arguments that do not fit": (
         {"callback": TakesNothing, "callback_kwargs": {"token": SECRET}}, "callback_kwargs={'token': …}: there is no"),
@@ -179,7 +185,24 @@ def test_what_an_engine_runs_on() -> None:
 
 OF_THE_FAKE: dict[str, tuple[dict[str, Any], str]] = {
     "a number as source": ({"model_source": 5}, "model_source= is a Hugging Face id, .*, not 5"),
-    "a text as runtime_env": ({"runtime_env": "x"}, "runtime_env= is a mapping, from names to values, not 'x'"),
+    "a text as runtime_env": (
+        {"runtime_env": f"TOKEN={SECRET}"}, "runtime_env= is a mapping, from names to values, not a str"),
+    "a variable in a text": (
+        {"runtime_env": {"env_vars": f"TOKEN={SECRET}"}}, r"runtime_env\['env_vars'\]= is a mapping.*not a str"),
+    "a text as arguments of a class": (
+        {"callback": Takes, "callback_kwargs": f"token={SECRET}"}, "callback_kwargs= is a mapping.*, not a str"),
+    "a text as arguments of an initialization": (
+        {"initialization_kwargs": f"token={SECRET}"}, "initialization_kwargs= is a mapping.*, not a str"),
+    "a text as group": ({"placement_group_config": SECRET}, "placement_group_config= is a mapping.*, not a str"),
+    "a text as bundles": ({"placement_group_config": {"bundles": SECRET}}, "is a list of bundles, not a str"),
+    "a text as a bundle": ({"placement_group_config": {"bundles": [SECRET]}}, "of resources.*, not a str"),
+    "a text as accelerator": ({"accelerator_config": SECRET}, "accelerator_config= is .*, not a str"),
+    "a text as lora_config": ({"lora_config": f"token={SECRET}"}, "lora_config= is a mapping.*, not a str"),
+    "a text as a model's source": ({"model_loading_config": f"token={SECRET}"}, "is a mapping.*, not a str"),
+    "a text as files": (
+        {"model_source": {"bucket_uri": "s3://b", "extra_files": SECRET}}, r"extra_files'\] is a list, not a str"),
+    "a text as a file": (
+        {"model_source": {"bucket_uri": "s3://b", "extra_files": [SECRET]}}, "extra_files is a mapping.*, not a str"),
     "variables in a list": (
         {"runtime_env": {"env_vars": ["A=1"]}}, r"runtime_env\['env_vars'\]= is a mapping.*not a list"),
     "a variable that is no text": ({"runtime_env": {"env_vars": {"A": 1}}}, r"\['A'\] is a string, not an int"),
