@@ -14,7 +14,16 @@ from .._core.order import check_order
 from .._core.registry import HookRegistry
 from .allow import check_hooks
 from .class_style import RayServeLLMCallback, checked_kwargs, hooks_of_class, is_class_style
-from .import_path import attribute_of, check_is_there, files_in, import_path, is_file, is_module, split_path
+from .import_path import (
+    attribute_of,
+    check_is_no_url,
+    check_is_there,
+    files_in,
+    import_path,
+    is_file,
+    is_module,
+    split_path,
+)
 from .namespace import absent, advice, hooks_in, hooks_of_object, warn_of_absent
 
 HookRef = str | Mapping[str, Any] | Callable[..., Any] | ModuleType | HookRegistry | RayServeLLMCallback
@@ -164,6 +173,7 @@ def _no_hooks(ref: str, modules: list[ModuleType]) -> HookLoadError:
 
 
 def _targets_at(ref: str) -> list[Any]:
+    check_is_no_url(ref, "an entry of hooks=[...]")
     path, name = split_path(ref)
     if name:
         return [_object_at(ref)]

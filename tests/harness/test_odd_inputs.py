@@ -64,6 +64,15 @@ ODD: dict[str, tuple[dict[str, Any], str]] = {
     "a URL as callbacks": ({"callbacks": f"https://u:{SECRET}@host"}, "callbacks= is a list, .*, not a str"),
     "a text as an entry's kwargs": (
         {"hooks": [{"hook": ONE, "kwargs": f"token={SECRET}"}]}, "'kwargs' of hook .*:one' is a mapping.*, not a str"),
+    "a URL as a hook": (
+        {"hooks": [f"https://u:{SECRET}@host/hooks.py"]}, r"hooks=\[...\] is the URL 'https://…@host/hooks.py', and"),
+    "a URL with a function": ({"hooks": [f"https://u:{SECRET}@host/hooks.py:f"]}, "is the URL 'https://…@host/"),
+    "a signed URL": ({"hooks": [{"hook": f"https://host/hooks.py?sig={SECRET}"}]}, r"URL 'https://host/hooks.py\?…'"),
+    "a URL as a hook with no kwargs": (
+        {"hooks": [{"hook": f"https://{SECRET}@host", "kwargs": 5}]}, "'kwargs' of hook 'https://…@host' is a mapping"),
+    "a URL as callback": ({"callback": f"https://u:{SECRET}@host/a"}, "a callback is the URL 'https://…@host/a', and"),
+    "a URL as a phase callback": ({"callbacks": [f"https://u:a/{SECRET}@host"]}, "the URL 'https://…@host', and"),
+    "a URL as initialization_class": ({"initialization_class": f"https://u:{SECRET}@host"}, "the URL 'https://…@host'"),
     "callbacks that are none": ({"callbacks": 5}, "callbacks= is a list, .*, not an int"),
     "arguments without a class": ({"callback_kwargs": {"token": SECRET}}, "{'token': …} without callback="),
     "arguments that do not fit": (
@@ -105,6 +114,7 @@ def test_an_odd_field(fields: dict[str, Any], message: str) -> None:
 SOURCES: dict[str, tuple[Any, str]] = {
     "a misspelt key": ({"bucket_url": "s3://b"}, "takes no 'bucket_url' .did you mean 'bucket_uri'"),
     "a folder's URL": ({"bucket_uri": "file:///m"}, 'Got invalid value "file:///m" for bucket_uri'),
+    "a web server's URL": ({"bucket_uri": "https://me:pw@host/m"}, 'invalid value "https://…@host/m" for bucket_uri'),
     "no bucket": ({"bucket_uri": ""}, "for bucket_uri"),
     "a number as bucket": ({"bucket_uri": 5}, "is a bucket"),
     "files that are no list": ({"bucket_uri": "s3://b", "extra_files": None}, "is a list, not None"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from serve_llm_hooks._core.messages import describe, did_you_mean, without_value
+from serve_llm_hooks._core.messages import describe, did_you_mean, without_login, without_value
 
 _REMOTE = ("s3://", "gs://", "abfss://", "azure://", "pyarrow-")
 _SCHEMES = '"s3://", "gs://", "abfss://", or "azure://"'
@@ -104,7 +104,9 @@ def _source(value: Any) -> str | FakeMirrorConfig | None:
     if bucket is not None and not isinstance(bucket, str):
         raise ValueError(f"model_source['bucket_uri'] is a bucket ({_SCHEMES}), not {describe(bucket)}")
     if bucket is not None and not is_remote(bucket):
-        raise ValueError(f'Got invalid value "{bucket}" for bucket_uri. Expected a URI that starts with {_SCHEMES}.')
+        raise ValueError(
+            f'Got invalid value "{without_login(bucket)}" for bucket_uri. Expected a URI that starts with {_SCHEMES}.'
+        )
     files = value.get("extra_files", ())
     if not isinstance(files, list | tuple):
         raise ValueError(f"model_source['extra_files'] is a list, not {without_value(files)}")
