@@ -62,7 +62,7 @@ def load_traces(text: str) -> dict[str, Trace]:
         raise TraceFormatError("these are no traces of serve-llm-hooks: dump_traces() writes them")
     version = document.get("version")
     if type(version) is not int or version < 1:
-        raise TraceFormatError(f"its version is a whole number, and not {describe(version)}")
+        raise TraceFormatError(f"its version must be a whole number, not {describe(version)}")
     if version > VERSION:
         raise TraceFormatError(
             f"it is of version {version}, and this serve-llm-hooks reads up to {VERSION}: take the one that wrote it, "

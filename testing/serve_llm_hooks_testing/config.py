@@ -125,12 +125,12 @@ class FakeLLMConfig:
         for name in ("tensor_parallel_size", "pipeline_parallel_size"):
             size = self.engine_kwargs.get(name, 1)
             if type(size) is not int or size < 1:
-                raise TypeError(f"engine_kwargs[{name!r}] is a whole number, 1 or more, not {describe(size)}")
+                raise TypeError(f"engine_kwargs[{name!r}] must be a whole number, 1 or more, not {describe(size)}")
         self.runtime_env = None if runtime_env is None else _named("runtime_env", runtime_env)
         variables = _named("runtime_env['env_vars']", (self.runtime_env or {}).get("env_vars"))
         for name, value in variables.items():
             if not isinstance(value, str):
-                raise TypeError(f"runtime_env['env_vars'][{name!r}] is a string, not {kind_of(value)}")
+                raise TypeError(f"runtime_env['env_vars'][{name!r}] must be a string, not {kind_of(value)}")
         self.log_engine_metrics = log_engine_metrics
         if log_engine_metrics and self.engine_kwargs.get("disable_log_stats"):
             raise ValueError(

@@ -119,7 +119,7 @@ SOURCES: dict[str, tuple[Any, str]] = {
     "a number as bucket": ({"bucket_uri": 5}, "is a bucket"),
     "files that are no list": ({"bucket_uri": "s3://b", "extra_files": None}, "is a list, not None"),
     "a file that is none": ({"extra_files": ["s3://b"]}, "a mapping with bucket_uri and destination_path"),
-    "a file without a place": ({"extra_files": [{"bucket_uri": "s3://b"}]}, "'destination_path' of an entry is a text"),
+    "a file without a place": ({"extra_files": [{"bucket_uri": "s3://b"}]}, "'destination_path' of an entry must be a text"),
     "a file with more": (
         {"extra_files": [{"bucket_uri": "s3://b", "destination_path": "/x", "mode": 1}]}, "takes no 'mode'"),
 }  # fmt: skip
@@ -166,7 +166,7 @@ GROUPS: dict[str, tuple[Any, str]] = {
     "another strategy": ({"bundles": [{}], "strategy": "TIGHT"}, "is one of PACK, SPREAD"),
     "bundles in a mapping": ({"bundles": {"CPU": 1}}, "is a list of bundles"),
     "a bundle of text": ({"bundles": ["CPU"]}, "a mapping of resources"),
-    "less than nothing": ({"bundles": [{"CPU": -1}]}, "0 or more, not -1"),
+    "less than nothing": ({"bundles": [{"CPU": -1}]}, "must be a number, 0 or more, not -1"),
     "a number in words": ({"bundle_per_worker": {"CPU": "1"}}, "0 or more, not '1'"),
 }
 
@@ -215,10 +215,10 @@ OF_THE_FAKE: dict[str, tuple[dict[str, Any], str]] = {
         {"model_source": {"bucket_uri": "s3://b", "extra_files": [SECRET]}}, "extra_files is a mapping.*, not a str"),
     "variables in a list": (
         {"runtime_env": {"env_vars": ["A=1"]}}, r"runtime_env\['env_vars'\]= is a mapping.*not a list"),
-    "a variable that is no text": ({"runtime_env": {"env_vars": {"A": 1}}}, r"\['A'\] is a string, not an int"),
+    "a variable that is no text": ({"runtime_env": {"env_vars": {"A": 1}}}, r"\['A'\] must be a string, not an int"),
     "a list of arguments": ({"engine_kwargs": [1]}, "engine_kwargs= is a mapping, from names to values, not a list"),
     "an argument without a name": ({"engine_kwargs": {1: 2}}, "as strings, and not 1"),
-    "a size in words": ({"engine_kwargs": {"tensor_parallel_size": "2"}}, "is a whole number, 1 or more, not '2'"),
+    "a size in words": ({"engine_kwargs": {"tensor_parallel_size": "2"}}, "must be a whole number, 1 or more, not '2'"),
     "a list of kwargs": ({"callback": Takes, "callback_kwargs": [1]}, "callback_kwargs= is a mapping"),
 }  # fmt: skip
 

@@ -101,7 +101,7 @@ def check_resources(what: str, value: object) -> dict[str, float]:
         if not isinstance(name, str) or not name:
             raise ValueError(f"{what} names its resources, as in {{'CPU': 1}}, not {describe(name)}")
         if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < float("inf"):
-            raise ValueError(f"{what}: {name!r} is a number, 0 or more, not {describe(amount)}")
+            raise ValueError(f"{what}: {name!r} must be a number, 0 or more, not {describe(amount)}")
     return dict(value)
 
 

@@ -122,7 +122,7 @@ def _extra_files(value: object) -> FakeExtraFiles:
     _only("extra_files", value, names)
     for name in names:
         if not isinstance(value.get(name), str):
-            raise ValueError(f"extra_files: {name!r} of an entry is a text, not {describe(value.get(name))}")
+            raise ValueError(f"extra_files: {name!r} of an entry must be a text, not {describe(value.get(name))}")
     return FakeExtraFiles(value["bucket_uri"], value["destination_path"])
 
 
