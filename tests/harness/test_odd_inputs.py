@@ -119,7 +119,7 @@ SOURCES: dict[str, tuple[Any, str]] = {
     "a number as bucket": ({"bucket_uri": 5}, "is a bucket"),
     "files that are no list": ({"bucket_uri": "s3://b", "extra_files": None}, "is a list, not None"),
     "a file that is none": ({"extra_files": ["s3://b"]}, "a mapping with bucket_uri and destination_path"),
-    "a file without a place": ({"extra_files": [{"bucket_uri": "s3://b"}]}, "'destination_path' of an entry must be a text"),
+    "a file without a place": ({"extra_files": [{"bucket_uri": "s3://b"}]}, "'destination_path' of an entry must be"),
     "a file with more": (
         {"extra_files": [{"bucket_uri": "s3://b", "destination_path": "/x", "mode": 1}]}, "takes no 'mode'"),
 }  # fmt: skip
