@@ -202,17 +202,22 @@ def _check_arguments(cls: type, kwargs: Mapping[str, Any], option: str) -> None:
         ) from error
 
 
-def checked_kwargs(kwargs: object, what: str) -> Mapping[str, Any]:
-    """Return the parameters of a hook, or the arguments of a class, whose names are strings.
+def checked_kwargs(kwargs: object, what: str, error: Callable[[str], Exception] = HookLoadError) -> Mapping[str, Any]:
+    """Return the parameters of a hook, the arguments of a class or the like, whose names are strings.
+
+    Args:
+        kwargs: what was given.
+        what: its name, for the message.
+        error: makes the error to raise where it is something else.
 
     Raises:
-        HookLoadError: they are something else.
+        HookLoadError: it is something else, and no other ``error`` is given.
     """
     if not isinstance(kwargs, Mapping):
-        raise HookLoadError(f"{what} is a mapping, from names to values, not {without_value(kwargs)}")
+        raise error(f"{what} is a mapping, from names to values, not {without_value(kwargs)}")
     for name in kwargs:
         if not isinstance(name, str):
-            raise HookLoadError(f"{what} is a mapping whose keys are names, as strings, and not {describe(name)}")
+            raise error(f"{what} is a mapping whose keys are names, as strings, and not {describe(name)}")
     return kwargs
 
 
