@@ -39,7 +39,7 @@ def did_you_mean(name: object, choices: Iterable[str]) -> str:
 def describe(obj: object) -> str:
     """Return what an object is, for a message: short plain values as they are, and of others the type, or the path.
 
-    Never their ``repr``, which may be long, raise, or hold secrets.
+    Never their ``repr``, which may be long, raise, or hold secrets; of a URL neither user nor password.
 
     Example:
         >>> describe("pkg.mod"), describe({"token": "..."}), describe(describe)
@@ -74,8 +74,8 @@ def without_login(text: str) -> str:
         return text
     import re  # only a mistake pays for this import
 
-    # A user alone may be a token, but Azure's containers are written so, and a password may have any sign in it.
-    text = re.sub(r"(?<!abfss)://([^/\s]*:\S*|[^/\s]*)@", "://…@", text)
+    # A password may have any sign in it. A user alone may be a token, but Azure's containers are written so too.
+    text = re.sub(r"://[^/\s]*:\S*@|(?<!abfss)://[^/\s]*@", "://…@", text)
     return re.sub(r"(://[^\s?]*\?)\S+", r"\1…", text)
 
 
