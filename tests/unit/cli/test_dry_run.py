@@ -115,6 +115,9 @@ def test_a_download_that_fails(cli: Cli) -> None:
         ("hook:add_up", "hook acme_hooks:add_up failed at on_after_download for model 'llama-2': RuntimeError: it"),
         ("hook:look:node-1", "on node node-1 (10.0.0.2): RuntimeError: it fails (--fail)"),
         ("hook:acme_hooks:look:node-1", "1 node of model 'llama-2' could not be initialized"),
+        ("hook:Registers", "hook acme_hooks:Registers.on_before_init failed at on_before_init"),
+        ("hook:acme_hooks:Registers", "hook acme_hooks:Registers.on_before_init failed at on_before_init"),
+        ("hook:Registers:node-0", "hook acme_hooks:Registers.on_before_init failed at on_before_init"),
         ("hook:Registers.on_before_init", "hook acme_hooks:Registers.on_before_init failed at on_before_init"),
         ("node:node-1:on_before_node_download", "NodeLostError"),
         ("node-process:node-1:look", "its worker died"),
@@ -149,7 +152,24 @@ def test_all_that_can_fail(cli: Cli, write_module: Write, fault: str, shows: str
         ("replica:on_befor_init", "is not a hook point"),
         ("node:node-0", "the replica itself is on node-0; its end is --fail replica:POINT"),
         ("download:node-7", "no node of this cluster"),
-        ("hook:on_before_init", "takes a hook by its name"),
+        ("hook:on_before_init", "on_before_init is a hook point; a hook is named as `serve-llm-hooks plan` shows it"),
+        ("hook:on_before_init:node-1", "on_before_init is a hook point"),
+        ("hook::node-1", "node-1 is a node; a hook is named as"),
+        ("hook:node-1", "and the node stands behind it, as in hook:check_disk, hook:check_disk:node-1"),
+        ("hook:lok", "no hook is called 'lok' (did you mean 'look'?); there are acme_hooks:look, acme_hooks:add_up"),
+        ("hook:lok:node-1", "no hook is called 'lok' (did you mean 'look'?)"),
+        ("hook:look:node1", "no hook is called 'look:node1' (nodes are written node-0, node-1, ...)"),
+        (
+            "hook:add_up:node-1",
+            "acme_hooks:add_up runs once, in the replica, and on no other node: write --fail hook:a",
+        ),
+        ("node-process:node-1:lok", "no hook is called 'lok' (did you mean 'look'?)"),
+        (
+            "node-process:node-1:add_up",
+            "runs once, in the replica, and not on nodes; its failure is --fail hook:add_up",
+        ),
+        ("engine-process:core:lok", "no hook is called 'lok' (did you mean 'look'?)"),
+        ("engine-process:core:look", "and not in the engine's processes; its failure is --fail hook:look, the end of"),
         ("hook:look:node-9", "no node of this cluster"),
         ("node:node-1:on_before_init", "that point does not run on nodes; those that do are on_before_node_download"),
         ("engine-process:frontend", "takes a process of the engine, 'core', 'config' or 'worker-1'"),
@@ -186,9 +206,26 @@ def test_a_hook_that_only_one_of_two_models_has_fails_there(cli: Cli, write_yaml
     assert answer.code == 1
     assert "it fails (--fail)" in answer.json["starts"][0]["problem"]
     assert answer.json["starts"][1]["problem"] is None
-    unknown = ["--fail hook:look never struck: the config names no hook that is called so"]
+    unknown = ["--fail hook:look never struck: no hook is called 'look'; there are none"]
     assert [start["warnings"] for start in answer.json["starts"]] == [[], unknown]
-    assert cli("dry-run", "config.yaml", "--fail", "hook:lok").code == 1
+
+
+def test_a_class_of_several_hooks_is_not_enough_to_say_which_fails(cli: Cli, write_module: Write) -> None:
+    more = "\n\nclass Many:\n    def on_before_init(self, ctx): ...\n    def on_after_init(self, ctx): ..."
+    write_module("acme_hooks", HOOKS + more)
+    answer = cli("dry-run", "acme_hooks:Many", "--fail", "hook:Many")
+    assert (answer.code, answer.out) == (2, "")
+    assert "'Many' is ambiguous; write one of acme_hooks:Many.on_before_init, acme_hooks:Many.on_after" in answer.err
+    assert cli("dry-run", "acme_hooks:Many", "--fail", "hook:Many.on_before_init").code == 1
+
+
+def test_where_one_model_cannot_be_planned_the_faults_of_others_happen(cli: Cli, config: Path) -> None:
+    config.write_text(f"{config.read_text()}        - {{model_id: bad, hooks: [acme_missing]}}\n")
+    answer = cli("dry-run", "config.yaml", "--fail", "hook:look", "--json")
+    assert answer.code == 1
+    first, second = [start["problem"] for start in answer.json["starts"]]
+    assert "it fails (--fail)" in first
+    assert "acme_missing" in second
 
 
 @pytest.mark.usefixtures("config")
