@@ -56,13 +56,15 @@ class Started(NamedTuple):
         run: the start; ``None`` where there was none.
         problem: why it failed; ``None`` if it did not.
         warnings: what was warned of.
-        unstruck: what was to break and did not, as it was given.
+        struck: what has broken as ``--fail`` asked for it, as it was given.
+        unstruck: what was to break so and did not.
     """
 
     model: Model
     run: FakeRun | None
     problem: str | None
     warnings: list[str]
+    struck: list[str]
     unstruck: list[str]
 
 
@@ -131,7 +133,8 @@ def _start(cluster: FakeCluster, faults: Mapping[str, Given], model: Model, plan
         warned = [told.replace(f"{faults[text].fault} never", f"--fail {text} never") for told in warned]
     warned += [f"--fail {text} never struck: {why}" for text, why in unknown.items()]
     warned += [f"at the end of the replica, which Serve only logs: {text_of(error)}" for error in at_its_end]
-    return Started(model, run, problem, warned, [*unstruck, *unknown])
+    unstruck += unknown
+    return Started(model, run, problem, warned, [text for text in faults if text not in unstruck], unstruck)
 
 
 def _document(starts: Iterable[Started]) -> dict[str, Any]:
@@ -150,6 +153,7 @@ def _document(starts: Iterable[Started]) -> dict[str, Any]:
                 "application": start.model.application or None,
                 "config": start.model.where or None,
                 "problem": start.problem,
+                "struck": start.struck,
                 "elapsed_s": None if start.run is None else start.run.elapsed_s,
                 "reached": None if start.run is None else start.run.reached,
                 "warnings": start.warnings,
@@ -171,6 +175,8 @@ def _write(screen: Screen, start: Started, nodes: int) -> None:
             screen.line(f"start {number}, whose replica died", indent=2)
             write_timeline(screen, earlier.trace, indent=4)
         write_timeline(screen, start.run.trace)
+    if start.struck:
+        screen.line(("on purpose: ", "yellow"), ", ".join(f"--fail {text}" for text in start.struck), indent=2)
     if start.problem:
         screen.line(("problem: ", "bold red"), start.problem, indent=2)
     for text in start.warnings:

@@ -33,21 +33,22 @@ if TYPE_CHECKING:
     from serve_llm_hooks_testing import Fault
 
 REPLICAS_NODE = "node-0"
+_ASKED = "(--fail)"  # in each error that is made up here, so that its reader knows where it comes from
 
 # Each word with the parts that follow it, of which those in brackets may be left out, and the fault of them.
 FAULTS: dict[str, Callable[..., Fault]] = {
-    "download:NODE": failing_download,
+    "download:NODE": lambda node: failing_download(node, f"An error occurred (403): Forbidden {_ASKED}"),
     "slow-download:NODE:SECONDS": lambda node, seconds: slow_download(node, _seconds(seconds)),
     "other-path:NODE:PATH": different_path,
-    "hook:HOOK[:NODE]": lambda hook, node: hook_fails(_hook(hook), "it fails (--fail)", node=node),
+    "hook:HOOK[:NODE]": lambda hook, node: hook_fails(_hook(hook), f"it fails {_ASKED}", node=node),
     "node:NODE[:POINT]": lambda node, point: _lost(node, point),
     "node-process:NODE:HOOK": lambda node, hook: node_process_dies(node, in_hook=_hook(hook)),
     "module:NODE:MODULE": missing_module,
     "placement-group": unschedulable,
-    "engine": engine_fails,
+    "engine": lambda: engine_fails(f"CUDA out of memory {_ASKED}"),
     "engine-process:PROCESS[:HOOK]": lambda process, hook: engine_process_dies(process, in_hook=hook and _hook(hook)),
     "plugin:PROCESS": missing_plugin,
-    "answers": engine_answers_error,
+    "answers": lambda: engine_answers_error(f"the prompt is longer than the model's context {_ASKED}"),
     "replica:POINT": lambda point: _dies_at(point),
 }
 WRITTEN = ", ".join(FAULTS)

@@ -109,7 +109,7 @@ def test_a_download_that_fails(cli: Cli) -> None:
         ("node:node-1", "NodeLostError"),
         ("module:node-1:acme_hooks", "acme_hooks"),
         ("placement-group", "PlacementGroupError"),
-        ("engine", "CUDA out of memory"),
+        ("engine", "CUDA out of memory (--fail)"),
         ("replica:on_after_download", "start 1, whose replica died"),
         ("other-path:node-1:/fast:2/m", "elsewhere on node node-1 (10.0.0.2) (/fast:2/m)"),
         ("hook:add_up", "hook acme_hooks:add_up failed at on_after_download for model 'llama-2': RuntimeError: it"),
@@ -124,7 +124,8 @@ def test_a_download_that_fails(cli: Cli) -> None:
         ("engine-process:worker-0", "hook acme_hooks:parse did not end at on_engine_process_start"),
         ("engine-process:core:parse", "in core on node node-0"),
         ("plugin:core", "core of the engine did not run 1 hook at on_engine_process_start"),
-        ("answers", "the prompt is longer than the model's context"),
+        ("answers", "the prompt is longer than the model's context (--fail)"),
+        ("download:node-1", "RuntimeError: An error occurred (403): Forbidden (--fail)"),
     ],
 )
 @pytest.mark.usefixtures("config")
@@ -133,6 +134,7 @@ def test_all_that_can_fail(cli: Cli, write_module: Write, fault: str, shows: str
     (config := Path("config.yaml")).write_text(config.read_text().replace("[acme_hooks]", ALL_HOOKS))
     answer = cli("dry-run", "config.yaml", "--fail", fault)
     assert shows in answer.out
+    assert f"  on purpose: --fail {fault}\n" in answer.out
     assert "never struck" not in answer.out
     assert answer.code == (0 if "started after" in answer.out else 1)
 
@@ -192,11 +194,13 @@ def test_a_fault_that_no_start_comes_to(cli: Cli, write_yaml: Write) -> None:
     assert "started after" in answer.out
     assert "warning: --fail module:node-1:acme_other never struck: the run did not come to it" in answer.out
     assert "MissingModuleFault" not in answer.out
+    assert "on purpose" not in answer.out
 
     config = CONFIG + "          model_loading_config: {model_source: 's3://b/m'}\n"
     write_yaml(f"{config}        - model_id: plain\n          hooks: []\n")
     answer = cli("dry-run", "config.yaml", "--fail", "slow-download:node-1:300", "--json")
     assert (answer.code, [len(start["warnings"]) for start in answer.json["starts"]]) == (0, [0, 1])
+    assert [start["struck"] for start in answer.json["starts"]] == [["slow-download:node-1:300"], []]
 
 
 @pytest.mark.usefixtures("config")
