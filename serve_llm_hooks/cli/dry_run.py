@@ -15,7 +15,7 @@ from .faults import WRITTEN, check_hooks, fault_of
 from .options import AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
 from .refused import BAD_ANSWER, CONFIG_ERRORS, Refused, text_of, told
-from .store import FakeStoreFolder, fake_store
+from .store import FakeStoreFolder, fake_store, store_hints
 from .targets import models_of
 from .timeline import seconds, write_timeline
 
@@ -91,6 +91,8 @@ def dry_run(
             if None not in plans:  # of a model without one, its start tells why
                 check_hooks(faults, [plan for plan in plans if plan is not None])
             starts = [_start(cluster, faults, *each) for each in zip_longest(models, plans)]
+        for start in starts:
+            start.warnings.extend(store_hints(store, [start.problem or "", *start.warnings]))
     if as_json:
         write_json(_document(starts))
     else:

@@ -272,6 +272,35 @@ def test_a_folder_stands_for_all_stores(cli: Cli, write_yaml: Write, tmp_path: P
     assert "SERVE_LLM_HOOKS_FAKE_STORE" not in os.environ
 
 
+@pytest.mark.parametrize("command", [("dry-run",), ("dry-run", "--processes"), ("check",), ("explore", "--seeds", "1")])
+def test_where_a_real_store_was_asked_in_vain_a_fake_one_is_named(
+    cli: Cli, write_module: Write, write_yaml: Write, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    write_yaml(CONFIG.replace("[acme_hooks]", FETCHES.replace("s3://m", str(tmp_path / "none"))))
+    answer = cli(*command, "config.yaml")
+    assert answer.code == 1
+    assert "a.json is not there" in answer.out
+    assert answer.out.count("warning: a ready-made hook has asked a real store; with --fake-store FOLDER, that") == 1
+    (tmp_path / "stores").mkdir()
+    assert "ready-made" not in cli(*command, "config.yaml", "--fake-store", "stores").out
+    write_module("acme_hooks", '@hook("on_before_init")\ndef parse(ctx):\n    return int("no number")')
+    assert "ready-made" not in cli(*command, "acme_hooks").out
+
+
+def test_a_store_that_a_start_does_without_is_told_of_too(
+    cli: Cli, write_yaml: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "half of a pair, with which nobody is asked")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
+    cache = f"[{{hook: 'serve_llm_hooks.recipes:CompileCache', kwargs: {{uri: 's3://m/c', dest: {tmp_path / 'c'}}}}}]"
+    write_yaml(CONFIG.replace("[acme_hooks]", cache))
+    answer = cli("dry-run", "config.yaml", "--json")
+    assert answer.code == 0
+    first, *_, last = answer.json["starts"][0]["warnings"]
+    assert first.startswith("s3://m/c: nothing is restored: ")
+    assert "a ready-made hook has asked a real store" in last
+
+
 def test_a_folder_that_stands_for_no_stores(cli: Cli, tmp_path: Path) -> None:
     assert {*SCHEMES} == {*RECIPES_SCHEMES}
     answer = cli("check", "acme_hooks", "--fake-store", "stores")
