@@ -274,17 +274,23 @@ def test_a_folder_stands_for_all_stores(cli: Cli, write_yaml: Write, tmp_path: P
 
 @pytest.mark.parametrize("command", [("dry-run",), ("dry-run", "--processes"), ("check",), ("explore", "--seeds", "1")])
 def test_where_a_real_store_was_asked_in_vain_a_fake_one_is_named(
-    cli: Cli, write_module: Write, write_yaml: Write, tmp_path: Path, command: tuple[str, ...]
+    cli: Cli, write_yaml: Write, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     write_yaml(CONFIG.replace("[acme_hooks]", FETCHES.replace("s3://m", str(tmp_path / "none"))))
     answer = cli(*command, "config.yaml")
     assert answer.code == 1
     assert "a.json is not there" in answer.out
     assert answer.out.count("warning: a ready-made hook has asked a real store; with --fake-store FOLDER, that") == 1
+
+
+def test_no_fake_store_is_named_where_there_is_one_or_none_was_asked(
+    cli: Cli, write_module: Write, write_yaml: Write, tmp_path: Path
+) -> None:
+    write_yaml(CONFIG.replace("[acme_hooks]", FETCHES))
     (tmp_path / "stores").mkdir()
-    assert "ready-made" not in cli(*command, "config.yaml", "--fake-store", "stores").out
+    assert "ready-made" not in cli("dry-run", "config.yaml", "--fake-store", "stores").out
     write_module("acme_hooks", '@hook("on_before_init")\ndef parse(ctx):\n    return int("no number")')
-    assert "ready-made" not in cli(*command, "acme_hooks").out
+    assert "ready-made" not in cli("dry-run", "acme_hooks").out
 
 
 def test_a_store_that_a_start_does_without_is_told_of_too(

@@ -306,9 +306,10 @@ def alone_s(facts: Facts, event: HookEvent) -> float:
     """The plain model of ``Facts.alone_s``: compare a call with everything, one after the other."""
     on_node = HOOK_POINTS[event.point].on_node
     steps = [each for each in facts.steps if each.name not in ("start", "node", "nodes", "engine")]
+    parts: list[HookEvent | StartStep] = [*facts.events, *steps]
     beside = sorted(
         (max(each.start_s, event.start_s), min(each.end_s, event.end_s))
-        for each in (*facts.events, *steps)
+        for each in parts
         if each is not event and (each.node_id == event.node_id or not on_node)
     )
     together_s, until_s = 0.0, float("-inf")
