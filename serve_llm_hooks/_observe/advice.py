@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.bars import size
@@ -244,7 +245,7 @@ def _begin_s(facts: Facts, point: str) -> float:
     """Return when the start came to a point after the engine."""
     if point == "on_after_engine_init":
         return facts.engine.end_s
-    return min((event.start_s for event in facts.events if event.point == point), default=facts.end_s)
+    return facts.first_s.get(point, facts.end_s)
 
 
 def _is_on(event: HookEvent, node_id: str) -> bool:
@@ -253,4 +254,8 @@ def _is_on(event: HookEvent, node_id: str) -> bool:
 
 
 def _seconds_on_node(parts: Sequence[HookEvent | StartStep]) -> Callable[[str], float]:
-    return lambda node_id: sum(each.duration_s for each in parts if each.node_id == node_id)
+    on_node: dict[str, list[float]] = defaultdict(list)
+    for each in parts:
+        on_node[each.node_id].append(each.duration_s)
+    seconds = {node_id: sum(durations) for node_id, durations in on_node.items()}
+    return lambda node_id: seconds.get(node_id, 0.0)
