@@ -209,6 +209,19 @@ def test_a_process_on_the_only_node_for_hooks_that_take_no_time() -> None:
     assert advice.change == '@hook("on_before_download")'
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        call("on_before_node_download", 4.9, 5, "serve_llm_hooks.recipes:CheckNode.on_before_node_download"),
+        call("on_before_node_download", 4.9, 5, "acme:skips", outcome="vetoed"),
+    ],
+    ids=["a recipe", "a veto"],
+)
+def test_no_process_to_save_for_what_cannot_move_to_the_replica(other: HookEvent) -> None:
+    look = call("on_before_node_download", 4.9, 5, "acme:look")
+    assert PROCESS not in given_for(*PROCESSES, look, other, *ENGINE)
+
+
 def test_no_process_to_save_where_there_is_a_download_or_another_node() -> None:
     look = call("on_before_node_download", 4.9, 5, "acme:look")
     assert PROCESS not in given_for(*PROCESSES, look, step("download", 4.9, 5), *ENGINE)
