@@ -62,11 +62,15 @@ class Model:
 
         Raises:
             HookLoadError: it names none for it.
+            TypeError: its ``callback_config`` is no mapping, or what is in there is none.
         """
         callback = self._callback_config()
         if callback.get("callback_class") not in _HOOKS_CALLBACK:
             return dict(self.fields)
-        hooks = (callback.get("callback_kwargs") or {}).get("hooks")
+        kwargs = callback.get("callback_kwargs") or {}
+        if not isinstance(kwargs, Mapping):
+            raise TypeError("callback_kwargs of HooksCallback is a mapping, as in callback_kwargs: {hooks: [...]}")
+        hooks = kwargs.get("hooks")
         if hooks is None:
             raise HookLoadError("HooksCallback is given no hooks: write callback_kwargs: {hooks: [...]}")
         return {**self.fields, "hooks": hooks}

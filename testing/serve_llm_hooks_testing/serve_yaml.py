@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks._core.messages import without_value
+from serve_llm_hooks._sources.class_style import checked_kwargs
 
 from .config import FakeLLMConfig
 from .errors import HarnessError
@@ -78,9 +79,9 @@ def config_of(fields: Mapping[str, Any]) -> FakeLLMConfig:
     loading = fields.get("model_loading_config") or {}
     if not isinstance(loading, Mapping):
         raise ValueError(f"model_loading_config= is a mapping, not {without_value(loading)}")
-    chosen = fields.get("callback_config") or {}
+    chosen = checked_kwargs(fields.get("callback_config") or {}, "callback_config=", TypeError)
     if "hooks" not in given and str(chosen.get("callback_class", "")).endswith("HooksCallback"):
-        given["hooks"] = (chosen.get("callback_kwargs") or {}).get("hooks")
+        given["hooks"] = checked_kwargs(chosen.get("callback_kwargs") or {}, "callback_kwargs", TypeError).get("hooks")
     given.setdefault("hooks", None)
     on_error: OnError = "raise" if chosen.get("raise_error_on_callback", True) else "warn"
     return FakeLLMConfig(fields.get("model_id"), model_loading_config=loading, on_error=on_error, **given)

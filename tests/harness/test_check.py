@@ -729,6 +729,11 @@ def test_a_config_of_rays_own_class_has_no_hooks() -> None:
         ),
         ("model_id: m\nhooks: [no_such_hooks]", "no_such_hooks"),
         ("model_id: m\nmodel_loading_config: 5", "model_loading_config= is a mapping"),
+        ("model_id: m\ncallback_config: token=x", "callback_config= is a mapping, from names to values, not a str"),
+        (
+            "model_id: m\ncallback_config: {callback_class: a.HooksCallback, callback_kwargs: token=x}",
+            "callback_kwargs is a mapping, from names to values, not a str",
+        ),
         ("model_loading_config: { model_id: m, model_source: { bucket_url: s3://b } }", "did you mean 'bucket_uri'"),
     ],
 )

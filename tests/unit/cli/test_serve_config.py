@@ -181,6 +181,10 @@ def test_the_callback_for_configs_of_rays_own(cli: Cli, write_module: Write, wri
         ("hooks: acme_hooks", "hooks= is a list"),
         ("callback: nothing", "no path of a callback"),
         ("callback_config: 3", "callback_config is a mapping"),
+        (
+            "callback_config: {callback_class: serve_llm_hooks.ray.HooksCallback, callback_kwargs: token=x}",
+            "callback_kwargs of HooksCallback is a mapping, as in callback_kwargs: {hooks: [...]}",
+        ),
         ("runtime_env: {env_vars: {A: 1}}", "must be a string, not an int"),
     ],
 )
