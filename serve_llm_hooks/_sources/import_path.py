@@ -240,7 +240,8 @@ def check_is_there(target: object, what: str) -> None:
     try:
         # A proxy's are those of what it stands for.
         _ = isinstance(target, type), getattr(target, "__qualname__", None)
-    except Exception as error:
+    except BaseException as error:
+        reraise_if_not_a_failure(error)
         raise HookLoadError(
             f"{what} is {kind_of(target)}, which cannot be looked at ({type(error).__name__}), like a lazy proxy that "
             "nothing has been bound to yet: name the function or class that it stands for"
