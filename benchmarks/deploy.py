@@ -129,7 +129,7 @@ def saved_trace(folder: Path) -> Any:
 
 def compile_once() -> None:
     """As installed: compiled already. (An environment may forbid Python to write what it compiles.)"""
-    for folder in ("serve_llm_hooks", "benchmarks"):
+    for folder in ("serve_llm_hooks", "serve_llm_hooks_engine", "benchmarks"):
         compileall.compile_dir(REPOSITORY / folder, quiet=1)
 
 

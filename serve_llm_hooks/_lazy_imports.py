@@ -33,9 +33,7 @@ def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = modules_by_name().get(name)
         if module is None:
-            from ._core.messages import did_you_mean
-
-            raise AttributeError(f"module {package!r} has no attribute {name!r}{did_you_mean(name, modules)}")
+            raise _NoSuchName(package, name, modules)
         from importlib import import_module  # decorating needs none of this
 
         value = getattr(import_module(module, package), name)
@@ -46,6 +44,19 @@ def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]
         return sorted({*vars(sys.modules[package]), *modules_by_name()})
 
     return __getattr__, __dir__
+
+
+class _NoSuchName(AttributeError):
+    """Names the nearest of a package's names, where it is shown.
+
+    Nobody is shown most of them: ``from . import module`` asks a package for each module before it imports it.
+    """
+
+    def __str__(self) -> str:
+        from ._core.messages import did_you_mean
+
+        package, name, choices = self.args
+        return f"module {package!r} has no attribute {name!r}{did_you_mean(name, choices)}"
 
 
 def listed(module: str) -> dict[str, str]:
