@@ -36,7 +36,10 @@ Examples:
 Sources = Annotated[
     list[str], typer.Argument(metavar="FILE|APP...", help="A file of traces, or the name of an application.")
 ]
-Diff = Annotated[bool, typer.Option("--diff", help="Show two starts side by side: give two files or applications.")]
+Diff = Annotated[
+    bool,
+    typer.Option("--diff", help="Show two starts side by side, hooks and other steps: give two files or applications."),
+]
 Advised = Annotated[bool, typer.Option("--advice", help="Say what in a start could be shorter, and how.")]
 
 
