@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import types
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from serve_llm_hooks import HookEvent, StartStep, Trace, dump_traces
+from serve_llm_hooks import HookEvent, ServeLLMHooksError, StartStep, Trace, dump_traces
 from serve_llm_hooks.cli.compared import compared
 from tests.unit.core.test_saved_trace import EVENTS, trace_of
 
@@ -275,12 +276,34 @@ def test_files_that_cannot_be_read(cli: Cli, save: Save, tmp_path: Path) -> None
         ("later.json", "later.json: it is of version 9, and this serve-llm-hooks reads up to 1"),
         ("bytes.json", "bytes.json: it is no text"),
         ("none.json", "none.json: there is no trace in it"),
-        ("folder.json", "Is a directory"),
+        ("folder.json", "folder.json is a folder, and no start is saved in it"),
         ("missing.json", "No such file"),
     ):
         answer = cli("trace", name)
         assert (answer.code, answer.out) == (2, "")
         assert why in answer.err
+
+
+def test_the_newest_start_in_a_folder_is_named(
+    cli: Cli, save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder cannot be shown, but what is probably meant is said: what was saved in it last."""
+    (tmp_path / "traces").mkdir()
+    for age, name in enumerate(["new.html", "old.json", "older.json"]):
+        os.utime(save(f"traces/{name}", llama=GOOD), (1e9 - age, 1e9 - age))
+    for name in (".half.json", "notes.txt"):
+        (tmp_path / "traces" / name).write_text("")
+    fake = types.ModuleType("serve_llm_hooks.ray")
+    monkeypatch.setitem(sys.modules, "serve_llm_hooks.ray", fake)
+
+    def hook_trace(name: str) -> dict[str, Trace]:
+        raise ServeLLMHooksError(f"there is no application {name!r}")
+
+    vars(fake).update(hook_trace=hook_trace)
+    for source in ("traces/", "traces"):
+        answer = cli("trace", source)
+        assert (answer.code, answer.out) == (2, "")
+        assert f"{source} is a folder: give a file in it; the newest there is traces/new.html" in answer.err
 
 
 def test_one_file_or_two(cli: Cli, save: Save) -> None:
