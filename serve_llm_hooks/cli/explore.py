@@ -109,7 +109,6 @@ def _write(screen: Screen, explored: dict[str, Any]) -> None:
         if each["seeds"]:
             shown = ", ".join(map(str, each["seeds"][:5])) + (", ..." if len(each["seeds"]) > 5 else "")
             screen.line(f"seeds that show it: {shown}; the smallest schedule that does, as a test:", indent=5)
-            for line in each["test"].rstrip().splitlines():
-                screen.line(line, indent=5) if line else screen.blank()
+            screen.code(each["test"].rstrip(), indent=5)
     for text in explored["warnings"]:
         screen.line(("warning: ", "yellow"), text, indent=2)
