@@ -31,7 +31,7 @@ Examples:
   serve-llm-hooks explore my_company.llm_hooks --seed 17 --json"""
 
 Seeds = Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="How many seeds, from 0 on.")]
-Seed = Annotated[list[int] | None, typer.Option("--seed", metavar="N", help="Only this seed; may be repeated.")]
+Seed = Annotated[list[int] | None, typer.Option("--seed", min=0, metavar="N", help="Only this seed; may be repeated.")]
 Nodes = Annotated[int, typer.Option("--nodes", min=1, max=1000, metavar="N", help="How many nodes there are at most.")]
 
 
