@@ -15,6 +15,7 @@ from .refused import BAD_ANSWER, CONFIG_ERRORS, text_of, told
 from .store import FakeStoreFolder, fake_store
 from .targets import models_of
 
+SHORT_HELP = "Run hooks through standard scenarios, and list what would fail."
 HELP = """Run hooks through standard scenarios on a fake cluster (several nodes, vetoes, failures, a restart), and list
 what would fail in production. The hooks really run, here. Exit code 1: there are problems."""
 

@@ -20,6 +20,7 @@ from .targets import models_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SHORT_HELP = "Run hooks through drawn starts with faults, and list what breaks."
 HELP = """Run hooks through starts that are drawn from seeds, on a fake cluster: nodes of all speeds, faults at any
 moment, cancelled starts. List what does not hold, each with the smallest schedule that shows it, as a test to paste.
 The hooks really run, here. Exit code 1: there are problems."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .compared import Row
 
+SHORT_HELP = "Show what a start did, as a timeline; two starts; advice."
 HELP = """Show what the hooks of a start did, as a timeline: of a file that was saved before, or of an application that
 runs (which needs Ray, and RAY_ADDRESS where this is no node of the cluster). With --json, it writes what it reads, so
 that `trace APP --json > FILE` saves a start. Exit code 2: it cannot be read, or is not there."""
