@@ -47,6 +47,11 @@ class Screen:
                 row.rstrip()
                 self._console.print(Text(" " * deeper) + row, soft_wrap=True)
 
+    def code(self, text: str, *, indent: int = 0) -> None:
+        """Write lines that are copied from here: none is wrapped, since that would break them."""
+        for line in plain(text).split("\n"):
+            self._console.print(Text(" " * indent + line if line else ""), soft_wrap=True)
+
     def blank(self) -> None:
         """Write an empty line."""
         self._console.print()

@@ -514,6 +514,40 @@ def test_an_exploration_that_finds_something(cli: Cli, write_module: Write, writ
     assert "     HOOKS = [...]  # what explore_hooks was given" in answer.out
 
 
+def test_a_test_to_paste_is_python_on_any_screen(
+    cli: Cli, write_module: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lines are not wrapped: a string that ends on the next line is no Python."""
+    write_module("acme_hooks", FORGETFUL)
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = cli("explore", "acme_hooks", "--seed", 3).out.splitlines()
+    [problem] = cli("explore", "acme_hooks", "--seed", 3, "--json").json["models"][0]["problems"]
+    code = problem["test"].rstrip().splitlines()
+    assert [line.removeprefix("     ") for line in lines[-len(code) :]] == code
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("check", "--real-sleep-limit", "-1"),
+        ("check", "--real-sleep-limit", "0"),
+        ("check", "--real-sleep-limit", "nan"),
+        ("check", "--real-sleep-limit", "inf"),
+        ("explore", "--seed", "-1"),
+        ("explore", "--seeds", "0"),
+        ("explore", "--nodes", "-1"),
+        ("dry-run", "--nodes", "0"),
+    ],
+)
+def test_a_number_that_cannot_be_is_a_wrong_option(
+    cli: Cli, write_module: Write, command: str, option: str, value: str
+) -> None:
+    write_module("acme_hooks", HOOKS)
+    answer = cli(command, "acme_hooks", option, value)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"Invalid value for '{option}'" in answer.err
+
+
 def test_an_exploration_that_finds_nothing(cli: Cli, write_module: Write, write_yaml: Write) -> None:
     write_module("acme_hooks", HOOKS)
     answer = cli("explore", "acme_hooks", "--seeds", 2, "--nodes", 2)
