@@ -7,7 +7,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .download_mode import DownloadMode, DownloadModeName
-from .messages import describe, did_you_mean
+from .messages import describe, did_you_mean, without_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def _dict(name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise TypeError(f"ctx.{name} is a dict with string keys, not {describe(value)}")
+        raise TypeError(f"ctx.{name} is a dict with string keys, not {without_value(value)}")
     for key in value:
         if not isinstance(key, str):
             raise TypeError(f"ctx.{name} is a dict with string keys, not one with the key {describe(key)}")

@@ -39,7 +39,7 @@ def did_you_mean(name: object, choices: Iterable[str]) -> str:
 def describe(obj: object) -> str:
     """Return what an object is, for a message: short plain values as they are, and of others the type, or the path.
 
-    Never their ``repr``, which may be long, raise, or hold secrets.
+    Never their ``repr``, which may be long, raise, or hold secrets; of a URL neither user nor password.
 
     Example:
         >>> describe("pkg.mod"), describe({"token": "..."}), describe(describe)
@@ -50,7 +50,8 @@ def describe(obj: object) -> str:
     if obj is None or kind in (bool, float) or (kind is int and abs(shown) < _HUGE):
         return repr(obj)
     if kind is str:
-        return repr(obj) if len(shown) <= _SHOWN_VALUE else f"{shown[:_SHOWN_VALUE]!r}…"
+        shown = without_login(shown)
+        return repr(shown) if len(shown) <= _SHOWN_VALUE else f"{shown[:_SHOWN_VALUE]!r}…"
     if kind is ModuleType:
         return f"the module {getattr(obj, '__name__', '?')}"
     public = _public(shown) if issubclass(kind, type) else ""
@@ -59,6 +60,47 @@ def describe(obj: object) -> str:
     if kind is bytes:
         return "bytes"
     return kind_of(obj)
+
+
+def without_login(text: str) -> str:
+    """Return the beginning of a text, without the users and passwords, and the queries, of the URLs in it.
+
+    Example:
+        >>> without_login("https://me:pw@host/hooks.py?sig=12")
+        'https://…@host/hooks.py?…'
+    """
+    text = text[:_SHOWN_TEXT]
+    if "://" not in text:
+        return text
+    import re  # only a mistake pays for this import
+
+    # A password may have any sign in it. A user alone may be a token, but Azure's containers are written so too.
+    text = re.sub(r"://[^/\s]*:\S*@|(?<!abfss)://[^/\s]*@", "://…@", text)
+    return re.sub(r"(://[^\s?]*\?)\S+", r"\1…", text)
+
+
+def without_value(obj: object) -> str:
+    """Return what stands where a mapping or a list is wanted: as :func:`describe`, but of a text or number its type.
+
+    It may be a secret: ``env_vars: "HF_TOKEN=hf_..."``.
+
+    Example:
+        >>> without_value("HF_TOKEN=hf_..."), without_value(None)
+        ('a str', 'None')
+    """
+    return kind_of(obj) if type(obj) in (str, int, float) else describe(obj)
+
+
+def path_or_type(obj: object) -> str:
+    """Return what stands where a list of paths is wanted: one path, the usual mistake, is shown, and no other text.
+
+    Example:
+        >>> path_or_type("my_company.llm_hooks"), path_or_type("token=hf_...")
+        ("'my_company.llm_hooks'", 'a str')
+    """
+    text = obj if type(obj) is str else ""
+    is_path = text.split() == [text] and "//" not in text and not any(sign in text for sign in "=@?&")
+    return describe(obj) if is_path else without_value(obj)
 
 
 def kind_of(obj: object) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import TraceFormatError
 from .event import HookEvent, StartStep
-from .messages import describe
+from .messages import describe, without_value
 from .picture import BEGIN_DATA, END_DATA
 from .trace import Trace
 
@@ -62,7 +62,7 @@ def load_traces(text: str) -> dict[str, Trace]:
         raise TraceFormatError("these are no traces of serve-llm-hooks: dump_traces() writes them")
     version = document.get("version")
     if type(version) is not int or version < 1:
-        raise TraceFormatError(f"its version is a whole number, and not {describe(version)}")
+        raise TraceFormatError(f"its version must be a whole number, not {describe(version)}")
     if version > VERSION:
         raise TraceFormatError(
             f"it is of version {version}, and this serve-llm-hooks reads up to {VERSION}: take the one that wrote it, "
@@ -73,7 +73,7 @@ def load_traces(text: str) -> dict[str, Trace]:
         raise TraceFormatError("it has no traces, which are a mapping from names to events")
     steps = document.get("steps", {})  # an earlier version saved none
     if not isinstance(steps, dict):
-        raise TraceFormatError(f"its steps are a mapping from names to lists, and not {describe(steps)}")
+        raise TraceFormatError(f"its steps are a mapping from names to lists, and not {without_value(steps)}")
     return {name: _trace(name, events, steps.get(name, [])) for name, events in traces.items()}
 
 
@@ -109,14 +109,14 @@ def _trace(name: str, events: object, steps: object) -> Trace:
 
 def _rows(kind: type[RowT], where: str, noun: str, given: object) -> list[RowT]:
     if not isinstance(given, list):
-        raise TraceFormatError(f"{where}: its {noun}s are a list, and not {describe(given)}")
+        raise TraceFormatError(f"{where}: its {noun}s are a list, and not {without_value(given)}")
     return [_row(kind, f"{where}, {noun} {number}", noun, each) for number, each in enumerate(given, 1)]
 
 
 def _row(kind: type[RowT], where: str, noun: str, given: object) -> RowT:
     if not isinstance(given, dict):
         raise TraceFormatError(
-            f"{where}: {'an' if noun == 'event' else 'a'} {noun} is a mapping, and not {describe(given)}"
+            f"{where}: {'an' if noun == 'event' else 'a'} {noun} is a mapping, and not {without_value(given)}"
         )
     missing = [name for name in kind._fields if name not in given and name not in kind._field_defaults]
     if missing:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from .._core.errors import HookLoadError, HookSignatureError, UnknownHookError, reraise_if_not_a_failure
 from .._core.hook import Hook
 from .._core.lazy_instance import LazyInstance
-from .._core.messages import describe, did_you_mean, kind_of, masked, readable
+from .._core.messages import describe, did_you_mean, kind_of, masked, readable, without_value
 from .._core.method_options import options_of
 from .._core.origin import path_of
 from .._core.points import HOOK_NAMES, HOOK_POINTS, HookName
@@ -202,17 +202,22 @@ def _check_arguments(cls: type, kwargs: Mapping[str, Any], option: str) -> None:
         raise HookSignatureError(f"{what}: {reason_of_refusal(error)}") from readable(error)
 
 
-def checked_kwargs(kwargs: object, what: str) -> Mapping[str, Any]:
-    """Return the parameters of a hook, or the arguments of a class, whose names are strings.
+def checked_kwargs(kwargs: object, what: str, error: Callable[[str], Exception] = HookLoadError) -> Mapping[str, Any]:
+    """Return the parameters of a hook, the arguments of a class or the like, whose names are strings.
+
+    Args:
+        kwargs: what was given.
+        what: its name, for the message.
+        error: makes the error to raise where it is something else.
 
     Raises:
-        HookLoadError: they are something else.
+        HookLoadError: it is something else, and no other ``error`` is given.
     """
     if not isinstance(kwargs, Mapping):
-        raise HookLoadError(f"{what} is a mapping, from names to values, not {describe(kwargs)}")
+        raise error(f"{what} is a mapping, from names to values, not {without_value(kwargs)}")
     for name in kwargs:
         if not isinstance(name, str):
-            raise HookLoadError(f"{what} is a mapping whose keys are names, as strings, and not {describe(name)}")
+            raise error(f"{what} is a mapping whose keys are names, as strings, and not {describe(name)}")
     return kwargs
 
 

@@ -11,10 +11,20 @@ from .._core.errors import HookLoadError, HookNotAllowedError
 from .._core.hook import Hook, code_of, has_unique_path, marked_hooks, wrapped_chain
 from .._core.messages import describe, did_you_mean, kind_of, masked
 from .._core.order import check_order
+from .._core.points import HOOK_NAMES
 from .._core.registry import HookRegistry
 from .allow import check_hooks
 from .class_style import RayServeLLMCallback, checked_kwargs, hooks_of_class, is_class_style
-from .import_path import attribute_of, check_is_there, files_in, import_path, is_file, is_module, split_path
+from .import_path import (
+    attribute_of,
+    check_is_no_url,
+    check_is_there,
+    files_in,
+    import_path,
+    is_file,
+    is_module,
+    split_path,
+)
 from .namespace import absent, advice, hooks_in, hooks_of_object, warn_of_absent
 
 HookRef = str | Mapping[str, Any] | Callable[..., Any] | ModuleType | HookRegistry | RayServeLLMCallback
@@ -157,13 +167,32 @@ def _no_hooks(ref: str, modules: list[ModuleType]) -> HookLoadError:
     text = f"hooks {_kind(ref)} {ref!r}{f' ({files})' if files else ''} has no hooks: "
     text += 'nothing in its namespace is decorated with @hook("on_...")'
     for module in modules:
+        if classes := _classes_in(module):
+            example = f"{ref if len(modules) == 1 else module.__file__}:{classes[0]}"
+            text += f"; name a class in it, as in '{example}': {', '.join(classes)}"
         for each in absent(module, ()):
             hook = each.hook
             text += f"; {hook.path} at {hook.point} ({each.where}) does not count: {advice(module, hook)}"
     return HookLoadError(text)
 
 
+def _classes_in(module: ModuleType) -> list[str]:
+    """Return the names of a module's public classes of hooks, those that it imports on first use included."""
+    found = []
+    for name in dir(module):
+        try:
+            value = None if name.startswith("_") else getattr(module, name)
+            is_class = isinstance(value, type) and value is not RayServeLLMCallback
+            is_one = is_class and any(callable(getattr(value, point, None)) for point in HOOK_NAMES)
+        except Exception:  # a lazy import that fails, or a proxy with nothing behind it: no name to advise
+            continue
+        if is_one:
+            found.append(name)
+    return found
+
+
 def _targets_at(ref: str) -> list[Any]:
+    check_is_no_url(ref, "an entry of hooks=[...]")
     path, name = split_path(ref)
     if name:
         return [_object_at(ref)]
@@ -185,8 +214,8 @@ def _object_at(ref: str) -> Any:
     try:
         return attribute_of(module, name, f"hook {ref!r}")
     except AttributeError:
-        names = [hook.path.partition(":")[2] for hook in hooks_in(module)]
-        public = [each for each in dir(module) if not each.startswith("_")]  # classes of hooks among them
+        names = [hook.path.partition(":")[2] for hook in hooks_in(module)] + _classes_in(module)
+        public = [each for each in dir(module) if not each.startswith("_")]
         hint = did_you_mean(name, names) or did_you_mean(name, public)
         raise HookLoadError(
             f"hook {ref!r}: {path} has no {name!r}{hint}. Its hooks: {', '.join(names) or 'none'}."
@@ -207,6 +236,9 @@ def _object_at_dotted(ref: str, error: HookLoadError) -> Any:
             continue
         module = _module_at(path, ref)
         if hasattr(module, "__path__") and not hasattr(module, name.partition(".")[0]):
+            missing = getattr(error.__cause__, "name", None) or ref
+            if not f"{ref}.".startswith(f"{missing}."):
+                break  # the module is there, and what it imports is not
             inside = [hook.name for hook in hooks_in(module)] + [each.name for each in iter_modules(module.__path__)]
             raise type(error)(f"{error}{did_you_mean(name, inside)}") from error.__cause__
         found = _object_at(f"{path}:{name}")

@@ -206,6 +206,7 @@ def load_callback(spec: Any) -> Any:
             check_callable(spec)
             return spec
         raise TypeError(f"a callback is a callable or its path ('pkg.mod:name'), not {describe(spec)}")
+    check_is_no_url(spec, "a callback")
     path, colon, name = spec.rpartition(":") if ":" in spec else spec.rpartition(".")
     if not colon or not path or not name:
         raise ValueError(f"{spec!r} is no path of a callback: write 'pkg.mod:name' or 'pkg.mod.name'")
@@ -246,6 +247,19 @@ def check_is_there(target: object, what: str) -> None:
             f"{what} is {kind_of(target)}, which cannot be looked at ({type(error).__name__}), like a lazy proxy that "
             "nothing has been bound to yet: name the function or class that it stands for"
         ) from readable(error)
+
+
+def check_is_no_url(path: str, what: str) -> None:
+    """Check that a path is no URL, which may have a password in it.
+
+    Raises:
+        HookImportError: it is one.
+    """
+    if "://" in path:
+        raise HookImportError(
+            f"{what} is the URL {describe(path)}, and nothing is imported from there: write 'pkg.mod', "
+            "'pkg.mod:name' or 'path/to/file.py'"
+        )
 
 
 def is_module(path: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from .._core.messages import describe
+from .._core.messages import describe, without_value
 from .._core.points import HOOK_POINTS, PHASES
 from .._core.snapshot import unchanging
 
@@ -129,7 +129,7 @@ def merge(data: MutableMapping[str, Any], result: object) -> str | None:
     if result is None:
         return None
     if not isinstance(result, Mapping):
-        return f"it returned {describe(result)}; a phase callback returns a dict to merge into data, or None"
+        return f"it returned {without_value(result)}; a phase callback returns a dict to merge into data, or None"
     for key, value in dict(result).items():
         old = data.get(key)
         if key == "extra_init_kwargs" and isinstance(old, Mapping) and isinstance(value, Mapping) and value is not old:

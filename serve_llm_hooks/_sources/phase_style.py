@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.errors import HookLoadError, HookSignatureError
 from .._core.hook import Hook
-from .._core.messages import describe
+from .._core.messages import path_or_type
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_POINTS, PHASES
@@ -97,7 +97,7 @@ def checked_list(callbacks: Any) -> list[Any] | None:
     if callbacks is None:
         return None
     if isinstance(callbacks, str) or not isinstance(callbacks, Iterable):
-        raise HookLoadError(f"callbacks= is a list, as in callbacks=['pkg.mod:fn'], not {describe(callbacks)}")
+        raise HookLoadError(f"callbacks= is a list, as in callbacks=['pkg.mod:fn'], not {path_or_type(callbacks)}")
     return list(callbacks)
 
 
@@ -110,7 +110,7 @@ def checked_hooks(hooks: Any) -> list[Any] | None:
     if hooks is None or isinstance(hooks, list | tuple):
         return None if hooks is None else list(hooks)
     advice = ". A registry is an entry of the list: hooks=[registry]" if isinstance(hooks, HookRegistry) else ""
-    raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {describe(hooks)}{advice}")
+    raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {path_or_type(hooks)}{advice}")
 
 
 def phase_callbacks(callbacks: Iterable[Any] | None, *, once: bool = True) -> list[LazyInstance]:

@@ -15,7 +15,7 @@ from ray.serve.llm import (
     build_pd_openai_app as _ray_build_pd_openai_app,
 )
 
-from .._core.messages import describe
+from .._core.messages import path_or_type
 from .capacity import describe_nodes, never_fits
 from .config import LLMConfig
 from .hooked import hooked_server
@@ -53,7 +53,7 @@ def build_openai_app(llm_serving_args: Any) -> Application:
     args = _arguments(llm_serving_args)
     given = args.get("llm_configs") or ()  # Ray's own error says that they are missing
     if not isinstance(given, list | tuple):
-        raise TypeError(f"llm_configs is a list, as in llm_configs: [model.yaml], not {describe(given)}")
+        raise TypeError(f"llm_configs is a list, as in llm_configs: [model.yaml], not {path_or_type(given)}")
     configs = [_hooked_config(config, "llm_configs") for config in given]
     return _with_hooks(_ray_build_openai_app({**args, "llm_configs": configs}))
 
@@ -132,7 +132,8 @@ def _arguments(given: Any) -> dict[str, Any]:
         return dict(given)
     if not hasattr(given, "model_fields_set"):
         raise TypeError(
-            f"a builder takes a dict, as in {{'llm_configs': [...]}}, or Ray's LLMServingArgs, not {describe(given)}"
+            "a builder takes a dict, as in {'llm_configs': [...]}, or Ray's LLMServingArgs, not "
+            f"{path_or_type(given)}"
         )
     return _fields(given)
 

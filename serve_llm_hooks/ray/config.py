@@ -11,7 +11,7 @@ from typing_extensions import deprecated, override
 
 from .._core.errors import HookLoadError
 from .._core.hook import Hook
-from .._core.messages import describe
+from .._core.messages import without_value
 from .._core.until import in_words
 from .._process.payload import check_config, need_processes
 from .._sources.entries import hooks_of_entries, load_hooks
@@ -126,7 +126,7 @@ class LLMConfig(_RayLLMConfig):
         if not isinstance(loading, dict | BaseModel):
             raise ValueError(
                 'model_loading_config= is a mapping, as in {"model_id": ..., "model_source": ...}, not '
-                f"{describe(loading)}"
+                f"{without_value(loading)}"
             )
         if "model_id" not in data:
             return data

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError
-from .._core.messages import describe, did_you_mean
+from .._core.messages import did_you_mean, path_or_type
 from .._core.registry import HookRegistry
 from .._sources.entries import load_hooks
 from .._sources.select import check_together, hooks_of_config, warn_of_unmatched
@@ -80,7 +80,7 @@ def named_hooks(callback_kwargs: Mapping[str, Any]) -> list[HookRef] | None:
     if hooks is not None and not isinstance(hooks, list | tuple):
         raise HookLoadError(
             "hooks in callback_kwargs of HooksCallback is a list, as in hooks: [my_company.llm_hooks], not "
-            f"{describe(hooks)}"
+            f"{path_or_type(hooks)}"
         )
     return None if hooks is None else list(hooks)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import load_hooks
 from serve_llm_hooks._core.messages import describe, kind_of
 from serve_llm_hooks._process.payload import check_config
+from serve_llm_hooks._sources.class_style import checked_kwargs
 from serve_llm_hooks._sources.phase_style import checked_hooks, checked_list
 from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
 from serve_llm_hooks._sources.select import check_together, hooks_of_fields, warn_of_unmatched
@@ -20,7 +20,7 @@ from ._simulation.engine_args import STREAMING
 from ._simulation.model_source import FakeModelLoadingConfig, is_remote, loading_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from serve_llm_hooks import Callback, Hook
     from serve_llm_hooks._core.options import OnError
@@ -125,12 +125,12 @@ class FakeLLMConfig:
         for name in ("tensor_parallel_size", "pipeline_parallel_size"):
             size = self.engine_kwargs.get(name, 1)
             if type(size) is not int or size < 1:
-                raise TypeError(f"engine_kwargs[{name!r}] is a whole number, 1 or more, not {describe(size)}")
+                raise TypeError(f"engine_kwargs[{name!r}] must be a whole number, 1 or more, not {describe(size)}")
         self.runtime_env = None if runtime_env is None else _named("runtime_env", runtime_env)
         variables = _named("runtime_env['env_vars']", (self.runtime_env or {}).get("env_vars"))
         for name, value in variables.items():
             if not isinstance(value, str):
-                raise TypeError(f"runtime_env['env_vars'][{name!r}] is a string, not {kind_of(value)}")
+                raise TypeError(f"runtime_env['env_vars'][{name!r}] must be a string, not {kind_of(value)}")
         self.log_engine_metrics = log_engine_metrics
         if log_engine_metrics and self.engine_kwargs.get("disable_log_stats"):
             raise ValueError(
@@ -169,9 +169,4 @@ class FakeLLMConfig:
 
 def _named(field_name: str, value: object) -> dict[str, Any]:
     """Return a field that is a mapping with string keys; empty for ``None``."""
-    if value is not None and not isinstance(value, Mapping):
-        raise TypeError(f"{field_name}= is a mapping, from names to values, not {describe(value)}")
-    for name in value or ():
-        if not isinstance(name, str):
-            raise TypeError(f"{field_name}= is a mapping whose keys are names, as strings, and not {describe(name)}")
-    return dict(value or {})
+    return dict(checked_kwargs({} if value is None else value, f"{field_name}=", TypeError))

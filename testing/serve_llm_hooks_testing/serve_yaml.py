@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks._core.messages import describe
+from serve_llm_hooks._core.messages import without_value
 
 from .config import FakeLLMConfig
 from .errors import HarnessError
@@ -77,7 +77,7 @@ def config_of(fields: Mapping[str, Any]) -> FakeLLMConfig:
     given = {name: fields[name] for name in _OURS if name in fields}
     loading = fields.get("model_loading_config") or {}
     if not isinstance(loading, Mapping):
-        raise ValueError(f"model_loading_config= is a mapping, not {describe(loading)}")
+        raise ValueError(f"model_loading_config= is a mapping, not {without_value(loading)}")
     chosen = fields.get("callback_config") or {}
     if "hooks" not in given and str(chosen.get("callback_class", "")).endswith("HooksCallback"):
         given["hooks"] = (chosen.get("callback_kwargs") or {}).get("hooks")

@@ -489,7 +489,7 @@ def test_faults_in_an_async_test() -> None:
         (lambda: FakeCluster(real_sleep_limit_s=1e-9), HarnessError, "would report every hook"),
         (lambda: FakeCluster(engine_check=True), HarnessError, "engine_check="),  # type: ignore[arg-type]  # the mistake
         (lambda: FakeCluster(nodes=[]), HarnessError, "no cluster"),
-        (lambda: FakeCluster(nodes=[{"CPU": -1}]), HarnessError, r"nodes\[0\]: 'CPU' is a number, 0 or more"),
+        (lambda: FakeCluster(nodes=[{"CPU": -1}]), HarnessError, r"nodes\[0\]: 'CPU' must be a number, 0 or more"),
         (lambda: FakeCluster(nodes=[8, 8]), HarnessError, "a mapping of resources"),  # type: ignore[list-item]  # the mistake
         (lambda: FakeCluster(nodes=[{"CPU": 8}], group_nodes=1), HarnessError, "group_nodes="),
         (lambda: FakePlacementGroup("node-0"), HarnessError, "a list of nodes"),

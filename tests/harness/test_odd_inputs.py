@@ -58,7 +58,22 @@ ODD: dict[str, tuple[dict[str, Any], str]] = {
     "a mapping as an entry": ({"hooks": [dict(os.environ, TOKEN=SECRET)]}, "has the keys 'hook' and 'kwargs'"),
     "a callback that is no class": ({"callback": {"token": SECRET}}, "has no hooks: name its methods after"),
     "hooks in a mapping": ({"hooks": {"token": SECRET}}, "hooks= is a list, .*, not a dict"),
-    "callbacks that are none": ({"callbacks": 5}, "callbacks= is a list, .*, not 5"),
+    "a variable as hooks": ({"hooks": f"TOKEN={SECRET}"}, "hooks= is a list, .*, not a str"),
+    "a URL as hooks": ({"hooks": f"https://u:{SECRET}@host/hooks"}, "hooks= is a list, .*, not a str"),
+    "one path as hooks": ({"hooks": "my_company.llm_hooks"}, "hooks= is a list, .*, not 'my_company.llm_hooks'"),
+    "a URL as callbacks": ({"callbacks": f"https://u:{SECRET}@host"}, "callbacks= is a list, .*, not a str"),
+    "a text as an entry's kwargs": (
+        {"hooks": [{"hook": ONE, "kwargs": f"token={SECRET}"}]}, "'kwargs' of hook .*:one' is a mapping.*, not a str"),
+    "a URL as a hook": (
+        {"hooks": [f"https://u:{SECRET}@host/hooks.py"]}, r"hooks=\[...\] is the URL 'https://…@host/hooks.py', and"),
+    "a URL with a function": ({"hooks": [f"https://u:{SECRET}@host/hooks.py:f"]}, "is the URL 'https://…@host/"),
+    "a signed URL": ({"hooks": [{"hook": f"https://host/hooks.py?sig={SECRET}"}]}, r"URL 'https://host/hooks.py\?…'"),
+    "a URL as a hook with no kwargs": (
+        {"hooks": [{"hook": f"https://{SECRET}@host", "kwargs": 5}]}, "'kwargs' of hook 'https://…@host' is a mapping"),
+    "a URL as callback": ({"callback": f"https://u:{SECRET}@host/a"}, "a callback is the URL 'https://…@host/a', and"),
+    "a URL as a phase callback": ({"callbacks": [f"https://u:a/{SECRET}@host"]}, "the URL 'https://…@host', and"),
+    "a URL as initialization_class": ({"initialization_class": f"https://u:{SECRET}@host"}, "the URL 'https://…@host'"),
+    "callbacks that are none": ({"callbacks": 5}, "callbacks= is a list, .*, not an int"),
     "arguments without a class": ({"callback_kwargs": {"token": SECRET}}, "{'token': …} without callback="),
     "arguments that do not fit": (
         {"callback": TakesNothing, "callback_kwargs": {"token": SECRET}}, "callback_kwargs={'token': …}: there is no"),
@@ -99,11 +114,12 @@ def test_an_odd_field(fields: dict[str, Any], message: str) -> None:
 SOURCES: dict[str, tuple[Any, str]] = {
     "a misspelt key": ({"bucket_url": "s3://b"}, "takes no 'bucket_url' .did you mean 'bucket_uri'"),
     "a folder's URL": ({"bucket_uri": "file:///m"}, 'Got invalid value "file:///m" for bucket_uri'),
+    "a web server's URL": ({"bucket_uri": "https://me:pw@host/m"}, 'invalid value "https://…@host/m" for bucket_uri'),
     "no bucket": ({"bucket_uri": ""}, "for bucket_uri"),
     "a number as bucket": ({"bucket_uri": 5}, "is a bucket"),
     "files that are no list": ({"bucket_uri": "s3://b", "extra_files": None}, "is a list, not None"),
     "a file that is none": ({"extra_files": ["s3://b"]}, "a mapping with bucket_uri and destination_path"),
-    "a file without a place": ({"extra_files": [{"bucket_uri": "s3://b"}]}, "'destination_path' of an entry is a text"),
+    "a file without a place": ({"extra_files": [{"bucket_uri": "s3://b"}]}, "'destination_path' of an entry must be"),
     "a file with more": (
         {"extra_files": [{"bucket_uri": "s3://b", "destination_path": "/x", "mode": 1}]}, "takes no 'mode'"),
 }  # fmt: skip
@@ -150,7 +166,7 @@ GROUPS: dict[str, tuple[Any, str]] = {
     "another strategy": ({"bundles": [{}], "strategy": "TIGHT"}, "is one of PACK, SPREAD"),
     "bundles in a mapping": ({"bundles": {"CPU": 1}}, "is a list of bundles"),
     "a bundle of text": ({"bundles": ["CPU"]}, "a mapping of resources"),
-    "less than nothing": ({"bundles": [{"CPU": -1}]}, "0 or more, not -1"),
+    "less than nothing": ({"bundles": [{"CPU": -1}]}, "must be a number, 0 or more, not -1"),
     "a number in words": ({"bundle_per_worker": {"CPU": "1"}}, "0 or more, not '1'"),
 }
 
@@ -179,13 +195,30 @@ def test_what_an_engine_runs_on() -> None:
 
 OF_THE_FAKE: dict[str, tuple[dict[str, Any], str]] = {
     "a number as source": ({"model_source": 5}, "model_source= is a Hugging Face id, .*, not 5"),
-    "a text as runtime_env": ({"runtime_env": "x"}, "runtime_env= is a mapping, from names to values, not 'x'"),
+    "a text as runtime_env": (
+        {"runtime_env": f"TOKEN={SECRET}"}, "runtime_env= is a mapping, from names to values, not a str"),
+    "a variable in a text": (
+        {"runtime_env": {"env_vars": f"TOKEN={SECRET}"}}, r"runtime_env\['env_vars'\]= is a mapping.*not a str"),
+    "a text as arguments of a class": (
+        {"callback": Takes, "callback_kwargs": f"token={SECRET}"}, "callback_kwargs= is a mapping.*, not a str"),
+    "a text as arguments of an initialization": (
+        {"initialization_kwargs": f"token={SECRET}"}, "initialization_kwargs= is a mapping.*, not a str"),
+    "a text as group": ({"placement_group_config": SECRET}, "placement_group_config= is a mapping.*, not a str"),
+    "a text as bundles": ({"placement_group_config": {"bundles": SECRET}}, "is a list of bundles, not a str"),
+    "a text as a bundle": ({"placement_group_config": {"bundles": [SECRET]}}, "of resources.*, not a str"),
+    "a text as accelerator": ({"accelerator_config": SECRET}, "accelerator_config= is .*, not a str"),
+    "a text as lora_config": ({"lora_config": f"token={SECRET}"}, "lora_config= is a mapping.*, not a str"),
+    "a text as a model's source": ({"model_loading_config": f"token={SECRET}"}, "is a mapping.*, not a str"),
+    "a text as files": (
+        {"model_source": {"bucket_uri": "s3://b", "extra_files": SECRET}}, r"extra_files'\] is a list, not a str"),
+    "a text as a file": (
+        {"model_source": {"bucket_uri": "s3://b", "extra_files": [SECRET]}}, "extra_files is a mapping.*, not a str"),
     "variables in a list": (
         {"runtime_env": {"env_vars": ["A=1"]}}, r"runtime_env\['env_vars'\]= is a mapping.*not a list"),
-    "a variable that is no text": ({"runtime_env": {"env_vars": {"A": 1}}}, r"\['A'\] is a string, not an int"),
+    "a variable that is no text": ({"runtime_env": {"env_vars": {"A": 1}}}, r"\['A'\] must be a string, not an int"),
     "a list of arguments": ({"engine_kwargs": [1]}, "engine_kwargs= is a mapping, from names to values, not a list"),
     "an argument without a name": ({"engine_kwargs": {1: 2}}, "as strings, and not 1"),
-    "a size in words": ({"engine_kwargs": {"tensor_parallel_size": "2"}}, "is a whole number, 1 or more, not '2'"),
+    "a size in words": ({"engine_kwargs": {"tensor_parallel_size": "2"}}, "must be a whole number, 1 or more, not '2'"),
     "a list of kwargs": ({"callback": Takes, "callback_kwargs": [1]}, "callback_kwargs= is a mapping"),
 }  # fmt: skip
 

@@ -28,7 +28,7 @@ from serve_llm_hooks import (
     hook,
     registry,
 )
-from serve_llm_hooks._core.messages import describe
+from serve_llm_hooks._core.messages import path_or_type, without_value
 from serve_llm_hooks._observe import progress as progress_module
 from tests.conftest import written
 from tests.harness.test_odd_inputs import ODD, SECRET, refuse
@@ -319,7 +319,7 @@ def test_the_builder_wants_a_list_of_configs(given: Any, three_nodes: list[str])
 
     with pytest.raises(TypeError) as caught:
         build_openai_app({"llm_configs": given})
-    assert str(caught.value) == f"llm_configs is a list, as in llm_configs: [model.yaml], not {describe(given)}"
+    assert str(caught.value) == f"llm_configs is a list, as in llm_configs: [model.yaml], not {path_or_type(given)}"
 
 
 def native(hooks: list[Any], make_config: Callable[..., Any]) -> Any:
@@ -764,11 +764,11 @@ def test_what_ray_refuses_shows_no_value() -> None:
         refuse(lambda **given: LLMConfig(model_id="m", **CPU, **given), {field: [SECRET]}, field)
 
 
-@pytest.mark.parametrize("given", ["org/model", "", ["org/model"], [], 0, False, SECRET.encode()])
+@pytest.mark.parametrize("given", ["org/model", "", SECRET, ["org/model"], [], 0, False, SECRET.encode()])
 def test_anything_else_in_place_of_a_models_loading_config(given: Any) -> None:
     from serve_llm_hooks.ray import LLMConfig
 
-    message = rf"model_loading_config= is a mapping, as in .*, not {re.escape(describe(given))}"
+    message = rf"model_loading_config= is a mapping, as in .*, not {re.escape(without_value(given))}"
     refuse(lambda **fields: LLMConfig(model_id="m", **CPU, **fields), {"model_loading_config": given}, message)
     refuse(lambda **fields: LLMConfig(**CPU, **fields), {"model_loading_config": given}, message)
 

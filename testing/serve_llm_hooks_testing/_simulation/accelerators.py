@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from serve_llm_hooks._core.messages import describe, did_you_mean
+from serve_llm_hooks._core.messages import describe, did_you_mean, without_value
 
 from .placement import STRATEGIES
 
@@ -34,7 +34,7 @@ def accelerator_of(config: object, accelerator_type: object, group: Mapping[str,
     elif config is not None:
         kind = config.get("kind") if isinstance(config, Mapping) else getattr(config, "kind", None)
         if kind not in _KINDS:
-            raise ValueError(f"accelerator_config= is {{'kind': 'cpu'}}, 'gpu' or 'tpu', not {describe(config)}")
+            raise ValueError(f"accelerator_config= is {{'kind': 'cpu'}}, 'gpu' or 'tpu', not {without_value(config)}")
         found = FakeAccelerator(kind)
     else:
         found = FakeAccelerator(_kind_of_bundles(group))
@@ -70,7 +70,7 @@ def checked_group(value: object) -> dict[str, Any] | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        raise ValueError(f"placement_group_config= is a mapping with bundles, not {describe(value)}")
+        raise ValueError(f"placement_group_config= is a mapping with bundles, not {without_value(value)}")
     names = ("bundle_per_worker", "bundles", "strategy")
     for name in value:
         if name not in names:
@@ -79,7 +79,7 @@ def checked_group(value: object) -> dict[str, Any] | None:
     if (each is None) == (bundles is None):
         raise ValueError("placement_group_config must specify either 'bundle_per_worker' or 'bundles'.")
     if bundles is not None and not isinstance(bundles, list | tuple):
-        raise ValueError(f"placement_group_config['bundles'] is a list of bundles, not {describe(bundles)}")
+        raise ValueError(f"placement_group_config['bundles'] is a list of bundles, not {without_value(bundles)}")
     for bundle in bundles if bundles is not None else (each,):
         check_resources("a bundle", bundle)
     if value.get("strategy", "PACK") not in STRATEGIES:
@@ -96,12 +96,12 @@ def check_resources(what: str, value: object) -> dict[str, float]:
         ValueError: they are no mapping from names to numbers, 0 or more.
     """
     if not isinstance(value, Mapping):
-        raise ValueError(f"{what} is a mapping of resources, as in {{'CPU': 1, 'GPU': 1}}, not {describe(value)}")
+        raise ValueError(f"{what} is a mapping of resources, as in {{'CPU': 1, 'GPU': 1}}, not {without_value(value)}")
     for name, amount in value.items():
         if not isinstance(name, str) or not name:
             raise ValueError(f"{what} names its resources, as in {{'CPU': 1}}, not {describe(name)}")
         if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount < float("inf"):
-            raise ValueError(f"{what}: {name!r} is a number, 0 or more, not {describe(amount)}")
+            raise ValueError(f"{what}: {name!r} must be a number, 0 or more, not {describe(amount)}")
     return dict(value)
 
 

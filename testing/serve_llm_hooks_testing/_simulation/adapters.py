@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks._core.messages import describe
+from serve_llm_hooks._core.messages import describe, without_value
 
 from .model_source import is_remote
 
@@ -37,7 +37,7 @@ def lora_config_of(given: object) -> FakeLoraConfig | None:
         return given
     if not isinstance(given, Mapping):
         raise ValueError(
-            f"lora_config= is a mapping, as in {{'dynamic_lora_loading_path': 's3://…'}}, not {describe(given)}"
+            f"lora_config= is a mapping, as in {{'dynamic_lora_loading_path': 's3://…'}}, not {without_value(given)}"
         )
     try:
         config = FakeLoraConfig(**given)

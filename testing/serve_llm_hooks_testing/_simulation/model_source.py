@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from serve_llm_hooks._core.messages import describe, did_you_mean
+from serve_llm_hooks._core.messages import describe, did_you_mean, without_login, without_value
 
 _REMOTE = ("s3://", "gs://", "abfss://", "azure://", "pyarrow-")
 _SCHEMES = '"s3://", "gs://", "abfss://", or "azure://"'
@@ -65,7 +65,7 @@ def loading_of(model_id: object, model_source: object, loading: object, *, has_s
     if not isinstance(loading, Mapping):
         raise ValueError(
             'model_loading_config= is a mapping, as in {"model_id": ..., "model_source": ...}, not '
-            f"{describe(loading)}"
+            f"{without_value(loading)}"
         )
     if has_source:
         raise ValueError("model_source= and model_loading_config= differ in where they say it; give one")
@@ -104,10 +104,12 @@ def _source(value: Any) -> str | FakeMirrorConfig | None:
     if bucket is not None and not isinstance(bucket, str):
         raise ValueError(f"model_source['bucket_uri'] is a bucket ({_SCHEMES}), not {describe(bucket)}")
     if bucket is not None and not is_remote(bucket):
-        raise ValueError(f'Got invalid value "{bucket}" for bucket_uri. Expected a URI that starts with {_SCHEMES}.')
+        raise ValueError(
+            f'Got invalid value "{without_login(bucket)}" for bucket_uri. Expected a URI that starts with {_SCHEMES}.'
+        )
     files = value.get("extra_files", ())
     if not isinstance(files, list | tuple):
-        raise ValueError(f"model_source['extra_files'] is a list, not {describe(files)}")
+        raise ValueError(f"model_source['extra_files'] is a list, not {without_value(files)}")
     return FakeMirrorConfig(bucket, [_extra_files(each) for each in files])
 
 
@@ -116,11 +118,11 @@ def _extra_files(value: object) -> FakeExtraFiles:
     if isinstance(value, FakeExtraFiles):
         return value
     if not isinstance(value, Mapping):
-        raise ValueError(f"an entry of extra_files is a mapping with {' and '.join(names)}, not {describe(value)}")
+        raise ValueError(f"an entry of extra_files is a mapping with {' and '.join(names)}, not {without_value(value)}")
     _only("extra_files", value, names)
     for name in names:
         if not isinstance(value.get(name), str):
-            raise ValueError(f"extra_files: {name!r} of an entry is a text, not {describe(value.get(name))}")
+            raise ValueError(f"extra_files: {name!r} of an entry must be a text, not {describe(value.get(name))}")
     return FakeExtraFiles(value["bucket_uri"], value["destination_path"])
 
 

@@ -181,7 +181,7 @@ def test_the_callback_for_configs_of_rays_own(cli: Cli, write_module: Write, wri
         ("hooks: acme_hooks", "hooks= is a list"),
         ("callback: nothing", "no path of a callback"),
         ("callback_config: 3", "callback_config is a mapping"),
-        ("runtime_env: {env_vars: {A: 1}}", "is a string"),
+        ("runtime_env: {env_vars: {A: 1}}", "must be a string, not an int"),
     ],
 )
 def test_a_config_with_a_wrong_value_would_not_start(cli: Cli, write_yaml: Write, field: str, why: str) -> None:

@@ -217,7 +217,7 @@ def test_a_context_can_be_copied() -> None:
         (CallbackCtx, "custom_data", [1], r"ctx\.custom_data is a dict with string keys, not a list"),
         (CallbackCtx, "custom_data", {1: 2}, r"ctx\.custom_data is a dict with string keys, not one with the key 1"),
         (CallbackCtx, "extra_init_kwargs", None, r"ctx\.extra_init_kwargs is a dict with string keys, not None"),
-        (CallbackCtx, "runtime_env", "env", r"ctx\.runtime_env is a dict with string keys, not 'env'"),
+        (CallbackCtx, "runtime_env", "env", r"ctx\.runtime_env is a dict with string keys, not a str"),
         (CallbackCtx, "run_init_node", "no", r"ctx\.run_init_node is True or False, not 'no'"),
         (CallbackCtx, "model_path", 3, r"ctx\.model_path is a path \(str or os\.PathLike\) or None, not 3"),
         (NodeCtx, "custom_data", None, r"ctx\.custom_data is a dict with string keys, not None"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from serve_llm_hooks import Hook, HookRegistry, HookSignatureError, NodeLostError, hook
-from serve_llm_hooks._core.messages import counted, describe, is_small, one_line, readable, traceback_of
+from serve_llm_hooks._core.messages import counted, describe, is_small, one_line, path_or_type, readable, traceback_of
 from serve_llm_hooks._core.options import HookOptions
 from serve_llm_hooks._core.snapshot import unchanging
 from tests.unit.unreadable import HOSTILE, NoStringError, Unreadable, UnreadableError, deep, shared
@@ -151,3 +151,32 @@ def test_an_exception_with_a_huge_text_or_notes_that_cannot_be_read_has_no_trace
     assert is_small(ValueError("short"))
     assert not is_small(ValueError("x" * 10**6))
     assert not is_small(Notes("short"))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:p@ss/w?rd@host/x", "https://…@host/x"),
+        ("see https://token@host, and s3://u:pw@b", "see https://…@host, and s3://…@b"),
+        ("abfss://container@account.dfs.core.windows.net/m", "abfss://container@account.dfs.core.windows.net/m"),
+        ("abfss://container:pw@account/m", "abfss://…@account/m"),
+        ("s3://b/model@v1?region=x", "s3://b/model@v1?…"),
+        ("pkg.mod:name", "pkg.mod:name"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert describe(url) == repr(shown)
+
+
+def test_a_long_url_shows_no_password_either() -> None:
+    assert "secret" not in describe(f"https://me:{'secret' * 100}@host")
+
+
+@pytest.mark.parametrize("path", ["acme_hooks", "pkg.mod:name", "hooks/on_start.py", "~/hooks", "C:\\hooks.py"])
+def test_a_path_in_the_place_of_a_list_is_shown(path: str) -> None:
+    assert path_or_type(path) == repr(path)
+
+
+@pytest.mark.parametrize("text", ["", "A=1", "https://host/x", "Bearer x", "u:pw@host", "a\nb"])
+def test_another_text_in_the_place_of_a_list_is_not_shown(text: str) -> None:
+    assert path_or_type(text) == "a str"

@@ -70,9 +70,9 @@ def changed(**changes: Any) -> str:
     ("changes", "why"),
     [
         ({"version": 2}, "it is of version 2, and this serve-llm-hooks reads up to 1"),
-        ({"version": 0}, "its version is a whole number"),
-        ({"version": True}, "its version is a whole number"),
-        ({"version": "1"}, "its version is a whole number"),
+        ({"version": 0}, "its version must be a whole number"),
+        ({"version": True}, "its version must be a whole number"),
+        ({"version": "1"}, "its version must be a whole number"),
         ({"format": "chrome"}, "these are no traces of serve-llm-hooks"),
         ({"traces": []}, "it has no traces"),
         ({"traces": {"a": 1}}, "trace 'a': its events are a list"),

@@ -341,6 +341,45 @@ def test_a_function_that_is_missing(write_module: WriteModule) -> None:
     )
 
 
+RECIPES = "serve_llm_hooks.recipes"
+
+
+def test_a_class_that_is_missing() -> None:
+    message = refuse(f"{RECIPES}:CompileCach")
+    assert f"{RECIPES} has no 'CompileCach' (did you mean 'CompileCache'?). Its hooks: BakedModel, " in message
+    assert "PreloadLoRA, " in message
+
+
+def test_a_module_of_classes_says_to_name_one() -> None:
+    assert f"; name a class in it, as in '{RECIPES}:BakedModel': BakedModel, CheckNode, " in refuse(RECIPES)
+
+
+def test_a_folder_of_classes_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1")
+    file = tmp_path / "b.py"
+    file.write_text(
+        "from serve_llm_hooks import *\nclass Own(RayServeLLMCallback):\n    def on_before_init(self, ctx): ..."
+    )
+    assert refuse(str(tmp_path)).endswith(f"; name a class in it, as in '{file}:Own': Own")
+
+
+def test_a_class_that_cannot_be_read_is_not_advised(write_module: WriteModule) -> None:
+    write_module("late", "def __dir__(): return ['Gone']\ndef __getattr__(name): raise ImportError(name)")
+    assert refuse("late").endswith('is decorated with @hook("on_...")')
+
+
+@pytest.mark.parametrize("entry", ["pack.missing", "pack.missing:f", "pack.missing.f"])
+def test_what_a_module_does_not_find_is_no_slip_in_its_own_name(
+    entry: str, tmp_path: Path, write_module: WriteModule
+) -> None:
+    (tmp_path / "pack").mkdir()
+    write_module("pack/__init__", "")
+    write_module("pack/missing", "import torch_not_there")
+    message = refuse(entry)
+    assert "fails while it is imported: ModuleNotFoundError: No module named 'torch_not_there'" in message
+    assert "did you mean" not in message
+
+
 def test_a_function_that_is_missing_where_there_are_none(write_module: WriteModule) -> None:
     write_module("empty", "")
     assert refuse("empty:fetch") == "hook 'empty:fetch': empty has no 'fetch'. Its hooks: none."

@@ -18,7 +18,7 @@ from serve_llm_hooks import (
     NodeResult,
     hook,
 )
-from serve_llm_hooks._core.messages import describe
+from serve_llm_hooks._core.messages import without_value
 from serve_llm_hooks._core.points import PHASES
 from tests.unit.phase_callbacks import Counts, phases
 from tests.unit.stub import FullConfig, Started, StubCluster, start
@@ -196,7 +196,7 @@ def test_returning_data_itself_or_all_of_it_changes_nothing() -> None:
     ("phase", "do", "says"),
     [
         ("pre_download", lambda d: {"worker_node_download_model": "ALL"}, "ValueError: ctx.worker_node_download_model"),
-        ("pre_download", lambda d: {"runtime_env": 3}, "TypeError: ctx.runtime_env is a dict with string keys, not 3"),
+        ("pre_download", lambda d: {"runtime_env": 3}, "ctx.runtime_env is a dict with string keys, not an int"),
         ("pre_download", lambda d: {"extra_init_kwargs": 3}, "TypeError: ctx.extra_init_kwargs is a dict"),
         ("pre_download", lambda d: d.update({3: 4}), "TypeError: the keys of data are strings, not 3"),
         ("pre_download", lambda d: {"nodes": {}}, "AttributeError: ctx.nodes is read-only"),
@@ -215,8 +215,8 @@ def test_what_is_wrong_is_told_at_the_assignment(phase: str, do: Callable[[Data]
 def test_what_is_returned_is_a_dict_or_none(returned: object) -> None:
     message = cause(at("pre_download", lambda data: returned), kind=HookResultError)
     assert message.endswith(
-        f"failed at on_before_download (phase pre_download) for model 'm': it returned {describe(returned)}; a phase "
-        "callback returns a dict to merge into data, or None"
+        f"failed at on_before_download (phase pre_download) for model 'm': it returned "
+        f"{without_value(returned)}; a phase callback returns a dict to merge into data, or None"
     )
 
 
