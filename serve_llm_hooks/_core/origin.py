@@ -17,34 +17,6 @@ def path_of(owner: object) -> str:
     return f"{module}:{getattr(named, '__qualname__', type(named).__name__)}"
 
 
-def is_called(path: str, name: str) -> bool:
-    """Return whether a name stands for the hook with this path.
-
-    >>> path = "serve_llm_hooks.recipes.baked_model:BakedModel.on_before_download"
-    >>> [is_called(path, name) for name in ("on_before_download", "BakedModel.on_before_download", path)]
-    [True, True, True]
-    >>> import serve_llm_hooks.recipes
-    >>> is_called(path, "serve_llm_hooks.recipes:BakedModel.on_before_download")  # as a config names the class
-    True
-    """
-    qualname = path.partition(":")[2]
-    return name in (path, qualname, qualname.rpartition(".")[2]) or _defined_at(name) == path
-
-
-def _defined_at(name: str) -> str:
-    """Return the path under which that is defined which ``module:Class.method`` names, if it is imported already."""
-    module, colon, qualname = name.partition(":")
-    first, dot, rest = qualname.partition(".")
-    if colon and module in sys.modules:
-        try:
-            found = getattr(sys.modules[module], first)
-        except Exception:  # a module may import a name when it is asked for it
-            return name
-        if callable(found):
-            return f"{path_of(found)}{dot}{rest}"
-    return name
-
-
 def file_module_name(file: str) -> str:
     """Return the name of the module that a hooks file is loaded as: its stem and a hash of its resolved path.
 

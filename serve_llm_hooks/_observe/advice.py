@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.bars import size
@@ -131,7 +132,8 @@ def cuda_graphs(facts: Facts) -> Iterator[Advice]:
         yield Advice(
             "cuda-graphs",
             f"Capturing CUDA graphs took {captured.duration_s:.1f} s, for each batch size a part. With half as many "
-            "sizes it is about half; larger batches then run without a graph.",
+            "sizes or fewer it takes half as long at most. End the list with the largest batch that you serve: larger "
+            "ones then run without a graph.",
             captured.duration_s * _BY_FEWER_GRAPHS,
             "engine_kwargs: { cudagraph_capture_sizes: [1, 2, 4, 8, 16, 32] }",
         )
@@ -203,12 +205,15 @@ def node_process(facts: Facts) -> Iterator[Advice]:
     calls = [event for event in facts.events if _is_on(event, event.node_id) and facts.is_before_engine(event)]
     if len(nodes) != 1 or len(facts.nodes) != 1 or facts.named("download") or not calls:
         return
+    if not _are_the_users_to_move(calls):  # in the replica, a veto would leave out more
+        return
     worked_s = sum(event.duration_s for event in calls)
     names = ", ".join(dict.fromkeys(short_name(event) for event in calls))
     yield Advice(
         "node-process",
         f"A process began on the only node for {names}, which took {worked_s:.1f} s of the step's "
-        f"{nodes[0].duration_s:.1f} s. In the replica, which is on that node, they need none.",
+        f"{nodes[0].duration_s:.1f} s. In the replica, which is on that node, they need none; what they put into "
+        "ctx.custom_data is then the replica's.",
         nodes[0].duration_s - worked_s,
         '@hook("on_before_download")',
     )
@@ -232,9 +237,7 @@ def _may_work_beside(facts: Facts, calls: Sequence[HookEvent], until: str) -> bo
     point = HOOK_POINTS[calls[0].point]
     if point.during != "start" or point.in_process or point.name == until:
         return False
-    if any(event.is_finish or event.outcome not in ("ok", "warned") for event in calls):
-        return False
-    if calls[0].hook.startswith(RECIPES):
+    if not _are_the_users_to_move(calls):
         return False
     before = point.after_engine or all(facts.is_before_engine(event) for event in calls)
     return before and all(facts.alone_s(event) >= event.duration_s / 2 for event in calls)
@@ -244,7 +247,7 @@ def _begin_s(facts: Facts, point: str) -> float:
     """Return when the start came to a point after the engine."""
     if point == "on_after_engine_init":
         return facts.engine.end_s
-    return min((event.start_s for event in facts.events if event.point == point), default=facts.end_s)
+    return facts.first_s.get(point, facts.end_s)
 
 
 def _is_on(event: HookEvent, node_id: str) -> bool:
@@ -253,4 +256,15 @@ def _is_on(event: HookEvent, node_id: str) -> bool:
 
 
 def _seconds_on_node(parts: Sequence[HookEvent | StartStep]) -> Callable[[str], float]:
-    return lambda node_id: sum(each.duration_s for each in parts if each.node_id == node_id)
+    on_node: dict[str, list[float]] = defaultdict(list)
+    for each in parts:
+        on_node[each.node_id].append(each.duration_s)
+    seconds = {node_id: sum(durations) for node_id, durations in on_node.items()}
+    return lambda node_id: seconds.get(node_id, 0.0)
+
+
+def _are_the_users_to_move(calls: Sequence[HookEvent]) -> bool:
+    """Return True for hooks that give no veto, and are neither spans nor our recipes, whose points are fixed."""
+    return not any(
+        event.is_finish or event.outcome not in ("ok", "warned") or event.hook.startswith(RECIPES) for event in calls
+    )

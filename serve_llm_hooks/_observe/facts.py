@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ class Facts:
         parts: list[HookEvent | StartStep] = [*events, *(step for step in steps if step.name not in _WHOLE)]
         for each in parts:
             self._on_node[each.node_id].append(each)
+        self._shared_on: dict[str | None, dict[float, float]] = {}
 
     def named(self, name: str) -> list[StartStep]:
         """Return the steps of a name."""
@@ -65,14 +67,26 @@ class Facts:
 
     def alone_s(self, event: HookEvent) -> float:
         """Return for how long nothing else was going on; for a hook on a node, nothing else there."""
-        on_node = HOOK_POINTS[event.point].on_node
-        others = [self._on_node[event.node_id]] if on_node else list(self._on_node.values())
-        beside = [
-            (max(each.start_s, event.start_s), min(each.end_s, event.end_s))
-            for each in chain.from_iterable(others)
-            if each is not event
-        ]
-        return event.duration_s - together_s(beside)
+        if event.end_s <= event.start_s:
+            return event.duration_s
+        shared = self._shared(event.node_id if HOOK_POINTS[event.point].on_node else None)
+        # The call itself is one of those that were going on.
+        return event.duration_s - (shared[event.end_s] - shared[event.start_s])
+
+    def _shared(self, node_id: str | None) -> dict[float, float]:
+        """Return ``shared_s`` of what was on a node, or of everything."""
+        if node_id not in self._shared_on:
+            on_nodes = self._on_node.values() if node_id is None else [self._on_node[node_id]]
+            self._shared_on[node_id] = shared_s(chain.from_iterable(on_nodes))
+        return self._shared_on[node_id]
+
+    @cached_property
+    def first_s(self) -> dict[str, float]:
+        """When the first call at each point began."""
+        found: dict[str, float] = {}
+        for event in self.events:
+            found[event.point] = min(event.start_s, found.get(event.point, event.start_s))
+        return found
 
     def nodes_without(self, took_s: Callable[[str], float]) -> float:
         """Return by how many seconds the slowest node would have been faster.
@@ -83,7 +97,7 @@ class Facts:
         slowest_s = max((node.duration_s for node in self.nodes), default=0.0)
         return slowest_s - max((node.duration_s - took_s(node.node_id) for node in self.nodes), default=0.0)
 
-    @property
+    @cached_property
     def nodes(self) -> list[StartStep]:
         """The work of each node before the engine's start."""
         return [step for step in self.named("node") if self.is_before_engine(step)]
@@ -106,18 +120,23 @@ def facts_of(trace: Trace) -> Facts | None:
     return Facts(start, engine, events, trace.steps)
 
 
-def together_s(spans: Iterable[tuple[float, float]]) -> float:
-    """Return the seconds in which at least one of some spans of time was going on.
+def shared_s(parts: Iterable[HookEvent | StartStep]) -> dict[float, float]:
+    """Return for each moment at which a part began or ended: the seconds before it in which at least two were going on.
 
     Example:
-        >>> together_s([(0, 2), (1, 3), (5, 6), (9, 8)])
-        4.0
+        >>> shared_s([StartStep("nodes", "n", 7, 0, 3), StartStep("import", "n", 7, 2, 5)])
+        {0: 0.0, 2: 0.0, 3: 1.0, 5: 1.0}
     """
-    total_s, until_s = 0.0, float("-inf")
-    for start_s, end_s in sorted(spans):
-        total_s += max(0.0, end_s - max(until_s, start_s))
-        until_s = max(until_s, end_s)
-    return total_s
+    turns = [turn for each in parts if each.start_s < each.end_s for turn in ((each.start_s, 1), (each.end_s, -1))]
+    found: dict[float, float] = {}
+    going_on, total_s, last_s = 0, 0.0, 0.0
+    for at_s, more in sorted(turns):
+        if going_on >= 2:
+            total_s += at_s - last_s
+        going_on += more
+        found[at_s] = total_s
+        last_s = at_s
+    return found
 
 
 def short_name(event: HookEvent) -> str:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 WIDTH = 100
 _ROWS = 30
 _SHORT_S = 0.05  # a shorter step is not worth a line
-_MOST_CALLS = 500  # for more, advice takes longer than a start should wait for its log
 _ADVICE = 2  # the block says no more than this; `serve-llm-hooks trace --advice` has the rest
 _WHOLE = ("start", "node")  # the steps that others are parts of
 
@@ -42,8 +41,7 @@ def summary(model_id: str, trace: Trace) -> str:
     lines = [_line(row, begin_s) for row in rows if any(row is each for each in longest)]
     if len(rows) > _ROWS:
         lines.append(f"and {len(rows) - _ROWS} that took less")
-    if len(events) <= _MOST_CALLS:
-        lines += [_printable(each.head) for each in advise(trace)[:_ADVICE]]  # not shortened: they are copied from here
+    lines += [_printable(each.head) for each in advise(trace)[:_ADVICE]]  # not shortened: they are copied from here
     return "\n  ".join([_head(model_id, trace, events, downloads), *lines])
 
 

@@ -46,46 +46,47 @@ async def initialize(
         hooks: the hooks to run, as far as they are for the model; left out, those of the config.
         on_begin: called before anything of the start happens, so that its trace is there when it fails.
     """
-    run = _begin(llm_config, cluster, hooks)
-    ctx = run.ctx
-    if on_begin is not None:
-        on_begin(run)
-    async with run:
-        try:
-            if await run.start.point("on_before_init"):
-                ctx.run_init_node = False
-                await run.start.point("on_custom_init")
-                await run.placement.ensure()
-                await run.placement.wait_for_default()
-            else:
-                await run.placement.ensure()
-                vetoed = bool(await run.start.point("on_before_download"))
-                if vetoed:
+    with Progress(str(llm_config.model_id), news=cluster.news) as progress:
+        run = _begin(llm_config, cluster, hooks, progress)
+        ctx = run.ctx
+        if on_begin is not None:
+            on_begin(run)
+        async with run:
+            try:
+                if await run.start.point("on_before_init"):
                     ctx.run_init_node = False
-                await run.nodes.initialize(vetoed=vetoed)
-                await run.start.point("on_after_download")
-                await run.start.point("on_after_placement_group")
-                await run.nodes.initialize(vetoed=vetoed)  # those that a replaced group added
-            group = ctx.placement_group
-            await run.start.point("on_before_engine_init")
-            run.configure_engine(group)
-            async with run.processes.around_the_engine():
-                with run.engine_step(), run.start.progress.waiting_for(run.processes.wait_for_engine):
-                    yield run
-            set_read_only(ctx, engine=run.engine, load_adapter=run.load_adapter)
-            await run.start.point("on_after_engine_init")
-            await run.nodes.after_engine()
-            await run.start.point("on_after_init")
-            await run.start.end()
-            run.is_up = True
-        except GeneratorExit:  # this start is closed from outside: a hook's is an error of ours by now
-            raise
-        except BaseException as error:
-            cause = run.start.background.cause_of(error)
-            await run.ended_by(cause)
-            if cause is not error:
-                raise cause from cause.__cause__
-            raise
+                    await run.start.point("on_custom_init")
+                    await run.placement.ensure()
+                    await run.placement.wait_for_default()
+                else:
+                    await run.placement.ensure()
+                    vetoed = bool(await run.start.point("on_before_download"))
+                    if vetoed:
+                        ctx.run_init_node = False
+                    await run.nodes.initialize(vetoed=vetoed)
+                    await run.start.point("on_after_download")
+                    await run.start.point("on_after_placement_group")
+                    await run.nodes.initialize(vetoed=vetoed)  # those that a replaced group added
+                group = ctx.placement_group
+                await run.start.point("on_before_engine_init")
+                run.configure_engine(group)
+                async with run.processes.around_the_engine():
+                    with run.engine_step(), run.start.progress.waiting_for(run.processes.wait_for_engine):
+                        yield run
+                set_read_only(ctx, engine=run.engine, load_adapter=run.load_adapter)
+                await run.start.point("on_after_engine_init")
+                await run.nodes.after_engine()
+                await run.start.point("on_after_init")
+                await run.start.end()
+                run.is_up = True
+            except GeneratorExit:  # this start is closed from outside: a hook's is an error of ours by now
+                raise
+            except BaseException as error:
+                cause = run.start.background.cause_of(error)
+                await run.ended_by(cause)
+                if cause is not error:
+                    raise cause from cause.__cause__
+                raise
 
 
 class Initialization:
@@ -121,7 +122,6 @@ class Initialization:
         self.processes: Processes = Processes(start)
 
     async def __aenter__(self) -> Initialization:
-        self.start.progress.__enter__()
         return self
 
     async def __aexit__(
@@ -133,7 +133,6 @@ class Initialization:
         else:
             await self.start.background.end()
         await self.start.dispatcher.__aexit__(kind, error, traceback)
-        self.start.progress.__exit__(kind, error, traceback)
         if kind is not None and not issubclass(kind, GeneratorExit):
             await self.placement.give_back()
         if kind is not None or self.ends_with_engine:
@@ -255,16 +254,16 @@ class Initialization:
                 await run_each(dispatcher, hooks, self.ctx, consequence="the first error is raised")
 
 
-def _begin(llm_config: Any, cluster: Cluster, hooks: HookRegistry | None) -> Initialization:
+def _begin(llm_config: Any, cluster: Cluster, hooks: HookRegistry | None, progress: Progress) -> Initialization:
     """Import what the config names, and ask for the defaults: seconds that belong to the start too."""
     begun_s = cluster.clock()
     model_id = str(llm_config.model_id)
     where = f"in the replica of model {model_id!r} on {cluster.node(cluster.local_node_id)}"
     try:
-        with Progress(model_id) as progress, progress.waiting_for("its hooks and its engine to be imported"):
+        with progress.waiting_for("its hooks and its engine to be imported"):
             if hooks is None:
                 hooks = _hooks(llm_config, where)
-            run = Initialization(Start(llm_config, cluster, select(hooks, model_id)), begun_s)
+            run = Initialization(Start(llm_config, cluster, select(hooks, model_id), progress), begun_s)
             run.trace.add_step("imports", begun_s)
     except Exception:
         raise

@@ -15,7 +15,6 @@ from .._core.trace import Trace
 from .._core.until import SHUTDOWN
 from .._observe.announce import warn_of_left_out
 from .._observe.clean_up import run_each
-from .._observe.progress import Progress
 from .background import Background
 from .given_config import GivenConfig
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from .._core.selection import Selection
     from .._core.spans import OpenSpans
     from .._core.veto import Skip
+    from .._observe.progress import Progress
     from .cluster import Cluster, ReplicaDefaults
 
 
@@ -48,7 +48,7 @@ class Start:
         background: what works until a later point.
     """
 
-    def __init__(self, llm_config: Any, cluster: Cluster, selection: Selection) -> None:
+    def __init__(self, llm_config: Any, cluster: Cluster, selection: Selection, progress: Progress) -> None:
         self.llm_config = llm_config
         self.cluster = cluster
         self.selection = selection
@@ -67,7 +67,7 @@ class Start:
         self.model_id: str = self.ctx.model_id
         self.dispatcher: Dispatcher = Dispatcher(self.model_id, trace=self.trace, on_error=self.defaults.on_error)
         self.spans: OpenSpans = self.dispatcher.spans
-        self.progress: Progress = Progress(self.model_id, news=cluster.news)
+        self.progress: Progress = progress
         self.background: Background = Background(selection.hooks, self.ctx, self.progress, self._dispatcher_of_its_own)
 
     async def point(self, name: HookName) -> Skip | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .._core.origin import is_called
+from .._core.called import called, names_of
 from .._core.points import left_out_by
 from .replace_style import replaces_defaults
 from .select import hooks_of_config, select
@@ -32,10 +32,18 @@ class HookPlan:
     not_run: tuple[tuple[Hook, str], ...]
     on_error: OnError
 
-    def has(self, name: str) -> bool:
-        """Return whether the config names a hook that is called so: ``check``, ``Setup.check``, or by its path."""
-        hooks = (*self.hooks, *(hook for hook, _ in self.not_run))
-        return any(name == hook.name or is_called(hook.path, name) for hook in hooks)
+    def called(self, name: str) -> tuple[Hook, ...]:
+        """Return the hooks that a name stands for: ``check``, ``Setup.on_before_init``, ``Setup``, or a path."""
+        return tuple(called(name, self._all))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that stand for its hooks."""
+        return tuple(dict.fromkeys(name for hook in self._all for name in names_of(hook.path)))
+
+    @property
+    def _all(self) -> tuple[Hook, ...]:
+        return (*self.hooks, *(hook for hook, _ in self.not_run))
 
 
 def plan_hooks(llm_config: Any) -> HookPlan:

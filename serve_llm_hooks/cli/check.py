@@ -12,7 +12,7 @@ from .model import Model
 from .options import NAMES_HOOKS, AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
 from .refused import BAD_ANSWER, CONFIG_ERRORS, text_of, told
-from .store import FakeStoreFolder, fake_store
+from .store import FakeStoreFolder, fake_store, store_hints
 from .targets import models_of
 
 HELP = """Run hooks through standard scenarios on a fake cluster (several nodes, vetoes, failures, a restart), and list
@@ -46,6 +46,8 @@ def check(
     """Check the hooks of each model."""
     with told(), fake_store(store):
         checked = [_checked(each, limit) for each in models_of(targets, model or [], app_dir)]
+    for each in checked:
+        each["warnings"] += store_hints(store, [*each["problems"], *each["warnings"]])
     if as_json:
         write_json({"version": 1, "models": checked})
     else:

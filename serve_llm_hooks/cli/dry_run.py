@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -10,17 +11,18 @@ import typer
 from serve_llm_hooks import Trace, dump_traces, plan_hooks
 from serve_llm_hooks_testing import FakeCluster, HarnessError
 
-from .faults import WRITTEN, fault_of
+from .faults import WRITTEN, check_hooks, fault_of
 from .options import AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
 from .refused import BAD_ANSWER, CONFIG_ERRORS, Refused, text_of, told
-from .store import FakeStoreFolder, fake_store
+from .store import FakeStoreFolder, fake_store, store_hints
 from .targets import models_of
 from .timeline import seconds, write_timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from serve_llm_hooks import HookPlan
     from serve_llm_hooks_testing import FakeRun
 
     from .faults import Given
@@ -54,13 +56,15 @@ class Started(NamedTuple):
         run: the start; ``None`` where there was none.
         problem: why it failed; ``None`` if it did not.
         warnings: what was warned of.
-        unstruck: what was to break and did not, as it was given.
+        struck: what has broken as ``--fail`` asked for it, as it was given.
+        unstruck: what was to break so and did not.
     """
 
     model: Model
     run: FakeRun | None
     problem: str | None
     warnings: list[str]
+    struck: list[str]
     unstruck: list[str]
 
 
@@ -82,7 +86,13 @@ def dry_run(
         except HarnessError as error:
             raise Refused(str(error)) from None
         with fake_store(store):
-            starts = [_start(cluster, faults, each) for each in models_of(targets, model or [], app_dir)]
+            models = models_of(targets, model or [], app_dir)
+            plans = [_plan(each) for each in models] if any(each.hook for each in faults.values()) else []
+            if None not in plans:  # of a model without one, its start tells why
+                check_hooks(faults, [plan for plan in plans if plan is not None])
+            starts = [_start(cluster, faults, *each) for each in zip_longest(models, plans)]
+        for start in starts:
+            start.warnings.extend(store_hints(store, [start.problem or "", *start.warnings]))
     if as_json:
         write_json(_document(starts))
     else:
@@ -96,17 +106,24 @@ def dry_run(
         raise typer.Exit(BAD_ANSWER)
 
 
-def _start(cluster: FakeCluster, faults: Mapping[str, Given], model: Model) -> Started:
+def _plan(model: Model) -> HookPlan | None:
+    """Return the plan of a model; ``None`` if it has none."""
+    with model.its_process():
+        try:
+            return plan_hooks(model.config())
+        except CONFIG_ERRORS:
+            return None
+
+
+def _start(cluster: FakeCluster, faults: Mapping[str, Given], model: Model, plan: HookPlan | None) -> Started:
     run: FakeRun | None = None
     problem: str | None = None
     at_its_end: tuple[Exception, ...] = ()
-    unknown: set[str] = set()
+    unknown = {} if plan is None else {text: why for text, each in faults.items() if (why := each.why_not(plan))}
     with model.its_process() as warned:
         try:
-            config = model.config()
-            unknown = _unknown(faults, config)
             cluster.faults = tuple(each.fault for text, each in faults.items() if text not in unknown)
-            run = cluster.run(config, check=False)
+            run = cluster.run(model.config(), check=False)
             at_its_end = run.shut_down()  # of a start that failed, nothing
         except CONFIG_ERRORS as error:
             problem = text_of(error)
@@ -116,16 +133,10 @@ def _start(cluster: FakeCluster, faults: Mapping[str, Given], model: Model) -> S
     unstruck = [text for text, each in faults.items() if run is None or any(each.fault is other for other in missed)]
     for text in unstruck:  # as it was given, and not as Python has it
         warned = [told.replace(f"{faults[text].fault} never", f"--fail {text} never") for told in warned]
-    warned += [f"--fail {text} never struck: the config names no hook that is called so" for text in unknown]
+    warned += [f"--fail {text} never struck: {why}" for text, why in unknown.items()]
     warned += [f"at the end of the replica, which Serve only logs: {text_of(error)}" for error in at_its_end]
-    return Started(model, run, problem, warned, [*unstruck, *unknown])
-
-
-def _unknown(faults: Mapping[str, Given], config: Any) -> set[str]:
-    """Return the faults of hooks that a config does not name."""
-    named = {text: each.hook for text, each in faults.items() if each.hook is not None}
-    plan = plan_hooks(config) if named else None
-    return {text for text, hook in named.items() if plan is not None and not plan.has(hook)}
+    unstruck += unknown
+    return Started(model, run, problem, warned, [text for text in faults if text not in unstruck], unstruck)
 
 
 def _document(starts: Iterable[Started]) -> dict[str, Any]:
@@ -144,6 +155,7 @@ def _document(starts: Iterable[Started]) -> dict[str, Any]:
                 "application": start.model.application or None,
                 "config": start.model.where or None,
                 "problem": start.problem,
+                "struck": start.struck,
                 "elapsed_s": None if start.run is None else start.run.elapsed_s,
                 "reached": None if start.run is None else start.run.reached,
                 "warnings": start.warnings,
@@ -165,6 +177,8 @@ def _write(screen: Screen, start: Started, nodes: int) -> None:
             screen.line(f"start {number}, whose replica died", indent=2)
             write_timeline(screen, earlier.trace, indent=4)
         write_timeline(screen, start.run.trace)
+    if start.struck:
+        screen.line(("on purpose: ", "yellow"), ", ".join(f"--fail {text}" for text in start.struck), indent=2)
     if start.problem:
         screen.line(("problem: ", "bold red"), start.problem, indent=2)
     for text in start.warnings:

@@ -14,7 +14,7 @@ from .model import Model
 from .options import NAMES_HOOKS, AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
 from .refused import BAD_ANSWER, CONFIG_ERRORS, text_of, told
-from .store import FakeStoreFolder, fake_store
+from .store import FakeStoreFolder, fake_store, store_hints
 from .targets import models_of
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def explore(
     """Explore the hooks of each model."""
     with told(), fake_store(store):
         explored = [_explored(each, seed or seeds, nodes) for each in models_of(targets, model or [], app_dir)]
+    for each in explored:
+        each["warnings"] += store_hints(store, [*(found["problem"] for found in each["problems"]), *each["warnings"]])
     if as_json:
         write_json({"version": 1, "models": explored})
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from serve_llm_hooks_testing import FakeStore
 from .refused import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 FakeStoreFolder = Annotated[
     str | None,
@@ -31,6 +32,10 @@ SCHEMES = ("s3", "gs", "az", "abfss", "hf", "http", "https", "file")
 """The folders that there may be in it, one for each kind of store; a test compares them with the recipes'."""
 
 _VARIABLE = "SERVE_LLM_HOOKS_FAKE_STORE"
+# How it is told that a real store was asked in vain: as the failure of a recipe, or in a line that begins with a place.
+_IN_VAIN = re.compile(
+    rf"(?:^| )hook serve_llm_hooks\.recipes\.[^\n]*: DownloadError: |^(?:{'|'.join(SCHEMES)})://\S+: "
+)
 
 
 @contextmanager
@@ -59,3 +64,15 @@ def fake_store(folder: str | None) -> Iterator[None]:
         except (OSError, shutil.Error) as error:
             raise Refused(f"--fake-store {folder} cannot be read: {type(error).__name__}") from None
         yield
+
+
+def store_hints(folder: str | None, texts: Iterable[str]) -> list[str]:
+    """Return what to say of ``--fake-store`` where recipes have asked real stores in vain; else nothing.
+
+    Args:
+        folder: what was given for ``--fake-store``.
+        texts: the problems and warnings of a model.
+    """
+    if folder is not None or not any(_IN_VAIN.search(text) for text in texts):
+        return []
+    return ["a ready-made hook has asked a real store; with --fake-store FOLDER, that folder answers in its place"]

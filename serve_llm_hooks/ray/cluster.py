@@ -210,18 +210,19 @@ class RayCluster:
 
     def configure_engine(self, llm_config: Any, ctx: CallbackCtx, *, path_by_hook: bool) -> None:
         """Write what hooks decided into Ray's config, and into the engine config that Ray has cached in it."""
-        from .internals import AsyncEngineArgs, FrontendArgs
-
         config = llm_config.get_engine_config()
-        engine, frontend = split_engine_kwargs(
-            ctx.extra_init_kwargs,
-            engine_names={field.name for field in fields(AsyncEngineArgs)},
-            frontend_names={field.name for field in fields(FrontendArgs)},
-            current=llm_config.engine_kwargs,
-        )
-        llm_config.engine_kwargs.update(engine | frontend)
-        config.engine_kwargs.update(engine)
-        config.frontend_kwargs.update(frontend)
+        if ctx.extra_init_kwargs:
+            from .internals import AsyncEngineArgs, FrontendArgs
+
+            engine, frontend = split_engine_kwargs(
+                ctx.extra_init_kwargs,
+                engine_names={field.name for field in fields(AsyncEngineArgs)},
+                frontend_names={field.name for field in fields(FrontendArgs)},
+                current=llm_config.engine_kwargs,
+            )
+            llm_config.engine_kwargs.update(engine | frontend)
+            config.engine_kwargs.update(engine)
+            config.frontend_kwargs.update(frontend)
         config.runtime_env = ctx.runtime_env
         if ctx.model_path is not None:
             config.hf_model_id = ctx.model_path

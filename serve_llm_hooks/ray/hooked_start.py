@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
-from . import adapters, engine_steps, prewarm, quick_imports, replica_process, telemetry
+from . import adapters, engine_steps, locked_folder, prewarm, quick_imports, replica_process, telemetry
 from .cluster import RayCluster
 from .hand_over import hand_over
 from .log import log_if_root_is_silenced, show_log
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from .._replica.initialize import Initialization
+
+_SOON_S = 0.1  # a thread that begins at once keeps the interpreter from the engine's start
 
 
 @asynccontextmanager
@@ -32,7 +34,7 @@ async def around_start(server: Any) -> AsyncIterator[None]:
         runtime_env = await prewarm.finish(run.start.defaults, run.ctx)
         hand_over(config, run.ctx, runtime_env)
         with engine_steps.steps_in(run.trace):
-            _import_while_the_engine_starts()
+            _do_while_the_engine_starts()
             yield
         run.engine, run.load_adapter = server.engine, adapters.loader_of(server)
         log_if_root_is_silenced(run)
@@ -59,21 +61,29 @@ async def around_constructor(server: Any, llm_config: Any) -> AsyncIterator[None
 def _initialize(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextManager[Initialization]:
     quick_imports.end()
     show_log()
-    with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
-        hooks = hooks_of_native_config(llm_config)
+    hooks = None  # those of a config of ours
+    if not hasattr(llm_config, "hooks"):
+        with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
+            hooks = hooks_of_native_config(llm_config)
     return initialize(llm_config, cluster, hooks, _begin)
 
 
-def _import_while_the_engine_starts() -> None:
-    """Import, in a thread, what tells the start's end: nobody has to wait for that then."""
+def _do_while_the_engine_starts() -> None:
+    """Do, in a thread, what somebody would wait for at another time.
 
-    def import_it() -> None:
+    Import what tells the start's end, and remove the folders of replicas that were killed.
+    """
+
+    def do_it() -> None:
         with contextlib.suppress(Exception):  # told when it is imported for its use
             from .._observe import ending  # noqa: F401  # imported ahead
             from . import metrics  # noqa: F401  # likewise
+        locked_folder.remove_left_over()
 
+    timer = threading.Timer(_SOON_S, do_it)
+    timer.name, timer.daemon = "serve-llm-hooks beside the engine", True
     with contextlib.suppress(RuntimeError):  # no thread can be had
-        threading.Thread(target=import_it, name="serve-llm-hooks imports", daemon=True).start()
+        timer.start()
 
 
 def _begin(run: Initialization) -> None:

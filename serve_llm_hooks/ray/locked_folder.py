@@ -7,7 +7,6 @@ import fcntl
 import os
 import shutil
 import tempfile
-import threading
 
 _PREFIX = "serve-llm-hooks-engine-"
 _LOCK = "lock"
@@ -16,12 +15,10 @@ _locks: dict[str, int | None] = {}  # of the folders of this process
 
 
 def make_folder() -> str:
-    """Make a folder that this process has locked; remove those of killed processes, in a thread.
+    """Make a folder that this process has locked.
 
     It gets its name when it is locked: until then no other start may remove it.
     """
-    with contextlib.suppress(RuntimeError):  # no thread can be had
-        threading.Thread(target=remove_left_over, name="serve-llm-hooks clears up", daemon=True).start()
     made = tempfile.mkdtemp(prefix=f"new-{_PREFIX}")
     lock = _locked(made)
     folder = os.path.join(os.path.dirname(made), os.path.basename(made).removeprefix("new-"))

@@ -1,9 +1,9 @@
 """Assertions about a run. A failure shows the timeline that was expected and the one that was observed.
 
 A name is a hook point (``"on_before_init"``: all its hooks), a hook's bare name, ``"module:qualname"``, as in
-``before=`` and ``after=``, or ``"Class.method"``. With `` (finish)`` behind it, as in the table of a trace, it is what
-follows the ``yield`` of a hook, and without it the hook up to there. A name that is unknown or ambiguous raises a
-``HarnessError`` instead of passing.
+``before=`` and ``after=``, ``"Class.method"``, or ``"Class"`` where it has but one hook. With `` (finish)`` behind it,
+as in the table of a trace, it is what follows the ``yield`` of a hook, and without it the hook up to there. A name that
+is unknown or ambiguous raises a ``HarnessError`` instead of passing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from serve_llm_hooks._core.called import called, names_of
 from serve_llm_hooks._core.messages import counted, did_you_mean, text_of
-from serve_llm_hooks._core.origin import is_called, path_of
+from serve_llm_hooks._core.origin import path_of
 from serve_llm_hooks._core.points import HOOK_NAMES, HOOK_POINTS
 
 from .errors import HarnessError
@@ -219,12 +220,12 @@ def resolve_hook(name: str, hooks: Sequence[Hook]) -> str:
     Raises:
         HarnessError: there is none, or more than one.
     """
-    paths = list(dict.fromkeys(hook.path for hook in hooks if name == hook.name or is_called(hook.path, name)))
+    paths = list(dict.fromkeys(hook.path for hook in called(name, hooks)))
     if len(paths) == 1:
         return paths[0]
     if paths:
         raise HarnessError(f"{name!r} is ambiguous: {', '.join(paths)}. Write one of these instead of the bare name.")
-    known = list(dict.fromkeys([*(hook.name for hook in hooks), *(hook.path for hook in hooks), *HOOK_NAMES]))
+    known = list(dict.fromkeys([*(each for hook in hooks for each in (hook.name, *names_of(hook.path))), *HOOK_NAMES]))
     named = ", ".join(dict.fromkeys(hook.path for hook in hooks)) or "none"
     raise HarnessError(
         f"{name!r} is neither a hook point nor a hook that this run knows{did_you_mean(name, known)}. "

@@ -187,7 +187,8 @@ def hook_fails(hook: str, error: Exception | str = "it fails (hook_fails)", *, n
     """Make a hook fail instead of doing its work.
 
     Args:
-        hook: the hook's name, ``"Class.method"``, or ``"module:qualname"``, as in the assertions.
+        hook: the hook's name, ``"Class.method"``, or ``"module:qualname"``, as in the assertions; ``"Class"``, or
+            ``"module:Class"``, for a class with but one hook.
         error: the exception that it raises; a text stands for a ``RuntimeError``.
         node: the node on which a per-node hook fails. Default: wherever it runs.
 

@@ -29,6 +29,7 @@ from serve_llm_hooks_testing import (
     FakeRun,
     HarnessError,
     HarnessWarning,
+    assert_ran_on,
     different_path,
     engine_answers_error,
     engine_fails,
@@ -131,6 +132,25 @@ def test_a_method_that_fails_everywhere(name: str, nodes: list[str] | None) -> N
         assert "began" not in run.ctx.custom_data
     else:
         assert failed(run, HookError) == nodes
+
+
+@pytest.mark.parametrize("name", ["WarmUp", "serve_llm_hooks.recipes:WarmUp", "serve_llm_hooks.recipes.warm_up:WarmUp"])
+def test_a_class_stands_for_its_only_hook(name: str) -> None:
+    run = FakeCluster(faults=[hook_fails(name, "no")]).run(
+        FakeLLMConfig("m", hooks=["serve_llm_hooks.recipes:WarmUp"]), check=False
+    )
+    assert "WarmUp.on_after_engine_init failed at on_after_engine_init" in str(run.error)
+    assert run.unstruck == ()
+    assert_ran_on(run, name, node_count=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*never struck")  # an error comes before
+def test_a_class_of_several_hooks_stands_for_none() -> None:
+    config = FakeLLMConfig("m", callback=Callback)
+    with pytest.raises(HarnessError, match=r"'Callback' is ambiguous: \S*Callback.on_before_init, \S*Callback.on_be"):
+        FakeCluster(faults=[hook_fails("Callback")]).run(config)
+    with pytest.raises(HarnessError, match="did you mean 'Callback'"):
+        FakeCluster(faults=[hook_fails("Calback")]).run(config)
 
 
 @pytest.mark.parametrize("module", ["", "serve_llm_hooks.recipes:", "serve_llm_hooks.recipes.baked_model:"])

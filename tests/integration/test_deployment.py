@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.slow_s3 import slow_s3
+from serve_llm_hooks import load_traces
 from tests.deployed import chat, check, deploy, good_application, look
 from tests.engine_models import make_adapter, make_tiny_llama
 from tests.file_server import file_server
@@ -220,9 +221,10 @@ def test_serve_shows_what_failed_on_which_node(serve_url: str) -> None:
     assert "ConnectionError: the store does not answer" in message
 
 
-def test_the_demo() -> None:
-    """`make demo`, in a process of its own, with a Ray of its own."""
+def test_the_demo(tmp_path: Path) -> None:
+    """`make demo`, in a process of its own, with a Ray of its own; what ran there is what `plan` says of its YAML."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_", "HF_"))}
+    environment |= {"SERVE_LLM_HOOKS_TRACE_DIR": str(tmp_path), "SMOLLM2_FOLDER": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "demo.py")],
         capture_output=True,
@@ -233,5 +235,14 @@ def test_the_demo() -> None:
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "Paris" in done.stdout
-    for name in ("check_disk", "CheckNode", "short_context", "WarmUp", "timings"):
-        assert name in done.stdout
+    [page] = tmp_path.glob("*.html")
+    _, _, timeline = done.stdout.partition("The start as a timeline:")
+    assert f"the same as a page: {page}" in timeline
+    command = [sys.executable, "-m", "serve_llm_hooks.cli", "plan", "demo.yaml", "--json"]
+    plan = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=EXAMPLES)
+    [model] = json.loads(plan.stdout)["models"]
+    [trace] = load_traces(page.read_text(encoding="utf-8")).values()
+    planned = [(hook["point"], hook["hook"]) for hook in model["hooks"]]
+    assert planned == [(event.point, event.hook.partition("(")[0]) for event in trace]
+    for _, hook in planned:
+        assert hook.rpartition(":")[2].partition(".on_")[0] in timeline

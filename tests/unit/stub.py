@@ -9,7 +9,6 @@ import asyncio
 import logging
 import pickle
 import selectors
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -407,11 +406,3 @@ def cancel_this_task() -> None:
     task = asyncio.current_task()
     assert task is not None
     task.cancel()
-
-
-def wait_for_threads(name: str) -> None:
-    """Wait until the threads of this name have ended."""
-    for thread in threading.enumerate():
-        if thread.name == name:
-            thread.join(30)
-            assert not thread.is_alive()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from serve_llm_hooks import DownloadError, HookError, HookLoadError, NodeLostError, PlacementGroupError
+from serve_llm_hooks._core.called import is_called
 from serve_llm_hooks._core.event import path_in
 from serve_llm_hooks._core.messages import one_line
-from serve_llm_hooks._core.origin import is_called
 
 from .._simulation.timing import StartCancelledError
 from ..faults import (

@@ -10,8 +10,8 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from serve_llm_hooks._core.called import is_called
 from serve_llm_hooks._core.event import path_in
-from serve_llm_hooks._core.origin import is_called
 from serve_llm_hooks._core.worker_thread import WorkerThread
 from serve_llm_hooks._process.payload import check_plugins
 from serve_llm_hooks._process.task import Process

@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import HOOK_POINTS, Hook, HookRegistry
+from serve_llm_hooks._core.called import is_called
 from serve_llm_hooks._core.event import path_in
 from serve_llm_hooks._core.options import HookOptions
-from serve_llm_hooks._core.origin import is_called
 from serve_llm_hooks._node.by_value import dumps
 from serve_llm_hooks._node.packing import pack_hooks
 

@@ -109,19 +109,23 @@ def test_a_download_that_fails(cli: Cli) -> None:
         ("node:node-1", "NodeLostError"),
         ("module:node-1:acme_hooks", "acme_hooks"),
         ("placement-group", "PlacementGroupError"),
-        ("engine", "CUDA out of memory"),
+        ("engine", "CUDA out of memory (--fail)"),
         ("replica:on_after_download", "start 1, whose replica died"),
         ("other-path:node-1:/fast:2/m", "elsewhere on node node-1 (10.0.0.2) (/fast:2/m)"),
         ("hook:add_up", "hook acme_hooks:add_up failed at on_after_download for model 'llama-2': RuntimeError: it"),
         ("hook:look:node-1", "on node node-1 (10.0.0.2): RuntimeError: it fails (--fail)"),
         ("hook:acme_hooks:look:node-1", "1 node of model 'llama-2' could not be initialized"),
+        ("hook:Registers", "hook acme_hooks:Registers.on_before_init failed at on_before_init"),
+        ("hook:acme_hooks:Registers", "hook acme_hooks:Registers.on_before_init failed at on_before_init"),
+        ("hook:Registers:node-0", "hook acme_hooks:Registers.on_before_init failed at on_before_init"),
         ("hook:Registers.on_before_init", "hook acme_hooks:Registers.on_before_init failed at on_before_init"),
         ("node:node-1:on_before_node_download", "NodeLostError"),
         ("node-process:node-1:look", "its worker died"),
         ("engine-process:worker-0", "hook acme_hooks:parse did not end at on_engine_process_start"),
         ("engine-process:core:parse", "in core on node node-0"),
         ("plugin:core", "core of the engine did not run 1 hook at on_engine_process_start"),
-        ("answers", "the prompt is longer than the model's context"),
+        ("answers", "the prompt is longer than the model's context (--fail)"),
+        ("download:node-1", "RuntimeError: An error occurred (403): Forbidden (--fail)"),
     ],
 )
 @pytest.mark.usefixtures("config")
@@ -130,6 +134,7 @@ def test_all_that_can_fail(cli: Cli, write_module: Write, fault: str, shows: str
     (config := Path("config.yaml")).write_text(config.read_text().replace("[acme_hooks]", ALL_HOOKS))
     answer = cli("dry-run", "config.yaml", "--fail", fault)
     assert shows in answer.out
+    assert f"  on purpose: --fail {fault}\n" in answer.out
     assert "never struck" not in answer.out
     assert answer.code == (0 if "started after" in answer.out else 1)
 
@@ -149,7 +154,24 @@ def test_all_that_can_fail(cli: Cli, write_module: Write, fault: str, shows: str
         ("replica:on_befor_init", "is not a hook point"),
         ("node:node-0", "the replica itself is on node-0; its end is --fail replica:POINT"),
         ("download:node-7", "no node of this cluster"),
-        ("hook:on_before_init", "takes a hook by its name"),
+        ("hook:on_before_init", "on_before_init is a hook point; a hook is named as `serve-llm-hooks plan` shows it"),
+        ("hook:on_before_init:node-1", "on_before_init is a hook point"),
+        ("hook::node-1", "node-1 is a node; a hook is named as"),
+        ("hook:node-1", "and the node stands behind it, as in hook:check_disk, hook:check_disk:node-1"),
+        ("hook:lok", "no hook is called 'lok' (did you mean 'look'?); there are acme_hooks:look, acme_hooks:add_up"),
+        ("hook:lok:node-1", "no hook is called 'lok' (did you mean 'look'?)"),
+        ("hook:look:node1", "no hook is called 'look:node1' (nodes are written node-0, node-1, ...)"),
+        (
+            "hook:add_up:node-1",
+            "acme_hooks:add_up runs once, in the replica, and on no other node: write --fail hook:a",
+        ),
+        ("node-process:node-1:lok", "no hook is called 'lok' (did you mean 'look'?)"),
+        (
+            "node-process:node-1:add_up",
+            "runs once, in the replica, and not on nodes; its failure is --fail hook:add_up",
+        ),
+        ("engine-process:core:lok", "no hook is called 'lok' (did you mean 'look'?)"),
+        ("engine-process:core:look", "and not in the engine's processes; its failure is --fail hook:look, the end of"),
         ("hook:look:node-9", "no node of this cluster"),
         ("node:node-1:on_before_init", "that point does not run on nodes; those that do are on_before_node_download"),
         ("engine-process:frontend", "takes a process of the engine, 'core', 'config' or 'worker-1'"),
@@ -172,11 +194,13 @@ def test_a_fault_that_no_start_comes_to(cli: Cli, write_yaml: Write) -> None:
     assert "started after" in answer.out
     assert "warning: --fail module:node-1:acme_other never struck: the run did not come to it" in answer.out
     assert "MissingModuleFault" not in answer.out
+    assert "on purpose" not in answer.out
 
     config = CONFIG + "          model_loading_config: {model_source: 's3://b/m'}\n"
     write_yaml(f"{config}        - model_id: plain\n          hooks: []\n")
     answer = cli("dry-run", "config.yaml", "--fail", "slow-download:node-1:300", "--json")
     assert (answer.code, [len(start["warnings"]) for start in answer.json["starts"]]) == (0, [0, 1])
+    assert [start["struck"] for start in answer.json["starts"]] == [["slow-download:node-1:300"], []]
 
 
 @pytest.mark.usefixtures("config")
@@ -186,9 +210,26 @@ def test_a_hook_that_only_one_of_two_models_has_fails_there(cli: Cli, write_yaml
     assert answer.code == 1
     assert "it fails (--fail)" in answer.json["starts"][0]["problem"]
     assert answer.json["starts"][1]["problem"] is None
-    unknown = ["--fail hook:look never struck: the config names no hook that is called so"]
+    unknown = ["--fail hook:look never struck: no hook is called 'look'; there are none"]
     assert [start["warnings"] for start in answer.json["starts"]] == [[], unknown]
-    assert cli("dry-run", "config.yaml", "--fail", "hook:lok").code == 1
+
+
+def test_a_class_of_several_hooks_is_not_enough_to_say_which_fails(cli: Cli, write_module: Write) -> None:
+    more = "\n\nclass Many:\n    def on_before_init(self, ctx): ...\n    def on_after_init(self, ctx): ..."
+    write_module("acme_hooks", HOOKS + more)
+    answer = cli("dry-run", "acme_hooks:Many", "--fail", "hook:Many")
+    assert (answer.code, answer.out) == (2, "")
+    assert "'Many' is ambiguous; write one of acme_hooks:Many.on_before_init, acme_hooks:Many.on_after" in answer.err
+    assert cli("dry-run", "acme_hooks:Many", "--fail", "hook:Many.on_before_init").code == 1
+
+
+def test_where_one_model_cannot_be_planned_the_faults_of_others_happen(cli: Cli, config: Path) -> None:
+    config.write_text(f"{config.read_text()}        - {{model_id: bad, hooks: [acme_missing]}}\n")
+    answer = cli("dry-run", "config.yaml", "--fail", "hook:look", "--json")
+    assert answer.code == 1
+    first, second = [start["problem"] for start in answer.json["starts"]]
+    assert "it fails (--fail)" in first
+    assert "acme_missing" in second
 
 
 @pytest.mark.usefixtures("config")
@@ -229,6 +270,41 @@ def test_a_folder_stands_for_all_stores(cli: Cli, write_yaml: Write, tmp_path: P
     assert answer.code == 0, answer.out
     assert [file.name for file in (tmp_path / "stores").rglob("*") if file.is_file()] == ["a.json"]
     assert "SERVE_LLM_HOOKS_FAKE_STORE" not in os.environ
+
+
+@pytest.mark.parametrize("command", [("dry-run",), ("dry-run", "--processes"), ("check",), ("explore", "--seeds", "1")])
+def test_where_a_real_store_was_asked_in_vain_a_fake_one_is_named(
+    cli: Cli, write_yaml: Write, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    write_yaml(CONFIG.replace("[acme_hooks]", FETCHES.replace("s3://m", str(tmp_path / "none"))))
+    answer = cli(*command, "config.yaml")
+    assert answer.code == 1
+    assert "a.json is not there" in answer.out
+    assert answer.out.count("warning: a ready-made hook has asked a real store; with --fake-store FOLDER, that") == 1
+
+
+def test_no_fake_store_is_named_where_there_is_one_or_none_was_asked(
+    cli: Cli, write_module: Write, write_yaml: Write, tmp_path: Path
+) -> None:
+    write_yaml(CONFIG.replace("[acme_hooks]", FETCHES))
+    (tmp_path / "stores").mkdir()
+    assert "ready-made" not in cli("dry-run", "config.yaml", "--fake-store", "stores").out
+    write_module("acme_hooks", '@hook("on_before_init")\ndef parse(ctx):\n    return int("no number")')
+    assert "ready-made" not in cli("dry-run", "acme_hooks").out
+
+
+def test_a_store_that_a_start_does_without_is_told_of_too(
+    cli: Cli, write_yaml: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "half of a pair, with which nobody is asked")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
+    cache = f"[{{hook: 'serve_llm_hooks.recipes:CompileCache', kwargs: {{uri: 's3://m/c', dest: {tmp_path / 'c'}}}}}]"
+    write_yaml(CONFIG.replace("[acme_hooks]", cache))
+    answer = cli("dry-run", "config.yaml", "--json")
+    assert answer.code == 0
+    first, *_, last = answer.json["starts"][0]["warnings"]
+    assert first.startswith("s3://m/c: nothing is restored: ")
+    assert "a ready-made hook has asked a real store" in last
 
 
 def test_a_folder_that_stands_for_no_stores(cli: Cli, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_why_a_start_failed(cli: Cli, write_module: Save, tmp_path: Path) -> Non
     for name, *options in (("good", "acme_good"), ("failed", "acme_good", "--fail", "engine"), ("bad", "acme_bad")):
         (tmp_path / f"{name}.json").write_text(cli("dry-run", *options, "--json").out)
     assert "problem" not in cli("trace", "good.json").out
-    assert cli("trace", "failed.json").out.endswith("  problem: RuntimeError: CUDA out of memory\n")
+    assert cli("trace", "failed.json").out.endswith("  problem: RuntimeError: CUDA out of memory (--fail)\n")
     bad = cli("trace", "bad.json").out
     assert bad.startswith("any-model, 0 hook calls\n  no hook ran\n  problem: hooks module 'acme_bad' fails while")
     for name in ("good", "failed", "bad"):
@@ -87,10 +87,10 @@ def test_why_a_start_failed(cli: Cli, write_module: Save, tmp_path: Path) -> Non
 
     assert "problem" not in cli("trace", "--diff", "good.json", "good.json").out
     lines = cli("trace", "--diff", "failed.json", "bad.json").out
-    assert "  problem of A: RuntimeError: CUDA out of memory\n" in lines
+    assert "  problem of A: RuntimeError: CUDA out of memory (--fail)\n" in lines
     assert "  problem of B: hooks module 'acme_bad' fails while it is imported" in lines
     [start] = cli("trace", "--diff", "good.json", "failed.json", "--json").json["starts"]
-    assert start["problems"] == {"a": None, "b": "RuntimeError: CUDA out of memory"}
+    assert start["problems"] == {"a": None, "b": "RuntimeError: CUDA out of memory (--fail)"}
 
 
 @pytest.mark.parametrize("starts", [None, 7, [7], [{}], [{"trace": "llama", "problem": 7}]])

@@ -10,8 +10,20 @@ import pytest
 import yaml
 from hypothesis import given, strategies as st
 
-from serve_llm_hooks import Advice, HookEvent, StartStep, Trace, advise, dump_traces, hook, load_hooks, load_traces
+from serve_llm_hooks import (
+    HOOK_POINTS,
+    Advice,
+    HookEvent,
+    StartStep,
+    Trace,
+    advise,
+    dump_traces,
+    hook,
+    load_hooks,
+    load_traces,
+)
 from serve_llm_hooks._observe.advice import LEAST_S, LEAST_SHARE
+from serve_llm_hooks._observe.facts import Facts, facts_of
 from serve_llm_hooks._observe.summary import summary
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, slow_download
 from tests.unit.core.test_saved_trace import EVENTS
@@ -197,6 +209,19 @@ def test_a_process_on_the_only_node_for_hooks_that_take_no_time() -> None:
     assert advice.change == '@hook("on_before_download")'
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        call("on_before_node_download", 4.9, 5, "serve_llm_hooks.recipes:CheckNode.on_before_node_download"),
+        call("on_before_node_download", 4.9, 5, "acme:skips", outcome="vetoed"),
+    ],
+    ids=["a recipe", "a veto"],
+)
+def test_no_process_to_save_for_what_cannot_move_to_the_replica(other: HookEvent) -> None:
+    look = call("on_before_node_download", 4.9, 5, "acme:look")
+    assert PROCESS not in given_for(*PROCESSES, look, other, *ENGINE)
+
+
 def test_no_process_to_save_where_there_is_a_download_or_another_node() -> None:
     look = call("on_before_node_download", 4.9, 5, "acme:look")
     assert PROCESS not in given_for(*PROCESSES, look, step("download", 4.9, 5), *ENGINE)
@@ -288,6 +313,60 @@ def test_advice_has_seconds_and_words_whatever_has_happened(
         assert each.saves_s >= LEAST_S
         assert each.why
         assert "\n" not in each.change
+
+
+def alone_s(facts: Facts, event: HookEvent) -> float:
+    """The plain model of ``Facts.alone_s``: compare a call with everything, one after the other."""
+    on_node = HOOK_POINTS[event.point].on_node
+    steps = [each for each in facts.steps if each.name not in ("start", "node", "nodes", "engine")]
+    parts: list[HookEvent | StartStep] = [*facts.events, *steps]
+    beside = sorted(
+        (max(each.start_s, event.start_s), min(each.end_s, event.end_s))
+        for each in parts
+        if each is not event and (each.node_id == event.node_id or not on_node)
+    )
+    together_s, until_s = 0.0, float("-inf")
+    for start_s, end_s in beside:
+        together_s += max(0.0, end_s - max(until_s, start_s))
+        until_s = max(until_s, end_s)
+    return event.duration_s - together_s
+
+
+def at_quarters(parts: st.SearchStrategy[Any], nodes: int, **more: st.SearchStrategy[Any]) -> Any:
+    """Parts of a start on a few nodes, at quarters of seconds: sums of them are exact in any order."""
+    quarters = st.integers(min_value=0, max_value=200).map(lambda quarter: quarter / 4)
+    on = st.sampled_from([f"n{number}" for number in range(nodes)])
+    more = {"start_s": quarters, "end_s": quarters, "node_id": on, **more}
+    return st.builds(lambda part, **new: part._replace(**new), parts, **more)
+
+
+NAMES = st.sampled_from(["m:a", "m:b", "m:C.on_before_init", "serve_llm_hooks.recipes:Fetch.on_before_node_download"])
+STEP_NAMES = st.sampled_from(["node", "nodes", "download", "import", "compile", "load weights", "placement group"])
+
+
+@given(
+    st.lists(at_quarters(EVENTS, 3, hook=NAMES, outcome=st.sampled_from(["ok", "warned"])), max_size=15),
+    st.lists(at_quarters(STEPS, 3, name=STEP_NAMES, failed=st.just(False)), max_size=15),
+    st.integers(min_value=0, max_value=200),
+)
+def test_how_long_a_call_was_alone_is_what_comparing_it_with_each_other_gives(
+    events: list[HookEvent], steps: list[StartStep], engine_at: int
+) -> None:
+    trace = trace_of(*events, *steps, step("engine", engine_at / 4, 45))
+    facts = facts_of(trace)
+    assert facts is not None
+    assert [facts.alone_s(event) for event in facts.events] == [alone_s(facts, event) for event in facts.events]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Facts, "alone_s", alone_s)
+        plain = advise(trace)
+    assert advise(trace) == plain
+
+
+def test_the_log_has_advice_on_a_start_of_many_calls() -> None:
+    many = [call("on_before_init", 1 + n / 1000, 1 + n / 1000, f"acme:h{n}") for n in range(600)]
+    assert summary("m", trace_of(*many, call("on_before_init", 2, 14), *ENGINE)).endswith(
+        'about 12.0 s less with: @hook("on_before_init", until="on_after_engine_init")'
+    )
 
 
 def test_a_saved_start_gets_the_same_advice() -> None:

@@ -265,3 +265,14 @@ def test_what_the_engines_processes_do_is_inside_the_engine() -> None:
     assert names_in(engine) == ["engine", "import", "on_engine_process_start", "patch"]
     assert names_in(frontend) == ["on_engine_process_start", "patch"]
     assert engine.inside[0].attributes["serve_llm_hooks.process"] == "core"
+
+
+def test_what_came_before_the_start_is_inside_it_and_begins_before_it(exporter: InMemorySpanExporter) -> None:
+    """As the page on spans says."""
+    before = [StartStep("process", "n0", 7, 1.0, 3.0), StartStep("serve", "n0", 7, 3.0, 10.0)]
+    Spans().tell_start("m", (), (), [*before, StartStep("start", "n0", 7, 10.0, 20.0)], "")
+    spans = spans_of(exporter)
+    assert tree(spans) == ["start", "start > process", "start > serve"]
+    times = {span.name: (span.start_time, span.end_time) for span in spans}
+    assert times["start"] == (int(10e9), int(20e9))
+    assert times["process"][0] < times["serve"][0] < times["start"][0] == times["serve"][1]

@@ -19,7 +19,6 @@ from serve_llm_hooks._node.packing import pack_hooks
 from serve_llm_hooks._process.task import ProcessTask
 from serve_llm_hooks.ray import engine_channel, engine_process, key_value_store, locked_folder
 from serve_llm_hooks.ray.engine_channel import Channel, close_channel, open_channel
-from tests.unit.stub import wait_for_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,7 +162,7 @@ def test_what_a_killed_replica_has_left_is_removed_by_the_next(
     lock = locked_folder._locked(str(alive))
     assert lock is not None
     opened = open_channel(task)
-    wait_for_threads("serve-llm-hooks clears up")
+    locked_folder.remove_left_over()
     assert sorted(tmp_path.iterdir()) == sorted([alive, Path(opened.folder)])
     close_channel(opened)
     assert list(tmp_path.iterdir()) == [alive]

@@ -11,6 +11,7 @@ class ReadableSpan:
     status: trace.Status
     attributes: Mapping[str, str | int]
     links: Sequence[trace.Link]
+    def to_json(self, indent: int | None = ...) -> str: ...
 
 class SpanProcessor: ...
 

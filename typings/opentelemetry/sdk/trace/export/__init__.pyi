@@ -1,6 +1,13 @@
-from opentelemetry.sdk.trace import SpanProcessor
+from collections.abc import Sequence
+from enum import Enum
 
-class SpanExporter: ...
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+
+class SpanExportResult(Enum):
+    SUCCESS = 0
+
+class SpanExporter:
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult: ...
 
 class SimpleSpanProcessor(SpanProcessor):
     def __init__(self, span_exporter: SpanExporter) -> None: ...
