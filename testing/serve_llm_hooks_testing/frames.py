@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import traceback
 from typing import TYPE_CHECKING
 
 from serve_llm_hooks import HookError, HookImportError, NodeInitializationError, ServeLLMHooksError
 from serve_llm_hooks._core.frames import authors_frames
+from serve_llm_hooks._core.messages import traceback_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def _frames_of(error: BaseException) -> list[tuple[str, ...]]:
         if inside:
             return inside
     elif isinstance(error, HookError | HookImportError) and error.__cause__ is not None:
-        frames = _shown("".join(traceback.format_tb(error.__cause__.__traceback__)))
+        frames = _shown(traceback_of(error.__cause__))
         if frames:
             return [frames]
     notes = getattr(error, "__notes__", ()) if isinstance(error, ServeLLMHooksError) else ()

@@ -1,4 +1,4 @@
-"""Whose a frame of a traceback is."""
+"""The author's own frames of a traceback, and those of Python, of libraries and of this one."""
 
 from __future__ import annotations
 
