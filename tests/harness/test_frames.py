@@ -12,7 +12,7 @@ from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, failing_download
 from serve_llm_hooks_testing.frames import frames_of
 
 if TYPE_CHECKING:
-    from serve_llm_hooks import HookName
+    from collections.abc import Callable
 
 
 def frames(*hooks: Any) -> list[str]:
@@ -22,20 +22,19 @@ def frames(*hooks: Any) -> list[str]:
     return [line.rpartition(", in ")[2] for line in frames_of(run.error).splitlines() if line.startswith("  File ")]
 
 
-@pytest.mark.parametrize("point", ["on_before_init", "on_before_node_download"])
-def test_a_task_in_a_group_that_fails_and_what_caused_it(point: HookName) -> None:
+@pytest.mark.parametrize("decorated", [hook("on_before_init"), hook("on_before_node_download")])
+def test_a_task_in_a_group_that_fails_and_what_caused_it(decorated: Callable[[Any], Any]) -> None:
     async def fail() -> None:
         try:
             int("no number")
         except ValueError as error:
             raise RuntimeError("no size") from error
 
-    @hook(point)
     async def start(ctx: Any) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(fail())
 
-    assert frames(start) == ["start", "fail", "fail"]
+    assert frames(decorated(start)) == ["start", "fail", "fail"]
 
 
 def test_nodes_that_fail_in_different_ways_show_each_way_once() -> None:
