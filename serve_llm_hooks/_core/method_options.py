@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from .hook import Hook
-from .options import HookOptions, NodeOptionKeywords, checked_options, unknown_option
+from .options import HookOptions, checked_options, unknown_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .points import HookName, Role
 
     MethodT = TypeVar("MethodT", bound=Callable[..., Any])
+
+    from .options import NodeOptionKeywords
 
     class MethodOptionKeywords(NodeOptionKeywords, total=False):
         """The keywords of ``hook_options()``: those of ``hook()``."""

@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from .points import ROLES, HookName, Role, hook_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TypedDict
 
     from .points import HookPoint
 
+    class OptionKeywords(TypedDict, total=False):
+        """The keywords of ``hook()``; documented there."""
+
+        model_id: str | Iterable[str] | None
+        order: int
+        before: str | Iterable[str]
+        after: str | Iterable[str]
+        timeout_s: float | None
+        on_error: OnError | None
+        until: HookName | None
+
+    class NodeOptionKeywords(OptionKeywords, total=False):
+        """The keywords of ``hook()`` at a point on nodes."""
+
+        once_per_node: bool | str
+
+    class ProcessOptionKeywords(TypedDict, total=False):
+        """The keywords of ``hook()`` at a point in the engine's processes."""
+
+        model_id: str | Iterable[str] | None
+        order: int
+        before: str | Iterable[str]
+        after: str | Iterable[str]
+        on_error: OnError | None
+        roles: Role | Iterable[Role]
+
 
 OnError: TypeAlias = Literal["raise", "warn"]
-
-
-class OptionKeywords(TypedDict, total=False):
-    """The keywords of ``hook()``; documented there."""
-
-    model_id: str | Iterable[str] | None
-    order: int
-    before: str | Iterable[str]
-    after: str | Iterable[str]
-    timeout_s: float | None
-    on_error: OnError | None
-    until: HookName | None
-
-
-class NodeOptionKeywords(OptionKeywords, total=False):
-    """The keywords of ``hook()`` at a point on nodes."""
-
-    once_per_node: bool | str
-
-
-class ProcessOptionKeywords(TypedDict, total=False):
-    """The keywords of ``hook()`` at a point in the engine's processes."""
-
-    model_id: str | Iterable[str] | None
-    order: int
-    before: str | Iterable[str]
-    after: str | Iterable[str]
-    on_error: OnError | None
-    roles: Role | Iterable[Role]
 
 
 class HookOptions(NamedTuple):

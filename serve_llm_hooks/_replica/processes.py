@@ -11,13 +11,12 @@ from .._core.messages import counted
 from .._core.points import ROLES
 from .._node.packing import pack_custom_data, pack_hooks
 from .._process.payload import PLUGIN, to_text
-from .._process.task import Process, ProcessTask
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from .._core.hook import Hook
-    from .._process.task import ProcessReport
+    from .._process.task import ProcessReport, ProcessTask
     from .start import Start
 
 POINT: Final = "on_engine_process_start"
@@ -85,6 +84,8 @@ class Processes:
         return "its engine to start" + (f", and that for {names}, at work until {POINT}" if names else "")
 
     def _task(self, hooks: Sequence[Hook]) -> ProcessTask:
+        from .._process.task import ProcessTask  # few starts need one
+
         start = self._start
         return ProcessTask(
             start.model_id,
@@ -97,7 +98,8 @@ class Processes:
 
     async def _run_frontend(self, task: ProcessTask, hooks: Sequence[Hook]) -> None:
         """Run the hooks of this process, the frontend: on a GPU, vLLM loads no plugin here."""
-        from .._process.work import run_task  # few starts have such hooks
+        from .._process.task import Process
+        from .._process.work import run_task
 
         start = self._start
         cluster = start.cluster
