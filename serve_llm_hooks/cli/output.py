@@ -17,7 +17,7 @@ NARROWEST = 20
 
 
 class Screen:
-    """Where a command writes: lines that are wrapped to the terminal's width, and not at all in a pipe.
+    """The output of a command: lines that are wrapped to the terminal's width, and not at all in a pipe.
 
     Attributes:
         width: the columns that there are; ``None`` in a pipe.

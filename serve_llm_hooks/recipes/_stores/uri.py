@@ -157,10 +157,10 @@ def checked_folder(text: object, *, what: str) -> str:
 
 
 def checked_number(value: object, *, what: str) -> int:
-    """Return how many reads there are at once.
+    """Return a number of parallel reads as it was given, if it is one.
 
     Raises:
-        ValueError: it is no number of reads.
+        ValueError: it is none, or not from 1 to 256.
     """
     if not isinstance(value, int) or not 1 <= value <= 256:
         raise ValueError(f"{what} is a number of reads, from 1 to 256, and not {value!r}")

@@ -345,6 +345,28 @@ def test_a_hook_that_fails_shows_its_line(cli: Cli, write_module: Write) -> None
     assert "ValueError: invalid literal" in answer.out
 
 
+@pytest.mark.parametrize(
+    ("point", "options"),
+    [
+        ("on_before_init", ["--processes"]),
+        ("on_before_node_download", []),
+        ("on_before_node_download", ["--processes"]),
+    ],
+)
+def test_a_hook_that_fails_elsewhere_shows_its_line(
+    cli: Cli, write_module: Write, point: str, options: list[str]
+) -> None:
+    source = f'import json\n\n@hook("{point}")\ndef parse(ctx):\n    return json.loads(ctx.model_id[:0])'
+    write_module("acme_hooks", source)
+    answer = cli("dry-run", "acme_hooks", "--nodes", 2, *options)
+    assert answer.code == 1
+    at = next(number for number, line in enumerate(answer.out.splitlines()) if line.strip().startswith("File"))
+    shown = [line.strip() for line in answer.out.splitlines()[at : at + 2]]
+    assert shown[0].endswith('acme_hooks.py", line 6, in parse')
+    assert shown[1] == "return json.loads(ctx.model_id[:0])"
+    assert answer.out.count("File") == 1
+
+
 def test_hooks_that_cannot_be_loaded_are_a_start_that_fails(cli: Cli, write_module: Write) -> None:
     write_module("acme_hooks", "import acme_missing")
     answer = cli("dry-run", "acme_hooks", "--json")
