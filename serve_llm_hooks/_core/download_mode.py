@@ -1,4 +1,4 @@
-"""``DownloadMode``: which files of the model a node downloads."""
+"""``DownloadMode``: the files of the model that a node downloads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DownloadModeName: TypeAlias = Literal["MODEL_AND_TOKENIZER", "TOKENIZER_ONLY", "
 
 
 class DownloadMode(StrEnum):
-    """Which files of the model a node downloads from the mirror. The names are Ray's ``NodeModelDownloadable``.
+    """The files of the model that a node downloads from the mirror. The names are Ray's ``NodeModelDownloadable``.
 
     ``NONE`` is falsy; the others are truthy.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from .errors import HookSignatureError
+from .errors import HookSignatureError, reraise_if_not_a_failure
 from .origin import path_of
 from .points import hook_point
 
@@ -63,11 +63,29 @@ def misfit(fn: Callable[..., Any], /, *args: object, **kwargs: object) -> tuple[
     return None
 
 
+def attribute_of_user(callback: object, name: str) -> Any:
+    """Return an attribute of a user's class or object, where a property may do anything; ``None`` if there is none.
+
+    Raises:
+        HookSignatureError: it cannot be read.
+    """
+    try:
+        return getattr(callback, name, None)
+    except BaseException as error:
+        reraise_if_not_a_failure(error)
+        from .messages import exit_of, one_line, readable
+
+        cls = callback if isinstance(callback, type) else type(callback)
+        exit_called = exit_of(error)
+        why = f"it called {exit_called}" if exit_called else one_line(error)
+        raise HookSignatureError(f"{path_of(cls)}.{name} cannot be read: {why}") from readable(error)
+
+
 def bound_method(callback: object, name: str) -> Any:
     """Return a method as it will be called: bound; for a class, bound to a stand-in."""
     from types import MethodType
 
-    method = getattr(callback, name, None)
+    method = attribute_of_user(callback, name)
     if not isinstance(callback, type) or not isinstance(method, FunctionType):
         return method
     static = any(isinstance(vars(base).get(name), staticmethod) for base in callback.__mro__)

@@ -82,7 +82,7 @@ class Facts:
 
     @cached_property
     def first_s(self) -> dict[str, float]:
-        """When the first call at each point began."""
+        """The time at which the first call at each point began."""
         found: dict[str, float] = {}
         for event in self.events:
             found[event.point] = min(event.start_s, found.get(event.point, event.start_s))
@@ -104,7 +104,7 @@ class Facts:
 
     @property
     def workers_imported_s(self) -> float | None:
-        """When the last of the engine's workers had imported vLLM; ``None`` where nothing is known of them."""
+        """The time at which all of the engine's workers had imported vLLM; ``None`` where nothing is known of them."""
         imports = self.named("import")
         workers = [step for step in imports if step.process.startswith("worker")]
         return max((step.end_s for step in workers or imports), default=None)

@@ -64,6 +64,16 @@ class Measure(NamedTuple):
     labels: dict[str, str]
 
 
+def short(name: str) -> str:
+    """Return a name as the value of a label: what is too long ends with a few characters that tell it from others."""
+    clean = name.encode(errors="replace").decode()  # Ray sends it as UTF-8
+    if len(clean) <= _LONGEST:
+        return clean
+    from hashlib import sha256  # only a long name pays for this import
+
+    return f"{clean[: _LONGEST - 9]}-{sha256(clean.encode()).hexdigest()[:8]}"
+
+
 class Bounded:
     """Let so many different values of a label through, and call all that come later ``other``.
 
@@ -83,7 +93,7 @@ class Bounded:
 
     def __call__(self, name: str) -> str:
         """Return the name, or ``other``."""
-        name = name.encode(errors="replace").decode()[:_LONGEST]
+        name = short(name)
         with self._lock:
             if name not in self._seen:
                 if len(self._seen) >= self._most:
@@ -117,7 +127,7 @@ def measures_of(
         bounds: those of this process.
     """
     application, deployment = [*names, "", ""][:2]
-    where = {"application": application, "deployment": deployment, "model": bounds.model(model_id)}
+    where = {"application": short(application), "deployment": short(deployment), "model": bounds.model(model_id)}
     for event in events:
         if event.ran:
             hook = bounds.hook(path_in(event.hook) + (" (finish)" if event.is_finish else ""))

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from .._core.errors import HookLoadError, HookSignatureError, UnknownHookError
+from .._core.errors import HookLoadError, HookSignatureError, UnknownHookError, reraise_if_not_a_failure
 from .._core.hook import Hook
 from .._core.lazy_instance import LazyInstance
-from .._core.messages import describe, did_you_mean, kind_of, masked, text_of, without_value
+from .._core.messages import describe, did_you_mean, kind_of, masked, readable, without_value
 from .._core.method_options import options_of
 from .._core.origin import path_of
 from .._core.points import HOOK_NAMES, HOOK_POINTS, HookName
-from .._core.signature import bound_method, check_is_sync, check_span, misfit, written
-from .config_checks import METHOD, check_method
+from .._core.signature import attribute_of_user, bound_method, check_is_sync, check_span, misfit, written
+from .config_checks import METHOD, check_method, reason_of_refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -183,7 +183,7 @@ def instance_of(callback: Any, kwargs: Mapping[str, Any], *, option: str) -> Laz
         raise HookSignatureError(
             f"{path_of(callback)}{written(signature)} cannot be made with {option}={masked(kwargs)}: {why}"
         )
-    if getattr(callback, "checks_arguments", False):
+    if attribute_of_user(callback, "checks_arguments"):
         _check_arguments(callback, kwargs, option)
     return LazyInstance(callback, kwargs)
 
@@ -196,10 +196,10 @@ def _check_arguments(cls: type, kwargs: Mapping[str, Any], option: str) -> None:
     """
     try:
         cls(**kwargs)
-    except Exception as error:
-        raise HookSignatureError(
-            f"{path_of(cls)} cannot be made with {option}={masked(kwargs)}: {text_of(error)}"
-        ) from error
+    except BaseException as error:
+        reraise_if_not_a_failure(error)
+        what = f"{path_of(cls)} cannot be made with {option}={masked(kwargs)}"
+        raise HookSignatureError(f"{what}: {reason_of_refusal(error)}") from readable(error)
 
 
 def checked_kwargs(kwargs: object, what: str, error: Callable[[str], Exception] = HookLoadError) -> Mapping[str, Any]:
@@ -231,7 +231,7 @@ def _check_methods(callback: object, path: str) -> list[HookName]:
                 f"{path} has a method {name!r}, which is no hook point{did_you_mean(name, HOOK_NAMES)}. "
                 f"The points: {', '.join(HOOK_NAMES)}. If it is no hook, do not let its name begin with 'on_'."
             )
-    if _overrides(callback, METHOD) and getattr(callback, "checks_arguments", False):
+    if _overrides(callback, METHOD) and attribute_of_user(callback, "checks_arguments"):
         check_method(callback, path)
     names: list[HookName] = []
     for point in HOOK_NAMES:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .._core.errors import HookLoadError, HookSignatureError, is_a
-from .._core.messages import text_of
+from .._core.errors import HookLoadError, HookSignatureError, is_a, reraise_if_not_a_failure
+from .._core.messages import exit_of, readable, text_of
 from .._core.origin import path_of
-from .._core.signature import bound_method, misfit, written
+from .._core.signature import attribute_of_user, bound_method, misfit, written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from .._core.hook import Hook
     from .._core.lazy_instance import LazyInstance
@@ -27,7 +28,7 @@ def check_method(callback: Any, path: str) -> None:
     from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
     method = bound_method(callback, METHOD)
-    if not getattr(callback, "checks_arguments", False):
+    if not attribute_of_user(callback, "checks_arguments"):
         raise HookSignatureError(
             f"{path} has {METHOD}, which is called where the config is made, on an object made there: set "
             "checks_arguments = True in the class, whose constructor then does nothing but check and keep its arguments"
@@ -50,22 +51,36 @@ def ask_classes(hooks: Iterable[Hook], llm_config: Any) -> None:
         HookLoadError: one has refused the config; the message says which class, and why.
     """
     instances = {hook.instance.key: hook.instance for hook in hooks if hook.instance is not None}
-    objects = [_made(each) for each in instances.values() if getattr(each.owner, "checks_arguments", False)]
+    early = [each for each in instances.values() if attribute_of_user(each.owner, "checks_arguments")]
+    objects = []
+    for each in early:
+        with _told_as_refusal(each.owner, llm_config):
+            objects.append(_made(each))
     for asked in objects:
-        check = getattr(asked, METHOD, None)
-        if check is None:
-            continue
-        try:
-            check(llm_config, [each for each in objects if each is not asked])
-        except Exception as error:
-            raise HookLoadError(
-                f"model {str(llm_config.model_id)!r}: {path_of(type(asked))} refuses the config: {_reason(error)}"
-            ) from error
+        with _told_as_refusal(asked, llm_config):
+            check = getattr(asked, METHOD, None)
+            if check is not None:
+                check(llm_config, [each for each in objects if each is not asked])
 
 
-def _reason(error: Exception) -> str:
+@contextmanager
+def _told_as_refusal(asked: Any, llm_config: Any) -> Iterator[None]:
+    """Say which class has refused a config: what it raises, of whatever kind, is its own failure."""
+    try:
+        yield
+    except BaseException as error:
+        reraise_if_not_a_failure(error)
+        cls = asked if isinstance(asked, type) else type(asked)
+        raise HookLoadError(
+            f"model {str(llm_config.model_id)!r}: {path_of(cls)} refuses the config: {reason_of_refusal(error)}"
+        ) from readable(error)
+
+
+def reason_of_refusal(error: BaseException) -> str:
     """Return the message of a refusal; with the error's type, where it is no sentence of its own."""
-    text = text_of(error)
+    text, exit_called = text_of(error), exit_of(error)
+    if exit_called:
+        return f"it called {exit_called}"
     is_sentence = text and (is_a(error, ValueError) or is_a(error, TypeError))
     return text if is_sentence else f"{type(error).__name__}: {text}".rstrip(": ")
 

@@ -27,9 +27,6 @@ ALONE = (
 """The advice for a hooks file that imports the file beside it."""
 
 
-_OWN_FOLDER = str(Path(__file__).parents[1])
-
-
 def split_path(ref: str) -> tuple[str, str]:
     """Split ``path:name`` into its halves; the name is empty where there is none. A Windows drive is part of the path.
 
@@ -150,12 +147,14 @@ _FILES = _HooksFiles()
 
 
 def _import_failed(what: str, error: BaseException) -> HookImportError:
-    at, frame = "", own(error, BaseException, "__traceback__")
+    from .._core.frames import authors_frames  # only a failure pays for this import
+
+    frames, frame = list[tuple[str, str]](), own(error, BaseException, "__traceback__")
     while frame is not None:
         file = frame.tb_frame.f_code.co_filename
-        if not file.startswith((_OWN_FOLDER, "<frozen")):  # @hook raises in here what is wrong on the author's line
-            at = f" ({file}:{frame.tb_lineno})"
+        frames.append((file, f" ({file}:{frame.tb_lineno})"))
         frame = frame.tb_next
+    at = "".join(authors_frames(frames)[-1:])  # @hook raises in here what is wrong on the author's line
     if is_a(error, SyntaxError) and (file := own(error, SyntaxError, "filename")):  # raised by Python, it says where
         at = f" ({file}:{own(error, SyntaxError, 'lineno')})"
     exit_called = exit_of(error)  # raised, it would end Serve's event loop, and the replica would hang
@@ -241,7 +240,8 @@ def check_is_there(target: object, what: str) -> None:
     try:
         # A proxy's are those of what it stands for.
         _ = isinstance(target, type), getattr(target, "__qualname__", None)
-    except Exception as error:
+    except BaseException as error:
+        reraise_if_not_a_failure(error)
         raise HookLoadError(
             f"{what} is {kind_of(target)}, which cannot be looked at ({type(error).__name__}), like a lazy proxy that "
             "nothing has been bound to yet: name the function or class that it stands for"

@@ -42,8 +42,8 @@ def options(
     """Take the options that stand before a command."""
 
 
-app.command("plan", help=plan.HELP, epilog=plan.EXAMPLES)(plan.plan)
-app.command("dry-run", help=dry_run.HELP, epilog=dry_run.EXAMPLES)(dry_run.dry_run)
-app.command("check", help=check.HELP, epilog=check.EXAMPLES)(check.check)
-app.command("explore", help=explore.HELP, epilog=explore.EXAMPLES)(explore.explore)
-app.command("trace", help=trace.HELP, epilog=trace.EXAMPLES)(trace.trace)
+app.command("plan", help=plan.HELP, short_help=plan.SHORT_HELP, epilog=plan.EXAMPLES)(plan.plan)
+app.command("dry-run", help=dry_run.HELP, short_help=dry_run.SHORT_HELP, epilog=dry_run.EXAMPLES)(dry_run.dry_run)
+app.command("check", help=check.HELP, short_help=check.SHORT_HELP, epilog=check.EXAMPLES)(check.check)
+app.command("explore", help=explore.HELP, short_help=explore.SHORT_HELP, epilog=explore.EXAMPLES)(explore.explore)
+app.command("trace", help=trace.HELP, short_help=trace.SHORT_HELP, epilog=trace.EXAMPLES)(trace.trace)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from serve_llm_hooks_testing import check_hooks
+from serve_llm_hooks_testing import FakeCluster, HarnessError, check_hooks
 
 from .model import Model
 from .options import NAMES_HOOKS, AppDir, AsJson, ModelIds, Targets
@@ -15,6 +15,7 @@ from .refused import BAD_ANSWER, CONFIG_ERRORS, text_of, told
 from .store import FakeStoreFolder, fake_store, store_hints
 from .targets import models_of
 
+SHORT_HELP = "Run hooks through standard scenarios, and list what would fail."
 HELP = """Run hooks through standard scenarios on a fake cluster (several nodes, vetoes, failures, a restart), and list
 what would fail in production. The hooks really run, here. Exit code 1: there are problems."""
 
@@ -25,10 +26,24 @@ Examples:
   serve-llm-hooks check hooks/disk.py --model llama-3-8b --json"""
 
 
+def _a_limit(limit_s: float) -> float:
+    """Return the limit.
+
+    Raises:
+        typer.BadParameter: the harness takes no such limit.
+    """
+    try:
+        FakeCluster(real_sleep_limit_s=limit_s)
+    except HarnessError as error:
+        raise typer.BadParameter(str(error).replace("real_sleep_limit_s", "--real-sleep-limit")) from None
+    return limit_s
+
+
 Limit = Annotated[
     float,
     typer.Option(
         "--real-sleep-limit",
+        callback=_a_limit,
         metavar="SECONDS",
         help="A hook that blocks for longer, in real time, is a problem. To import much, such as vLLM, is no blocking.",
     ),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .faults import Given
     from .model import Model
 
+SHORT_HELP = "Start each model on a fake cluster, and show what ran when."
 HELP = """Start each model on a fake cluster, stop it again, and show when which hook ran where. The hooks really run,
 here, in virtual time: a download, an engine, a sleep take none. Exit code 1: a start fails, or what --fail names
 happened in none."""

@@ -20,6 +20,7 @@ from .targets import models_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SHORT_HELP = "Run hooks through drawn starts with faults, and list what breaks."
 HELP = """Run hooks through starts that are drawn from seeds, on a fake cluster: nodes of all speeds, faults at any
 moment, cancelled starts. List what does not hold, each with the smallest schedule that shows it, as a test to paste.
 The hooks really run, here. Exit code 1: there are problems."""
@@ -31,7 +32,7 @@ Examples:
   serve-llm-hooks explore my_company.llm_hooks --seed 17 --json"""
 
 Seeds = Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="How many seeds, from 0 on.")]
-Seed = Annotated[list[int] | None, typer.Option("--seed", metavar="N", help="Only this seed; may be repeated.")]
+Seed = Annotated[list[int] | None, typer.Option("--seed", min=0, metavar="N", help="Only this seed; may be repeated.")]
 Nodes = Annotated[int, typer.Option("--nodes", min=1, max=1000, metavar="N", help="How many nodes there are at most.")]
 
 
@@ -111,7 +112,6 @@ def _write(screen: Screen, explored: dict[str, Any]) -> None:
         if each["seeds"]:
             shown = ", ".join(map(str, each["seeds"][:5])) + (", ..." if len(each["seeds"]) > 5 else "")
             screen.line(f"seeds that show it: {shown}; the smallest schedule that does, as a test:", indent=5)
-            for line in each["test"].rstrip().splitlines():
-                screen.line(line, indent=5) if line else screen.blank()
+            screen.code(each["test"].rstrip(), indent=5)
     for text in explored["warnings"]:
         screen.line(("warning: ", "yellow"), text, indent=2)

@@ -17,7 +17,7 @@ NARROWEST = 20
 
 
 class Screen:
-    """Where a command writes: lines that are wrapped to the terminal's width, and not at all in a pipe.
+    """The output of a command: lines that are wrapped to the terminal's width, and not at all in a pipe.
 
     Attributes:
         width: the columns that there are; ``None`` in a pipe.
@@ -46,6 +46,11 @@ class Screen:
             for row in [one] if self.width is None else one.wrap(self._console, max(10, self.width - deeper)):
                 row.rstrip()
                 self._console.print(Text(" " * deeper) + row, soft_wrap=True)
+
+    def code(self, text: str, *, indent: int = 0) -> None:
+        """Write lines that are copied from here: none is wrapped, since that would break them."""
+        for line in plain(text).split("\n"):
+            self._console.print(Text(" " * indent + line if line else ""), soft_wrap=True)
 
     def blank(self) -> None:
         """Write an empty line."""

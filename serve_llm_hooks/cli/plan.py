@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .model import Model
 
+SHORT_HELP = "Show which hooks would run, in their order. Nothing runs."
 HELP = """Show which hooks would run, in their order, and which would not and why. Nothing runs; hooks' modules are
 imported. Exit code 1: a model would not start."""
 

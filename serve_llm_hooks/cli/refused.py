@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-import serve_llm_hooks
-import serve_llm_hooks_testing
-from serve_llm_hooks import HookError, HookImportError, ServeLLMHooksError
+from serve_llm_hooks import ServeLLMHooksError
+from serve_llm_hooks_testing.frames import frames_of
 
 from .output import plain
 
@@ -23,12 +20,6 @@ NO_ANSWER = 2
 
 # What a config may be refused with, by us and by pydantic (whose error is a ValueError).
 CONFIG_ERRORS = (ServeLLMHooksError, ImportError, AttributeError, TypeError, ValueError)
-
-# Where frames are nobody's own: this library, its harness, and the standard library that called the author's code.
-_NOT_THE_AUTHORS = tuple(
-    str(Path(file).parent) for file in (serve_llm_hooks.__file__, serve_llm_hooks_testing.__file__, traceback.__file__)
-)
-_SHOWN_FRAMES = 5
 
 
 class Refused(Exception):
@@ -51,13 +42,5 @@ def told() -> Iterator[None]:
 
 def text_of(error: BaseException) -> str:
     """Return an error's message; of a module or a hook that fails, with the author's own frames."""
-    text, cause = str(error), error.__cause__
-    if not isinstance(error, HookImportError | HookError) or cause is None:
-        return text
-    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if _is_the_authors(frame.filename)]
-    shown = "".join(traceback.format_list(frames[-_SHOWN_FRAMES:])).rstrip()
-    return f"{text}\n{shown}" if shown else text
-
-
-def _is_the_authors(file: str) -> bool:
-    return not file.startswith(("<frozen", *_NOT_THE_AUTHORS))
+    frames = frames_of(error)
+    return f"{error}\n{frames}" if frames else str(error)

@@ -28,7 +28,7 @@ PIPE_WIDTH = 110
 STACKED_BELOW = 72  # columns; a narrower screen has the bars on lines of their own
 _LONGEST_BAR = 40
 _MANY_NODES = 8
-_SHORT_S = 0.05  # a shorter step is not worth a line
+SHORT_S = 0.05  # a shorter step is not worth a line
 _WHOLE = ("start", "node")  # the steps that others are parts of
 
 
@@ -65,7 +65,7 @@ class Line(NamedTuple):
 
 def write_timeline(screen: Screen, trace: Trace, *, indent: int = 2) -> None:
     """Write the hook calls and the steps of a start in the order in which they began."""
-    steps = [_of_step(step) for step in trace.steps if step.name not in _WHOLE and step.duration_s >= _SHORT_S]
+    steps = [_of_step(step) for step in trace.steps if step.name not in _WHOLE and step.duration_s >= SHORT_S]
     lines = sorted([*steps, *map(_of_event, trace)], key=lambda line: line.start_s)
     if not trace.events:
         screen.line("no hook ran", indent=indent)

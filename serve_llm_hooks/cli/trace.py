@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .compared import Row
 
+SHORT_HELP = "Show what a start did, as a timeline; two starts; advice."
 HELP = """Show what the hooks of a start did, as a timeline: of a file that was saved before, or of an application that
 runs (which needs Ray, and RAY_ADDRESS where this is no node of the cluster). With --json, it writes what it reads, so
 that `trace APP --json > FILE` saves a start. Exit code 2: it cannot be read, or is not there."""
@@ -36,7 +37,10 @@ Examples:
 Sources = Annotated[
     list[str], typer.Argument(metavar="FILE|APP...", help="A file of traces, or the name of an application.")
 ]
-Diff = Annotated[bool, typer.Option("--diff", help="Show two starts side by side: give two files or applications.")]
+Diff = Annotated[
+    bool,
+    typer.Option("--diff", help="Show two starts side by side, hooks and other steps: give two files or applications."),
+]
 Advised = Annotated[bool, typer.Option("--advice", help="Say what in a start could be shorter, and how.")]
 
 
@@ -115,6 +119,8 @@ def _saved(source: str) -> Saved:
         raise Refused(f"{source}: {error}") from None
     except UnicodeDecodeError:
         raise Refused(f"{source}: it is no text, and so no file of traces") from None
+    except IsADirectoryError:
+        raise Refused(_is_a_folder(source)) from None
     except OSError as error:
         raise Refused(f"{source} cannot be read: {error.strerror or type(error).__name__} (in {Path.cwd()})") from None
     if not found:
@@ -127,17 +133,25 @@ def _is_file(source: str) -> bool:
     return "/" in source or source.endswith(".json") or Path(source).is_file()
 
 
+def _is_a_folder(source: str) -> str:
+    """Return what to give in its place: the newest start that is saved in it."""
+    saved = [file for file in Path(source).glob("[!.]*") if file.suffix in (".html", ".json") and file.is_file()]
+    if not saved:
+        return f"{source} is a folder, and no start is saved in it: give a page or JSON file of one"
+    newest = max(saved, key=lambda file: (file.stat().st_mtime, file.name))
+    return f"{source} is a folder: give a file in it; the newest there is {newest}"
+
+
 def _running(app_name: str) -> dict[str, Trace]:
+    no_file = _is_a_folder(app_name) if Path(app_name).is_dir() else f"there is no file {app_name!r}"
     try:
         from serve_llm_hooks.ray import hook_trace
     except ImportError as error:
-        raise Refused(
-            f"there is no file {app_name!r}, and to ask an application of that name, Ray is needed: {error}"
-        ) from None
+        raise Refused(f"{no_file}, and to ask an application of that name, Ray is needed: {error}") from None
     try:
         return hook_trace(app_name)
     except ServeLLMHooksError as error:
-        raise Refused(f"there is no file {app_name!r}, and {error}") from None
+        raise Refused(f"{no_file}, and {error}") from None
 
 
 def _compare(sources: list[str], found: list[Saved], as_json: bool) -> None:

@@ -35,7 +35,7 @@ _PARENT_GONE = "the process that started this one has ended"
 
 
 class Gate:
-    """The replica's side.
+    """The gate as the replica sees it: closed until what works in the background is over, or has failed.
 
     Args:
         channel: the way to its engine's processes.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from serve_llm_hooks import RayServeLLMCallback
 
 from ._stores.credentials import check_given
-from ._stores.places import fits
+from ._stores.globs import may_be_one
 from ._stores.uri import checked_folder, parse
 from .baked_model import BakedModel
 
@@ -46,22 +46,40 @@ class Brings(RayServeLLMCallback):
                     f"dest={self.dest!r} is saved as a whole, with what {type(other).__name__} has in {folder}: give "
                     f"{type(self).__name__} a folder of its own"
                 )
-            if isinstance(other, Brings) and self.dest is not None and self.dest == other.dest and _meet(self, other):
-                raise ValueError(
-                    f"{self.uri} and {other.uri} are both fetched to {self.dest} (by {type(self).__name__} and "
-                    f"{type(other).__name__}): give one of them another dest, or say in files= of both what is whose"
-                )
+            if isinstance(other, Brings) and self.dest is not None and self.dest == other.dest:
+                self._check_beside(other)
         check_given(self.uri, (getattr(llm_config, "runtime_env", None) or {}).get("env_vars") or {})
 
-    def names(self) -> list[str]:
-        """Return names and globs of what may be brought; none, if that may be anything."""
-        one = self.uri.path.rpartition("/")[2] if self.uri.scheme in ("http", "https") else self.uri.pattern
-        return self.files or ([one] if one else [])
+    def one_file(self) -> str:
+        """Return the name of the one file that is brought, as far as the config tells; an empty string for others."""
+        return ""
 
+    def brought(self) -> tuple[Uri, list[str]]:
+        """Return the folder in the store, and names and globs of what may be brought of it: ``*`` is anything."""
+        uri, one = self.uri._replace(text="", pattern=""), self.one_file()
+        if one:
+            return uri._replace(path=self.uri.path.rpartition("/")[0]), [one]
+        return uri, self.files or [self.uri.pattern or "*"]
 
-def _meet(one: Brings, other: Brings) -> bool:
-    """Return True if two of one folder may bring different files of one name."""
-    if type(one) is type(other) and one.uri.text == other.uri.text:
-        return False
-    ours, theirs = one.names(), other.names()
-    return not ours or not theirs or any(fits(a, b) or fits(b, a) for a in ours for b in theirs)
+    def is_same_place(self, other: Brings) -> bool:
+        """Return True if a name that both bring is one file in the store, however the two are written."""
+        same_src = self.uri._replace(text="") == other.uri._replace(text="")
+        return same_src or self.brought()[0] == other.brought()[0]
+
+    def _check_beside(self, other: Brings) -> None:
+        """Look whether another that brings to the same folder may bring another file of the same name.
+
+        Raises:
+            ValueError: it may.
+        """
+        if self.is_same_place(other) and type(self) is type(other):
+            return
+        (_, ours), (_, theirs) = self.brought(), other.brought()
+        meet = next(((a, b) for a in ours for b in theirs if may_be_one(a, b)), None)
+        if meet is None:
+            return
+        which = "" if "*" in meet else f": {meet[0]!r} and {meet[1]!r} may be one name"
+        raise ValueError(
+            f"{self.uri} and {other.uri} are both fetched to {self.dest} (by {type(self).__name__} and "
+            f"{type(other).__name__}){which}: give one of them another dest, or say in files= of both what is whose"
+        )

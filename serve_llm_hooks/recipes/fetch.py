@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from serve_llm_hooks import DownloadError
 
 from ._brings import Brings
+from ._stores.globs import is_glob
 from ._stores.places import find, on_disk, open_store
-from ._stores.store import StoreError
+from ._stores.store import StoreError, logger
 from ._stores.transfer import Transfer
-from ._stores.uri import checked_folder, checked_names, checked_number, is_glob
+from ._stores.uri import checked_folder, checked_names, checked_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from serve_llm_hooks import NodeCtx
+
+_SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 
 
 class Fetch(Brings):
@@ -84,6 +88,28 @@ class Fetch(Brings):
             missing = [name for name in self.sha256 if name not in {each.name for each in found}]
             if missing:
                 raise StoreError(f"{self.uri}: sha256 names {missing[0]!r}, which is not among the files to fetch")
+            if self.one_file() not in ("", found[0].name):
+                logger.warning("%s is a folder with the name of a file: write it with a '/' at its end", self.uri)
             Transfer(store, self.uri.text, dest, sha256=self.sha256, parallel=self.parallel).bring(found)
         except (StoreError, OSError) as error:
             raise DownloadError(str(error), node_id=ctx.node_id) from error
+
+    def one_file(self) -> str:
+        """Return its name, where no files are named: of an HTTP server, or one with a suffix and no slash behind it."""
+        name = self.uri.path.rpartition("/")[2]
+        reads_so = _SUFFIX.search(name) is not None and not self.uri.text.endswith("/")
+        is_file = reads_so or self.uri.scheme in ("http", "https")
+        return name if is_file and not self.files and not self.uri.pattern else ""
+
+    def _check_beside(self, other: Brings) -> None:
+        """Look besides whether both mean one version of each file."""
+        super()._check_beside(other)
+        if not isinstance(other, Fetch) or not self.is_same_place(other):
+            return
+        for name, digest in self.sha256.items():
+            theirs = other.sha256.get(name, digest)
+            if theirs.lower() != digest.lower():
+                raise ValueError(
+                    f"{self.uri} and {other.uri} are fetched to {self.dest} with two sha256 of {name!r}, {digest} and "
+                    f"{theirs}: leave the wrong one out"
+                )

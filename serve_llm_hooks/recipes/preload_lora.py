@@ -12,7 +12,7 @@ from serve_llm_hooks import RayServeLLMCallback, ServeLLMHooksError
 from . import _arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from serve_llm_hooks import CallbackCtx
 
@@ -75,11 +75,9 @@ class PreloadLoRA(RayServeLLMCallback):
                 raise ValueError(f"adapters= names them without the model's id: {name.partition(':')[2]!r}")
         named = {*self.adapters}.union(*(other.adapters for other in others if isinstance(other, PreloadLoRA)))
         most = lora.max_num_adapters_per_replica
-        given = kwargs.get("max_cpu_loras") or kwargs.get("max_loras") or 1
-        kept = given if isinstance(given, int) else len(named)  # anything else is vLLM's to refuse
         for limit, where in (
             (most, "lora_config: {max_num_adapters_per_replica"),
-            (kept, "engine_kwargs: {max_cpu_loras"),
+            (_kept(kwargs), "engine_kwargs: {max_cpu_loras"),
         ):
             if len(named) > limit:
                 raise ValueError(
@@ -110,3 +108,18 @@ class PreloadLoRA(RayServeLLMCallback):
                 _logger.info(
                     "model %r: the adapter %r is loaded after %.1f s", ctx.model_id, name, time.monotonic() - begun
                 )
+
+
+def _kept(engine_kwargs: Mapping[str, Any]) -> int:
+    """Return how many adapters the engine keeps: ``max_cpu_loras``, and without, or with 0 or less, ``max_loras``.
+
+    Raises:
+        ValueError: one of them is nothing that vLLM takes, which it would say when the model has been downloaded.
+    """
+    on_cpu, at_once = engine_kwargs.get("max_cpu_loras") or 0, engine_kwargs.get("max_loras", 1)
+    if isinstance(at_once, str) and at_once.isdecimal():  # vLLM makes a number of this one, and not of the other
+        at_once = int(at_once)
+    for name, given in (("max_cpu_loras", on_cpu), ("max_loras", at_once)):
+        if not isinstance(given, int | float) or given % 1:
+            raise ValueError(f"vLLM takes no such {name}: write a whole number without quotes, as {name}: 8")
+    return int(on_cpu if on_cpu > 0 else at_once)

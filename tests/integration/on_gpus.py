@@ -140,7 +140,9 @@ def _start(
     logger.setLevel(logging.DEBUG)
 
     def work() -> Iterator[None]:
-        says.write_text(str(os.getpid()))
+        part = says.with_suffix(".part")
+        part.write_text(str(os.getpid()))
+        part.replace(says)  # whole, when it is there
         does()
         yield
 

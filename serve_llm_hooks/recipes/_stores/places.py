@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .folder import Folder
+from .globs import fits
 from .store import ASIDE, Missing, StoreError, tried_again
-from .uri import is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,11 +86,6 @@ def selected(uri: Uri, listed: Sequence[Found], wanted: Sequence[str]) -> list[F
     if not listed:
         raise Missing(f"{uri}: there are no files")
     return [found for found in listed if not wanted or any(fits(found.name, name) for name in wanted)]
-
-
-def fits(name: str, wanted: str) -> bool:
-    """Return True if a name is the one that is wanted, or one that a glob stands for."""
-    return fnmatchcase(name, wanted) if is_glob(wanted) else name == wanted
 
 
 def _look_at(store: Store, folder: str, names: Sequence[str]) -> list[Found]:

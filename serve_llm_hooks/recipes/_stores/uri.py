@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from .. import _arguments
+from .globs import is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,6 @@ SCHEMES: dict[str, str] = {
 """The schemes, and how each is written."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9._-]+")
-_GLOB = re.compile(r"[*?\[]")
 
 
 class Uri(NamedTuple):
@@ -72,7 +72,7 @@ def parse(text: object, *, what: str, schemes: tuple[str, ...] = tuple(SCHEMES))
     if "://" not in text:
         if not text.startswith("/") or "file" not in schemes:
             raise ValueError(f"{what}={text!r} is neither an absolute path nor a place in a store: {_ways(schemes)}")
-        return _with_pattern(Uri(text, "file", "", text.rstrip("/") or "/"))
+        return _with_pattern(Uri(text, "file", "", _local(text)))
     scheme = text.partition("://")[0]
     if scheme not in schemes:
         raise ValueError(f"{what}: there is no scheme {scheme + '://'!r} here: {_ways(schemes)}")
@@ -93,7 +93,7 @@ def _of_scheme(text: str, what: str) -> Uri:
     if scheme == "file":
         if bucket not in ("", "localhost"):
             raise ValueError(f"{what}={text!r} is a relative path: write {SCHEMES['file']!r}, with three slashes")
-        return Uri(text, scheme, "", f"/{unquote(path)}".rstrip("/") or "/")
+        return Uri(text, scheme, "", _local(unquote(path)))
     if not bucket:
         raise ValueError(f"{what}={text!r} names no bucket: write {SCHEMES[scheme]!r}")
     account = ""
@@ -111,22 +111,25 @@ def _of_scheme(text: str, what: str) -> Uri:
         raise ValueError(f"{what}={text!r} names no model: write {SCHEMES[scheme]!r}")
     if scheme in ("http", "https"):
         path = unquote(path)
-    return Uri(text, scheme, bucket, path.strip("/"), "", account)
+    path = path.strip("/")
+    if path and not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise ValueError(f"{what}={text!r} has '//', '/./' or '/../' in its path, by which no store finds anything")
+    return Uri(text, scheme, bucket, path, "", account)
+
+
+def _local(path: str) -> str:
+    """Return a path without the slashes and dots that mean nothing; what '..' means is for the disk to say."""
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def _with_pattern(uri: Uri) -> Uri:
     """Part the folder from the glob in a path."""
-    if uri.scheme in ("http", "https", "hf") or not _GLOB.search(uri.path):
+    if uri.scheme in ("http", "https", "hf") or not is_glob(uri.path):
         return uri
     parts = uri.path.split("/")
-    first = next(number for number, part in enumerate(parts) if _GLOB.search(part))
+    first = next(number for number, part in enumerate(parts) if is_glob(part))
     folder = "/".join(parts[:first]) or ("/" if uri.scheme == "file" else "")
     return uri._replace(path=folder, pattern="/".join(parts[first:]))
-
-
-def is_glob(name: str) -> bool:
-    """Return True if a name stands for several files."""
-    return _GLOB.search(name) is not None
 
 
 def checked_folder(text: object, *, what: str) -> str:
@@ -154,10 +157,10 @@ def checked_folder(text: object, *, what: str) -> str:
 
 
 def checked_number(value: object, *, what: str) -> int:
-    """Return how many reads there are at once.
+    """Return a number of parallel reads as it was given, if it is one.
 
     Raises:
-        ValueError: it is no number of reads.
+        ValueError: it is none, or not from 1 to 256.
     """
     if not isinstance(value, int) or not 1 <= value <= 256:
         raise ValueError(f"{what} is a number of reads, from 1 to 256, and not {value!r}")

@@ -38,7 +38,7 @@ class Differences:
 
 
 def differences(one: Story, apart: Story, varying: Collection[Key] = (), begun: Collection[float] = ()) -> Differences:
-    """Return what differs.
+    """Compare a scenario's start in one process with one in processes of their own; return the differences.
 
     What happens only in processes of their own is none: each makes its own client, and passes its own guard.
 

@@ -32,7 +32,7 @@ class OwnFiles:
         self._look = look
 
     def install(self) -> None:
-        """Do it."""
+        """Put the functions in place."""
         os.stat = self._looking(self._mapped(os.stat, 1))
         if not self._own:
             return

@@ -39,7 +39,7 @@ def cause_of(problem: str) -> str:
 
 @dataclass
 class Shown:
-    """Where a problem shows: the names of the scenarios and the nodes, in their order."""
+    """The places of a problem: the names of the scenarios and the nodes that it shows in, in their order."""
 
     scenarios: dict[str, None] = field(default_factory=dict)
     nodes: dict[str, None] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Which errors of a start a schedule causes itself."""
+"""Tell the errors of a start that its schedule causes itself from those that its hooks cause."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Work(Protocol):
     """The work of a process."""
 
     def run(self, channel: Channel) -> None:
-        """Do it, and send ``Done`` with what it has come to."""
+        """Do the work, and send ``Done`` with what it has come to."""
         ...
 
 

@@ -60,7 +60,7 @@ class EngineWork:
     beginning: Beginning
 
     def run(self, channel: Channel) -> None:
-        """Do it in this process, in its main thread."""
+        """Run the hooks in this process, in its main thread."""
         with monitored_loop(self.limit_s, make_loop=partial(self._make_loop, RemoteTimeline(channel))) as monitor:
             loop = monitor.loop
 

@@ -102,7 +102,7 @@ class ProcessCluster(SimulatedCluster):
             give()
 
     async def _work_on_node(self, task: NodeTask, runtime_env: dict[str, Any] | None) -> NodeReport | HookName:
-        """Do it in a process of its own. When cancelled, cancel it there, politely and then by force."""
+        """Do a node's work in a process of its own. When cancelled, cancel it there, politely and then by force."""
         loop = asyncio.get_running_loop()
         clock = current_clock()
         assert clock is not None

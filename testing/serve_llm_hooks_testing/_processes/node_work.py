@@ -80,7 +80,7 @@ class NodeWork:
     beginning: Beginning
 
     def run(self, channel: Channel) -> None:
-        """Do it in this process, in its main thread, as a worker of Ray's does."""
+        """Do the node's task in this process, in its main thread, as a worker of Ray's does."""
         expect_no_interrupt()
         settings: ClusterSettings = pickle.loads(self.settings)
         if settings.timing is not None and not self.task.is_local:

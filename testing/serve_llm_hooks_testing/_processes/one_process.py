@@ -39,7 +39,7 @@ class WholeRun:
     config: bytes
 
     def run(self, channel: Channel) -> None:
-        """Do it, and stop the replica if it has started."""
+        """Do the run, and stop the replica if it has started."""
         _share_callbacks()
         settings: ClusterSettings = pickle.loads(self.settings)
         settings.shares_environment = True

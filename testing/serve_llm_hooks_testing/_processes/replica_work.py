@@ -70,7 +70,7 @@ class ReplicaWork:
     beginning: Beginning
 
     def run(self, channel: Channel) -> None:
-        """Do it in a thread: Serve runs a replica's event loop in one that is not the main thread."""
+        """Do the start in a thread: Serve runs a replica's event loop in one that is not the main thread."""
         failures: list[BaseException] = []
 
         def work() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class FakeLoraConfig:
-    """Where adapters are, as Ray's ``LoraConfig``."""
+    """A config's ``lora_config``: where adapters are, and how they are downloaded. As Ray's ``LoraConfig``."""
 
     dynamic_lora_loading_path: str | None = None
     max_num_adapters_per_replica: int = 16

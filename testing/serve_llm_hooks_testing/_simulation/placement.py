@@ -1,4 +1,4 @@
-"""Where Ray places the bundles of a placement group, on nodes whose resources are declared."""
+"""Place the bundles of a placement group as Ray does, on nodes whose resources are declared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When what happens in a start that is explored: how late nodes begin, how long awaiting takes, a cancellation."""
+"""The timing of a start that is explored: how late nodes begin, how long awaiting takes, a cancellation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from serve_llm_hooks._node.task import NodeTask
 
 AWAITS_S = 0.001
-"""So that hooks of several nodes that begin together come in between each other's awaits."""
+"""The time that an await takes besides: hooks of nodes that begin together come in between each other's awaits."""
 
 _HOOK = OwnTask._run.__code__
 _awaits_s: ContextVar[float] = ContextVar("_awaits_s", default=0.0)

@@ -52,6 +52,13 @@ def test_help_has_examples_and_how_it_exits(cli: Cli, command: str) -> None:
     assert f"  {command} " in cli("--help").out
 
 
+def test_the_list_of_commands_is_not_cut(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = cli("--help").out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed] == COMMANDS  # one line each
+    assert [line for line in listed if not line.endswith(".") or line.endswith("..")] == []
+
+
 def test_the_exit_codes_are_wrapped_to_the_terminal() -> None:
     told = run(*MODULE, "--help", COLUMNS="40").stdout.partition("Exit code 0")[2].splitlines()
     assert max(map(len, told)) <= 50  # the narrowest that click writes

@@ -345,6 +345,28 @@ def test_a_hook_that_fails_shows_its_line(cli: Cli, write_module: Write) -> None
     assert "ValueError: invalid literal" in answer.out
 
 
+@pytest.mark.parametrize(
+    ("point", "options"),
+    [
+        ("on_before_init", ["--processes"]),
+        ("on_before_node_download", []),
+        ("on_before_node_download", ["--processes"]),
+    ],
+)
+def test_a_hook_that_fails_elsewhere_shows_its_line(
+    cli: Cli, write_module: Write, point: str, options: list[str]
+) -> None:
+    source = f'import json\n\n@hook("{point}")\ndef parse(ctx):\n    return json.loads(ctx.model_id[:0])'
+    write_module("acme_hooks", source)
+    answer = cli("dry-run", "acme_hooks", "--nodes", 2, *options)
+    assert answer.code == 1
+    at = next(number for number, line in enumerate(answer.out.splitlines()) if line.strip().startswith("File"))
+    shown = [line.strip() for line in answer.out.splitlines()[at : at + 2]]
+    assert shown[0].endswith('acme_hooks.py", line 6, in parse')
+    assert shown[1] == "return json.loads(ctx.model_id[:0])"
+    assert answer.out.count("File") == 1
+
+
 def test_hooks_that_cannot_be_loaded_are_a_start_that_fails(cli: Cli, write_module: Write) -> None:
     write_module("acme_hooks", "import acme_missing")
     answer = cli("dry-run", "acme_hooks", "--json")
@@ -512,6 +534,40 @@ def test_an_exploration_that_finds_something(cli: Cli, write_module: Write, writ
     assert answer.code == 1
     assert "the smallest schedule that does, as a test:" in answer.out
     assert "     HOOKS = [...]  # what explore_hooks was given" in answer.out
+
+
+def test_a_test_to_paste_is_python_on_any_screen(
+    cli: Cli, write_module: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lines are not wrapped: a string that ends on the next line is no Python."""
+    write_module("acme_hooks", FORGETFUL)
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = cli("explore", "acme_hooks", "--seed", 3).out.splitlines()
+    [problem] = cli("explore", "acme_hooks", "--seed", 3, "--json").json["models"][0]["problems"]
+    code = problem["test"].rstrip().splitlines()
+    assert [line.removeprefix("     ") for line in lines[-len(code) :]] == code
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("check", "--real-sleep-limit", "-1"),
+        ("check", "--real-sleep-limit", "0"),
+        ("check", "--real-sleep-limit", "nan"),
+        ("check", "--real-sleep-limit", "inf"),
+        ("explore", "--seed", "-1"),
+        ("explore", "--seeds", "0"),
+        ("explore", "--nodes", "-1"),
+        ("dry-run", "--nodes", "0"),
+    ],
+)
+def test_a_number_that_cannot_be_is_a_wrong_option(
+    cli: Cli, write_module: Write, command: str, option: str, value: str
+) -> None:
+    write_module("acme_hooks", HOOKS)
+    answer = cli(command, "acme_hooks", option, value)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"Invalid value for '{option}'" in answer.err
 
 
 def test_an_exploration_that_finds_nothing(cli: Cli, write_module: Write, write_yaml: Write) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import types
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from serve_llm_hooks import HookEvent, StartStep, Trace, dump_traces
+from serve_llm_hooks import HookEvent, ServeLLMHooksError, StartStep, Trace, dump_traces
 from serve_llm_hooks.cli.compared import compared
 from tests.unit.core.test_saved_trace import EVENTS, trace_of
 
@@ -127,9 +128,9 @@ def test_two_starts_side_by_side(cli: Cli, save: Save) -> None:
     assert [" ".join(line.split()) for line in answer.out.splitlines()] == [
         "A is good.json, B is slow.json",
         "llama",
-        "A at took B at took B - A hook",
-        "0.000 s 4.000 s 0.000 s 12.50 s +8.500 s look (on_before_node_download)",
-        "A, the longest of 2 calls",
+        "A at took B at took B - A what",
+        "0.000 s 4.000 s 0.000 s 12.50 s +8.500 s look (on_before_node_download), differs most",
+        "A, the longest of 2 calls (b1b2c3d4)",
         "not there 15.00 s 0.000 s tune (on_before_engine_init)",
         "B, skipped",
         "9.000 s 1.000 s 20.00 s 0.500 s -0.500 s tell (on_after_init)",
@@ -142,7 +143,57 @@ def test_two_starts_side_by_side(cli: Cli, save: Save) -> None:
         ("acme:tell", -0.5),
     ]
     assert rows[1]["a"] is None
-    assert rows[0]["a"] == {"calls": 2, "start_s": 0.0, "took_s": 4.0, "outcomes": ["ok"]}
+    assert rows[0]["a"] == {"calls": 2, "start_s": 0.0, "took_s": 4.0, "longest": "b1b2c3d4", "outcomes": ["ok"]}
+
+
+def test_what_was_slower_is_seen_side_by_side(cli: Cli, write_module: Save, tmp_path: Path) -> None:
+    """A slow download is in no hook: it is in the whole start, in the wait for the nodes, and on the node."""
+    write_module("acme_good", "@hook('on_before_init')\ndef look(ctx): ...")
+    for name, *options in (("a",), ("b", "--fail", "slow-download:node-1:300")):
+        (tmp_path / f"{name}.json").write_text(cli("dry-run", "acme_good", *options, "--json").out)
+    answer = cli("trace", "--diff", "a.json", "b.json")
+    assert [" ".join(line.split()) for line in answer.out.splitlines()[2:]] == [
+        "A at took B at took B - A what",
+        "0.000 s 50.00 s 0.000 s 330.0 s +280.0 s the whole start",
+        "0.000 s 0.000 s 0.000 s 0.000 s +0.000 s look (on_before_init)",
+        "0.000 s 20.00 s 0.000 s 300.0 s +280.0 s nodes, differs most",
+        "0.000 s 20.00 s 0.000 s 300.0 s +280.0 s download, differs most",
+        "A, the longest of 4",
+        "B, the longest of 4 (node-1)",
+        "20.00 s 30.00 s 300.0 s 30.00 s +0.000 s engine",
+    ]
+    rows = cli("trace", "--diff", "a.json", "b.json", "--json").json["starts"][0]["rows"]
+    assert [(row["step"] or row["hook"], row["difference_s"], row["differs_most"]) for row in rows] == [
+        ("start", 280, False),
+        ("acme_good:look", 0, False),
+        ("nodes", 280, True),
+        ("download", 280, True),
+        ("engine", 0, False),
+    ]
+
+
+def with_steps(trace: Trace, *steps: tuple[str, float, float, str]) -> Trace:
+    """Return a trace with steps: of each the name, when it began and ended, and the engine's process."""
+    trace.steps = tuple(
+        StartStep(name, "a1b2c3d4e5f6", 7, 1e9 + start_s, 1e9 + end_s, process=process)
+        for name, start_s, end_s, process in steps
+    )
+    return trace
+
+
+def test_the_workers_of_an_engine_are_one_row_and_what_was_short_is_none() -> None:
+    """Of the workers the slowest counts; what is in one start alone may be what differs most."""
+    workers = ("compile", 20, 27, "worker-0"), ("compile", 20, 57, "worker-1")
+    a = with_steps(trace_of(), ("start", 0, 40, ""), ("imports", 0, 0.01, ""), ("compile", 20, 27, "worker-0"))
+    b = with_steps(trace_of(), ("start", 0, 120, ""), ("imports", 0, 0.04, ""), *workers, ("profile", 57, 99, "core"))
+    rows = compared(a, b)
+    assert [(row.what.title, row.difference_s, row.differs_most) for row in rows] == [
+        ("the whole start", 80, False),
+        ("compile (worker)", 30, False),
+        ("profile (core)", None, True),
+    ]
+    assert rows[1].b is not None
+    assert (rows[1].b.calls, rows[1].b.longest) == (2, "worker-1")
 
 
 def test_hooks_that_are_written_alike_are_compared_each_with_itself() -> None:
@@ -153,15 +204,17 @@ def test_hooks_that_are_written_alike_are_compared_each_with_itself() -> None:
         )
 
     rows = compared(started(1), started(9))
-    assert [(row.hook, row.difference_s) for row in rows] == [("acme:fetch", 0), ("acme:fetch#2", 8)]
+    assert [(row.what.hook, row.difference_s) for row in rows] == [("acme:fetch", 0), ("acme:fetch#2", 8)]
 
 
 def test_hooks_of_a_file_with_brackets_in_its_name() -> None:
     starts = [
-        [HookEvent("on_after_init", f"hooks (1):{name}", "a1", 7, 0.0, took_s) for name in ("first", "second")]
+        trace_of(
+            *(HookEvent("on_after_init", f"hooks (1):{name}", "a1", 7, 0.0, took_s) for name in ("first", "second"))
+        )
         for took_s in (1.0, 3.0)
     ]
-    assert [(row.hook, row.difference_s) for row in compared(*starts)] == [
+    assert [(row.what.hook, row.difference_s) for row in compared(*starts)] == [
         ("hooks (1):first", 2),
         ("hooks (1):second", 2),
     ]
@@ -186,8 +239,8 @@ def test_several_starts_side_by_side_by_their_names(cli: Cli, save: Save) -> Non
 def test_it_is_as_wide_as_the_terminal(
     cli: Cli, save: Save, monkeypatch: pytest.MonkeyPatch, width: int, options: list[str]
 ) -> None:
-    save("good.json", llama=GOOD)
-    save("slow.json", llama=SLOW)
+    save("good.json", llama=with_steps(trace_of(*GOOD), ("start", 0, 10, ""), ("compile", 5, 9, "worker-0")))
+    save("slow.json", llama=with_steps(trace_of(*SLOW), ("start", 0, 21, ""), ("compile", 15, 20, "worker-0")))
     monkeypatch.setenv("COLUMNS", str(width))
     answer = cli("trace", *options)
     assert answer.code == 0
@@ -205,9 +258,10 @@ def test_any_trace_can_be_shown(cli: Cli, save: Save, trace: list[HookEvent], ot
         assert "\x1b" not in answer.out
 
 
-@given(trace=st.lists(EVENTS))
-def test_a_start_beside_itself_has_no_difference(trace: list[HookEvent]) -> None:
-    assert all(row.difference_s == 0 for row in compared(trace, trace))
+@given(events=st.lists(EVENTS))
+def test_a_start_beside_itself_has_no_difference(events: list[HookEvent]) -> None:
+    trace = trace_of(*events)
+    assert [row for row in compared(trace, trace) if row.difference_s != 0 or row.differs_most] == []
 
 
 def test_files_that_cannot_be_read(cli: Cli, save: Save, tmp_path: Path) -> None:
@@ -222,12 +276,34 @@ def test_files_that_cannot_be_read(cli: Cli, save: Save, tmp_path: Path) -> None
         ("later.json", "later.json: it is of version 9, and this serve-llm-hooks reads up to 1"),
         ("bytes.json", "bytes.json: it is no text"),
         ("none.json", "none.json: there is no trace in it"),
-        ("folder.json", "Is a directory"),
+        ("folder.json", "folder.json is a folder, and no start is saved in it"),
         ("missing.json", "No such file"),
     ):
         answer = cli("trace", name)
         assert (answer.code, answer.out) == (2, "")
         assert why in answer.err
+
+
+def test_the_newest_start_in_a_folder_is_named(
+    cli: Cli, save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder cannot be shown, but what is probably meant is said: what was saved in it last."""
+    (tmp_path / "traces").mkdir()
+    for age, name in enumerate(["new.html", "old.json", "older.json"]):
+        os.utime(save(f"traces/{name}", llama=GOOD), (1e9 - age, 1e9 - age))
+    for name in (".half.json", "notes.txt"):
+        (tmp_path / "traces" / name).write_text("")
+    fake = types.ModuleType("serve_llm_hooks.ray")
+    monkeypatch.setitem(sys.modules, "serve_llm_hooks.ray", fake)
+
+    def hook_trace(name: str) -> dict[str, Trace]:
+        raise ServeLLMHooksError(f"there is no application {name!r}")
+
+    vars(fake).update(hook_trace=hook_trace)
+    for source in ("traces/", "traces"):
+        answer = cli("trace", source)
+        assert (answer.code, answer.out) == (2, "")
+        assert f"{source} is a folder: give a file in it; the newest there is traces/new.html" in answer.err
 
 
 def test_one_file_or_two(cli: Cli, save: Save) -> None:
@@ -272,12 +348,7 @@ def test_an_application_where_there_is_no_ray(cli: Cli, monkeypatch: pytest.Monk
 def advised() -> Trace:
     """Return a start whose hook and whose compile could be shorter."""
     trace = trace_of(event("on_before_init", "licence", "a1b2c3d4e5f6", 0, 12))
-    times = (("start", 0, 60, ""), ("engine", 20, 50, ""), ("compile", 30, 37.25, "worker-0"))
-    trace.steps = tuple(
-        StartStep(name, "a1b2c3d4e5f6", 7, 1e9 + start_s, 1e9 + end_s, process=process)
-        for name, start_s, end_s, process in times
-    )
-    return trace
+    return with_steps(trace, ("start", 0, 60, ""), ("engine", 20, 50, ""), ("compile", 30, 37.25, "worker-0"))
 
 
 def test_advice(cli: Cli, save: Save) -> None:

@@ -130,6 +130,24 @@ def test_labels_have_a_bound_whatever_hooks_and_models_are_called(
         assert each.value >= 0
 
 
+LONG = "s3://models/" + "deep/" * 60
+
+
+@pytest.mark.parametrize("label", ["application", "deployment", "model", "hook"])
+def test_long_names_are_short_in_labels_and_stay_apart(label: str) -> None:
+    def labelled(name: str) -> str:
+        where = {"application": "llm", "deployment": "d", "model": "m", "hook": "hooks:fetch", label: name}
+        event = HookEvent("on_before_init", where["hook"], "n0", 7, 0.0, 1.0)
+        names = (where["application"], where["deployment"])
+        return next(measures_of(where["model"], names, [event], [], Bounds())).labels[label]
+
+    found = [labelled(f"{LONG}{end}") for end in ("a", "b", "a")]
+    assert len({*found}) == 2
+    assert found[0] == found[2]
+    assert all(len(each) <= 200 and each.startswith(LONG[:190]) for each in found)
+    assert labelled("x" * 200) == "x" * 200
+
+
 def test_a_name_that_had_its_series_keeps_it() -> None:
     bounds = Bounds(hooks=1)
     assert [bounds.hook(name) for name in ("a", "b", "a")] == ["a", OTHER, "a"]

@@ -82,6 +82,19 @@ def test_a_file_a_glob_and_names(
     assert names(tmp_path) == come
 
 
+@pytest.mark.parametrize(("slash", "told"), [("", True), ("/", False)])
+def test_a_folder_with_the_name_of_a_file_is_told(
+    model: FileServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, slash: str, told: bool
+) -> None:
+    model.files["/models/llama.cpp/readme.md"] = b"a folder"
+    fetch(f"s3://models/llama.cpp{slash}", tmp_path)
+    assert names(tmp_path) == ["readme.md"]
+    assert ("s3://models/llama.cpp is a folder with the name of a file: write it with a '/' at" in caplog.text) == told
+    caplog.clear()
+    fetch("s3://models/llama/config.json", tmp_path)
+    assert "is a folder" not in caplog.text
+
+
 def test_what_is_there_is_not_read_again_and_what_has_changed_is(model: FileServer, tmp_path: Path) -> None:
     fetch("s3://models/llama", tmp_path)
     (tmp_path / "mine.txt").write_text("stays")
@@ -406,6 +419,8 @@ def test_no_credentials_at_all_are_named_where_the_store_asks_for_them(
         ({"src": "s3a://models/llama"}, "there is no scheme 's3a://' here"),
         ({"src": "s3:/models/llama"}, "is neither an absolute path nor a place in a store"),
         ({"src": "s3://my models/llama"}, "'my models' is no name of a bucket"),
+        ({"src": "s3://models/a//llama"}, "src='s3://models/a//llama' has '//', '/./' or '/../' in its path"),
+        ({"src": "https://host/a/../f"}, "has '//', '/./' or '/../' in its path, by which no store finds anything"),
         ({"src": "s3://localhost:9000/models"}, "'localhost:9000' is no name of a bucket"),
         ({"dest": "/models/{model_id}"}, "dest='/models/{model_id}' has '{model_id}' in it"),
         ({"dest": "models"}, "dest='models' is a relative path"),

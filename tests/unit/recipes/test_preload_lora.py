@@ -16,6 +16,9 @@ FIELDS: dict[str, Any] = {
 }
 
 
+QUOTES = "vLLM takes no such max_cpu_loras: write a whole number without quotes, as max_cpu_loras: 8"
+
+
 def entry(**kwargs: Any) -> dict[str, Any]:
     return {"hook": "serve_llm_hooks.recipes:PreloadLoRA", "kwargs": kwargs}
 
@@ -79,6 +82,13 @@ def test_a_wrong_argument_is_told_where_the_config_is_made(kwargs: dict[str, Any
             {"engine_kwargs": {"enable_lora": True}},
             "and 1 are kept: write engine_kwargs: {max_cpu",
         ),
+        (["a"], {"engine_kwargs": {"enable_lora": True, "max_cpu_loras": "8"}}, QUOTES),
+        (["a"], {"engine_kwargs": {"enable_lora": True, "max_cpu_loras": [8]}}, QUOTES),
+        (["a"], {"engine_kwargs": {"enable_lora": True, "max_cpu_loras": 8.5}}, QUOTES),
+        (["a"], {"engine_kwargs": {"enable_lora": True, "max_cpu_loras": float("nan")}}, QUOTES),
+        (["a"], {"engine_kwargs": {"enable_lora": True, "max_loras": "many"}}, QUOTES.replace("cpu_", "")),
+        (["a"], {"engine_kwargs": {"enable_lora": True, "max_loras": None}}, QUOTES.replace("cpu_", "")),
+        (["a", "b"], {"engine_kwargs": {"enable_lora": True, "max_cpu_loras": -1}}, "and 1 are kept"),
         (
             ["a", "b"],
             {"lora_config": FIELDS["lora_config"] | {"max_num_adapters_per_replica": 1}},
@@ -90,6 +100,17 @@ def test_a_config_without_room_for_them(adapters: list[str], fields: dict[str, A
     with pytest.raises(HookLoadError) as error:
         FakeLLMConfig("llama", hooks=[entry(adapters=adapters)], **(FIELDS | fields))
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "engine_kwargs",
+    [{"max_cpu_loras": 2.0}, {"max_loras": "2"}, {"max_loras": 2, "max_cpu_loras": -1}, {"max_loras": 2}],
+)
+def test_numbers_as_vllm_reads_them(engine_kwargs: dict[str, Any]) -> None:
+    fields = FIELDS | {"engine_kwargs": {"enable_lora": True, **engine_kwargs}}
+    FakeLLMConfig("llama", hooks=[entry(adapters=["a", "b"])], **fields)
+    with pytest.raises(HookLoadError, match="3 adapters are to be loaded, and 2 are kept"):
+        FakeLLMConfig("llama", hooks=[entry(adapters=["a", "b", "c"])], **fields)
 
 
 def test_two_of_them_need_room_for_all() -> None:

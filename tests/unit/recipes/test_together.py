@@ -37,6 +37,11 @@ def test_both_are_named() -> None:
         [FETCH, ONE_FILE],
         [ONE_FILE, entry("Fetch", src="s3://b/*.jinja", dest=f"{MODEL}/")],
         [Fetch("s3://b/adapters", MODEL), FETCH],
+        [ONE_FILE, entry("Fetch", src="s3://b/x", dest=MODEL, files=["c*", "a.json"])],
+        [entry("Fetch", src="s3://a/*.json", dest=MODEL), entry("Fetch", src="s3://b/config*", dest=MODEL)],
+        [entry("Fetch", src="s3://a/x.json", dest=MODEL), entry("Fetch", src="gs://b/x.json", dest=MODEL)],
+        [entry("Fetch", src="s3://a/x.json", dest=MODEL), entry("Fetch", src="s3://a/y.json/", dest=MODEL)],
+        [entry("Fetch", src="s3://a/x", dest=MODEL), entry("Fetch", src="s3://a/y", dest=MODEL)],
         [FETCH, FETCH_MODEL],
         [ONE_FILE, FETCH_MODEL],
         [FETCH, CACHE],
@@ -55,6 +60,14 @@ def test_two_that_bring_to_one_folder(hooks: list[Any]) -> None:
     "hooks",
     [
         [FETCH, FETCH],
+        [FETCH, entry("Fetch", src="s3://a/adapters/", dest=MODEL)],
+        [entry("Fetch", src="/mnt/x", dest=MODEL), entry("Fetch", src="file:///mnt//./x/", dest=MODEL)],
+        [entry("Fetch", src="s3://a/*.json", dest=MODEL), entry("Fetch", src="s3://a/", dest=MODEL, files=["con*"])],
+        [entry("Fetch", src="s3://a/x.json", dest=MODEL), entry("Fetch", src="s3://a", dest=MODEL, files=["x.json"])],
+        [entry("Fetch", src="s3://a/x.d", dest=MODEL), entry("Fetch", src="s3://a/x.d/", dest=MODEL)],
+        [entry("Fetch", src="s3://a/x.json", dest=MODEL), entry("Fetch", src="s3://a/y.json", dest=MODEL)],
+        [entry("Fetch", src="/mnt/x.json", dest=MODEL), entry("Fetch", src="https://a/y.json", dest=MODEL)],
+        [entry("Fetch", src="s3://a/*.json", dest=MODEL), entry("Fetch", src="s3://b/*.jinja", dest=MODEL)],
         [ONE_FILE, entry("Fetch", src="s3://b/adapters", dest=MODEL, files=["*.json"])],
         [entry("Fetch", src="https://a/x", dest=MODEL), entry("Fetch", src="https://b/y", dest=MODEL)],
         [FETCH, entry("Fetch", src="s3://b/adapters", dest=f"{MODEL}/b")],
@@ -65,6 +78,26 @@ def test_two_that_bring_to_one_folder(hooks: list[Any]) -> None:
 )
 def test_what_goes_together(hooks: list[Any]) -> None:
     FakeLLMConfig("m", hooks=hooks)
+
+
+def test_the_globs_that_may_be_one_name_are_named() -> None:
+    globs = [
+        entry("Fetch", src="s3://a", dest=MODEL, files=["*.txt", "*.json"]),
+        entry("Fetch", src="s3://b/con*", dest=MODEL),
+    ]
+    assert "(by Fetch and Fetch): '*.txt' and 'con*' may be one name: give one" in refused(*globs)
+
+
+@pytest.mark.parametrize("other", ["s3://a/templates/", "s3://a/templates/chat.jinja"])
+def test_one_file_with_two_checksums(other: str) -> None:
+    one = ONE_FILE["kwargs"] | {"sha256": {"chat.jinja": "a" * 64}}
+    two = entry("Fetch", src=other, dest=MODEL, sha256={"chat.jinja": "b" * 64, "more.jinja": "c" * 64})
+    told = refused(entry("Fetch", **one), two)
+    assert f"s3://a/templates and {other} are fetched to {MODEL} with two sha256 of 'chat.jinja', aaaa" in told
+    assert f"and {'b' * 64}: leave the wrong one out" in told
+    two["kwargs"]["sha256"] = {"chat.jinja": "A" * 64}
+    FakeLLMConfig("m", hooks=[entry("Fetch", **one), two])
+    FakeLLMConfig("m", hooks=[entry("Fetch", **one), ONE_FILE])
 
 
 @pytest.mark.parametrize(

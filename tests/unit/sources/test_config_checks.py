@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -144,9 +145,11 @@ def test_a_check_that_would_never_be_called_is_refused_where_it_is_written() -> 
         (ValueError("no room"), "refuses the config: no room"),
         (ValueError(), "refuses the config: ValueError"),
         (KeyError("x"), "refuses the config: KeyError: 'x'"),
+        (SystemExit(3), "refuses the config: it called sys.exit(3)"),
+        (GeneratorExit("odd"), "refuses the config: GeneratorExit: odd"),
     ],
 )
-def test_a_refusal_says_why(error: Exception, says: str) -> None:
+def test_a_refusal_says_why(error: BaseException, says: str) -> None:
     class Refuses:
         checks_arguments = 1  # whatever is true
 
@@ -157,7 +160,58 @@ def test_a_refusal_says_why(error: Exception, says: str) -> None:
 
     with pytest.raises(HookLoadError) as caught:
         FakeLLMConfig("m", hooks=[Refuses])
+    assert str(caught.value).startswith(f"model 'm': {HERE}:test_a_refusal_says_why.<locals>.Refuses ")
     assert str(caught.value).endswith(says)
+
+
+def test_an_interrupt_of_the_program_is_no_refusal() -> None:
+    class Interrupted:
+        checks_arguments = True
+
+        def check_config(self, llm_config: Any, others: Sequence[object]) -> None:
+            raise KeyboardInterrupt
+
+        def on_after_init(self, ctx: CallbackCtx) -> None: ...
+
+    with pytest.raises(KeyboardInterrupt):
+        FakeLLMConfig("m", hooks=[Interrupted])
+
+
+def leaves(*args: object, **kwargs: object) -> NoReturn:
+    sys.exit("no licence")
+
+
+def leaves_the_second_time(self: Any, made: list[int]) -> None:
+    """Stand for a constructor that does not look at its arguments alone."""
+    made.append(1)
+    if len(made) > 1:
+        sys.exit("no licence")
+
+
+def kind(**attributes: Any) -> Any:
+    """Return a class of hooks with these attributes."""
+    return type("Leaves", (), {"checks_arguments": True, "on_after_init": lambda self, ctx: None} | attributes)
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (kind(__init__=leaves), "Leaves cannot be made with callback_kwargs={}: it called sys.exit('no licence')"),
+        (
+            {"hook": kind(__init__=leaves_the_second_time), "kwargs": {"made": []}},
+            "model 'm': tests.unit.sources.test_config_checks:Leaves refuses the config: it called sys.exit('no lic",
+        ),
+        (kind(check_config=property(leaves)), "Leaves.check_config is no method"),
+        (kind(check_config=property(leaves))(), "Leaves.check_config cannot be read: it called sys.exit('no licence')"),
+        (kind(checks_arguments=property(leaves))(), "Leaves.checks_arguments cannot be read: it called sys.exit("),
+        (kind(on_before_init=property(leaves))(), "Leaves.on_before_init cannot be read: it called sys.exit("),
+        (kind(on_before_init=property(lambda self: 1 / 0))(), "on_before_init cannot be read: ZeroDivisionError: div"),
+    ],
+)
+def test_a_class_whose_own_code_fails_or_leaves_is_named(entry: Any, says: str) -> None:
+    with pytest.raises((HookLoadError, HookSignatureError)) as caught:
+        FakeLLMConfig("m", hooks=[entry])
+    assert says in str(caught.value)
 
 
 def test_a_method_of_that_name_in_a_class_that_says_nothing_of_it_is_its_own() -> None:

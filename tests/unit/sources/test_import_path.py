@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks import (
-    load_callback,
-)
+from serve_llm_hooks import load_callback, load_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -56,6 +54,13 @@ def test_load_callback_of_a_module_that_fails(write_module: WriteModule) -> None
         "callback 'broken.fn': module 'broken' fails while it is imported: ZeroDivisionError: division by zero "
         f"({file}:2)"
     )
+
+
+def test_a_module_that_fails_in_pythons_own_library(write_module: WriteModule) -> None:
+    file = write_module("broken", "import json\n\nSETTINGS = json.loads('{')\n")
+    with pytest.raises(ImportError) as caught:
+        load_hooks("broken")
+    assert str(caught.value).endswith(f" ({file}:4)")
 
 
 def test_load_callback_finds_no_such_name(write_module: WriteModule) -> None:
