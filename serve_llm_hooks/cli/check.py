@@ -11,7 +11,7 @@ from serve_llm_hooks_testing import FakeCluster, HarnessError, check_hooks
 from .model import Model
 from .options import NAMES_HOOKS, AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
-from .refused import BAD_ANSWER, CONFIG_ERRORS, text_of, told
+from .refused import BAD_ANSWER, CONFIG_ERRORS, told
 from .store import FakeStoreFolder, fake_store, store_hints
 from .targets import models_of
 
@@ -89,7 +89,7 @@ def _checked(model: Model, limit_s: float) -> dict[str, Any]:
             if found is not None:
                 problems, notes, runs = found.problems, found.notes, len(found.runs)
         except CONFIG_ERRORS as error:
-            problems = [text_of(error)]
+            problems = [model.text_of(error)]
     return {
         **model.as_json(),
         "runs": runs,

@@ -127,7 +127,7 @@ def _start(cluster: FakeCluster, faults: Mapping[str, Given], model: Model, plan
             run = cluster.run(model.config(), check=False)
             at_its_end = run.shut_down()  # of a start that failed, nothing
         except CONFIG_ERRORS as error:
-            problem = text_of(error)
+            problem = model.text_of(error)
     if run is not None and run.error is not None:
         problem = f"{type(run.error).__name__}: {text_of(run.error)}"
     missed = () if run is None else run.unstruck

@@ -13,7 +13,7 @@ from serve_llm_hooks_testing import explore_hooks
 from .model import Model
 from .options import NAMES_HOOKS, AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
-from .refused import BAD_ANSWER, CONFIG_ERRORS, text_of, told
+from .refused import BAD_ANSWER, CONFIG_ERRORS, told
 from .store import FakeStoreFolder, fake_store, store_hints
 from .targets import models_of
 
@@ -80,7 +80,7 @@ def _explored(model: Model, seeds: int | list[int], nodes: int) -> dict[str, Any
                     for each in found.findings
                 ]
         except CONFIG_ERRORS as error:
-            problems = [{"problem": text_of(error), "seeds": [], "schedule": None, "test": None}]
+            problems = [{"problem": model.text_of(error), "seeds": [], "schedule": None, "test": None}]
     return {**model.as_json(), "starts": starts, "problems": problems, "warnings": warned}
 
 

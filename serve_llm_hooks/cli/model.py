@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,8 @@ from typing import Any
 
 from serve_llm_hooks import HOOK_POINTS, Hook, HookLoadError
 from serve_llm_hooks_testing.serve_yaml import config_of
+
+from .refused import text_of
 
 # What a config of Ray's may say for `callback_class`, so that our callback runs the hooks in it.
 _HOOKS_CALLBACK = ("serve_llm_hooks.ray:HooksCallback", "serve_llm_hooks.ray.HooksCallback")
@@ -30,6 +33,7 @@ class Model:
         fields: the fields of its config.
         application: the application that it is part of; empty where there is none.
         where: the file and line of its config; empty where there is none.
+        places: the file and line of each of its fields.
         environ: the variables that its replicas have besides those of this process.
         warned: what was warned of before.
         is_ours: ``False`` for a config of Ray's own, whose hooks run up to the engine's start only.
@@ -39,6 +43,7 @@ class Model:
     fields: Mapping[str, Any]
     application: str = ""
     where: str = ""
+    places: Mapping[str, str] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
     is_ours: bool = True
     warned: tuple[str, ...] = ()
@@ -56,6 +61,16 @@ class Model:
         """
         fields = self.hooks_fields()
         return self._rays_config() if self.needs_ray else config_of({**fields, "model_id": self.model_id})
+
+    def text_of(self, error: BaseException) -> str:
+        """Return the message of an error that ends the making of its config, with the line of the field that it names.
+
+        Such a message begins with the field.
+        """
+        text = text_of(error)
+        named = re.match(r"\w+", text)
+        place = self.places.get(named[0]) if named else None
+        return f"{place}: {text}" if place else text
 
     def hooks_fields(self) -> dict[str, Any]:
         """Return the fields of its config; the hooks that it names for ``HooksCallback`` are in ``hooks``.

@@ -12,7 +12,7 @@ from serve_llm_hooks import HOOK_POINTS, plan_hooks
 
 from .options import AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
-from .refused import BAD_ANSWER, CONFIG_ERRORS, text_of, told
+from .refused import BAD_ANSWER, CONFIG_ERRORS, told
 from .targets import models_of
 from .values import shown
 
@@ -59,7 +59,7 @@ def _planned(model: Model) -> dict[str, Any]:
         try:
             found = plan_hooks(model.config())
         except CONFIG_ERRORS as error:
-            problem = text_of(error)
+            problem = model.text_of(error)
     hooks = [] if found is None else [_described(hook, found.on_error) for hook in found.hooks]
     refused = [hook for hook in (() if found is None else found.hooks) if model.refuses(hook)]
     if refused:

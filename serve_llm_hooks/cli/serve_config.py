@@ -154,6 +154,7 @@ def _model(
         fields=config,
         application=str(application.get("name", "default")),
         where=yaml.at(*at),
+        places={name: yaml.at(*at, name) for name in config},
         environ=_environ(config, application),
         is_ours=is_ours,
     )

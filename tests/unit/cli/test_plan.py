@@ -233,6 +233,17 @@ def test_hooks_that_are_not_allowed(cli: Cli, write_module: Write, monkeypatch: 
     )
 
 
+@pytest.mark.parametrize("command", ["plan", "dry-run", "check", "explore"])
+def test_a_field_that_cannot_be_is_told_with_its_own_line(
+    cli: Cli, write_module: Write, write_yaml: Write, command: str
+) -> None:
+    write_module("acme_hooks", HOOKS)
+    write_yaml(CONFIG + "          log_engine_metrics: false\n          engine_kwargs: [max_model_len]\n")
+    answer = cli(command, "config.yaml")
+    assert answer.code == 1
+    assert "config.yaml:9: engine_kwargs= is a mapping, from names to values, not a list" in answer.out
+
+
 def test_a_file_cannot_allow_what_the_shell_does_not(
     cli: Cli, write_module: Write, write_yaml: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
