@@ -11,7 +11,7 @@ from serve_llm_hooks_testing import FakeCluster, HarnessError, check_hooks
 from .model import Model
 from .options import NAMES_HOOKS, AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
-from .refused import BAD_ANSWER, CONFIG_ERRORS, told
+from .refused import BAD_ANSWER, CONFIG_ERRORS, exit_if_refused
 from .store import FakeStoreFolder, fake_store, store_hints
 from .targets import models_of
 
@@ -59,7 +59,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check the hooks of each model."""
-    with told(), fake_store(store):
+    with exit_if_refused(), fake_store(store):
         checked = [_checked(each, limit) for each in models_of(targets, model or [], app_dir)]
     for each in checked:
         each["warnings"] += store_hints(store, [*each["problems"], *each["warnings"]])

@@ -14,7 +14,7 @@ from serve_llm_hooks_testing import FakeCluster, HarnessError
 from .faults import WRITTEN, check_hooks, fault_of
 from .options import AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
-from .refused import BAD_ANSWER, CONFIG_ERRORS, Refused, text_of, told
+from .refused import BAD_ANSWER, CONFIG_ERRORS, Refused, exit_if_refused, text_of
 from .store import FakeStoreFolder, fake_store, store_hints
 from .targets import models_of
 from .timeline import seconds, write_timeline
@@ -80,7 +80,7 @@ def dry_run(
     as_json: AsJson = False,
 ) -> None:
     """Start each model, and show how it went."""
-    with told():
+    with exit_if_refused():
         faults = {text: fault_of(text) for text in fail or ()}
         try:
             cluster = FakeCluster(nodes=nodes, faults=[each.fault for each in faults.values()], processes=processes)

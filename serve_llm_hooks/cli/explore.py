@@ -13,7 +13,7 @@ from serve_llm_hooks_testing import explore_hooks
 from .model import Model
 from .options import NAMES_HOOKS, AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
-from .refused import BAD_ANSWER, CONFIG_ERRORS, told
+from .refused import BAD_ANSWER, CONFIG_ERRORS, exit_if_refused
 from .store import FakeStoreFolder, fake_store, store_hints
 from .targets import models_of
 
@@ -47,7 +47,7 @@ def explore(
     as_json: AsJson = False,
 ) -> None:
     """Explore the hooks of each model."""
-    with told(), fake_store(store):
+    with exit_if_refused(), fake_store(store):
         explored = [_explored(each, seed or seeds, nodes) for each in models_of(targets, model or [], app_dir)]
     for each in explored:
         each["warnings"] += store_hints(store, [*(found["problem"] for found in each["problems"]), *each["warnings"]])

@@ -12,7 +12,7 @@ from serve_llm_hooks import HOOK_POINTS, plan_hooks
 
 from .options import AppDir, AsJson, ModelIds, Targets
 from .output import Screen, write_json
-from .refused import BAD_ANSWER, CONFIG_ERRORS, told
+from .refused import BAD_ANSWER, CONFIG_ERRORS, exit_if_refused
 from .targets import models_of
 from .values import shown
 
@@ -37,7 +37,7 @@ _PLACED = ("point", "model_ids", "order", "before", "after", "timeout_s", "on_er
 
 def plan(targets: Targets, model: ModelIds = None, app_dir: AppDir = ".", as_json: AsJson = False) -> None:
     """Show the plan of each model."""
-    with told():
+    with exit_if_refused():
         plans = [_planned(each) for each in models_of(targets, model or [], app_dir)]
     if as_json:
         write_json({"version": 1, "models": plans})

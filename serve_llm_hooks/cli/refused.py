@@ -27,7 +27,7 @@ class Refused(Exception):
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def exit_if_refused() -> Iterator[None]:
     """Say on stderr why there is no answer, and exit.
 
     Raises:

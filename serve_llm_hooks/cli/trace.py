@@ -13,7 +13,7 @@ from serve_llm_hooks import ServeLLMHooksError, TraceFormatError, advise, dump_t
 from .compared import compared, write_compared
 from .options import AsJson
 from .output import Screen, write_json
-from .refused import Refused, told
+from .refused import Refused, exit_if_refused
 from .timeline import write_timeline
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Saved(NamedTuple):
 
 def trace(sources: Sources, diff: Diff = False, advice: Advised = False, as_json: AsJson = False) -> None:
     """Show traces, or compare two, or say what could be shorter."""
-    with told():
+    with exit_if_refused():
         if diff and advice:
             raise Refused("--advice is of one file or application, and --diff compares two: leave one of them out")
         if len(sources) != (2 if diff else 1):

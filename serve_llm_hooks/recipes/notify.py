@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from serve_llm_hooks import NodeInitializationError, RayServeLLMCallback
 
 from . import _arguments
+from ._notified import deployment, forget, is_notified, remember
 from ._stores.places import is_fake
-from ._told import deployment, forget, is_told, remember
 from ._webhook import post
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Notify(RayServeLLMCallback):
             return
         told = False  # better told twice than never
         with _logged(ctx, "whether its failure has been told is not known"):
-            told = is_told(ctx, self.timeout_s + _POSTED_S)
+            told = is_notified(ctx, self.timeout_s + _POSTED_S)
         if told:
             return
         nodes = list(ctx.error.node_ids) if isinstance(ctx.error, NodeInitializationError) else []

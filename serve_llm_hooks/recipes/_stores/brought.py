@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .disk import alone, make_folder
+from .disk import locked, make_folder
 from .notes import read_note, write_note
 from .store import ASIDE, logger
 
@@ -31,13 +31,13 @@ class Brought:
     def add(self, names: Iterable[str]) -> None:
         """Note files before they are brought: a start that fails half-way has brought some."""
         make_folder(self.place, self.dest, ASIDE)
-        with alone(self.note.with_name("lock"), self.place):
+        with locked(self.note.with_name("lock"), self.place):
             self._write(self._read() | set(names))
 
     def remove_others(self, listed: Iterable[str]) -> None:
         """Remove what was brought, and is in the store no longer."""
         kept = set(listed)
-        with alone(self.note.with_name("lock"), self.place):
+        with locked(self.note.with_name("lock"), self.place):
             brought = self._read()
             for name in sorted(brought - kept):
                 file = self.dest / name

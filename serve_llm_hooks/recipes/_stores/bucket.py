@@ -34,19 +34,19 @@ class Bucket:
         self.uri = uri
         self.has_ranges = uri.scheme not in ("http", "https")  # of an HTTP server one does not know
         credentials.check_here(uri)
-        with _told(uri, ""):
+        with _readable_errors(uri, ""):
             self._store = _obstore_of(uri)
 
     def list(self, path: str) -> list[Found]:
         """Return the files below a folder."""
-        with _told(self.uri, ""):
+        with _readable_errors(self.uri, ""):
             metas = [meta for chunk in self._store.list(path or None) for meta in chunk]
         below = f"{path}/" if path else ""
         return sorted(self._found(meta, meta["path"].removeprefix(below)) for meta in metas)
 
     def look(self, path: str) -> Found:
         """Return one file."""
-        with _told(self.uri, path):
+        with _readable_errors(self.uri, path):
             return self._found(self._store.head(path), path.rpartition("/")[2])
 
     def read(self, found: Found, start: int, end: int) -> Iterator[Any]:
@@ -56,7 +56,7 @@ class Bucket:
             options["range"] = (start, end)
         if found.etag and not found.etag.startswith("W/"):  # a weak one never matches
             options["if_match"] = f'"{found.etag}"'
-        with _told(self.uri, found.path):
+        with _readable_errors(self.uri, found.path):
             got = self._store.get(found.path, options=options)
             if _version(self._found(got.meta, found.name)) != _version(found):
                 raise Changed(f"{_place(self.uri, found.path)} was changed while it was read")
@@ -64,7 +64,7 @@ class Bucket:
 
     def write(self, path: str, file: Path) -> None:
         """Put a file there."""
-        with _told(self.uri, path):
+        with _readable_errors(self.uri, path):
             self._store.put(path, file)
 
     @staticmethod
@@ -105,7 +105,7 @@ def _obstore_of(uri: Uri) -> Any:
 
 
 @contextmanager
-def _told(uri: Uri, path: str) -> Iterator[None]:
+def _readable_errors(uri: Uri, path: str) -> Iterator[None]:
     """Say in our words what obstore says in long ones: with the place, and without what may be a secret in it."""
     with from_the_extra():
         from obstore import exceptions

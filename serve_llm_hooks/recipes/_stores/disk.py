@@ -35,7 +35,7 @@ def make_folder(place: str, dest: Path, below: str = "") -> None:
 
 
 @contextmanager
-def alone(path: Path, place: str) -> Iterator[None]:
+def locked(path: Path, place: str) -> Iterator[None]:
     """Hold a lock that ends with the process, so that two replicas on one node do not do the same work."""
     import fcntl  # not on Windows, where configs are written and tested too
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .._extra import from_the_extra
-from .disk import alone, check_space, make_folder, shown
+from .disk import check_space, locked, make_folder, shown
 from .store import ASIDE, Found, StoreError, logger, tried_again
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Hub:
         """Return the files, and keep their commit, so that all that is brought is of one."""
 
         def ask() -> list[Found]:
-            with _told(self.uri):
+            with _readable_errors(self.uri):
                 from huggingface_hub import HfApi
 
                 info = HfApi(endpoint=self.endpoint).model_info(self.repo, revision=self.revision, files_metadata=True)
@@ -51,7 +51,7 @@ class Hub:
         """Bring all files to a folder, one group after the other."""
         begun_s = time.monotonic()
         make_folder(self.uri.text, dest, ASIDE)
-        with alone(dest / ASIDE / "lock", self.uri.text):
+        with locked(dest / ASIDE / "lock", self.uri.text):
             files = [found for group in groups for found in group]
             missing = [found for found in files if not _is_there(dest, found)]
             size = sum(found.size for found in missing)
@@ -68,7 +68,7 @@ class Hub:
     def _bring(self, dest: Path, group: Sequence[Found]) -> None:
         from huggingface_hub import snapshot_download
 
-        with _told(self.uri):
+        with _readable_errors(self.uri):
             snapshot_download(
                 self.repo,
                 revision=self.revision,
@@ -84,7 +84,7 @@ def _is_there(dest: Path, found: Found) -> bool:
 
 
 @contextmanager
-def _told(uri: Uri) -> Iterator[None]:
+def _readable_errors(uri: Uri) -> Iterator[None]:
     """Say in a line what huggingface_hub says in many, and what to set where the hub refuses."""
     with from_the_extra():
         from huggingface_hub import errors

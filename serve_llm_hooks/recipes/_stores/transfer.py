@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .disk import alone, check_space, make_folder, shown
+from .disk import check_space, locked, make_folder, shown
 from .notes import Sums, sha256_of
 from .store import ASIDE, TRIES, NoRanges, StoreError, logger, wait_s
 
@@ -65,7 +65,7 @@ class Transfer:
         """
         begun_s = time.monotonic()
         make_folder(self.place, self.dest, ASIDE)
-        with alone(self.aside / "lock", self.place):
+        with locked(self.aside / "lock", self.place):
             self.sums.load()
             to_do = [[_File(found, self) for found in group if not self._is_there(found)] for group in groups]
             files = [file for group in to_do for file in group]

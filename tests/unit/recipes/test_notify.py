@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serve_llm_hooks import RayServeLLMCallback
-from serve_llm_hooks.recipes import _told, notify
+from serve_llm_hooks.recipes import _notified, notify
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, callback_ctx, engine_fails, failing_download
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def test_a_replica_that_is_killed_while_it_tells_its_failure_silences_no_other(
     def a_try(*, seconds_later: float) -> None:
         clock = types.SimpleNamespace(time=lambda: time.time() + seconds_later)
         with monkeypatch.context() as patch:
-            patch.setattr(_told, "time", clock)
+            patch.setattr(_notified, "time", clock)
             ctx = callback_ctx("llama", error=RuntimeError("CUDA out of memory"))
             notify.Notify(webhook.url, timeout_s=2).on_failure(ctx)
 

@@ -33,7 +33,7 @@ def _is_connected() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def is_told(ctx: CallbackCtx, within_s: float) -> bool:
+def is_notified(ctx: CallbackCtx, within_s: float) -> bool:
     """Return whether a try of this rollout has told its failure, or is about to; if not, note that this one is.
 
     Args:
