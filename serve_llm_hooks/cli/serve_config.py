@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from serve_llm_hooks_testing.yaml_file import YamlFile
@@ -37,6 +41,7 @@ OUR_FIELDS = (
     "model_id",
     "weights",
 )
+ENGINES = ("vLLM",)
 LOADING_FIELDS = ("model_id", "model_source", "tokenizer_source")
 
 OUR_ROOM, RAYS_ROOM = "serve_llm_hooks.ray", "ray.serve.llm"
@@ -140,6 +145,7 @@ def _model(
     if not isinstance(config, dict):
         yaml.refuse("the config of a model is a mapping, or the path of a YAML file with one", *at)
     _check_names(yaml, at, config, (*RAYS_FIELDS, *OUR_FIELDS) if is_ours else RAYS_FIELDS)
+    _check_values(yaml, at, config)
     loading = config.get("model_loading_config") or {}
     if not isinstance(loading, dict):
         yaml.refuse("model_loading_config is a mapping, with model_id and model_source", *at, "model_loading_config")
@@ -177,6 +183,39 @@ def _check_names(yaml: YamlFile, at: tuple[str | int, ...], given: Mapping[Any, 
         yaml.refuse(
             f"{at[-1] if at and isinstance(at[-1], str) else 'a config'} has no field {name!r}{hint}", *at, name
         )
+
+
+def _check_values(yaml: YamlFile, at: tuple[str | int, ...], config: Mapping[str, Any]) -> None:
+    """Refuse the values of fields that Ray has a list of."""
+    known = {"llm_engine": ENGINES, "accelerator_type": accelerator_types()}
+    for name, values in known.items():
+        value = config.get(name)
+        if value is None or not values or value in values:
+            continue
+        if not isinstance(value, str):
+            yaml.refuse(f"{name} is a text", *at, name)
+        near = difflib.get_close_matches(value, values, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else f". It knows {', '.join(values)}"
+        yaml.refuse(f"Ray knows no {name} {value[:50]!r}{hint}", *at, name)
+    hardware = config.get("accelerator_config")
+    if config.get("accelerator_type") and isinstance(hardware, Mapping) and hardware.get("kind") == "cpu":
+        yaml.refuse(
+            "accelerator_type is not for accelerator_config: {kind: cpu}: leave it out", *at, "accelerator_type"
+        )
+
+
+@cache
+def accelerator_types() -> tuple[str, ...]:
+    """Return the types that the Ray installed here knows; none without one. Ray is not imported for that."""
+    ray = find_spec("ray")
+    if ray is None or ray.origin is None:  # a folder of that name has none
+        return ()
+    file = Path(ray.origin).with_name("util") / "accelerators/accelerators.py"
+    try:
+        found = re.findall(r'^\w+ = "([^"]+)"', file.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return ()
+    return (*found, "A10") if found else ()  # which Ray takes for A10G
 
 
 def _environ(config: Mapping[str, Any], application: Mapping[str, Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from serve_llm_hooks import HookTraceError, load_traces
 from serve_llm_hooks.cli.app import app
-from serve_llm_hooks.cli.serve_config import OUR_FIELDS, RAYS_FIELDS
+from serve_llm_hooks.cli.serve_config import OUR_FIELDS, RAYS_FIELDS, accelerator_types
 from tests import stub_engine
 
 if TYPE_CHECKING:
@@ -169,3 +170,5 @@ def test_a_callback_that_was_written_for_ray_is_planned_by_rays_config(
         assert "on_before_node_init" in out
         assert "hunter2" not in out
     assert set(OUR_FIELDS) == {*LLMConfig.model_fields, "model_id"} - set(RAYS_FIELDS)
+    known = import_module("ray.llm._internal.serve.core.configs.accelerators").AcceleratorType
+    assert set(accelerator_types()) == {"A10", *(each.value for each in known)}

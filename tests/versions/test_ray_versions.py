@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from serve_llm_hooks import DownloadMode
-from serve_llm_hooks.cli.serve_config import LOADING_FIELDS, RAYS_FIELDS
+from serve_llm_hooks.cli.serve_config import ENGINES, LOADING_FIELDS, RAYS_FIELDS
 
 from . import ours
 from .skeleton import default_values, differences
@@ -613,6 +613,13 @@ def test_no_field_of_rays_is_left_behind(version: str, path: str, handed_over: s
 def test_the_command_line_refuses_the_fields_that_ray_refuses(version: str, name: str, known: tuple[str, ...]) -> None:
     there = fields_of(sources(version), f"ray.llm._internal.serve.core.configs.llm_config.{name}")
     assert {each for each in there if not each.startswith("_")} == set(known)
+
+
+@each_version
+def test_the_command_line_refuses_the_engines_that_ray_refuses(version: str) -> None:
+    engines = class_of(sources(version), "ray.llm._internal.serve.core.configs.llm_config.LLMEngine")
+    assert isinstance(engines.node, ast.ClassDef)
+    assert set(members_of_enum(engines.node)) == set(ENGINES)
 
 
 @each_version

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from serve_llm_hooks.cli import serve_config
 from serve_llm_hooks.cli.refused import Refused
 from serve_llm_hooks.cli.serve_config import OUR_FIELDS, RAYS_FIELDS, read_models
 from serve_llm_hooks_testing import FakeLLMConfig
@@ -193,6 +195,38 @@ def test_a_config_with_a_wrong_value_would_not_start(cli: Cli, write_yaml: Write
     answer = cli("plan", "config.yaml")
     assert answer.code == 1
     assert why in answer.out
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ("llm_engine: vlm", ":8: Ray knows no llm_engine 'vlm'. It knows vLLM"),
+        ("llm_engine: [vLLM]", ":8: llm_engine is a text"),
+        ("accelerator_type: H1000", ":8: Ray knows no accelerator_type 'H1000' (did you mean 'H100'?)"),
+        ("accelerator_type: mine", ":8: Ray knows no accelerator_type 'mine'. It knows L4, H100"),
+        (
+            "accelerator_type: L4\n      accelerator_config: {kind: cpu}",
+            ":8: accelerator_type is not for accelerator_config: {kind: cpu}: leave it out",
+        ),
+    ],
+)
+def test_values_that_ray_has_a_list_of(
+    cli: Cli, write_yaml: Write, monkeypatch: pytest.MonkeyPatch, lines: str, why: str
+) -> None:
+    monkeypatch.setattr(serve_config, "accelerator_types", lambda: ("L4", "H100"))
+    write_yaml(f"{GOOD}      {lines}\n")
+    answer = cli("plan", "config.yaml")
+    assert answer.code == 2
+    assert f"config.yaml{why}" in answer.err
+
+
+@pytest.mark.parametrize("found", [None, ModuleSpec("ray", None)], ids=["nothing", "a folder"])
+def test_without_ray_every_accelerator_is_let_through(
+    write_yaml: Write, monkeypatch: pytest.MonkeyPatch, found: ModuleSpec | None
+) -> None:
+    monkeypatch.setattr(serve_config, "find_spec", lambda name: found)
+    monkeypatch.setattr(serve_config, "accelerator_types", serve_config.accelerator_types.__wrapped__)
+    assert read_models(str(write_yaml(GOOD + "      accelerator_type: H1000\n")))
 
 
 def test_a_policy_of_the_config(cli: Cli, write_module: Write, write_yaml: Write) -> None:
