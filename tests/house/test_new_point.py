@@ -36,8 +36,8 @@ EDITS = [
     ),
     Edit(
         "serve_llm_hooks/_replica/initialize.py",
-        '            await run.start.point("on_after_init")',
-        f'            await run.start.point("{POINT}")\n',
+        '                await run.start.point("on_after_init")',
+        f'                await run.start.point("{POINT}")\n',
     ),
     Edit(
         "serve_llm_hooks/_sources/class_style.py",
