@@ -23,7 +23,7 @@ _ALMOST = 0.9  # what differs by this share of the most is marked too: a slow do
 
 
 class What(NamedTuple):
-    """What is compared.
+    """One row of a comparison: a hook at its point, or a step.
 
     Attributes:
         hook: the hook, without its parameters; empty for a step.
@@ -39,7 +39,7 @@ class What(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What it is called, with where in brackets."""
+        """The name that tables show, with the point or the role in brackets."""
         if self == WHOLE:
             return "the whole start"
         name, where = (self.step, self.role) if self.step else (self.hook.rpartition(":")[2], self.point)
@@ -77,12 +77,12 @@ class Row(NamedTuple):
 
     @property
     def difference_s(self) -> float | None:
-        """How much longer it took in B; ``None`` where it was not in both."""
+        """The seconds that it took longer in B; ``None`` where it was not in both."""
         return self.b.took_s - self.a.took_s if self.a and self.b else None
 
     @property
     def changed_s(self) -> float:
-        """How much it can have changed the start: what is in one start alone took no time in the other."""
+        """The seconds that it can have changed the start by; where it was not, it took none."""
         return abs((self.b.took_s if self.b else 0.0) - (self.a.took_s if self.a else 0.0))
 
     def as_json(self) -> dict[str, object]:

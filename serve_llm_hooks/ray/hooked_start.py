@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .._observe.progress import Progress
@@ -76,8 +77,8 @@ def _do_while_the_engine_starts() -> None:
 
     def do_it() -> None:
         with contextlib.suppress(Exception):  # told when it is imported for its use
-            from .._observe import ending  # noqa: F401  # imported ahead
-            from . import metrics  # noqa: F401  # likewise
+            import_module("serve_llm_hooks._observe.ending")
+            import_module("serve_llm_hooks.ray.metrics")
         locked_folder.remove_left_over()
 
     timer = threading.Timer(_SOON_S, do_it)

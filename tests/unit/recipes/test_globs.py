@@ -1,4 +1,4 @@
-"""Whether two globs may stand for one name, beside the names that ``fnmatch`` finds."""
+"""Compare ``may_be_one``, which judges two globs, with the names that ``fnmatch`` finds."""
 
 from __future__ import annotations
 

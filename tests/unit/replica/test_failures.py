@@ -433,7 +433,8 @@ def test_nothing_is_missed_where_only_extra_files_were_wanted() -> None:
 def test_whatever_else_goes_wrong_on_a_node_is_named_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class Odd(StubCluster):
         def defaults(self, llm_config: Any) -> Any:
-            return super().defaults(llm_config)._replace(mirror=["not a mapping"])  # type: ignore[arg-type]  # on purpose
+            mirror: Any = ["not a mapping"]
+            return super().defaults(llm_config)._replace(mirror=mirror)
 
     @hook("on_before_node_download")
     def work(ctx: NodeCtx) -> None: ...
