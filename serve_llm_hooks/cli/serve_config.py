@@ -207,10 +207,10 @@ def _check_values(yaml: YamlFile, at: tuple[str | int, ...], config: Mapping[str
 @cache
 def accelerator_types() -> tuple[str, ...]:
     """Return the types that the Ray installed here knows; none without one. Ray is not imported for that."""
-    ray = find_spec("ray")
-    if ray is None or ray.origin is None:  # a folder of that name has none
+    spec = find_spec("ray")
+    if spec is None or spec.origin is None:  # a folder of that name has none
         return ()
-    file = Path(ray.origin).with_name("util") / "accelerators/accelerators.py"
+    file = Path(spec.origin).with_name("util") / "accelerators/accelerators.py"
     try:
         found = re.findall(r'^\w+ = "([^"]+)"', file.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:

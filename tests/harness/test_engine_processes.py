@@ -103,15 +103,36 @@ def test_in_processes_of_their_own_each_runs_in_its_main_thread() -> None:
 @ON_LINUX
 @pytest.mark.parametrize("processes", ["nodes", True])
 def test_a_process_that_ends_itself_is_told(processes: Any) -> None:
-    found = run(ends_core, cluster=FakeCluster(processes=processes))
+    found = run(set_up, ends_core, cluster=FakeCluster(processes=processes))
     assert isinstance(found.error, HookError)
-    assert found.error.process == "core"
+    assert (found.error.process, found.error.hook) == ("core", f"{__name__}:ends_core")
     assert "did not end at on_engine_process_start" in str(found.error)
+    assert [event.name for event in found.trace if event.process == "core"] == ["set_up"]
 
 
 @hooks.hook("on_engine_process_start", roles="core")
 def ends_core(ctx: EngineProcessCtx) -> None:
     os._exit(1)
+
+
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=ON_LINUX)])
+def test_the_trace_has_what_a_process_did_before_the_engines_start_was_given_up(processes: bool) -> None:
+    cluster = FakeCluster(download_s=0, engine_import_s=0, processes=processes)
+    found = run(fails_after_ten_s, set_up, core_takes_twenty_s, cluster=cluster)
+    assert isinstance(found.error, HookError)
+    assert found.elapsed_s == pytest.approx(10, abs=0.1)
+    assert [event.name for event in found.trace if event.process == "core"] == ["set_up"]
+
+
+@hooks.hook("on_before_download", until="on_engine_process_start")
+async def fails_after_ten_s(ctx: CallbackCtx) -> None:
+    await asyncio.sleep(10)
+    raise OSError("no mirror")
+
+
+@hooks.hook("on_engine_process_start", roles="core")
+def core_takes_twenty_s(ctx: EngineProcessCtx) -> None:
+    time.sleep(20)
 
 
 def test_a_process_dies_in_the_hook_that_is_named_or_in_its_first() -> None:

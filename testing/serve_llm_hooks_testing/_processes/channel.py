@@ -37,6 +37,12 @@ class Idle(NamedTuple):
     waiting: str
 
 
+class Post(NamedTuple):
+    """Something for another process, which gets it even if this one is killed before it is idle."""
+
+    content: Any
+
+
 class Go(NamedTuple):
     """The process goes on, at this virtual time, with what others sent it.
 

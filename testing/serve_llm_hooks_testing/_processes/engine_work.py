@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from .._monitor.session import monitored_loop
 from .._simulation.engine_processes import work_of
-from .channel import Done
+from .channel import Done, Post
 from .node_work import ProcessLoop
 from .timeline import RemoteTimeline
 
 if TYPE_CHECKING:
     from serve_llm_hooks._core.node import Node
-    from serve_llm_hooks._process.task import Process, ProcessTask
+    from serve_llm_hooks._process.task import Process, ProcessReport, ProcessTask
 
     from .._virtual_time.clock import Beginning
     from .channel import Channel
@@ -29,11 +29,9 @@ class EngineOutcome:
     """The result of a process of the engine.
 
     Attributes:
-        report: what it has told last, pickled.
         notes: problems that did not make it fail.
     """
 
-    report: bytes
     notes: tuple[str, ...]
 
 
@@ -63,19 +61,24 @@ class EngineWork:
         """Run the hooks in this process, in its main thread."""
         with monitored_loop(self.limit_s, make_loop=partial(self._make_loop, RemoteTimeline(channel))) as monitor:
             loop = monitor.loop
+            last: list[ProcessReport] = []
 
-            async def work() -> Any:
+            def tell(report: ProcessReport) -> None:
+                last[:] = [report]
+                channel.send(Post(pickle.dumps(report)))
+
+            async def work() -> None:
                 asyncio._set_running_loop(None)  # a process of vLLM's has none while its hooks run
                 try:
-                    return work_of(self.task, self.process, self.node, self.dies, clock=loop.time)
+                    work_of(self.task, self.process, self.node, self.dies, tell=tell, clock=loop.time)
                 finally:
                     asyncio._set_running_loop(loop)
 
-            report = loop.run_until_complete(work())
+            loop.run_until_complete(work())
             loop.finish()
             monitor.note_skipped_waits()
-            channel.send(Done(EngineOutcome(pickle.dumps(report), tuple(monitor.notes))))
-            if report.running:
+            channel.send(Done(EngineOutcome(tuple(monitor.notes))))
+            if last[-1].running:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def _make_loop(self, timeline: RemoteTimeline, **arguments: Any) -> ProcessLoop:

@@ -75,6 +75,13 @@ class NodeAnswer:
     outcome: Outcome
 
 
+@dataclass(frozen=True)
+class EngineProcessReport:
+    """Sent to the replica: what a process of its engine has told, pickled."""
+
+    report: bytes
+
+
 class ProcessCluster(SimulatedCluster):
     """A simulated cluster whose nodes do their work in processes of their own.
 
@@ -89,7 +96,10 @@ class ProcessCluster(SimulatedCluster):
         timeline.take = self._take
         self._answers: list[asyncio.Future[Outcome]] = []
 
-    def _take(self, answer: NodeAnswer) -> None:
+    def _take(self, answer: NodeAnswer | EngineProcessReport) -> None:
+        if isinstance(answer, EngineProcessReport):
+            self._hear(pickle.loads(answer.report))
+            return
         future = self._answers[answer.number]
 
         def give() -> None:
@@ -140,12 +150,11 @@ class ProcessCluster(SimulatedCluster):
         outcome = await future
         if isinstance(outcome, EngineOutcome):
             self.notes += outcome.notes
-            report: ProcessReport = pickle.loads(outcome.report)
-            return report
+            return self._reports[process]
         if isinstance(outcome, Broken):
             what = "setup= failed" if outcome.in_setup else "the harness failed"
             raise HarnessError(f"{what} in {process.name} of the engine:\n{outcome.traceback.rstrip()}")
-        return ProcessReport(process, 0, node, running=task.hooks[0].ref)  # a hook has ended it
+        return self._reports.get(process) or ProcessReport(process, 0, node, running=task.hooks[0].ref)
 
     def _expect_answer(self, loop: asyncio.AbstractEventLoop) -> tuple[int, asyncio.Future[Outcome]]:
         self._answers.append(loop.create_future())
@@ -210,6 +219,8 @@ class NodeProcesses:
             elif isinstance(post, CancelNode) and post.number in self._running:
                 self._cancel(self._running[post.number], by_force=post.by_force)
         for number, member in sorted(self._running.items(), key=lambda item: item[1].order):
+            told, member.posts = member.posts, []
+            self._replica.inbox += map(EngineProcessReport, told)
             if member.state == "ended":
                 del self._running[number]
                 self._rounds.remove(member)

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..errors import not_ended_within
-from .channel import Broken, Done, Go, Idle, Replaced, Started
+from .channel import Broken, Done, Go, Idle, Post, Replaced, Started
 from .ends import dump_of, how_it_ended
 from .relay import Repeater
 from .replaced import note_of_replaced
@@ -98,6 +98,8 @@ class ProcessMember(Member):
         elif isinstance(message, Idle):
             self.state, self.idle = "idle", message
             self.posts += message.posts
+        elif isinstance(message, Post):
+            self.posts.append(message.content)
         elif isinstance(message, Done):
             self.state, self.result = "ended", message.result
         elif isinstance(message, Replaced):

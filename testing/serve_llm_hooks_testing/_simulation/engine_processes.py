@@ -8,6 +8,7 @@ import pickle
 from contextlib import ExitStack, suppress
 from contextvars import Context
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks._core.called import is_called
@@ -67,7 +68,7 @@ class EngineProcesses:
         def node(self, node_id: str) -> Node: ...
 
     _task: bytes | None = None
-    _reports: Sequence[ProcessReport] = ()
+    _reports: Mapping[Process, ProcessReport] = MappingProxyType({})  # what each has told last
     _stand_in: ExitStack | None = None
     _gate: asyncio.Future[str] | None = None
 
@@ -78,7 +79,7 @@ class EngineProcesses:
             HookLoadError: vLLM would not load the plugin.
         """
         check_plugins(task.model_id, os.environ)
-        self._task, self._reports = pickle.dumps(task), []
+        self._task, self._reports = pickle.dumps(task), {}
         self._gate = asyncio.get_running_loop().create_future()
         self._stand_in = ExitStack()
         self._stand_in.enter_context(stand_in_for_vllm())  # for the frontend's hooks, which the replica runs
@@ -99,7 +100,7 @@ class EngineProcesses:
         """Return what the processes have told."""
         self._task = self._gate = None
         self._end_frontend()
-        return self._reports
+        return list(self._reports.values())
 
     def _end_frontend(self) -> None:
         """Take the stand-in away: each process of the engine gets one of its own."""
@@ -156,7 +157,7 @@ class EngineProcesses:
             report = run_task(
                 task, process, node=self.node(node_id), hooks=(), wait=lambda: failure, clock=self.clock, epoch_s=0.0
             )
-            self._reports = [*self._reports, report]
+            self._hear(report)
             return report
         task = task._replace(waits_for="")
         for absent in self.settings.faults:
@@ -173,8 +174,11 @@ class EngineProcesses:
                 for fault in self.settings.faults
                 if isinstance(fault, EngineProcessDiesFault) and fault.process == process.name
             ]
-        self._reports = [*self._reports, report]
         return report
+
+    def _hear(self, report: ProcessReport) -> None:
+        """Keep what a process has told, as production does: also of one that is killed before it has done its work."""
+        self._reports = {**self._reports, report.process: report}
 
     async def _gate_opens(self) -> str:
         """Wait as a worker for what works in the background; return why it has failed, or an empty text."""
@@ -196,17 +200,20 @@ class EngineProcesses:
         context = Context()  # context variables of the replica do not reach it
         context.run(enter_process, state)
         thread = WorkerThread()
+        place = {"config": 0, "core": 1}.get(process.role, 2 + (process.rank or 0))
+        process_id = os.getpid() + _FIRST_PROCESS_ID + place
+
+        def tell(report: ProcessReport) -> None:
+            events = tuple(event._replace(process_id=process_id) for event in report.events)
+            self._hear(pickle.loads(pickle.dumps(report._replace(process_id=process_id, events=events))))
+
         try:
-            call = partial(work_of, task, process, node, dies, clock=self.clock)
-            report = await asyncio.get_running_loop().run_in_executor(thread, context.run, call)
+            call = partial(work_of, task, process, node, dies, tell=tell, clock=self.clock)
+            await asyncio.get_running_loop().run_in_executor(thread, context.run, call)
         finally:
             thread.shutdown()
             state.release()
-        place = {"config": 0, "core": 1}.get(process.role, 2 + (process.rank or 0))
-        process_id = os.getpid() + _FIRST_PROCESS_ID + place
-        events = tuple(event._replace(process_id=process_id) for event in report.events)
-        back: ProcessReport = pickle.loads(pickle.dumps(report._replace(process_id=process_id, events=events)))
-        return back
+        return self._reports[process]
 
 
 class _Died(BaseException):
@@ -219,24 +226,24 @@ def work_of(
     node: Node,
     dies: str | None,
     *,
+    tell: Callable[[ProcessReport], object],
     clock: Callable[[], float],
-) -> ProcessReport:
-    """Run the hooks of a process in the calling thread; return what it has told last.
+) -> None:
+    """Run the hooks of a process in the calling thread.
 
     Args:
         task: the work.
         process: which process it is.
         node: the node that it runs on.
         dies: the hook in which it dies, by a name of it; empty for its first; ``None`` if it does not.
+        tell: is given the report so far before each hook, and the whole one at the end.
         clock: the clock, which shows the seconds since the run began.
     """
-    told: list[ProcessReport] = []
 
-    def tell(report: ProcessReport) -> None:
-        told.append(report)
+    def tell_and_die(report: ProcessReport) -> None:
+        tell(report)
         if dies is not None and report.running and (not dies or is_called(path_in(report.running), dies)):
             raise _Died
 
     with stand_in_for_vllm(), suppress(_Died, KeyboardInterrupt):  # which ends a process of vLLM's too
-        run_task(task, process, node=node, tell=tell, clock=clock, epoch_s=0.0, environ=os.environ)
-    return told[-1]
+        run_task(task, process, node=node, tell=tell_and_die, clock=clock, epoch_s=0.0, environ=os.environ)
