@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from ._core.context import CallbackCtx
+    from ._core.output import InitializeNodeOutput
     from ._core.registry import HookRegistry
-    from ._core.results import InitializeNodeOutput
     from ._replica.cluster import Cluster
     from ._replica.initialize import Initialization
 

@@ -14,9 +14,10 @@ from .points import HOOK_NAMES, HookName, hook_point
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
-    from .context import CallbackCtx, EngineProcessCtx, NodeCtx
+    from .context import CallbackCtx, NodeCtx
     from .options import NodeOptionKeywords, OnError, OptionKeywords, ProcessOptionKeywords
     from .points import NodeHookName, NodeVetoHookName, ProcessHookName, ReplicaHookName, ReplicaVetoHookName, Role
+    from .process_context import EngineProcessCtx
     from .veto import Skip
 
     # A hook's type depends on where it runs and on whether it may veto. `Concatenate[..., ...]`: its own

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .points import hook_point
 
 _LONGEST_REASON = 500  # characters; longer ones are shortened
 
 
-@dataclass(frozen=True, slots=True)
 class Skip:
     """A veto with its reason; made by :func:`skip`. Whatever is given as the reason becomes a text of one line."""
 
-    reason: str
+    # No dataclass: making one takes longer than a node takes for its hooks, and every replica and node makes it.
+    __slots__ = ("reason",)
+    __match_args__ = ("reason",)
+    reason: Final[str]
 
-    def __post_init__(self) -> None:
-        if type(self.reason) is not str or len(self.reason) > _LONGEST_REASON:
+    def __init__(self, reason: str) -> None:
+        if type(reason) is not str or len(reason) > _LONGEST_REASON:
             from .messages import reason_of  # nearly every reason is a short text
 
-            object.__setattr__(self, "reason", reason_of(self.reason))
+            reason = reason_of(reason)
+        self.reason = reason
+
+    def __eq__(self, other: object) -> bool:
+        """Return True for a veto with the same reason."""
+        return self.reason == other.reason if isinstance(other, Skip) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.reason)
+
+    def __repr__(self) -> str:
+        return f"Skip(reason={self.reason!r})"
 
 
 def skip(reason: str) -> Skip:

@@ -67,11 +67,11 @@ def check_sendable(hooks: Iterable[Hook], model_id: str) -> None:
     Raises:
         HookPickleError: one cannot be pickled, or they are too large together.
     """
-    from .._core.node import Node
-    from .task import ProcessTask
-
     ours = [hook for hook in need_processes(hooks, model_id) if HOOK_POINTS[hook.point].in_process]
     if ours:
+        from .._core.node import Node
+        from .task import ProcessTask
+
         to_text(ProcessTask(model_id, Node(""), pack_hooks(ours), (), "raise"))
 
 

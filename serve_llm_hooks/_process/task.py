@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._core.context import process_name
+from .._core.process_context import process_name
 
 if TYPE_CHECKING:
     from .._core.event import HookEvent

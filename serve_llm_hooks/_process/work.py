@@ -13,10 +13,10 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from .._core.context import EngineProcessCtx
 from .._core.errors import HookError, HookResultError, ServeLLMHooksError, reraise_if_not_a_failure
 from .._core.hook import with_fresh_instances
 from .._core.messages import is_small, one_line, readable
+from .._core.process_context import EngineProcessCtx
 from .._core.trace import Trace
 from .._core.veto import InvalidResult, decide
 from .._node.failures import reported

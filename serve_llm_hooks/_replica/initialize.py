@@ -10,7 +10,6 @@ from .._core.context import close, set_read_only
 from .._core.errors import HookLoadError, ServeLLMHooksError, is_a, reraise_if_not_a_failure
 from .._core.messages import exit_of, one_line, readable
 from .._core.registry import HookRegistry, registry
-from .._core.results import InitializeNodeOutput
 from .._observe.announce import announce
 from .._observe.clean_up import log_error, run_each
 from .._observe.progress import Progress
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .._core.context import CallbackCtx
+    from .._core.output import InitializeNodeOutput
     from .._core.trace import Trace
     from .cluster import Cluster
 
@@ -167,6 +167,8 @@ class Initialization:
     @property
     def output(self) -> InitializeNodeOutput:
         """The settings that the engine is started with."""
+        from .._core.output import InitializeNodeOutput  # Ray's server does not ask for it
+
         ctx = self.ctx
         return InitializeNodeOutput(ctx.placement_group, ctx.runtime_env, dict(ctx.extra_init_kwargs))
 

@@ -11,7 +11,6 @@ from .._core.context import set_read_only
 from .._core.errors import HookPickleError, ServeLLMHooksError
 from .._core.messages import one_line
 from .._core.points import HOOK_POINTS
-from .._core.results import NodeResult
 from .._node.packing import pack_custom_data, unpack_custom_data, with_changes
 from .._node.task import NodeTask, has_bucket, wants_download
 from .._observe import announce
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from .._core.download_mode import DownloadMode
     from .._core.points import HookName
+    from .._core.results import NodeResult
     from .._node.task import NodeReport
     from .placement import Placement
     from .start import Start
@@ -144,6 +144,8 @@ class Nodes:
         self, node_id: str, report: NodeReport | None, failures: dict[str, Exception], *, was_sent: bool
     ) -> NodeResult:
         """Return what a node came to; add a failure if its data cannot be unpickled here."""
+        from .._core.results import NodeResult  # imported while the nodes were at work
+
         start = self._start
         node = start.cluster.node(node_id)
         known: dict[str, Any] = {**node._asdict(), "is_local": node_id == start.cluster.local_node_id}

@@ -19,7 +19,8 @@ from .config_checks import METHOD, check_method, reason_of_refusal
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
-    from .._core.context import CallbackCtx, EngineProcessCtx, NodeCtx
+    from .._core.context import CallbackCtx, NodeCtx
+    from .._core.process_context import EngineProcessCtx
     from .._core.veto import Skip
 
     _Veto: TypeAlias = bool | Skip | None

@@ -25,6 +25,7 @@ from .._node.task import Rollout
 from .._replica.cluster import ReplicaDefaults
 from .._replica.engine_args import split_engine_kwargs
 from .._replica.gather import POLITE_CANCEL_S
+from .ahead import do_while_nodes_work
 from .capacity import autoscales, describe_nodes, node_of_ray
 from .lost_node import lost
 from .node_entry import run_packed_task
@@ -166,6 +167,7 @@ class RayCluster:
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=task.node_id, soft=False),
             runtime_env=runtime_env,
         ).remote(pickle.dumps(task), self.node_timeout_s + _FORCED_END_S, *self._news.expect(task))
+        do_while_nodes_work()
         try:
             report: NodeReport = pickle.loads(await ref)
         except RayError as error:  # first: that of a task which failed so is a CancelledError too

@@ -21,11 +21,8 @@ from .._sources.select import check_together, hooks_of_fields, hooks_of_script, 
 from .._sources.weights import check_weights
 from . import internals
 from .config_pickling import given_objects, state_of_decided, state_to_send
-from .hand_over import is_hooks_callback
 from .hooked import hooked_server, starts_in_constructor
-from .internals import CallbackConfig, is_remote_path
-from .native_config import named_hooks, no_hooks_named
-from .rays_callbacks import hooks_of_rays_callback
+from .internals import CallbackBase, CallbackConfig, is_remote_path
 from .shutdown import warn_of_slow_hooks
 
 if TYPE_CHECKING:
@@ -154,6 +151,10 @@ class LLMConfig(_RayLLMConfig):
     def _take_over_native_hooks(self) -> LLMConfig:
         """Take the hooks of a config that was written for ``HooksCallback``; here they reach all points."""
         chosen = self.callback_config
+        if chosen.callback_class is CallbackBase:
+            return self
+        from .native_config import is_hooks_callback, named_hooks, no_hooks_named  # few configs have one
+
         if is_hooks_callback(chosen.callback_class):
             if self.hooks is not None:
                 raise ValueError(
@@ -204,6 +205,10 @@ class LLMConfig(_RayLLMConfig):
 
     def callback_hooks(self) -> list[Hook]:
         """Return the hooks of ``callback_config``, ``initialization_class``, ``callback`` and ``callbacks``."""
+        if self.callback_config.callback_class is CallbackBase:
+            return hooks_of_fields(self)
+        from .rays_callbacks import hooks_of_rays_callback
+
         return [*hooks_of_rays_callback(self.callback_config), *hooks_of_fields(self)]
 
     def check_hooks(self) -> list[HookRef]:

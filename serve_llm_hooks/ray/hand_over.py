@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from .._core.origin import path_of
 from . import internals
 from .internals import CallbackBase, CallbackCtx, NodeModelDownloadable
 
@@ -16,9 +15,7 @@ if TYPE_CHECKING:
     from .._core.context import CallbackCtx as HooksCtx
 
 
-internals.warn_if_untested()  # here, because every way to run hooks imports this module, and no node does
-
-_HOOKS_CALLBACK = "serve_llm_hooks.ray.HooksCallback"
+internals.warn_if_untested()  # here, because every replica that runs hooks imports this module, and no node does
 
 
 class HandedOver(CallbackBase):
@@ -86,12 +83,10 @@ def remove_given_hooks(llm_config: Any) -> None:
     Ray's engine sends the config on to tasks that run no hook, and such an object may by now hold what cannot be
     pickled.
     """
+    if hasattr(llm_config, "hooks"):
+        return
+    from .native_config import is_hooks_callback  # which a config of ours may not need
+
     chosen = llm_config.callback_config
-    if not hasattr(llm_config, "hooks") and is_hooks_callback(chosen.callback_class):
+    if is_hooks_callback(chosen.callback_class):
         llm_config.callback_config = replace(chosen, callback_kwargs={"hooks": []})
-
-
-def is_hooks_callback(callback_class: Any) -> bool:
-    """Return True if a ``callback_config``'s class is ``serve_llm_hooks.ray.HooksCallback``, or its path."""
-    path = callback_class if isinstance(callback_class, str) else path_of(callback_class)
-    return path.replace(":", ".") == _HOOKS_CALLBACK

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 ServerT = TypeVar("ServerT")
 
+internals.warn_if_untested()  # in the process that makes a config, too
+
 _HOOKED = "__serve_llm_hooks_server__"  # "start" or "constructor", which of them starts the engine; inherited
 
 

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from contextlib import asynccontextmanager
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
-from . import adapters, engine_steps, locked_folder, prewarm, quick_imports, replica_process, telemetry
+from . import adapters, ahead, engine_steps, prewarm, quick_imports, replica_process, telemetry
 from .cluster import RayCluster
-from .hand_over import hand_over
 from .log import log_if_root_is_silenced, show_log
-from .native_config import hooks_of_native_config
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
     from .._replica.initialize import Initialization
-
-_SOON_S = 0.1  # a thread that begins at once keeps the interpreter from the engine's start
 
 
 @asynccontextmanager
@@ -33,9 +26,11 @@ async def around_start(server: Any) -> AsyncIterator[None]:
     async with _initialize(config, RayCluster()) as run:
         server._hook_trace = run.trace
         runtime_env = await prewarm.finish(run.start.defaults, run.ctx)
+        from .hand_over import hand_over  # imported while nodes were at work
+
         hand_over(config, run.ctx, runtime_env)
         with engine_steps.steps_in(run.trace):
-            _do_while_the_engine_starts()
+            ahead.do_while_the_engine_starts()
             yield
         run.engine, run.load_adapter = server.engine, adapters.loader_of(server)
         log_if_root_is_silenced(run)
@@ -64,27 +59,11 @@ def _initialize(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextMan
     show_log()
     hooks = None  # those of a config of ours
     if not hasattr(llm_config, "hooks"):
+        from .native_config import hooks_of_native_config
+
         with Progress(str(llm_config.model_id)) as progress, progress.waiting_for("its hooks to be imported"):
             hooks = hooks_of_native_config(llm_config)
     return initialize(llm_config, cluster, hooks, _begin)
-
-
-def _do_while_the_engine_starts() -> None:
-    """Do, in a thread, what somebody would wait for at another time.
-
-    Import what tells the start's end, and remove the folders of replicas that were killed.
-    """
-
-    def do_it() -> None:
-        with contextlib.suppress(Exception):  # told when it is imported for its use
-            import_module("serve_llm_hooks._observe.ending")
-            import_module("serve_llm_hooks.ray.metrics")
-        locked_folder.remove_left_over()
-
-    timer = threading.Timer(_SOON_S, do_it)
-    timer.name, timer.daemon = "serve-llm-hooks beside the engine", True
-    with contextlib.suppress(RuntimeError):  # no thread can be had
-        timer.start()
 
 
 def _begin(run: Initialization) -> None:

@@ -7,6 +7,7 @@ engine's config imports vLLM. A test checks all names on each supported version 
 from __future__ import annotations
 
 import logging
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +56,9 @@ def import_engine() -> None:
     import_module("ray.llm._internal.serve.engines.vllm.vllm_engine")
 
 
+@cache
 def warn_if_untested() -> None:
-    """Warn if this was not tested with the installed Ray: it may have all the names, and no longer call some."""
+    """Warn, once, if this was not tested with the installed Ray: it may have all the names, and no longer call some."""
     import ray
     from packaging.specifiers import SpecifierSet  # Ray needs it too
     from packaging.version import InvalidVersion

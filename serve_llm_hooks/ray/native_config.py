@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError
 from .._core.messages import did_you_mean, path_or_type
+from .._core.origin import path_of
 from .._core.registry import HookRegistry
 from .._sources.entries import load_hooks
 from .._sources.select import check_together, hooks_of_config, warn_of_unmatched
-from .hand_over import is_hooks_callback
 from .rays_callbacks import hooks_of_rays_callback
 
 if TYPE_CHECKING:
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+_HOOKS_CALLBACK = "serve_llm_hooks.ray.HooksCallback"
+
+
+def is_hooks_callback(callback_class: Any) -> bool:
+    """Return True if a ``callback_config``'s class is ``serve_llm_hooks.ray.HooksCallback``, or its path."""
+    path = callback_class if isinstance(callback_class, str) else path_of(callback_class)
+    return path.replace(":", ".") == _HOOKS_CALLBACK
 
 
 def hooks_of_native_config(llm_config: Any) -> HookRegistry | None:

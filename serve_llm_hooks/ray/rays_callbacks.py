@@ -15,7 +15,6 @@ from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.signature import check_runs
 from .._sources.import_path import load_callback
-from .hand_over import HandedOver
 from .internals import CallbackBase, CallbackCtx, NodeModelDownloadable
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def hooks_of_rays_callback(callback_config: Any) -> list[Hook]:
         )
     if cls is CallbackBase:
         return []  # the default, by its path
-    if issubclass(cls, HandedOver):
+    if hasattr(cls, "is_decided"):  # ours, or derived from it
         raise HookLoadError(
             f"callback_config names {cls.__module__}.{cls.__qualname__}, which is a HooksCallback: it would run an "
             "initialization of its own inside this one. Name its hooks in hooks=[...] of serve_llm_hooks.ray.LLMConfig "

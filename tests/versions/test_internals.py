@@ -109,6 +109,7 @@ def test_a_ray_that_was_not_tested_is_told_though_it_has_all_the_names(
     monkeypatch.setitem(sys.modules, "ray", ray)
     # A vLLM engine that another test has started lets the root logger's handlers through nothing below an error.
     caplog.set_level(logging.WARNING, "serve_llm_hooks")
+    internals.warn_if_untested.cache_clear()
     internals.warn_if_untested()
     assert [record.levelname for record in caplog.records] == ["WARNING"] * told
     assert all(f"not tested with Ray {version}" in message for message in caplog.messages)

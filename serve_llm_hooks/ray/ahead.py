@@ -1,0 +1,36 @@
+"""Do what a start will need while it waits for others: for its nodes, for its engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from importlib import import_module
+
+from . import locked_folder
+
+_SOON_S = 0.1  # a thread that begins at once keeps the interpreter from the engine's start
+
+
+def do_while_nodes_work() -> None:
+    """Import, once the event loop has nothing else to do, what a start needs when its nodes have answered."""
+    asyncio.get_running_loop().call_soon(_import, "serve_llm_hooks._core.results", "serve_llm_hooks.ray.hand_over")
+
+
+def do_while_the_engine_starts() -> None:
+    """Import, in a thread, what tells the start's end, and remove the folders of replicas that were killed."""
+
+    def do_it() -> None:
+        _import("serve_llm_hooks._observe.ending", "serve_llm_hooks.ray.metrics")
+        locked_folder.remove_left_over()
+
+    timer = threading.Timer(_SOON_S, do_it)
+    timer.name, timer.daemon = "serve-llm-hooks beside the engine", True
+    with contextlib.suppress(RuntimeError):  # no thread can be had
+        timer.start()
+
+
+def _import(*modules: str) -> None:
+    for module in modules:
+        with contextlib.suppress(Exception):  # told when it is imported for its use
+            import_module(module)
