@@ -6,17 +6,16 @@ from collections.abc import Awaitable, Iterable, Mapping, MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .._core.errors import HookLoadError, HookSignatureError
+from .._core.errors import HookSignatureError
 from .._core.hook import Hook
-from .._core.messages import path_or_type
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.points import HOOK_POINTS, PHASES
-from .._core.registry import HookRegistry
 from .._core.signature import bound_method, check_runs, misfit, written
 from .._core.veto import InvalidResult, Skip
 from .class_style import instance_of
 from .import_path import load_callback
+from .lists import checked_list
 from .phase_data import PhaseData, merge
 
 if TYPE_CHECKING:
@@ -86,31 +85,6 @@ def _finish(result: object, data: PhaseData, phase: str, instance: LazyInstance)
         return InvalidResult(problem)
     skips = data.finish()
     return Skip(f"{instance.path.partition(':')[2]} set skip_default") if skips and phase == PHASES[0] else None
-
-
-def checked_list(callbacks: Any) -> list[Any] | None:
-    """Return the value of ``callbacks=`` as a list.
-
-    Raises:
-        HookLoadError: it is none; one path, or one function, is a common mistake.
-    """
-    if callbacks is None:
-        return None
-    if isinstance(callbacks, str) or not isinstance(callbacks, Iterable):
-        raise HookLoadError(f"callbacks= is a list, as in callbacks=['pkg.mod:fn'], not {path_or_type(callbacks)}")
-    return list(callbacks)
-
-
-def checked_hooks(hooks: Any) -> list[Any] | None:
-    """Return the value of ``hooks=`` as a list.
-
-    Raises:
-        HookLoadError: it is none; a registry is an entry of one.
-    """
-    if hooks is None or isinstance(hooks, list | tuple):
-        return None if hooks is None else list(hooks)
-    advice = ". A registry is an entry of the list: hooks=[registry]" if isinstance(hooks, HookRegistry) else ""
-    raise HookLoadError(f"hooks= is a list, as in hooks=['my_company.llm_hooks'], not {path_or_type(hooks)}{advice}")
 
 
 def phase_callbacks(callbacks: Iterable[Any] | None, *, once: bool = True) -> list[LazyInstance]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +17,6 @@ from .class_style import instance_of
 if TYPE_CHECKING:
     from .._core.context import CallbackCtx
     from .._core.lazy_instance import LazyInstance
-
-
-def warn_of_initialization_class(config: Any, *, stacklevel: int) -> None:
-    """Warn, on the line that makes the config, that ``initialization_class`` is deprecated."""
-    if config.initialization_class is not None:
-        warnings.warn(
-            "initialization_class=... is kept for old code: write a class with `async def on_custom_init(self, ctx)`, "
-            "and `on_before_init` returning False, and give it as callback=... (docs/migrating.md)",
-            DeprecationWarning,
-            stacklevel=stacklevel + 1,
-        )
 
 
 def hooks_of_initialization_class(initialization_class: Any, kwargs: Mapping[str, Any] | None = None) -> list[Hook]:

@@ -7,22 +7,17 @@ from fnmatch import fnmatchcase
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .._core.errors import HookLoadError
 from .._core.hook import Hook, numbered, with_fresh_instances
-from .._core.messages import did_you_mean, masked
+from .._core.messages import did_you_mean
 from .._core.options import start_of
 from .._core.points import HOOK_NAMES
 from .._core.registry import HookRegistry, registry
 from .._core.selection import Selection
 from .allow import check_hooks
-from .class_style import hooks_of_class
 from .config_checks import ask_classes
 from .disable import DISABLE, DisableList, suggestions
 from .entries import hooks_of_entries, load_hooks, targets_of
-from .import_path import check_is_there, load_callback
 from .namespace import standing
-from .phase_style import hooks_of_phase_callbacks
-from .replace_style import hooks_of_initialization_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,29 +59,6 @@ def hooks_of_config(llm_config: Any) -> HookRegistry:
     check_hooks(found)  # those that arrived in the config as objects, with its pickle
     check_together(found, llm_config)
     return found
-
-
-def hooks_of_fields(config: Any) -> list[Hook]:
-    """Return the hooks of a config's fields ``initialization_class``, ``callback`` and ``callbacks``.
-
-    Raises:
-        ValueError, ImportError, AttributeError, TypeError: as :func:`serve_llm_hooks.load_callback`.
-        HookLoadError: the value cannot be used as the field says. ``HookNotAllowedError``, a subclass.
-    """
-    hooks: list[Hook] = []
-    for field, arguments, hooks_of in (
-        ("initialization_class", "initialization_kwargs", hooks_of_initialization_class),
-        ("callback", "callback_kwargs", hooks_of_class),
-    ):
-        given, kwargs = getattr(config, field), getattr(config, arguments)
-        if given is not None:
-            check_is_there(given, f"{field}=")
-            hooks += hooks_of(load_callback(given) if isinstance(given, str) else given, kwargs)
-        elif kwargs:
-            raise HookLoadError(f"{arguments}={masked(kwargs)} without {field}=...: there is nothing to make with them")
-    hooks += hooks_of_phase_callbacks(config.callbacks)
-    check_hooks(hooks)
-    return hooks
 
 
 def hooks_of_script(model_id: str, module: str = "__main__") -> list[Hook]:

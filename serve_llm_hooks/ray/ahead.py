@@ -9,19 +9,21 @@ from importlib import import_module
 
 from . import locked_folder
 
+_AFTER_NODES = ("serve_llm_hooks._core.results", "serve_llm_hooks.ray.hand_over", "serve_llm_hooks.ray.engine_steps")
+_AFTER_ENGINE = ("serve_llm_hooks.ray.adapters", "serve_llm_hooks._observe.ending", "serve_llm_hooks.ray.metrics")
 _SOON_S = 0.1  # a thread that begins at once keeps the interpreter from the engine's start
 
 
 def do_while_nodes_work() -> None:
     """Import, once the event loop has nothing else to do, what a start needs when its nodes have answered."""
-    asyncio.get_running_loop().call_soon(_import, "serve_llm_hooks._core.results", "serve_llm_hooks.ray.hand_over")
+    asyncio.get_running_loop().call_soon(_import, *_AFTER_NODES)
 
 
 def do_while_the_engine_starts() -> None:
     """Import, in a thread, what tells the start's end, and remove the folders of replicas that were killed."""
 
     def do_it() -> None:
-        _import("serve_llm_hooks._observe.ending", "serve_llm_hooks.ray.metrics")
+        _import(*_AFTER_ENGINE)
         locked_folder.remove_left_over()
 
     timer = threading.Timer(_SOON_S, do_it)

@@ -15,9 +15,9 @@ from .._core.messages import without_value
 from .._core.until import in_words
 from .._process.payload import check_config, need_processes
 from .._sources.entries import hooks_of_entries, load_hooks
-from .._sources.phase_style import checked_hooks, checked_list
-from .._sources.replace_style import warn_of_initialization_class
-from .._sources.select import check_together, hooks_of_fields, hooks_of_script, warn_of_unmatched
+from .._sources.fields import hooks_of_fields, warn_of_initialization_class
+from .._sources.lists import checked_hooks, checked_list
+from .._sources.select import check_together, hooks_of_script, warn_of_unmatched
 from .._sources.weights import check_weights
 from . import internals
 from .config_pickling import given_objects, state_of_decided, state_to_send

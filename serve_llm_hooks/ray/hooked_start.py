@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
-from . import adapters, ahead, engine_steps, prewarm, quick_imports, replica_process, telemetry
+from . import ahead, prewarm, quick_imports, replica_process, telemetry
 from .cluster import RayCluster
 from .log import log_if_root_is_silenced, show_log
 
@@ -26,12 +26,15 @@ async def around_start(server: Any) -> AsyncIterator[None]:
     async with _initialize(config, RayCluster()) as run:
         server._hook_trace = run.trace
         runtime_env = await prewarm.finish(run.start.defaults, run.ctx)
-        from .hand_over import hand_over  # imported while nodes were at work
+        from . import engine_steps  # imported while nodes were at work
+        from .hand_over import hand_over
 
         hand_over(config, run.ctx, runtime_env)
         with engine_steps.steps_in(run.trace):
             ahead.do_while_the_engine_starts()
             yield
+        from . import adapters  # imported while the engine started
+
         run.engine, run.load_adapter = server.engine, adapters.loader_of(server)
         log_if_root_is_silenced(run)
     server._hook_run = run

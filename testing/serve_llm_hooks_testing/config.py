@@ -9,9 +9,9 @@ from serve_llm_hooks import load_hooks
 from serve_llm_hooks._core.messages import describe, kind_of
 from serve_llm_hooks._process.payload import check_config
 from serve_llm_hooks._sources.class_style import checked_kwargs
-from serve_llm_hooks._sources.phase_style import checked_hooks, checked_list
-from serve_llm_hooks._sources.replace_style import warn_of_initialization_class
-from serve_llm_hooks._sources.select import check_together, hooks_of_fields, warn_of_unmatched
+from serve_llm_hooks._sources.fields import hooks_of_fields, warn_of_initialization_class
+from serve_llm_hooks._sources.lists import checked_hooks, checked_list
+from serve_llm_hooks._sources.select import check_together, warn_of_unmatched
 from serve_llm_hooks._sources.weights import check_weights
 
 from ._simulation.accelerators import FakeAccelerator, accelerator_of, checked_group

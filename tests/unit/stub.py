@@ -33,7 +33,7 @@ from serve_llm_hooks._node.work import run_task
 from serve_llm_hooks._process.task import Process
 from serve_llm_hooks._process.work import run_task as run_process
 from serve_llm_hooks._replica.cluster import ReplicaDefaults
-from serve_llm_hooks._sources.select import hooks_of_fields
+from serve_llm_hooks._sources.fields import hooks_of_fields
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence

@@ -25,7 +25,7 @@ from serve_llm_hooks import (
 )
 from serve_llm_hooks._core.messages import describe, masked
 from serve_llm_hooks._core.options import HookOptions
-from serve_llm_hooks._sources.phase_style import checked_hooks
+from serve_llm_hooks._sources.lists import checked_hooks
 from serve_llm_hooks._sources.select import hooks_of_config
 from tests.unit.stub import LOGGED, SHOP, Config, names
 

@@ -12,7 +12,8 @@ from serve_llm_hooks import (
     HookSignatureError,
     InitializeNodeOutput,
 )
-from serve_llm_hooks._sources.replace_style import hooks_of_initialization_class, warn_of_initialization_class
+from serve_llm_hooks._sources.fields import warn_of_initialization_class
+from serve_llm_hooks._sources.replace_style import hooks_of_initialization_class
 from tests.unit.stub import FullConfig, StubCluster, refusal, start_with
 
 if TYPE_CHECKING:

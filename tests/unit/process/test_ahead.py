@@ -1,0 +1,30 @@
+"""What a start imports while it waits for others is there: a name that is not would only make the start slower."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from serve_llm_hooks.ray import ahead
+
+
+@pytest.mark.parametrize("name", [*ahead._AFTER_NODES, *ahead._AFTER_ENGINE])
+def test_each_module_is_there(name: str) -> None:
+    assert find_spec(name) is not None
+
+
+def test_a_module_that_cannot_be_imported_is_told_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ahead._AFTER_NODES:
+        monkeypatch.setitem(sys.modules, name, None)  # as Python does to forbid an import
+    problems: list[object] = []
+
+    async def start() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
+        ahead.do_while_nodes_work()
+        await asyncio.sleep(0)
+
+    asyncio.run(start())
+    assert problems == []
