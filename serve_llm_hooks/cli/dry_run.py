@@ -86,6 +86,7 @@ def dry_run(
             cluster = FakeCluster(nodes=nodes, faults=[each.fault for each in faults.values()], processes=processes)
         except HarnessError as error:
             raise Refused(str(error)) from None
+        cluster.stops_replica = True  # in a process of its own, which has ended when the run is here
         with fake_store(store):
             models = models_of(targets, model or [], app_dir)
             plans = [_plan(each) for each in models] if any(each.hook for each in faults.values()) else []

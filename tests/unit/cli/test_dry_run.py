@@ -383,28 +383,43 @@ def test_the_json_is_a_file_of_traces(cli: Cli, tmp_path: Path) -> None:
     assert "llama-2, 5 hook calls" in cli("trace", "dry.json").out
 
 
-def test_a_replica_that_has_started_is_stopped(cli: Cli, write_module: Write) -> None:
+@pytest.mark.parametrize("options", [(), ("--processes",)])
+def test_a_replica_that_has_started_is_stopped(cli: Cli, write_module: Write, options: tuple[str, ...]) -> None:
     source = """
-        @hook("on_after_init")
-        def register(ctx): ...
+        @hook("on_after_init", until="on_shutdown")
+        def register(ctx):
+            yield
+            print("registered until", ctx.model_id, "stops")
 
         @hook("on_shutdown")
         def deregister(ctx):
             raise OSError("registry is gone")
         """
     write_module("acme_hooks", source)
-    answer = cli("dry-run", "acme_hooks", "--json")
+    answer = cli("dry-run", "acme_hooks", "--json", *options)
     assert answer.code == 0  # Serve only logs it
     events = answer.json["traces"]["any-model"]
-    assert [(event["point"], event["outcome"]) for event in events] == [
-        ("on_after_init", "ok"),
-        ("on_shutdown", "failed"),
+    assert [(event["hook"], event["outcome"]) for event in events] == [
+        ("acme_hooks:register", "ok"),
+        ("acme_hooks:register", "ok"),
+        ("acme_hooks:deregister", "failed"),
     ]
+    assert "registered until any-model stops" in answer.err
     [warned] = answer.json["starts"][0]["warnings"]
     assert "OSError: registry is gone" in warned
     assert "only logs" in warned
-    answer = cli("dry-run", "acme_hooks", "--fail", "engine")
+    assert "in deregister" in warned
+    answer = cli("dry-run", "acme_hooks", "--fail", "engine", *options)
     assert "deregister" not in answer.out
+
+
+@pytest.mark.parametrize("options", [(), ("--processes",)])
+def test_a_hook_fails_when_the_replica_is_stopped(cli: Cli, write_module: Write, options: tuple[str, ...]) -> None:
+    write_module("acme_hooks", '@hook("on_shutdown")\ndef bye(ctx): ...')
+    [start] = cli("dry-run", "acme_hooks", "--fail", "hook:bye", "--json", *options).json["starts"]
+    assert (start["problem"], start["struck"]) == (None, ["hook:bye"])
+    [warned] = start["warnings"]
+    assert "it fails (--fail)" in warned
 
 
 def test_models_of_one_name_each_have_a_trace(cli: Cli, write_yaml: Write) -> None:
