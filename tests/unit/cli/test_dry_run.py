@@ -422,6 +422,37 @@ def test_a_hook_fails_when_the_replica_is_stopped(cli: Cli, write_module: Write,
     assert "it fails (--fail)" in warned
 
 
+PRINTS = """
+import os, subprocess, sys
+
+os.write(1, b"imported\\n")
+
+@hook("on_before_init")
+def tell(ctx):
+    subprocess.run(["echo", "from a subprocess"])
+    os.system("echo from a shell")
+    print("past sys.stdout", file=sys.__stdout__)
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [("plan",), ("dry-run",), ("dry-run", "--processes"), ("check",), ("explore", "--seed", "1")]
+)
+def test_what_hooks_print_is_never_in_the_answer(
+    cli: Cli, write_module: Write, capfd: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    """Also what does not go through Python's `sys.stdout`, as that of a subprocess."""
+    write_module("acme_hooks", PRINTS)
+    answer = cli(*command, "acme_hooks", "--json")
+    assert answer.json
+    os.write(1, b"afterwards\n")
+    printed = capfd.readouterr()
+    assert printed.out == "afterwards\n"
+    assert "imported" in printed.err
+    if "dry-run" in command:
+        assert all(f"{text}\n" in printed.err for text in ("from a subprocess", "from a shell", "past sys.stdout"))
+
+
 def test_models_of_one_name_each_have_a_trace(cli: Cli, write_yaml: Write) -> None:
     config = "{model_id: m, hooks: []}"
     write_yaml(
