@@ -234,6 +234,21 @@ def test_several_starts_side_by_side_by_their_names(cli: Cli, save: Save) -> Non
     assert cli("trace", "--diff", "c.json", "d.json").out.splitlines()[1] == "other and llama"
 
 
+def test_a_start_that_only_one_source_has_is_told(cli: Cli, save: Save) -> None:
+    """Also where no more than one is in both."""
+    save("two.json", llama=GOOD, qwen=GOOD)
+    save("one.json", llama=SLOW)
+    save("other.json", other=SLOW)
+    for sources, said, only_in in (
+        (("two.json", "one.json"), "only in two.json: qwen", {"a": ["qwen"], "b": []}),
+        (("one.json", "two.json"), "only in two.json: qwen", {"a": [], "b": ["qwen"]}),
+    ):
+        assert cli("trace", "--diff", *sources).out.splitlines()[-1] == said
+        assert cli("trace", "--diff", *sources, "--json").json["only_in"] == only_in
+    assert "only in" not in cli("trace", "--diff", "one.json", "other.json").out  # of one each, these two are compared
+    assert cli("trace", "--diff", "one.json", "other.json", "--json").json["only_in"] == {"a": [], "b": []}
+
+
 @pytest.mark.parametrize("width", [20, 40, 71, 72, 120])
 @pytest.mark.parametrize("options", [["slow.json"], ["--diff", "good.json", "slow.json"]])
 def test_it_is_as_wide_as_the_terminal(
