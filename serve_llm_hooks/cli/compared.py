@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from serve_llm_hooks import HookEvent
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # A hook that was given a parameter since is the same hook; "#2" is another, and a file's name may have brackets too.
 _PARAMETERS = re.compile(r"\([^()]*\)(?=#\d+$|$)")
+_FILE = re.compile(r"_[0-9a-f]{8}(?=:[^:]*$)")  # a hooks file's name has a hash of where the file is
 _NUMBER = re.compile(r"-\d+$")  # of a worker
 _ALMOST = 0.9  # what differs by this share of the most is marked too: a slow download, and the wait for the nodes
 
@@ -101,7 +103,7 @@ def compared(a: Trace, b: Trace) -> list[Row]:
     Of what was on several nodes, or in several workers, the longest counts. Steps that were short in both, and those
     that others are parts of, are left out.
     """
-    first, second = _sides(a), _sides(b)
+    first, second = _of_files_that_moved(_sides(a), _sides(b))
     rows = [Row(what, first.get(what), second.get(what)) for what in _in_order(first, second)]
     parts = [row for row in rows if row.what != WHOLE and _is_worth_a_line(row)]
     most_s = max((row.changed_s for row in parts), default=0.0)
@@ -109,6 +111,26 @@ def compared(a: Trace, b: Trace) -> list[Row]:
         *(row for row in rows if row.what == WHOLE),
         *(row._replace(differs_most=most_s >= SHORT_S and row.changed_s >= _ALMOST * most_s) for row in parts),
     ]
+
+
+def _of_files_that_moved(
+    first: Mapping[What, Side], second: Mapping[What, Side]
+) -> tuple[dict[What, Side], dict[What, Side]]:
+    """Return both with each hook of a hooks file as one, wherever the file was; unless several could be that one."""
+    both = first.keys() & second.keys()
+    mine, others = (Counter(_without_place(what) for what in sides if what not in both) for sides in (first, second))
+    moved = {name for name in mine if mine[name] == others[name] == 1 and name not in both}
+
+    def named(what: What) -> What:
+        name = _without_place(what)
+        return name if what not in both and name in moved else what
+
+    one, other = ({named(what): side for what, side in sides.items()} for sides in (first, second))
+    return one, other
+
+
+def _without_place(what: What) -> What:
+    return what._replace(hook=_FILE.sub("", what.hook))
 
 
 def _in_order(first: Mapping[What, Side], second: Mapping[What, Side]) -> list[What]:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import types
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,6 @@ from tests.unit.core.test_saved_trace import EVENTS, trace_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from serve_llm_hooks import HookName
     from serve_llm_hooks._core.event import HookOutcome
@@ -217,6 +217,45 @@ def test_hooks_of_a_file_with_brackets_in_its_name() -> None:
     assert [(row.what.hook, row.difference_s) for row in compared(*starts)] == [
         ("hooks (1):first", 2),
         ("hooks (1):second", 2),
+    ]
+
+
+def test_a_hooks_file_that_has_moved_is_the_same_file(
+    cli: Cli, write_module: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a `working_dir`, of which each upload has a folder of its own."""
+    source = write_module("disk", "@hook('on_after_init')\ndef ok(ctx): ...").read_text()
+    for name in ("a", "b"):
+        (tmp_path / name / "hooks").mkdir(parents=True)
+        (tmp_path / name / "hooks/disk.py").write_text(source)
+        monkeypatch.chdir(tmp_path / name)
+        Path("start.json").write_text(cli("dry-run", "hooks/disk.py", "--json").out)
+    monkeypatch.chdir(tmp_path)
+    rows = cli("trace", "--diff", "a/start.json", "b/start.json", "--json").json["starts"][0]["rows"]
+    assert [(row["hook"], row["difference_s"]) for row in rows if row["hook"]] == [("disk:ok", 0)]
+
+
+def test_which_of_two_files_of_one_name_has_moved_where_is_not_guessed() -> None:
+    def started(*modules: str) -> Trace:
+        return trace_of(*(HookEvent("on_after_init", f"{module}:ok", "a1", 7, 0.0, 1.0) for module in modules))
+
+    def hooks(a: Trace, b: Trace) -> list[tuple[str, bool, bool]]:
+        return [(row.what.hook, row.a is not None, row.b is not None) for row in compared(a, b)]
+
+    here, there, elsewhere = "disk_11111111", "disk_22222222", "disk_33333333"
+    assert hooks(started(here, there), started(here, elsewhere)) == [
+        (f"{here}:ok", True, True),
+        ("disk:ok", True, True),
+    ]
+    assert hooks(started(here, there), started(elsewhere)) == [
+        (f"{elsewhere}:ok", False, True),
+        (f"{here}:ok", True, False),
+        (f"{there}:ok", True, False),
+    ]
+    assert hooks(started("disk", here), started("disk", there)) == [
+        ("disk:ok", True, True),
+        (f"{there}:ok", False, True),
+        (f"{here}:ok", True, False),
     ]
 
 
