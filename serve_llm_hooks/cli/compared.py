@@ -169,13 +169,13 @@ def _sides(trace: Trace) -> dict[What, Side]:
 def _side(group: Sequence[HookEvent | StartStep], begin_s: float) -> Side:
     group = sorted(group, key=lambda each: each.start_s)
     took_s = max(each.duration_s for each in group)
-    places = {each.process or each.node_id[:8]: each.duration_s == took_s for each in group}
-    longest = [place for place, is_longest in places.items() if is_longest]
+    places = {each.process or each.node_id[:8] for each in group}
+    longest = {each.process or each.node_id[:8] for each in group if each.duration_s == took_s}
     return Side(
         calls=sum(not isinstance(each, HookEvent) or each.ran for each in group),
         start_s=group[0].start_s - begin_s,
         took_s=took_s,
-        longest=longest[0] if len(longest) == 1 < len(places) else "",
+        longest=longest.pop() if len(longest) == 1 < len(places) else "",
         outcomes=tuple(dict.fromkeys(_outcome(each) for each in group)),
     )
 

@@ -207,6 +207,20 @@ def test_hooks_that_are_written_alike_are_compared_each_with_itself() -> None:
     assert [(row.what.hook, row.difference_s) for row in rows] == [("acme:fetch", 0), ("acme:fetch#2", 8)]
 
 
+def test_where_the_longest_call_was_is_told_whatever_followed_there() -> None:
+    """A hook that is listed twice, with other parameters, is called twice on each node."""
+    calls = (("slow=…", "b1", 9.0), ("slow=…", "a1", 2.0), ("n=…", "b1", 1.0), ("n=…", "a1", 2.0))
+    trace = trace_of(
+        *(
+            event("on_before_node_download", f"sl({given})", node, at, took)
+            for at, (given, node, took) in enumerate(calls)
+        )
+    )
+    [row] = compared(trace, trace)
+    assert row.a is not None
+    assert (row.a.calls, row.a.took_s, row.a.longest) == (4, 9, "b1")
+
+
 def test_hooks_of_a_file_with_brackets_in_its_name() -> None:
     starts = [
         trace_of(
