@@ -383,6 +383,24 @@ def test_the_json_is_a_file_of_traces(cli: Cli, tmp_path: Path) -> None:
     assert "llama-2, 5 hook calls" in cli("trace", "dry.json").out
 
 
+@pytest.mark.usefixtures("config")
+def test_the_json_has_the_start_whose_replica_died_too(cli: Cli, tmp_path: Path) -> None:
+    answer = cli("dry-run", "config.yaml", "--fail", "replica:on_after_download", "--json")
+    [start] = answer.json["starts"]
+    assert (start["trace"], start["earlier_starts"]) == ("llama-2", ["llama-2 (start 1)"])
+    traces = load_traces(answer.out)
+    assert [[event.name for event in traces[name]] for name in (*start["earlier_starts"], start["trace"])] == [
+        [*["look"] * 4, "add_up"],
+        [*["look"] * 4, "add_up"],
+    ]
+    lengths = [
+        max(step.end_s for step in each.steps) - min(step.start_s for step in each.steps) for each in traces.values()
+    ]
+    assert start["elapsed_s"] > max(lengths)  # both starts together
+    (tmp_path / "dry.json").write_text(answer.out)
+    assert "llama-2 (start 1), 5 hook calls" in cli("trace", "dry.json").out
+
+
 @pytest.mark.parametrize("options", [(), ("--processes",)])
 def test_a_replica_that_has_started_is_stopped(cli: Cli, write_module: Write, options: tuple[str, ...]) -> None:
     source = """
