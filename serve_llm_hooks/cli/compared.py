@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from serve_llm_hooks import HookEvent
 
-from .timeline import SHORT_S, STACKED_BELOW, seconds
+from .timeline import SHORT_S, STACKED_BELOW, point_of, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from serve_llm_hooks import StartStep, Trace
+    from serve_llm_hooks import HookName, StartStep, Trace
 
     from .output import Screen
 
 # A hook that was given a parameter since is the same hook; "#2" is another, and a file's name may have brackets too.
 _PARAMETERS = re.compile(r"\([^()]*\)(?=#\d+$|$)")
 _FILE = re.compile(r"_[0-9a-f]{8}(?=:[^:]*$)")  # a hooks file's name has a hash of where the file is
+_FINISH = " (finish)"  # as `HookEvent.label` has it
 _NUMBER = re.compile(r"-\d+$")  # of a worker
 _ALMOST = 0.9  # what differs by this share of the most is marked too: a slow download, and the wait for the nodes
 
@@ -28,7 +29,7 @@ class What(NamedTuple):
     """One row of a comparison: a hook at its point, or a step.
 
     Attributes:
-        hook: the hook, without its parameters; empty for a step.
+        hook: the hook, without its parameters, and which of its parts it is; empty for a step.
         point: its point; empty for a step.
         step: the step; empty for a hook.
         role: the part in the engine of the processes that the step was in, as ``"worker"``; empty for others.
@@ -41,11 +42,14 @@ class What(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The name that tables show, with the point or the role in brackets."""
+        """The name that timelines show, with the point or the role in brackets."""
         if self == WHOLE:
             return "the whole start"
-        name, where = (self.step, self.role) if self.step else (self.hook.rpartition(":")[2], self.point)
-        return f"{name} ({where})" if where else name
+        if self.step:
+            return f"{self.step} ({self.role})" if self.role else self.step
+        hook = self.hook.removesuffix(_FINISH)  # an event knows how it is called in tables
+        event = HookEvent(cast("HookName", self.point), hook, "", 0, 0.0, 0.0, "ok", is_finish=hook != self.hook)
+        return f"{event.title} ({point_of(event)})"
 
 
 WHOLE = What(step="start")
@@ -160,7 +164,7 @@ def _sides(trace: Trace) -> dict[What, Side]:
         if step.name != "node":
             groups.setdefault(What(step=step.name, role=_NUMBER.sub("", step.process)), []).append(step)
     for event in trace:
-        part = event.label.removeprefix(event.hook)  # of a hook with a `yield`
+        part = _FINISH if event.is_finish else ""
         groups.setdefault(What(_PARAMETERS.sub("", event.hook) + part, event.point), []).append(event)
     by_start = sorted(groups.items(), key=lambda group: min((each.start_s, each.end_s) for each in group[1]))
     return {what: _side(group, begin_s) for what, group in by_start}

@@ -207,6 +207,23 @@ def test_hooks_that_are_written_alike_are_compared_each_with_itself() -> None:
     assert [(row.what.hook, row.difference_s) for row in rows] == [("acme:fetch", 0), ("acme:fetch#2", 8)]
 
 
+def test_hooks_are_called_as_the_timeline_calls_them(cli: Cli, write_module: Save, tmp_path: Path) -> None:
+    source = """
+        class Setup:
+            def on_before_init(self, ctx): ...
+
+        @hook("on_before_engine_init")
+        def span(ctx):
+            yield
+        """
+    write_module("acme_hooks", source)
+    (tmp_path / "a.json").write_text(cli("dry-run", "acme_hooks:Setup", "acme_hooks:span", "--json").out)
+    titles = ["Setup (on_before_init)", "span (on_before_engine_init)", "span (on_before_engine_init, finish)"]
+    for options in (["a.json"], ["--diff", "a.json", "a.json"]):
+        lines = cli("trace", *options).out.splitlines()
+        assert sorted(line.split("  ")[-1] for line in lines if " (on_" in line) == sorted(titles)
+
+
 def test_where_the_longest_call_was_is_told_whatever_followed_there() -> None:
     """A hook that is listed twice, with other parameters, is called twice on each node."""
     calls = (("slow=…", "b1", 9.0), ("slow=…", "a1", 2.0), ("n=…", "b1", 1.0), ("n=…", "a1", 2.0))
