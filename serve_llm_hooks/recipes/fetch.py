@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from serve_llm_hooks import DownloadError
 
 from ._brings import Brings
+from ._stores.brought import take_over
 from ._stores.globs import is_glob
 from ._stores.places import find, on_disk, open_store
 from ._stores.store import StoreError, logger
@@ -90,6 +91,7 @@ class Fetch(Brings):
                 raise StoreError(f"{self.uri}: sha256 names {missing[0]!r}, which is not among the files to fetch")
             if self.one_file() not in ("", found[0].name):
                 logger.warning("%s is a folder with the name of a file: write it with a '/' at its end", self.uri)
+            take_over((dest / each.name for each in found), self.uri.text)
             Transfer(store, self.uri.text, dest, sha256=self.sha256, parallel=self.parallel).bring(found)
         except (StoreError, OSError) as error:
             raise DownloadError(str(error), node_id=ctx.node_id) from error
