@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from serve_llm_hooks import DownloadError
 
+from . import _arguments
 from ._brings import Brings
 from ._stores.brought import take_over
 from ._stores.globs import is_glob
@@ -73,8 +74,9 @@ class Fetch(Brings):
         self.parallel: int = checked_number(parallel, what="parallel")
         if self.uri.pattern and self.files:
             raise ValueError(f"src={self.uri.text!r} has a glob, and files= says which files too: give one of them")
-        for name in self.files:
-            if self.uri.scheme in ("http", "https") and is_glob(name):
+        for name in self.files if self.uri.scheme in ("http", "https") else ():
+            _arguments.no_query("files", name, is_http=False)  # there may be a '#' in a name: it is escaped
+            if is_glob(name):
                 raise ValueError(f"files: an HTTP server lists no files, so {name!r} finds none; name each file")
         for name, digest in self.sha256.items():
             if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):
