@@ -49,6 +49,13 @@ def on_disk(folder: str, node_id: str) -> Path:
     return Path(fake, "disks", node_id, folder.lstrip("/")) if fake else Path(folder)
 
 
+def on_node(folder: str, node_id: str) -> list[Path]:
+    """Return where the files of a node's folder are: of a test with a ``FakeStore``, what was fetched, and its own."""
+    fake = os.environ.get(FAKE_STORE)
+    here = on_disk(folder, node_id)
+    return [here, Path(fake, "stores", "file", folder.lstrip("/"))] if fake else [here]
+
+
 def find(store: Store, uri: Uri, files: Sequence[str] = ()) -> list[Found]:
     """Return the files of a place.
 
