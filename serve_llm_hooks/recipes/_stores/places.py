@@ -70,8 +70,9 @@ def find(store: Store, uri: Uri, files: Sequence[str] = ()) -> list[Found]:
     if uri.scheme in ("http", "https"):  # which lists nothing
         return _look_at(store, uri.path, files) if files else [tried_again(lambda: store.look(uri.path))]
     wanted = [uri.pattern] if uri.pattern else list(files)
-    folder = uri.path.partition("@")[0] if uri.scheme == "hf" else uri.path  # a fake store has one revision
-    everything = tried_again(lambda: store.list(folder))
+    everything = tried_again(lambda: store.list(uri.path))
+    if not everything and uri.scheme == "hf":  # of a fake store, where no revision is named, any is meant
+        everything = store.list(uri.path.partition("@")[0])
     listed = [found for found in everything if found.name and ASIDE not in found.name.split("/")]
     if not listed and not wanted and not uri.text.endswith("/"):
         listed = [tried_again(lambda: store.look(uri.path))]
