@@ -97,6 +97,7 @@ def selected(uri: Uri, listed: Sequence[Found], wanted: Sequence[str]) -> list[F
 
 
 def _look_at(store: Store, folder: str, names: Sequence[str]) -> list[Found]:
+    names = list(dict.fromkeys(names))  # a file that is brought twice at once is moved away from its other half
     with ThreadPoolExecutor(16) as threads:
         looked = threads.map(lambda name: tried_again(lambda: store.look(f"{folder}/{name}".strip("/"))), names)
         return [found._replace(name=name) for found, name in zip(looked, names, strict=True)]

@@ -183,6 +183,8 @@ def checked_names(files: Sequence[object], *, what: str) -> list[str]:
             raise ValueError(f"{what} has a place in it; it has names and globs below src")
         if not name or name.startswith("/") or ".." in name.split("/"):
             raise ValueError(f"{what}: {name!r} is not below src")
+        if not {"", "."}.isdisjoint(name.split("/")):
+            raise ValueError(f"{what}: {name!r} has './' or '//' in it, or a '/' at its end: a folder is 'folder/*'")
         names.append(name)
     return names
 

@@ -118,6 +118,11 @@ def test_from_an_http_server(model: FileServer, tmp_path: Path) -> None:
     assert names(tmp_path / "some") == ["config.json", "sub/more.json"]
 
 
+def test_a_name_that_is_given_twice(model: FileServer, tmp_path: Path) -> None:
+    fetch(f"{model.url}/models/llama", tmp_path, files=["config.json", "sub/more.json", "config.json"])
+    assert names(tmp_path) == ["config.json", "sub/more.json"]
+
+
 def test_from_a_folder(tmp_path: Path) -> None:
     (tmp_path / "src" / "sub").mkdir(parents=True)
     (tmp_path / "src" / "sub" / "a").write_bytes(LARGE)
@@ -433,6 +438,8 @@ def test_no_credentials_at_all_are_named_where_the_store_asks_for_them(
         ({"src": "https://host/f", "files": ["*.json"]}, "an HTTP server lists no files"),
         ({"src": "s3://b/*.json", "files": ["a"]}, "has a glob, and files= says which files too"),
         ({"files": ["../../etc/passwd"]}, "files: '../../etc/passwd' is not below src"),
+        ({"files": ["./a.json"]}, "files: './a.json' has './' or '//' in it, or a '/' at its end"),
+        ({"files": ["sub/"]}, "a folder is 'folder/*'"),
         ({"sha256": {"a": "abc"}}, "sha256 of 'a' is not one: it has 64 hexadecimal digits"),
         ({"parallel": 0}, "parallel is a number of reads, from 1 to 256"),
     ],
