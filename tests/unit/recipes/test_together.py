@@ -80,6 +80,43 @@ def test_what_goes_together(hooks: list[Any]) -> None:
     FakeLLMConfig("m", hooks=hooks)
 
 
+@pytest.mark.parametrize(
+    ("hook", "told"),
+    [
+        (
+            entry("CompileCache", uri="/c/archives", dest="/c"),
+            "dest='/c' is saved as a whole, with the archives in /c/arc",
+        ),
+        (entry("CompileCache", uri="file:///c/", dest="/c/."), "dest='/c' is saved as a whole, with the archives in"),
+        (entry("Fetch", src="/d", dest="/d/sub"), "/d and dest='/d/sub' are one in the other"),
+        (entry("Fetch", src="/d/sub", dest="/d"), "/d/sub and dest='/d' are one in the other"),
+        (entry("Fetch", src="/d/../d/*.json", dest="/d"), "are one in the other"),
+        (entry("Fetch", src="/d/a.json", dest="/d"), "give Fetch a dest outside of it"),
+        (entry("Fetch", src="/d", dest="/d/[a]", files=["*/config.json"]), "are one in the other"),
+        (entry("Fetch", src="/*.json", dest="/models"), "are one in the other"),
+        (entry("FetchModel", src="/", dest="/models"), "are one in the other"),
+    ],
+)
+def test_a_folder_that_is_brought_into_itself(hook: Any, told: str) -> None:
+    assert told in refused(hook)
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        entry("CompileCache", uri="/c", dest="/c/local"),
+        entry("CompileCache", uri="/c", dest="/cc"),
+        entry("Fetch", src="s3://d", dest="/d/sub"),
+        entry("Fetch", src="/d/a.json", dest="/d/sub"),
+        entry("Fetch", src="/d", dest="/d/sub", files=["config.json", "su/*"]),
+        entry("Fetch", src="/a.json", dest="/d"),
+        entry("FetchModel", src="/mnt/m", dest="/mnt/m2"),
+    ],
+)
+def test_a_folder_beside_its_source(hook: Any) -> None:
+    FakeLLMConfig("m", hooks=[hook])
+
+
 def test_the_globs_that_may_be_one_name_are_named() -> None:
     globs = [
         entry("Fetch", src="s3://a", dest=MODEL, files=["*.txt", "*.json"]),
