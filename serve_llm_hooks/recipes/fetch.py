@@ -105,15 +105,16 @@ class Fetch(Brings):
         is_file = reads_so or self.uri.scheme in ("http", "https")
         return name if is_file and not self.files and not self.uri.pattern else ""
 
-    def _check_beside(self, other: Brings) -> None:
+    def _check_beside(self, other: Brings, way: str) -> None:
         """Look besides whether both mean one version of each file."""
-        super()._check_beside(other)
-        if not isinstance(other, Fetch) or not self.is_same_place(other):
+        super()._check_beside(other, way)
+        if not isinstance(other, Fetch) or not self.is_same_place(other, way):
             return
-        for name, digest in self.sha256.items():
-            theirs = other.sha256.get(name, digest)
+        for name, theirs in other.sha256.items():
+            path = f"{way}/{name}" if way else name
+            digest = self.sha256.get(path, theirs)
             if theirs.lower() != digest.lower():
                 raise ValueError(
-                    f"{self.uri} and {other.uri} are fetched to {self.dest} with two sha256 of {name!r}, {digest} and "
+                    f"{self.uri} and {other.uri} are fetched to {self.dest} with two sha256 of {path!r}, {digest} and "
                     f"{theirs}: leave the wrong one out"
                 )
