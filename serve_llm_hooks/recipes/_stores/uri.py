@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from .. import _arguments
 from .globs import is_glob
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SCHEMES: dict[str, str] = {
     "s3": "s3://bucket/folder",
@@ -163,20 +161,23 @@ def checked_number(value: object, *, what: str) -> int:
     Raises:
         ValueError: it is none, or not from 1 to 256.
     """
-    if not isinstance(value, int) or not 1 <= value <= 256:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 256:
         raise ValueError(f"{what} is a number of reads, from 1 to 256, and not {value!r}")
     return value
 
 
-def checked_names(files: Sequence[object], *, what: str) -> list[str]:
+def checked_names(files: object, *, what: str) -> list[str]:
     """Return names and globs below a folder.
 
     Raises:
         TypeError: they are none.
         ValueError: one leads out of the folder.
     """
+    files = [files] if isinstance(files, str) else files
+    if not isinstance(files, Iterable) or isinstance(files, Mapping | bytes):
+        raise TypeError(f"{what} is a list of names and globs, as in ['*.json'], and not {_kind(files)}")
     names = []
-    for name in [files] if isinstance(files, str) else files:
+    for name in files:
         if not isinstance(name, str):
             raise TypeError(f"{what} is a list of names and globs, as in ['*.json'], and not of {type(name).__name__}")
         if "://" in name:  # which may have a password
@@ -187,6 +188,10 @@ def checked_names(files: Sequence[object], *, what: str) -> list[str]:
             raise ValueError(f"{what}: {name!r} has './' or '//' in it, or a '/' at its end: a folder is 'folder/*'")
         names.append(name)
     return names
+
+
+def _kind(value: object) -> str:
+    return "empty: leave it out" if value is None else f"a value of {type(value).__name__}"
 
 
 def _ways(schemes: tuple[str, ...]) -> str:
