@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from tests.conftest import require
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from serve_llm_hooks_testing import FakeRun
     from tests.file_server import FileServer
 
 NAME = "serve_llm_hooks.recipes:FetchModel"
@@ -238,3 +240,17 @@ def test_a_hub_that_is_gone_is_no_success_although_something_is_there(mirror: Fi
     mirror.fault = lambda request: 503
     with pytest.raises(DownloadError, match="hf://meta/llama"):
         fetch("hf://meta/llama", tmp_path)
+
+
+def test_a_replica_that_waits_for_another_to_fetch_takes_no_virtual_time() -> None:
+    config = FakeLLMConfig("m", hooks=[FetchModel("s3://bucket/m", "/models/m")])
+
+    async def both() -> list[FakeRun]:
+        cluster = FakeCluster(nodes=1)
+        return list(await asyncio.gather(cluster.arun(config), cluster.arun(config)))
+
+    with FakeStore({"s3://bucket/m/config.json": "{}", "s3://bucket/m/model.safetensors": bytes(20_000_000)}):
+        alone = FakeCluster(nodes=1).run(config).elapsed_s
+    with FakeStore({"s3://bucket/m/config.json": "{}", "s3://bucket/m/model.safetensors": bytes(20_000_000)}):
+        found = asyncio.run(both())
+    assert [run.elapsed_s for run in found] == [alone, alone]
