@@ -174,15 +174,19 @@ def _answer(connection: socket.socket) -> None:
 def test_connections_that_are_kept_open_hold_nothing() -> None:
     async def keeps_one(ctx: CallbackCtx) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            kept.append(writer)
             writer.write(await reader.read(5))
 
+        kept: list[asyncio.StreamWriter] = []
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(b"hello")
         ctx.custom_data["noted"] = await reader.readexactly(5)
         await asyncio.sleep(3600)
-        writer.close()
         server.close()
+        for each in (writer, *kept):
+            each.close()
+            await each.wait_closed()
 
     run = start(keeps_one, real_sleep_limit_s=0.05)
     assert noted(run) == b"hello"
@@ -272,13 +276,15 @@ def test_a_server_of_a_hooks_own_answers_in_virtual_time() -> None:
             await asyncio.sleep(20)
             writer.write(b"an answer")
             writer.close()
+            await writer.wait_closed()
 
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         async with asyncio.timeout(30):
             ctx.custom_data["noted"] = await reader.read()
-        writer.close()
         server.close()
+        writer.close()
+        await writer.wait_closed()
 
     run = start(asks_itself, real_sleep_limit_s=30)
     assert noted(run) == b"an answer"
