@@ -80,7 +80,7 @@ def without_login(text: str) -> str:
 
 
 def without_value(obj: object) -> str:
-    """Return what stands where a mapping or a list is wanted: as :func:`describe`, but of a text or number its type.
+    """Return what a hook returns, or gives for a mapping: as :func:`describe`, but of a text or number the type.
 
     It may be a secret: ``env_vars: "HF_TOKEN=hf_..."``.
 
