@@ -145,6 +145,46 @@ def test_files_that_cannot_be_read(cli: Cli, tmp_path: Path) -> None:
         assert "hunter2" not in answer.err
 
 
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("!S3cret-pw", "what begins with ! is a tag, and there is no such tag: quote what is a text"),
+        ("!S3cret!pw", "what begins with ! is a tag, and there is no such tag: quote what is a text"),
+        ("!!S3cret", "what begins with ! is a tag, and there is no such tag: quote what is a text"),
+        ("*S3cret-pw", "what begins with * is an alias, and no anchor has its name: quote what is a text"),
+        ("@S3cret", "found character '@' that cannot start any token"),
+        ("[S3cret", "expected ',' or ']', but got '<stream end>'"),
+        ("2026-13-45", "it is no valid timestamp: quote what is a text"),
+        ("!!timestamp S3cret", "it is no valid timestamp: quote what is a text"),
+        ("!!int S3cret", "it is no valid int: quote what is a text"),
+        ("!!bool S3cret", "it is no valid bool: quote what is a text"),
+        ("!!float S3cret", "it is no valid float: quote what is a text"),
+        ("!!binary S3cret", "failed to decode base64 data"),
+        (f"{'9' * 5000}", "it is no valid int: quote what is a text"),
+        ("{? [S3cret] : 1}", "found unhashable key"),
+    ],
+)
+def test_what_is_wrong_with_a_value_is_told_without_it(cli: Cli, write_yaml: Write, value: str, why: str) -> None:
+    write_yaml(f"{GOOD}      runtime_env: {{env_vars: {{A: b}}}}\n      engine_kwargs:\n        DB_PASSWORD: {value}\n")
+    answer = cli("plan", "config.yaml")
+    assert (answer.code, answer.out) == (2, "")
+    line = 11 if value.startswith("[") else 10
+    assert f"config.yaml:{line}: this is no YAML: {why}" in answer.err
+    assert "cret" not in answer.err
+
+
+def test_the_file_of_a_model_that_no_path_can_be(cli: Cli, write_yaml: Write) -> None:
+    for given, said in (
+        ("https://me:S3cret@host/m.yaml?sig=S3cret", "https://…@host/m.yaml?… cannot be read: No such file"),
+        ("a\\0b.yaml", "cannot be read: ValueError"),
+    ):
+        write_yaml(f'{GOOD}    - "{given}"\n')
+        answer = cli("plan", "config.yaml")
+        assert answer.code == 2
+        assert said in answer.err
+        assert "S3cret" not in answer.err
+
+
 def test_code_of_ones_own_is_asked_for_by_its_hooks(cli: Cli, write_yaml: Write) -> None:
     write_yaml("applications: [{import_path: 'my_company.app:app'}]")
     answer = cli("plan", "config.yaml")
