@@ -82,7 +82,7 @@ class Model:
         callback = self._callback_config()
         if callback.get("callback_class") not in _HOOKS_CALLBACK:
             return dict(self.fields)
-        kwargs = callback.get("callback_kwargs") or {}
+        kwargs = callback.get("callback_kwargs", {})
         if not isinstance(kwargs, Mapping):
             raise TypeError("callback_kwargs of HooksCallback is a mapping, as in callback_kwargs: {hooks: [...]}")
         hooks = kwargs.get("hooks")
@@ -96,7 +96,7 @@ class Model:
         return self._callback_config().get("callback_class") not in (None, *_HOOKS_CALLBACK)
 
     def _callback_config(self) -> Mapping[str, Any]:
-        callback = self.fields.get("callback_config") or {}
+        callback = self.fields.get("callback_config", {})
         if not isinstance(callback, Mapping):
             raise TypeError("callback_config is a mapping, with callback_class and callback_kwargs")
         return callback

@@ -76,12 +76,13 @@ def config_of(fields: Mapping[str, Any]) -> FakeLLMConfig:
         ServeLLMHooksError, TypeError, ValueError: it is refused.
     """
     given = {name: fields[name] for name in _OURS if name in fields}
-    loading = fields.get("model_loading_config") or {}
+    loading = fields.get("model_loading_config")
+    loading = {} if loading is None else loading
     if not isinstance(loading, Mapping):
         raise ValueError(f"model_loading_config= is a mapping, not {without_value(loading)}")
-    chosen = checked_kwargs(fields.get("callback_config") or {}, "callback_config=", TypeError)
+    chosen = checked_kwargs(fields.get("callback_config", {}), "callback_config=", TypeError)
     if "hooks" not in given and str(chosen.get("callback_class", "")).endswith("HooksCallback"):
-        given["hooks"] = checked_kwargs(chosen.get("callback_kwargs") or {}, "callback_kwargs", TypeError).get("hooks")
+        given["hooks"] = checked_kwargs(chosen.get("callback_kwargs", {}), "callback_kwargs", TypeError).get("hooks")
     given.setdefault("hooks", None)
     on_error: OnError = "raise" if chosen.get("raise_error_on_callback", True) else "warn"
     return FakeLLMConfig(fields.get("model_id"), model_loading_config=loading, on_error=on_error, **given)

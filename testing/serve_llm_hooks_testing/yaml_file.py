@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from serve_llm_hooks._core.messages import without_login
+from serve_llm_hooks._core.messages import describe as describe, without_login as without_login  # for the CLI, too
 
 
 class _KeyIsThereTwiceError(Exception):

@@ -31,6 +31,7 @@ applications:
     - model_loading_config: {model_id: m, model_source: s3://b/m}
       hooks: []
 """
+LOADING = "model_loading_config is a mapping, with model_id and model_source"
 
 
 def test_all_builders_and_files_of_their_own(cli: Cli, write_yaml: Write) -> None:
@@ -94,6 +95,40 @@ def test_anchors_and_merges_are_no_second_key(write_yaml: Write) -> None:
         ("  name: llm", "  name: ''", 2, "the name of an application is a text"),
         ("serve_llm_hooks.ray:build_openai_app", "build_openai_app", 3, "import_path is 'module:name'"),
         ("serve_llm_hooks.ray:build_openai_app", "a:b:c", 3, "import_path is 'module:name'"),
+        ("serve_llm_hooks.ray:build_openai_app", "[a.b]", 3, "import_path is 'module:name', not a list"),
+        ("  args:", "  route_prefix: [/a]\n  args:", 4, "route_prefix of an application is a text, or null"),
+        (
+            "  args:",
+            "  args:\n    ingress_cls_confg: {}",
+            5,
+            "args has no field 'ingress_cls_confg' (did you mean 'ingress_cls",
+        ),
+        (
+            "  args:",
+            "  args:\n    hooks: []",
+            5,
+            "args has no field 'hooks'. Its fields: llm_configs, ingress_cls_config",
+        ),
+        (
+            "model_loading_config: {model_id: m,",
+            "model_id: m\n      model_loading_config: ''\n      runtime_env: {",
+            7,
+            LOADING,
+        ),
+        (
+            "model_loading_config: {model_id: m,",
+            "model_id: m\n      model_loading_config: []\n      runtime_env: {",
+            7,
+            LOADING,
+        ),
+        ("hooks: []", "llm_engine:", 7, "llm_engine has no value: give it one, or leave it out"),
+        ("hooks: []", "engine_kwargs: # {}", 7, "engine_kwargs has no value: give it one, or leave it out"),
+        (
+            "hooks: []",
+            "hooks: []\n    - {model_id: n}\n    - model_id: m",
+            9,
+            "model_id 'm' is that of two models of one app",
+        ),
         ("import_path:", "importpath:", 2, "an application has an import_path"),
         ("    llm_configs:", "    llm_config:", 4, "needs llm_configs in args"),
         ("    llm_configs:\n    -", "    llm_configs:\n     ", 5, "llm_configs is a list"),
@@ -114,6 +149,44 @@ def test_what_ray_would_refuse(cli: Cli, write_yaml: Write, good: str, bad: str,
     where, _, told = answer.err.removeprefix("serve-llm-hooks: ").partition(": ")
     assert told.startswith(why) or why in told
     assert where == f"config.yaml:{line + (good == '  name: llm')}"
+
+
+def test_an_app_without_models_and_two_of_one_name_on_a_line(cli: Cli, write_yaml: Write) -> None:
+    head = GOOD.partition("    llm_configs:")[0]
+    for configs, why in (
+        ("[]", "config.yaml:5: llm_configs is a list of one model or more"),
+        ("[{model_id: m}, {model_id: m}]", "config.yaml:5: model_id 'm' is that of two models of one application"),
+    ):
+        write_yaml(f"{head}    llm_configs: {configs}\n")
+        answer = cli("plan", "config.yaml")
+        assert answer.code == 2
+        assert why in answer.err
+
+
+URL = "https://me:S3cret@host/x?sig=S3cret"
+SECOND = GOOD.removeprefix("applications:\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD.replace("serve_llm_hooks.ray:build_openai_app", URL),
+        "applications: [{import_path: 'https://host/x?sig=S3cret'}]",
+        f"applications: [{{name: '{URL}', import_path: 'a:b'}}]",
+        GOOD.replace("hooks: []", f"llm_engine: '{URL}'"),
+        GOOD.replace("hooks: []", f"accelerator_type: '{URL}'"),
+        GOOD.replace("hooks: []", f"'{URL}': 3"),
+        GOOD.replace("name: llm", f"name: '{URL}'") + SECOND.replace("name: llm", f"name: '{URL}'"),
+        GOOD.replace("name: llm", f"route_prefix: '{URL}'") + SECOND.replace("llm", f"two\n  route_prefix: '{URL}'", 1),
+    ],
+)
+def test_a_url_is_told_without_its_password_and_its_query(
+    write_yaml: Write, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(serve_config, "accelerator_types", lambda: ("L4", "H100"))
+    with pytest.raises(Refused, match=r"host/x\?…") as caught:
+        read_models(str(write_yaml(text)))
+    assert "S3cret" not in str(caught.value)
 
 
 def test_two_applications_that_clash(write_yaml: Write) -> None:
@@ -240,9 +313,12 @@ def test_a_config_with_a_wrong_value_would_not_start(cli: Cli, write_yaml: Write
 @pytest.mark.parametrize(
     ("lines", "why"),
     [
-        ("llm_engine: vlm", ":8: Ray knows no llm_engine 'vlm'. It knows vLLM"),
+        ("llm_engine: sglang", ":8: Ray knows no llm_engine 'sglang'. It knows vLLM"),
         ("llm_engine: [vLLM]", ":8: llm_engine is a text"),
         ("accelerator_type: H1000", ":8: Ray knows no accelerator_type 'H1000' (did you mean 'H100'?)"),
+        ("accelerator_type: h100", ":8: Ray knows no accelerator_type 'h100' (did you mean 'H100'?)"),
+        ("accelerator_type: l4", ":8: Ray knows no accelerator_type 'l4' (did you mean 'L4'?)"),
+        ("llm_engine: VLLM", ":8: Ray knows no llm_engine 'VLLM' (did you mean 'vLLM'?)"),
         ("accelerator_type: mine", ":8: Ray knows no accelerator_type 'mine'. It knows L4, H100"),
         (
             "accelerator_type: L4\n      accelerator_config: {kind: cpu}",
