@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import load_hooks
 from serve_llm_hooks._core.messages import describe, kind_of
+from serve_llm_hooks._core.seconds import check_seconds
 from serve_llm_hooks._process.payload import check_config
+from serve_llm_hooks._replica.shutdown import SERVE_DEFAULTS_S
 from serve_llm_hooks._sources.class_style import checked_kwargs
 from serve_llm_hooks._sources.fields import hooks_of_fields, warn_of_initialization_class
 from serve_llm_hooks._sources.lists import checked_hooks, checked_list
@@ -140,6 +142,9 @@ class FakeLLMConfig:
         self.lora_config = lora_config_of(lora_config)
         self.accelerator_type = accelerator_type
         self.deployment_config = _named("deployment_config", deployment_config)
+        for name in SERVE_DEFAULTS_S:
+            if type(seconds := self.deployment_config.get(name)) in (int, float):  # Serve reads numbers out of texts
+                check_seconds(f"deployment_config[{name!r}]", seconds, zero=True)
         self.placement_group_config = checked_group(placement_group_config)
         self.accelerator_config = accelerator_of(accelerator_config, accelerator_type, self.placement_group_config)
         self.on_error = on_error

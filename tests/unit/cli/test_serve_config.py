@@ -7,11 +7,14 @@ from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from serve_llm_hooks.cli import serve_config
 from serve_llm_hooks.cli.refused import Refused
 from serve_llm_hooks.cli.serve_config import OUR_FIELDS, RAYS_FIELDS, read_models
 from serve_llm_hooks_testing import FakeLLMConfig
+from serve_llm_hooks_testing.serve_yaml import bool_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +34,7 @@ applications:
     - model_loading_config: {model_id: m, model_source: s3://b/m}
       hooks: []
 """
+VALUES = st.booleans() | st.integers(-1, 2) | st.floats() | st.none() | st.lists(st.none()) | st.just(10**400)
 LOADING = "model_loading_config is a mapping, with model_id and model_source"
 
 
@@ -247,11 +251,11 @@ def test_what_is_wrong_with_a_value_is_told_without_it(cli: Cli, write_yaml: Wri
 
 
 def test_the_file_of_a_model_that_no_path_can_be(cli: Cli, write_yaml: Write) -> None:
-    for given, said in (
+    for path, said in (
         ("https://me:S3cret@host/m.yaml?sig=S3cret", "https://…@host/m.yaml?… cannot be read: No such file"),
         ("a\\0b.yaml", "cannot be read: ValueError"),
     ):
-        write_yaml(f'{GOOD}    - "{given}"\n')
+        write_yaml(f'{GOOD}    - "{path}"\n')
         answer = cli("plan", "config.yaml")
         assert answer.code == 2
         assert said in answer.err
@@ -350,6 +354,47 @@ def test_a_policy_of_the_config(cli: Cli, write_module: Write, write_yaml: Write
     config = "hooks: [acme_hooks]\n      callback_config: {raise_error_on_callback: false}"
     write_yaml(GOOD.replace("hooks: []", config))
     assert "a failure is a warning" in cli("plan", "config.yaml").out
+
+
+def test_a_text_in_the_place_of_true_or_false_means_what_it_means_to_ray(
+    cli: Cli, write_module: Write, write_yaml: Write
+) -> None:
+    write_module("acme_hooks", '@hook("on_before_init")\ndef a(ctx): ...')
+    for text, code, says in (
+        ("'false'", 0, "a failure is a warning"),
+        ("'On'", 0, "a failure ends the start"),
+        ("''", 1, "config.yaml:8: callback_config=: raise_error_on_callback is true or false, not a str"),
+        ("null", 1, "config.yaml:8: callback_config=: raise_error_on_callback is true or false, not None"),
+    ):
+        config = f"hooks: [acme_hooks]\n      callback_config: {{raise_error_on_callback: {text}}}"
+        write_yaml(GOOD.replace("hooks: []", config))
+        answer = cli("plan", "config.yaml")
+        assert (answer.code, says in answer.out) == (code, True), answer
+
+
+WORDS = st.sampled_from(["0", "1", "t", "f", "y", "n", "yes", "no", "on", "off", "true", "false"]).map(str.title)
+
+
+@given(WORDS | st.text(max_size=5) | VALUES)
+def test_a_bool_is_read_as_pydantic_reads_it(value: object) -> None:
+    try:
+        expected: object = TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        expected = TypeError
+    try:
+        found: object = bool_of(value, "x")
+    except TypeError:
+        found = TypeError
+    assert found is expected
+
+
+@pytest.mark.parametrize("value", ["-1", ".nan", f"1{'0' * 400}"])
+@pytest.mark.parametrize("command", ["plan", "dry-run"])
+def test_seconds_that_serve_refuses(cli: Cli, write_yaml: Write, value: str, command: str) -> None:
+    write_yaml(f"{GOOD}      deployment_config: {{graceful_shutdown_timeout_s: {value}}}\n")
+    answer = cli(command, "config.yaml")
+    assert answer.code == 1
+    assert "config.yaml:8: deployment_config['graceful_shutdown_timeout_s'] is a number of seconds, 0 or" in answer.out
 
 
 def test_the_variables_that_reach_a_replica(write_yaml: Write) -> None:
