@@ -131,7 +131,7 @@ def _hooks_of_target(target: Any, named: object, kwargs: Mapping[str, Any] | Non
     elif isinstance(target, HookRegistry):
         hooks = tuple(target)
     else:
-        hooks = hooks_of_object(target) or (hooks_of_class(target) if is_class_style(target) else ())
+        hooks = hooks_of_object(target) or (hooks_of_class(target, option="kwargs") if is_class_style(target) else ())
         if not hooks:
             raise _no_hook(target, named)
     return hooks if kwargs is None else [hook.bind(kwargs) for hook in hooks]

@@ -63,13 +63,14 @@ class Model:
         return self._rays_config() if self.needs_ray else config_of({**fields, "model_id": self.model_id})
 
     def text_of(self, error: BaseException) -> str:
-        """Return the message of an error that ends the making of its config, with the line of the field that it names.
+        """Return the message of an error that ends the making of its config, with the line of the field it is about.
 
-        Such a message begins with the field.
+        The error says which, or its message begins with it.
         """
         text = text_of(error)
-        named = re.match(r"\w+", text)
-        place = self.places.get(named[0]) if named else None
+        named = re.match(r"\w*", text)
+        fields = (getattr(error, "config_field", ""), named[0] if named else "")
+        place = next((self.places[field] for field in fields if field in self.places), None)
         return f"{place}: {text}" if place else text
 
     def hooks_fields(self) -> dict[str, Any]:

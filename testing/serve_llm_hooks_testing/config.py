@@ -11,7 +11,7 @@ from serve_llm_hooks._core.seconds import check_seconds
 from serve_llm_hooks._process.payload import check_config
 from serve_llm_hooks._replica.shutdown import SERVE_DEFAULTS_S
 from serve_llm_hooks._sources.class_style import checked_kwargs
-from serve_llm_hooks._sources.fields import hooks_of_fields, warn_of_initialization_class
+from serve_llm_hooks._sources.fields import errors_of_field, hooks_of_fields, warn_of_initialization_class
 from serve_llm_hooks._sources.lists import checked_hooks, checked_list
 from serve_llm_hooks._sources.select import check_together, warn_of_unmatched
 from serve_llm_hooks._sources.weights import check_weights
@@ -156,7 +156,8 @@ class FakeLLMConfig:
             has_bucket=is_remote(source) if isinstance(source, str) else bool(source and source.bucket_uri),
             streaming_format=load_format if load_format in STREAMING else None,
         )
-        loaded = load_hooks(*(self.hooks or ()))
+        with errors_of_field("hooks"):
+            loaded = load_hooks(*(self.hooks or ()))
         check_together(together := [*self.callback_hooks(), *loaded], self)
         check_config(together, self)
         warn_of_unmatched(self.hooks or (), self.model_id)

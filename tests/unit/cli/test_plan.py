@@ -233,6 +233,37 @@ def test_hooks_that_are_not_allowed(cli: Cli, write_module: Write, monkeypatch: 
     )
 
 
+@pytest.mark.parametrize(
+    ("fields", "line", "why"),
+    [
+        (["callback: acme_hooks:Setup", "callbacks: ['nope.mod:f']"], 8, "callback 'nope.mod:f'"),
+        (["callback: acme_hooks:Setup", "initialization_class: nope.mod:F"], 8, "callback 'nope.mod:F'"),
+        (["initialization_class: acme_hooks:Init", "callback: nope.mod:F"], 8, "callback 'nope.mod:F'"),
+        (["callbacks: []", "callback: acme_hooks:Setup", "callback_kwargs: {sice: 3}"], 8, "acme_hooks:Setup("),
+        (["callback: acme_hooks:Setup", "hooks: ['acme-hooks']"], 8, "'acme-hooks' in hooks=[...] is no module path"),
+    ],
+)
+def test_the_line_of_a_callback_is_that_of_its_own_field(
+    cli: Cli, write_module: Write, write_yaml: Write, fields: list[str], line: int, why: str
+) -> None:
+    write_module(
+        "acme_hooks",
+        """
+        class Setup:
+            def __init__(self, size=1): ...
+            def on_before_init(self, ctx): ...
+
+        class Init:
+            async def initialize(self, llm_config): ...
+        """,
+    )
+    head = "".join(CONFIG.splitlines(keepends=True)[:6])
+    write_yaml(head + "".join(f"          {field}\n" for field in fields))
+    answer = cli("plan", "config.yaml")
+    assert answer.code == 1
+    assert f"would not start: config.yaml:{line}: {why}" in answer.out
+
+
 @pytest.mark.parametrize("command", ["plan", "dry-run", "check", "explore"])
 def test_a_field_that_cannot_be_is_told_with_its_own_line(
     cli: Cli, write_module: Write, write_yaml: Write, command: str
