@@ -17,7 +17,7 @@ from .allow import check_hooks
 from .class_style import RayServeLLMCallback, checked_kwargs, hooks_of_class, is_class_style
 from .import_path import (
     attribute_of,
-    check_is_no_url,
+    check_is_no_secret,
     check_is_there,
     files_in,
     import_path,
@@ -192,7 +192,7 @@ def _classes_in(module: ModuleType) -> list[str]:
 
 
 def _targets_at(ref: str) -> list[Any]:
-    check_is_no_url(ref, "an entry of hooks=[...]")
+    check_is_no_secret(ref, "an entry of hooks=[...]")
     path, name = split_path(ref)
     if name:
         return [_object_at(ref)]
