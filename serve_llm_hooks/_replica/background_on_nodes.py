@@ -115,7 +115,9 @@ class NodesInBackground:
         start = self._start
         progress = Progress(start.model_id)  # one that logs nothing: who waits for this says so
         reports, failures = await run_on_nodes(start.cluster, tasks, start.ctx.runtime_env, progress)
-        for node_id, report in reports.items():
+        answered = [task.node_id for task in tasks if task.node_id in reports]  # in their order, not in that of answers
+        for node_id in answered:
+            report = reports[node_id]
             start.trace.extend(report.events)
             where = f"in the replica, from {start.cluster.node(node_id)}"
             back[node_id] = unpack_custom_data(report.custom_data, where=where)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from serve_llm_hooks import HookEvent
 
-from .timeline import SHORT_S, STACKED_BELOW, seconds
+from .timeline import SHORT_S, STACKED_BELOW, point_of, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from serve_llm_hooks import StartStep, Trace
+    from serve_llm_hooks import HookName, StartStep, Trace
 
     from .output import Screen
 
 # A hook that was given a parameter since is the same hook; "#2" is another, and a file's name may have brackets too.
 _PARAMETERS = re.compile(r"\([^()]*\)(?=#\d+$|$)")
+_FILE = re.compile(r"_[0-9a-f]{8}(?=:[^:]*$)")  # a hooks file's name has a hash of where the file is
+_FINISH = " (finish)"  # as `HookEvent.label` has it
 _NUMBER = re.compile(r"-\d+$")  # of a worker
 _ALMOST = 0.9  # what differs by this share of the most is marked too: a slow download, and the wait for the nodes
 
@@ -26,7 +29,7 @@ class What(NamedTuple):
     """One row of a comparison: a hook at its point, or a step.
 
     Attributes:
-        hook: the hook, without its parameters; empty for a step.
+        hook: the hook, without its parameters, and which of its parts it is; empty for a step.
         point: its point; empty for a step.
         step: the step; empty for a hook.
         role: the part in the engine of the processes that the step was in, as ``"worker"``; empty for others.
@@ -39,11 +42,14 @@ class What(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The name that tables show, with the point or the role in brackets."""
+        """The name that timelines show, with the point or the role in brackets."""
         if self == WHOLE:
             return "the whole start"
-        name, where = (self.step, self.role) if self.step else (self.hook.rpartition(":")[2], self.point)
-        return f"{name} ({where})" if where else name
+        if self.step:
+            return f"{self.step} ({self.role})" if self.role else self.step
+        hook = self.hook.removesuffix(_FINISH)  # an event knows how it is called in tables
+        event = HookEvent(cast("HookName", self.point), hook, "", 0, 0.0, 0.0, "ok", is_finish=hook != self.hook)
+        return f"{event.title} ({point_of(event)})"
 
 
 WHOLE = What(step="start")
@@ -101,7 +107,7 @@ def compared(a: Trace, b: Trace) -> list[Row]:
     Of what was on several nodes, or in several workers, the longest counts. Steps that were short in both, and those
     that others are parts of, are left out.
     """
-    first, second = _sides(a), _sides(b)
+    first, second = _of_files_that_moved(_sides(a), _sides(b))
     rows = [Row(what, first.get(what), second.get(what)) for what in _in_order(first, second)]
     parts = [row for row in rows if row.what != WHOLE and _is_worth_a_line(row)]
     most_s = max((row.changed_s for row in parts), default=0.0)
@@ -109,6 +115,26 @@ def compared(a: Trace, b: Trace) -> list[Row]:
         *(row for row in rows if row.what == WHOLE),
         *(row._replace(differs_most=most_s >= SHORT_S and row.changed_s >= _ALMOST * most_s) for row in parts),
     ]
+
+
+def _of_files_that_moved(
+    first: Mapping[What, Side], second: Mapping[What, Side]
+) -> tuple[dict[What, Side], dict[What, Side]]:
+    """Return both with each hook of a hooks file as one, wherever the file was; unless several could be that one."""
+    both = first.keys() & second.keys()
+    mine, others = (Counter(_without_place(what) for what in sides if what not in both) for sides in (first, second))
+    moved = {name for name in mine if mine[name] == others[name] == 1 and name not in both}
+
+    def named(what: What) -> What:
+        name = _without_place(what)
+        return name if what not in both and name in moved else what
+
+    one, other = ({named(what): side for what, side in sides.items()} for sides in (first, second))
+    return one, other
+
+
+def _without_place(what: What) -> What:
+    return what._replace(hook=_FILE.sub("", what.hook))
 
 
 def _in_order(first: Mapping[What, Side], second: Mapping[What, Side]) -> list[What]:
@@ -138,7 +164,7 @@ def _sides(trace: Trace) -> dict[What, Side]:
         if step.name != "node":
             groups.setdefault(What(step=step.name, role=_NUMBER.sub("", step.process)), []).append(step)
     for event in trace:
-        part = event.label.removeprefix(event.hook)  # of a hook with a `yield`
+        part = _FINISH if event.is_finish else ""
         groups.setdefault(What(_PARAMETERS.sub("", event.hook) + part, event.point), []).append(event)
     by_start = sorted(groups.items(), key=lambda group: min((each.start_s, each.end_s) for each in group[1]))
     return {what: _side(group, begin_s) for what, group in by_start}
@@ -147,13 +173,13 @@ def _sides(trace: Trace) -> dict[What, Side]:
 def _side(group: Sequence[HookEvent | StartStep], begin_s: float) -> Side:
     group = sorted(group, key=lambda each: each.start_s)
     took_s = max(each.duration_s for each in group)
-    places = {each.process or each.node_id[:8]: each.duration_s == took_s for each in group}
-    longest = [place for place, is_longest in places.items() if is_longest]
+    places = {each.process or each.node_id[:8] for each in group}
+    longest = {each.process or each.node_id[:8] for each in group if each.duration_s == took_s}
     return Side(
         calls=sum(not isinstance(each, HookEvent) or each.ran for each in group),
         start_s=group[0].start_s - begin_s,
         took_s=took_s,
-        longest=longest[0] if len(longest) == 1 < len(places) else "",
+        longest=longest.pop() if len(longest) == 1 < len(places) else "",
         outcomes=tuple(dict.fromkeys(_outcome(each) for each in group)),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import zip_longest
+from itertools import count, zip_longest
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -86,6 +86,7 @@ def dry_run(
             cluster = FakeCluster(nodes=nodes, faults=[each.fault for each in faults.values()], processes=processes)
         except HarnessError as error:
             raise Refused(str(error)) from None
+        cluster.stops_replica = True  # in a process of its own, which has ended when the run is here
         with fake_store(store):
             models = models_of(targets, model or [], app_dir)
             plans = [_plan(each) for each in models] if any(each.hook for each in faults.values()) else []
@@ -145,9 +146,11 @@ def _document(starts: Iterable[Started]) -> dict[str, Any]:
     traces: dict[str, Trace] = {}
     told: list[dict[str, Any]] = []
     for start in starts:
-        name = start.model.model_id
-        number = sum(other == name or other.startswith(f"{name} #") for other in traces) + 1
-        name = name if number == 1 else f"{name} #{number}"
+        name = _unused(start.model.model_id, traces)
+        earlier_starts: list[str] = []
+        for number, earlier in enumerate(() if start.run is None else start.run.earlier_starts, 1):
+            earlier_starts.append(_unused(f"{name} (start {number})", traces))
+            traces[earlier_starts[-1]] = earlier.trace
         traces[name] = Trace() if start.run is None else start.run.trace
         told.append(
             {
@@ -158,6 +161,7 @@ def _document(starts: Iterable[Started]) -> dict[str, Any]:
                 "problem": start.problem,
                 "struck": start.struck,
                 "elapsed_s": None if start.run is None else start.run.elapsed_s,
+                "earlier_starts": earlier_starts,
                 "reached": None if start.run is None else start.run.reached,
                 "warnings": start.warnings,
             }
@@ -166,14 +170,20 @@ def _document(starts: Iterable[Started]) -> dict[str, Any]:
     return {**document, "starts": told}
 
 
+def _unused(name: str, traces: Mapping[str, Trace]) -> str:
+    """Return the name, or with a number the first that no trace has."""
+    names = (name if number == 1 else f"{name} #{number}" for number in count(1))
+    return next(each for each in names if each not in traces)
+
+
 def _write(screen: Screen, start: Started, nodes: int) -> None:
     model = start.model
     said = ", ".join(filter(None, [model.application, model.where]))
     screen.line((f"model {model.model_id}", "bold"), f" ({said})" if said else "")
     if start.run is not None:
         end = ("failed", "bold red") if start.problem else ("started", "bold green")
-        count = "1 node" if nodes == 1 else f"{nodes} nodes"
-        screen.line(end, f" after {seconds(start.run.elapsed_s)} on {count} of a fake cluster", indent=2)
+        on = "1 node" if nodes == 1 else f"{nodes} nodes"
+        screen.line(end, f" after {seconds(start.run.elapsed_s)} on {on} of a fake cluster", indent=2)
         for number, earlier in enumerate(start.run.earlier_starts, 1):
             screen.line(f"start {number}, whose replica died", indent=2)
             write_timeline(screen, earlier.trace, indent=4)

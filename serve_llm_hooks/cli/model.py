@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from serve_llm_hooks import HOOK_POINTS, Hook, HookLoadError
 from serve_llm_hooks_testing.serve_yaml import config_of
 
+from .output import printed_on_stderr
 from .refused import text_of
 
 # What a config of Ray's may say for `callback_class`, so that our callback runs the hooks in it.
@@ -124,7 +124,7 @@ class Model:
         os.environ.update(new)
         os.environ.pop(_TRACE_DIR, None)
         try:
-            with _warnings_in(told), redirect_stdout(sys.stderr):
+            with _warnings_in(told), printed_on_stderr():
                 yield told
         finally:
             for name in (*new, _TRACE_DIR):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+import sys
+from contextlib import contextmanager, redirect_stdout, suppress
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 NARROWEST = 20
+_STDOUT, _STDERR = 1, 2  # file descriptors, which subprocesses inherit
 
 
 class Screen:
@@ -60,6 +63,32 @@ class Screen:
 def write_json(value: Mapping[str, Any]) -> None:
     """Write a document for programs."""
     typer.echo(json.dumps(value, indent=2))
+
+
+@contextmanager
+def printed_on_stderr() -> Iterator[None]:
+    """Have on stderr what is printed meanwhile: by Python, by what is written in C, and by subprocesses."""
+    own = [stream for stream in (sys.stdout, sys.__stdout__) if stream is not None]
+    _flush(own)
+    # Without it stdout was closed when Python began, and the descriptor may be any file's.
+    kept = None if sys.__stdout__ is None else os.dup(_STDOUT)
+    try:
+        if kept is not None:
+            with suppress(OSError):  # stderr is closed
+                os.dup2(_STDERR, _STDOUT)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _flush(own)  # a hook may have kept the stream, or have taken it from `sys.__stdout__`
+        if kept is not None:
+            os.dup2(kept, _STDOUT)
+            os.close(kept)
+
+
+def _flush(streams: Iterable[TextIO]) -> None:
+    for stream in streams:
+        with suppress(OSError, ValueError):  # it is closed
+            stream.flush()
 
 
 def plain(text: str) -> str:

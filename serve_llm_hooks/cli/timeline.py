@@ -77,12 +77,16 @@ def write_timeline(screen: Screen, trace: Trace, *, indent: int = 2) -> None:
     write(screen, _together(lines), begin_s, width, indent)
 
 
+def point_of(event: HookEvent) -> str:
+    """Return what stands in brackets behind a hook's name: its point, and whether it is what follows a ``yield``."""
+    return f"{event.point}, finish" if event.is_finish else event.point
+
+
 def _of_event(event: HookEvent) -> Line:
-    where = f"{event.point}, finish" if event.is_finish else event.point
     point = HOOK_POINTS.get(event.point)
     place = event.process or _node(event.node_id, on_node=point is None or point.on_node)
     times = (event.start_s, event.end_s)
-    return Line(event.title, where, *times, event.outcome, event.detail, event.node_id, place, event.ran)
+    return Line(event.title, point_of(event), *times, event.outcome, event.detail, event.node_id, place, event.ran)
 
 
 def _of_step(step: StartStep) -> Line:

@@ -17,6 +17,8 @@ from .refused import Refused, exit_if_refused
 from .timeline import write_timeline
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from serve_llm_hooks import Trace
 
     from .compared import Row
@@ -161,9 +163,7 @@ def _compare(sources: list[str], found: list[Saved], as_json: bool) -> None:
         Refused: it is not clear which with which.
     """
     first, second = (each.traces for each in found)
-    pairs = [(name, name) for name in first if name in second]
-    if len(first) == len(second) == 1:
-        pairs = [(name, other) for name in first for other in second]
+    pairs = _pairs(first, second)
     if not pairs:
         raise Refused(f"no name is in both: {sources[0]} has {', '.join(first)}; {sources[1]} has {', '.join(second)}")
     starts = [
@@ -174,18 +174,29 @@ def _compare(sources: list[str], found: list[Saved], as_json: bool) -> None:
         )
         for name, other in pairs
     ]
+    only_in = {
+        "a": [name for name in first if name not in {mine for mine, _ in pairs}],
+        "b": [name for name in second if name not in {other for _, other in pairs}],
+    }
     if as_json:
         said = [
             {"trace": name, "rows": [row.as_json() for row in rows], "problems": problems}
             for name, rows, problems in starts
         ]
-        write_json({"version": 1, "a": sources[0], "b": sources[1], "starts": said})
+        write_json({"version": 1, "a": sources[0], "b": sources[1], "starts": said, "only_in": only_in})
         return
     _write_two(sources, starts)
-    for source, mine, others in ((sources[0], first, second), (sources[1], second, first)):
-        alone = [name for name in mine if len(pairs) > 1 and name not in others]
+    for source, alone in zip(sources, only_in.values(), strict=True):
         if alone:
             Screen().line(f"only in {source}: {', '.join(alone)}")
+
+
+def _pairs(first: Iterable[str], second: Iterable[str]) -> list[tuple[str, str]]:
+    """Return which start is compared with which: those of one name, or the two that there are."""
+    mine, others = list(first), list(second)
+    if len(mine) == len(others) == 1:
+        return [(mine[0], others[0])]
+    return [(name, name) for name in mine if name in others]
 
 
 def _write_two(sources: list[str], starts: list[tuple[str, list[Row], dict[str, str | None]]]) -> None:

@@ -7,6 +7,9 @@ import re
 
 _MOST = 1e12
 _PLACEHOLDER = re.compile(r"\$\w+|\$?\{[^/]*?\}")
+_QUERY = re.compile(r"\?[A-Za-z][\w.-]*=")  # what a signed URL has, and hardly a glob
+HOST: re.Pattern[str] = re.compile(r"(?:[^:@\[\]]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+"""A host with its port, and without a user."""
 
 
 def number(name: str, value: object, *, least: float = 0, most: float = _MOST, whole: bool = False) -> None:
@@ -32,6 +35,40 @@ def written_out(name: str, value: str) -> None:
         raise ValueError(f"{name}={value!r} has {found[0]!r} in it, which nothing replaces: write it out")
 
 
+def no_secret(name: str, value: str) -> None:
+    """Check that a place has no user, password or signature in it; ask this before anything that shows the text.
+
+    Raises:
+        ValueError: it may have one; the message does not show it.
+    """
+    scheme, has_scheme, rest = value.partition("://")
+    if not has_scheme and value.startswith("/"):
+        return
+    is_http = scheme in ("http", "https")
+    host = re.split("[/?#]", rest, maxsplit=1)[0]
+    if scheme == "abfss":
+        host = host.replace("@", "", 1)
+    # A '/', '?' or '#' in a password, which nobody has escaped, ends what is taken for the host.
+    has_user = "@" in scheme or "@" in host or (":" in host and "@" in rest and not (is_http and HOST.fullmatch(host)))
+    if has_user:
+        raise ValueError(f"{name} has a user or a password in it; secrets are taken from the environment only")
+    if scheme != "file":
+        no_query(name, value, is_http=is_http)
+
+
+def no_query(name: str, value: str, *, is_http: bool) -> None:
+    """Check that a place or a name has no query, which may be a signature.
+
+    Raises:
+        ValueError: it has one; the message does not show it.
+    """
+    if _QUERY.search(value) or (is_http and re.search("[?#]", value)):
+        raise ValueError(
+            f"{name} has a query (behind '?' or '#'), which is not sent; a signed URL is a secret, and has no place in "
+            "a config"
+        )
+
+
 def absolute(name: str, value: object, example: str) -> None:
     """Check that an argument is a path that means the same in every process.
 
@@ -42,6 +79,7 @@ def absolute(name: str, value: object, example: str) -> None:
         raise TypeError(f"{name}= is a folder, as a text")
     if "://" in value:
         raise ValueError(f"{name}= is a folder that every node has; what is in a bucket must be fetched")
+    no_secret(f"{name}=", value)
     if not os.path.isabs(value):
         raise ValueError(f"{name}= is absolute, as in {example!r}, and not {value!r}: processes have other folders")
     written_out(name, value)

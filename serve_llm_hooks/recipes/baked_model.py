@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serve_llm_hooks import RayServeLLMCallback
+from serve_llm_hooks import RayServeLLMCallback, hook_options
 
 from . import _arguments
 from ._late import warn_of_late_weights
+from ._stores.places import on_node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from serve_llm_hooks import CallbackCtx, NodeCtx
 
@@ -60,22 +61,24 @@ class BakedModel(RayServeLLMCallback):
         ctx.worker_node_download_model = ctx.local_node_download_model = "NONE"
         ctx.model_path = self.path
 
+    @hook_options(order=1)  # after a Fetch that brings the model, wherever it is listed
     def on_before_node_download(self, ctx: NodeCtx) -> None:
         """Look whether the files are here.
 
         Raises:
             FileNotFoundError: one is not, or not whole.
         """
-        folder = Path(self.path)
-        if not folder.is_dir():
+        folders = [folder for folder in on_node(self.path, ctx.node_id) if folder.is_dir()]
+        if not folders:
             raise FileNotFoundError(
-                f"{folder} is no folder on this node: is the model in the image, or its disk mounted?"
+                f"{self.path} is no folder on this node: is the model in the image, or its disk mounted?"
             )
-        missing = [pattern for pattern in self.files if not any(folder.glob(pattern))]
-        missing += [name for name in _shards(folder) if not (folder / name).is_file()]
+        found = {pattern: [file for folder in folders for file in folder.glob(pattern)] for pattern in self.files}
+        missing = [pattern for pattern, files in found.items() if not files]
+        missing += [name for name in _shards(folders) if not any((folder / name).is_file() for folder in folders)]
         if missing:
-            raise FileNotFoundError(f"{folder} lacks {', '.join(missing)} on this node")
-        for file in (file for pattern in self.files for file in folder.glob(pattern)):
+            raise FileNotFoundError(f"{self.path} lacks {', '.join(missing)} on this node")
+        for file in (file for files in found.values() for file in files):
             if _is_pointer(file):
                 raise FileNotFoundError(
                     f"{file} is not there, only its pointer of Git LFS: run `git lfs pull` where the image is built"
@@ -83,10 +86,10 @@ class BakedModel(RayServeLLMCallback):
         ctx.model_path = self.path
 
 
-def _shards(folder: Path) -> list[str]:
+def _shards(folders: Sequence[Path]) -> list[str]:
     """Return the files that the index of the weights names."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
+    index = next((path for folder in folders if (path := folder / "model.safetensors.index.json").is_file()), None)
+    if index is None:
         return []
     weights: dict[str, Any] = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {})
     return sorted({str(name) for name in weights.values()})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from serve_llm_hooks import DownloadError
 
+from . import _arguments
 from ._brings import Brings
+from ._stores.brought import take_over
 from ._stores.globs import is_glob
 from ._stores.places import find, on_disk, open_store
 from ._stores.store import StoreError, logger
@@ -15,11 +18,12 @@ from ._stores.transfer import Transfer
 from ._stores.uri import checked_folder, checked_names, checked_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from serve_llm_hooks import NodeCtx
 
 _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 class Fetch(Brings):
@@ -68,16 +72,16 @@ class Fetch(Brings):
         self.folder: str = checked_folder(dest, what="dest")
         super().__init__(src, self.folder, what="src", schemes=schemes)
         self.files: list[str] = checked_names(files, what="files")
-        self.sha256: dict[str, str] = dict(sha256 or {})
+        self.sha256: dict[str, str] = _checked_sums(sha256)
         self.parallel: int = checked_number(parallel, what="parallel")
+        if self.uri.scheme in ("http", "https") and not self.uri.path and not self.files:
+            raise ValueError(f"src={self.uri.text!r} names no file, and an HTTP server lists none: say in files= which")
         if self.uri.pattern and self.files:
             raise ValueError(f"src={self.uri.text!r} has a glob, and files= says which files too: give one of them")
-        for name in self.files:
-            if self.uri.scheme in ("http", "https") and is_glob(name):
+        for name in self.files if self.uri.scheme in ("http", "https") else ():
+            _arguments.no_query("files", name, is_http=False)  # there may be a '#' in a name: it is escaped
+            if is_glob(name):
                 raise ValueError(f"files: an HTTP server lists no files, so {name!r} finds none; name each file")
-        for name, digest in self.sha256.items():
-            if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):
-                raise ValueError(f"sha256 of {name!r} is not one: it has 64 hexadecimal digits")
 
     def on_before_node_download(self, ctx: NodeCtx) -> None:
         """Fetch the files to this node."""
@@ -90,6 +94,7 @@ class Fetch(Brings):
                 raise StoreError(f"{self.uri}: sha256 names {missing[0]!r}, which is not among the files to fetch")
             if self.one_file() not in ("", found[0].name):
                 logger.warning("%s is a folder with the name of a file: write it with a '/' at its end", self.uri)
+            take_over((dest / each.name for each in found), self.uri.text)
             Transfer(store, self.uri.text, dest, sha256=self.sha256, parallel=self.parallel).bring(found)
         except (StoreError, OSError) as error:
             raise DownloadError(str(error), node_id=ctx.node_id) from error
@@ -101,15 +106,27 @@ class Fetch(Brings):
         is_file = reads_so or self.uri.scheme in ("http", "https")
         return name if is_file and not self.files and not self.uri.pattern else ""
 
-    def _check_beside(self, other: Brings) -> None:
+    def _check_beside(self, other: Brings, way: str) -> None:
         """Look besides whether both mean one version of each file."""
-        super()._check_beside(other)
-        if not isinstance(other, Fetch) or not self.is_same_place(other):
+        super()._check_beside(other, way)
+        if not isinstance(other, Fetch) or not self.is_same_place(other, way):
             return
-        for name, digest in self.sha256.items():
-            theirs = other.sha256.get(name, digest)
+        for name, theirs in other.sha256.items():
+            path = f"{way}/{name}" if way else name
+            digest = self.sha256.get(path, theirs)
             if theirs.lower() != digest.lower():
                 raise ValueError(
-                    f"{self.uri} and {other.uri} are fetched to {self.dest} with two sha256 of {name!r}, {digest} and "
+                    f"{self.uri} and {other.uri} are fetched to {self.dest} with two sha256 of {path!r}, {digest} and "
                     f"{theirs}: leave the wrong one out"
                 )
+
+
+def _checked_sums(sha256: object) -> dict[str, str]:
+    if sha256 is None:
+        return {}
+    if not isinstance(sha256, Mapping):
+        raise TypeError("sha256 is a mapping from names to checksums, as in {'model.safetensors': '0123…'}")
+    for name, digest in sha256.items():
+        if not isinstance(name, str) or not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+            raise ValueError(f"sha256 of {name!r} is not one: it has 64 hexadecimal digits, as a text (in quotes)")
+    return dict(sha256)

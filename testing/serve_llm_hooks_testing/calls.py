@@ -240,7 +240,7 @@ def _call(hook: Hook, ctx: Ctx) -> Skip | None:
 def _process_of(ctx: Ctx, processes: ProcessStates) -> ProcessState:
     """Return what the process has that a hook with this context runs in."""
     if isinstance(ctx, EngineProcessCtx):
-        return processes.for_engine({})
+        return processes.for_engine({}, is_child=ctx.role != "config")
     if isinstance(ctx, NodeCtx):
         return processes.for_node(getattr(ctx.llm_config, "runtime_env", None))
     return processes.for_replica(ctx.llm_config)

@@ -7,13 +7,15 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VARIABLE = "SERVE_LLM_HOOKS_FAKE_STORE"
 """The recipes look for it; processes of a fake cluster get it with the rest of the environment."""
+
+_ESCAPED = ("http", "https")
 
 
 class FakeStore:
@@ -90,13 +92,20 @@ class FakeStore:
         shutil.rmtree(self._entered() / "disks", ignore_errors=True)
 
     def _file(self, place: str) -> Path:
-        parts = urlsplit(place)
-        if parts.scheme and parts.netloc:
-            bucket = parts.netloc.partition("@")[0]
-            return self._entered() / "stores" / parts.scheme / bucket / parts.path.strip("/")
-        if not parts.path.startswith("/"):
+        """Return the file that stands for a place, which is read as recipes read theirs."""
+        scheme, has_scheme, rest = place.partition("://")
+        bucket, _, path = rest.partition("/")
+        if not has_scheme and place.startswith("/"):
+            scheme, bucket, path = "file", "", place
+        elif scheme == "file" and bucket in ("", "localhost"):
+            bucket, path = "", unquote(path)
+        elif not has_scheme or not bucket or scheme == "file":
             raise ValueError(f"{place!r} is neither an absolute path nor a place such as 's3://bucket/folder/file'")
-        return self._entered() / "stores" / "file" / parts.path.strip("/")
+        if scheme in _ESCAPED:
+            path = unquote(path)
+        if scheme == "abfss":
+            bucket = bucket.partition("@")[0]
+        return self._entered() / "stores" / scheme / bucket / path.strip("/")
 
     def _entered(self) -> Path:
         if self._root is None:
@@ -105,4 +114,6 @@ class FakeStore:
 
 
 def _place(file: Path) -> str:
-    return f"{file.parts[0]}://{'/'.join(file.parts[1:])}"
+    scheme, *parts = file.parts
+    path = "/".join(parts)
+    return f"{scheme}://{path.replace('%', '%25') if scheme in _ESCAPED else path}"

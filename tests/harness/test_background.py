@@ -274,3 +274,14 @@ def test_the_limit_for_a_node_s_work_holds_where_workers_wait() -> None:
 def test_a_replica_that_dies_waits_again() -> None:
     run = start_workers(replica_dies(at="on_after_engine_init"))
     assert (run.error, len(run.earlier_starts), run.elapsed_s) == (None, 1, 140)
+
+
+def test_the_trace_lists_it_node_by_node() -> None:
+    own = HookRegistry()
+
+    @own.hook("on_before_node_download", until="on_after_init")
+    async def fills_the_cache(ctx: Any) -> None:
+        await asyncio.sleep(9 - int(ctx.node_id.removeprefix("node-")))  # the last node answers first
+
+    found = FakeCluster(nodes=5).run(FakeLLMConfig("m", hooks=[own]))
+    assert [event.node_id for event in found.trace] == [f"node-{index}" for index in range(5)]

@@ -108,11 +108,45 @@ def test_a_process_that_ends_itself_is_told(processes: Any) -> None:
     assert (found.error.process, found.error.hook) == ("core", f"{__name__}:ends_core")
     assert "did not end at on_engine_process_start" in str(found.error)
     assert [event.name for event in found.trace if event.process == "core"] == ["set_up"]
+    assert [note for note in found.notes if note.startswith("core of the engine")] == [
+        "core of the engine exited with code 1"
+    ]
 
 
 @hooks.hook("on_engine_process_start", roles="core")
 def ends_core(ctx: EngineProcessCtx) -> None:
     os._exit(1)
+
+
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=ON_LINUX)])
+def test_the_task_that_builds_the_config_has_not_what_hooks_put_into_the_replicas_environment(
+    processes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OF_A_HOOK", "removed at the end")
+    monkeypatch.delenv("OF_A_HOOK")
+    found = run(sets_a_variable, wants_the_variable, cluster=FakeCluster(processes=processes))
+    assert found.error is None
+    seen = {event.process: event.detail for event in found.trace if event.name == "wants_the_variable"}
+    assert {process for process, detail in seen.items() if not detail} == {"frontend", "core", "worker-0", "worker-1"}
+    assert "LookupError" in seen["config"]
+
+
+@hooks.hook("on_before_engine_init")
+def sets_a_variable(ctx: CallbackCtx) -> None:
+    os.environ["OF_A_HOOK"] = "there"
+
+
+@hooks.hook("on_engine_process_start", on_error="warn")
+def wants_the_variable(ctx: EngineProcessCtx) -> None:
+    if "OF_A_HOOK" not in os.environ:
+        raise LookupError("it is not there")
+
+
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=ON_LINUX)])
+def test_an_engine_whose_config_task_dies_does_not_start(processes: bool) -> None:
+    found = run(set_up, cluster=FakeCluster(processes=processes, faults=[engine_process_dies("config")]))
+    assert isinstance(found.error, HookError)
+    assert found.error.process == "config"
 
 
 @pytest.mark.parametrize("processes", [False, pytest.param(True, marks=ON_LINUX)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from .disk import locked, make_folder
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 class Brought:
     """The files that have been brought to a folder, so that what leaves the store leaves the folder too.
 
-    Nothing else is removed: neither files of a user's, nor those that the store still has and another deployment wants.
+    Nothing else is removed: neither files of a user's, nor those that the store still has and another deployment wants,
+    nor those that a recipe of another kind brings by now (``take_over``).
 
     Args:
         dest: the folder.
@@ -46,6 +48,12 @@ class Brought:
                     logger.info("%s: removed %s from %s: it is there no longer", self.place, name, self.dest)
             self._write(brought & kept)
 
+    def leave(self, names: set[str]) -> None:
+        """Forget files that are another recipe's now: they stay when the store has them no longer."""
+        if names & self._read():
+            with locked(self.note.with_name("lock"), self.place):
+                self._write(self._read() - names)
+
     def _read(self) -> set[str]:
         noted = read_note(self.note)
         names = noted if isinstance(noted, list) else []
@@ -53,6 +61,18 @@ class Brought:
 
     def _write(self, names: set[str]) -> None:
         write_note(self.note, sorted(names))
+
+
+def take_over(files: Iterable[Path], place: str) -> None:
+    """Make files one's own that a model may have brought in an earlier start, to their folder or to one above it."""
+    below: dict[Path, set[str]] = {}
+    for file in files:
+        for folder in file.parents:
+            below.setdefault(folder, set()).add(file.relative_to(folder).as_posix())
+    for folder, names in below.items():
+        brought = Brought(folder, place)
+        if os.path.isfile(brought.note):
+            brought.leave(names)
 
 
 def _leads_out(name: str) -> bool:

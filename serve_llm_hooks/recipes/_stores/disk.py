@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -40,17 +39,11 @@ def locked(path: Path, place: str) -> Iterator[None]:
     import fcntl  # not on Windows, where configs are written and tested too
 
     with path.open("w") as opened:
-        told = False
-        while True:
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not told:
-                    logger.info("%s: waiting for another process on this node, which fetches to the same folder", place)
-                told = True
-                time.sleep(0.2)
-            else:
-                break
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("%s: waiting for another process on this node, which fetches to the same folder", place)
+            fcntl.flock(opened, fcntl.LOCK_EX)  # not asked for again and again: on a fake cluster that takes its time
         yield
 
 

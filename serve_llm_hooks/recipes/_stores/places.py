@@ -49,6 +49,13 @@ def on_disk(folder: str, node_id: str) -> Path:
     return Path(fake, "disks", node_id, folder.lstrip("/")) if fake else Path(folder)
 
 
+def on_node(folder: str, node_id: str) -> list[Path]:
+    """Return where the files of a node's folder are: of a test with a ``FakeStore``, what was fetched, and its own."""
+    fake = os.environ.get(FAKE_STORE)
+    here = on_disk(folder, node_id)
+    return [here, Path(fake, "stores", "file", folder.lstrip("/"))] if fake else [here]
+
+
 def find(store: Store, uri: Uri, files: Sequence[str] = ()) -> list[Found]:
     """Return the files of a place.
 
@@ -63,8 +70,9 @@ def find(store: Store, uri: Uri, files: Sequence[str] = ()) -> list[Found]:
     if uri.scheme in ("http", "https"):  # which lists nothing
         return _look_at(store, uri.path, files) if files else [tried_again(lambda: store.look(uri.path))]
     wanted = [uri.pattern] if uri.pattern else list(files)
-    folder = uri.path.partition("@")[0] if uri.scheme == "hf" else uri.path  # a fake store has one revision
-    everything = tried_again(lambda: store.list(folder))
+    everything = tried_again(lambda: store.list(uri.path))
+    if not everything and uri.scheme == "hf":  # of a fake store, where no revision is named, any is meant
+        everything = store.list(uri.path.partition("@")[0])
     listed = [found for found in everything if found.name and ASIDE not in found.name.split("/")]
     if not listed and not wanted and not uri.text.endswith("/"):
         listed = [tried_again(lambda: store.look(uri.path))]
@@ -89,6 +97,7 @@ def selected(uri: Uri, listed: Sequence[Found], wanted: Sequence[str]) -> list[F
 
 
 def _look_at(store: Store, folder: str, names: Sequence[str]) -> list[Found]:
+    names = list(dict.fromkeys(names))  # a file that is brought twice at once is moved away from its other half
     with ThreadPoolExecutor(16) as threads:
         looked = threads.map(lambda name: tried_again(lambda: store.look(f"{folder}/{name}".strip("/"))), names)
         return [found._replace(name=name) for found, name in zip(looked, names, strict=True)]

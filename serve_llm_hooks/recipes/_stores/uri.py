@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import unquote, urlsplit
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+from urllib.parse import unquote
 
 from .. import _arguments
 from .globs import is_glob
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SCHEMES: dict[str, str] = {
     "s3": "s3://bucket/folder",
@@ -68,6 +66,7 @@ def parse(text: object, *, what: str, schemes: tuple[str, ...] = tuple(SCHEMES))
     text = os.fspath(text)
     if not isinstance(text, str):
         raise TypeError(f"{what} is a text and not bytes")
+    _arguments.no_secret(what, text)
     _arguments.written_out(what, text)
     if "://" not in text:
         if not text.startswith("/") or "file" not in schemes:
@@ -76,14 +75,6 @@ def parse(text: object, *, what: str, schemes: tuple[str, ...] = tuple(SCHEMES))
     scheme = text.partition("://")[0]
     if scheme not in schemes:
         raise ValueError(f"{what}: there is no scheme {scheme + '://'!r} here: {_ways(schemes)}")
-    parts = urlsplit(text)
-    if parts.password is not None or (parts.username is not None and parts.scheme != "abfss"):
-        raise ValueError(f"{what} has a user or a password in it; secrets are taken from the environment only")
-    if parts.scheme in ("http", "https") and (parts.query or parts.fragment):
-        raise ValueError(
-            f"{what} has a query (behind '?' or '#'), which is not sent; a signed URL is a secret, and has no place in "
-            "a config"
-        )
     return _with_pattern(_of_scheme(text, what))
 
 
@@ -102,6 +93,8 @@ def _of_scheme(text: str, what: str) -> Uri:
         account = host.partition(".")[0]
         if not bucket or not account:
             raise ValueError(f"{what}={text!r} names no container and account: write {SCHEMES[scheme]!r}")
+    if scheme in ("http", "https") and not _is_host(bucket):
+        raise ValueError(f"{what}={text!r}: {bucket!r} is no host: its port is a number, as in 'http://host:8080/file'")
     if scheme not in ("http", "https") and not _BUCKET.fullmatch(bucket):
         raise ValueError(
             f"{what}={text!r}: {bucket!r} is no name of a bucket, which has letters, digits, '.', '-' and '_'. Of a "
@@ -115,6 +108,11 @@ def _of_scheme(text: str, what: str) -> Uri:
     if path and not {"", ".", ".."}.isdisjoint(path.split("/")):
         raise ValueError(f"{what}={text!r} has '//', '/./' or '/../' in its path, by which no store finds anything")
     return Uri(text, scheme, bucket, path, "", account)
+
+
+def _is_host(text: str) -> bool:
+    port = text.rpartition(":")[2]
+    return _arguments.HOST.fullmatch(text) is not None and (not port.isdecimal() or int(port) < 1 << 16)
 
 
 def _local(path: str) -> str:
@@ -142,6 +140,7 @@ def checked_folder(text: object, *, what: str) -> str:
     if not isinstance(text, str | os.PathLike):
         raise TypeError(f"{what} is the path of a folder, and not a value of {type(text).__name__}")
     folder = str(os.fspath(text))
+    _arguments.no_secret(what, folder)
     if "://" in folder:
         raise ValueError(f"{what}={folder!r} is a place in a store: files are put into a folder of each node")
     if not os.path.isabs(folder):
@@ -162,26 +161,37 @@ def checked_number(value: object, *, what: str) -> int:
     Raises:
         ValueError: it is none, or not from 1 to 256.
     """
-    if not isinstance(value, int) or not 1 <= value <= 256:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 256:
         raise ValueError(f"{what} is a number of reads, from 1 to 256, and not {value!r}")
     return value
 
 
-def checked_names(files: Sequence[object], *, what: str) -> list[str]:
+def checked_names(files: object, *, what: str) -> list[str]:
     """Return names and globs below a folder.
 
     Raises:
         TypeError: they are none.
         ValueError: one leads out of the folder.
     """
+    files = [files] if isinstance(files, str) else files
+    if not isinstance(files, Iterable) or isinstance(files, Mapping | bytes):
+        raise TypeError(f"{what} is a list of names and globs, as in ['*.json'], and not {_kind(files)}")
     names = []
-    for name in [files] if isinstance(files, str) else files:
+    for name in files:
         if not isinstance(name, str):
             raise TypeError(f"{what} is a list of names and globs, as in ['*.json'], and not of {type(name).__name__}")
+        if "://" in name:  # which may have a password
+            raise ValueError(f"{what} has a place in it; it has names and globs below src")
         if not name or name.startswith("/") or ".." in name.split("/"):
             raise ValueError(f"{what}: {name!r} is not below src")
+        if not {"", "."}.isdisjoint(name.split("/")):
+            raise ValueError(f"{what}: {name!r} has './' or '//' in it, or a '/' at its end: a folder is 'folder/*'")
         names.append(name)
     return names
+
+
+def _kind(value: object) -> str:
+    return "empty: leave it out" if value is None else f"a value of {type(value).__name__}"
 
 
 def _ways(schemes: tuple[str, ...]) -> str:

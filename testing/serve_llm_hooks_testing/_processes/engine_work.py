@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._monitor.session import monitored_loop
 from .._simulation.engine_processes import work_of
+from .._simulation.vllm_stand_in import stand_in_for_vllm
 from .channel import Done, Post
 from .node_work import ProcessLoop
 from .timeline import RemoteTimeline
@@ -70,7 +71,8 @@ class EngineWork:
             async def work() -> None:
                 asyncio._set_running_loop(None)  # a process of vLLM's has none while its hooks run
                 try:
-                    work_of(self.task, self.process, self.node, self.dies, tell=tell, clock=loop.time)
+                    with stand_in_for_vllm():
+                        work_of(self.task, self.process, self.node, self.dies, tell=tell, clock=loop.time)
                 finally:
                     asyncio._set_running_loop(loop)
 

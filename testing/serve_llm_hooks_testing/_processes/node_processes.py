@@ -154,6 +154,7 @@ class ProcessCluster(SimulatedCluster):
         if isinstance(outcome, Broken):
             what = "setup= failed" if outcome.in_setup else "the harness failed"
             raise HarnessError(f"{what} in {process.name} of the engine:\n{outcome.traceback.rstrip()}")
+        self.notes.append(f"{process.name} of the engine {outcome}")  # a hook has ended it
         return self._reports.get(process) or ProcessReport(process, 0, node, running=task.hooks[0].ref)
 
     def _expect_answer(self, loop: asyncio.AbstractEventLoop) -> tuple[int, asyncio.Future[Outcome]]:

@@ -16,11 +16,12 @@ from ..run import FakeNode, FakeRun
 from .packing import NotSent, Packer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from serve_llm_hooks import HookEvent, HookName, StartStep
     from serve_llm_hooks._core.node import Node
 
+    from ..run import Ended
     from .packing import Packed
 
 _CUSTOM_DATA = "run.ctx.custom_data"
@@ -35,6 +36,7 @@ class PackedRun(NamedTuple):
         values: the error, the nodes, the output, the engine and the fields of the context.
         is_closed: whether the context takes no assignments any more; ``None`` if there is none.
         error_text: the error's traceback.
+        texts_at_its_end: the tracebacks of what failed when the replica was stopped.
     """
 
     model_id: str
@@ -47,12 +49,20 @@ class PackedRun(NamedTuple):
     values: Packed
     is_closed: bool | None
     error_text: str
+    texts_at_its_end: tuple[str, ...]
 
 
-def pack_run(run: FakeRun, known: Sequence[object]) -> PackedRun:
-    """Pack a run. What both sides know arrives as it is there."""
+def pack_run(run: FakeRun, known: Sequence[object], at_its_end: Sequence[Exception] = ()) -> PackedRun:
+    """Pack a run. What both sides know arrives as it is there.
+
+    Args:
+        run: the run.
+        known: what both sides know.
+        at_its_end: the failures of the replica's hooks when it was stopped.
+    """
     values: dict[str, Any] = {"run.error": run.error, "run.output": run.output, "run.engine": run.engine}
     values |= {f"run.nodes[{node_id!r}]": node for node_id, node in run.nodes.items()}
+    values |= {_failure(number): error for number, error in enumerate(at_its_end)}
     ctx = run.ctx
     if ctx is not None:
         fields = {name: value for name, value in vars(ctx).items() if name not in _NOT_PACKED}
@@ -68,7 +78,8 @@ def pack_run(run: FakeRun, known: Sequence[object]) -> PackedRun:
         node=run.trace.node,
         values=Packer(known).pack(values),
         is_closed=None if ctx is None else "_refuse" in vars(ctx),
-        error_text="" if run.error is None else "".join(traceback.format_exception(run.error)),
+        error_text="" if run.error is None else _traceback_of(run.error),
+        texts_at_its_end=tuple(map(_traceback_of, at_its_end)),
     )
 
 
@@ -90,8 +101,11 @@ def unpack_run(packed: PackedRun, known: Sequence[object], node_ids: Sequence[st
     trace.extend(packed.events)
     trace.steps = packed.steps
     error = values.pop("run.error")
-    if error is not None and not any(error is each for each in known):
-        error.add_note(f"In the replica's process:\n{packed.error_text.rstrip()}")
+    if error is not None:
+        _note_where(error, packed.error_text, known)
+    at_its_end = [values.pop(_failure(number)) for number in range(len(packed.texts_at_its_end))]
+    for each, text in zip(at_its_end, packed.texts_at_its_end, strict=True):
+        _note_where(each, text, known)
     nodes = {node_id: values.pop(f"run.nodes[{node_id!r}]") for node_id in node_ids}
     run = FakeRun(
         model_id=packed.model_id,
@@ -105,10 +119,37 @@ def unpack_run(packed: PackedRun, known: Sequence[object], node_ids: Sequence[st
         engine=values.pop("run.engine"),
         reached=packed.reached,
     )
+    if at_its_end:
+        run._stop = _told_once(tuple(at_its_end))
     if packed.is_closed is not None:
         run.ctx = _unpacked_ctx(values, is_closed=packed.is_closed)
         set_read_only(run.ctx, trace=trace, error=error)
     return run
+
+
+def _failure(number: int) -> str:
+    """Return the name of one of the failures of a replica's end, among the values of its run."""
+    return f"run.shut_down()[{number}]"
+
+
+def _traceback_of(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def _note_where(error: BaseException, text: str, known: Sequence[object]) -> None:
+    """Give an error that has come from the replica's process its traceback there."""
+    if not any(error is each for each in known):
+        error.add_note(f"In the replica's process:\n{text.rstrip()}")
+
+
+def _told_once(failures: tuple[Exception, ...]) -> Callable[[float | None], Ended]:
+    """Return what tells how a replica that was stopped in its own process has ended."""
+    left = [failures]
+
+    def stop(budget_s: float | None) -> Ended:
+        return (left.pop() if left else ()), ()
+
+    return stop
 
 
 def _unpacked_ctx(values: dict[str, Any], *, is_closed: bool) -> CallbackCtx:

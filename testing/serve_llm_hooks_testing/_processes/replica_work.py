@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._monitor.session import monitored_loop
+from .._simulation.fault_hooks import have_failed
 from .._simulation.process import SimulatedProcess
 from .._simulation.replica import seconds_to_stop, start_once
 from .._simulation.start import ReplicaStart
@@ -98,9 +99,12 @@ class ReplicaWork:
             except DeadlockError as error:
                 run, process = cluster.start.end(error, cluster.clock()), None
             initialization = cluster.start.initialization
+            at_its_end: tuple[Exception, ...] = ()
             if settings.stops_replica and run.error is None and process is None and initialization is not None:
-                monitor.loop.run_until_complete(initialization.shut_down(seconds_to_stop(initialization)))
-            channel.send(Done(_outcome(run, process, cluster, monitor)))
+                ending = initialization.shut_down(seconds_to_stop(initialization))
+                at_its_end = monitor.loop.run_until_complete(ending)
+                cluster.triggered += have_failed(cluster.start.failing, run)
+            channel.send(Done(_outcome(run, process, cluster, monitor, at_its_end)))
             if process is not None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -117,14 +121,18 @@ async def _start(
 
 
 def _outcome(
-    run: FakeRun, died: SimulatedProcess[FakeRun] | None, cluster: ProcessCluster, monitor: Monitor
+    run: FakeRun,
+    died: SimulatedProcess[FakeRun] | None,
+    cluster: ProcessCluster,
+    monitor: Monitor,
+    at_its_end: tuple[Exception, ...],
 ) -> ReplicaOutcome:
     monitor.loop.finish()
     monitor.note_skipped_waits()
     monitor.note_remains()
     faults = cluster.settings.faults
     return ReplicaOutcome(
-        run=pack_run(run, known_objects(cluster.settings)),
+        run=pack_run(run, known_objects(cluster.settings), at_its_end),
         has_died=died is not None,
         died_at=None if died is None else died.died_at,
         struck=tuple(index for index, fault in enumerate(faults) if any(fault is each for each in cluster.triggered)),

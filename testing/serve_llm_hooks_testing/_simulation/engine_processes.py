@@ -7,7 +7,6 @@ import os
 import pickle
 from contextlib import ExitStack, suppress
 from contextvars import Context
-from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -120,15 +119,15 @@ class EngineProcesses:
         workers = defaults_of(llm_config).engine_workers
         if not on_cpu:
             (report,) = await self._start([Process("config")], [self.local_node_id])
-            if report is not None and report.failure is not None:
-                raise RuntimeError(f"Failed to create vLLM engine config: {report.failure}")
+            if report is not None and _has_failed(report):
+                raise RuntimeError(f"Failed to create vLLM engine config: {report.failure or 'its process has died'}")
         nodes = [self.local_node_id] * workers if on_cpu else self._nodes_of_workers(workers)
         for processes, node_ids in (
             ([Process("core")], [self.local_node_id]),
             ([Process("worker", rank) for rank in range(workers)], nodes),
         ):
             reports = await self._start(processes, node_ids)
-            if any(report is not None and (report.failure is not None or report.running) for report in reports):
+            if any(report is not None and _has_failed(report) for report in reports):
                 raise RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
 
     def _nodes_of_workers(self, workers: int) -> list[str]:
@@ -196,7 +195,7 @@ class EngineProcesses:
         self, task: ProcessTask, process: Process, node: Node, dies: str | None
     ) -> ProcessReport:
         """Run the hooks of a process, in a thread that stands for it."""
-        state = self.processes.for_engine(self._environ_of(process))
+        state = self.processes.for_engine(self._environ_of(process), is_child=process.role != "config")
         context = Context()  # context variables of the replica do not reach it
         context.run(enter_process, state)
         thread = WorkerThread()
@@ -207,13 +206,25 @@ class EngineProcesses:
             events = tuple(event._replace(process_id=process_id) for event in report.events)
             self._hear(pickle.loads(pickle.dumps(report._replace(process_id=process_id, events=events))))
 
+        stand_in = ExitStack()
+
+        def work() -> None:
+            with stand_in:
+                stand_in.enter_context(stand_in_for_vllm())
+                work_of(task, process, node, dies, tell=tell, clock=self.clock)
+
         try:
-            call = partial(work_of, task, process, node, dies, tell=tell, clock=self.clock)
-            await asyncio.get_running_loop().run_in_executor(thread, context.run, call)
+            await asyncio.get_running_loop().run_in_executor(thread, context.run, work)
         finally:
+            stand_in.close()  # a thread that is given up may never do so
             thread.shutdown()
             state.release()
         return self._reports[process]
+
+
+def _has_failed(report: ProcessReport) -> bool:
+    """Return True if a hook of a process has failed, or the process died in one."""
+    return report.failure is not None or bool(report.running)
 
 
 class _Died(BaseException):
@@ -245,5 +256,5 @@ def work_of(
         if dies is not None and report.running and (not dies or is_called(path_in(report.running), dies)):
             raise _Died
 
-    with stand_in_for_vllm(), suppress(_Died, KeyboardInterrupt):  # which ends a process of vLLM's too
+    with suppress(_Died, KeyboardInterrupt):  # which ends a process of vLLM's too
         run_task(task, process, node=node, tell=tell_and_die, clock=clock, epoch_s=0.0, environ=os.environ)

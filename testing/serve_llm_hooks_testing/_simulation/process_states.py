@@ -50,12 +50,20 @@ class ProcessStates:
             environ = own_environment(self._begun_with, variables)
         return ProcessState(loop_in_main_thread=True, environ=environ)
 
-    def for_engine(self, variables: Mapping[str, object]) -> ProcessState:
-        """Return what a process of the engine has: the replica's variables as they are by now, and these."""
+    def for_engine(self, variables: Mapping[str, object], *, is_child: bool) -> ProcessState:
+        """Return what a process of the engine has.
+
+        Args:
+            variables: its own.
+            is_child: whether the replica starts it, which then gives it its variables as they are by now. Ray starts
+                the task that builds the engine's config.
+        """
         if self._begun_with is None:
             environ = shared_environment({**self.variables, **variables})
-        else:
+        elif is_child:
             environ = own_environment({}, {**os.environ, **variables})
+        else:
+            environ = own_environment(self._begun_with, {**self.variables, **variables})
         return ProcessState(loop_in_main_thread=True, environ=environ)
 
     def release(self) -> None:

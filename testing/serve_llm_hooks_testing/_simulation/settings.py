@@ -30,7 +30,8 @@ class ClusterSettings:
         default_group: the placement group that the replica is in, or acquires, unless the config says what it holds.
         left_out: the hooks (by ``ref``) that do not run; ``check_hooks`` finds with it what others hide.
         timing: when what happens, in a start of ``explore_hooks``.
-        stops_replica: whether a replica in a process of its own is stopped there once it has started.
+        stops_replica: whether a replica in a process of its own is stopped there once it has started; its run's
+            ``shut_down()`` only tells then what has failed.
         shares_environment: whether nodes and the replica change the same variables, as ``check_hooks`` wants it to
             find out who depends on that.
         disks: the folder of what hooks that run once per node keep, on all nodes.

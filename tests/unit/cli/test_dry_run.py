@@ -383,28 +383,92 @@ def test_the_json_is_a_file_of_traces(cli: Cli, tmp_path: Path) -> None:
     assert "llama-2, 5 hook calls" in cli("trace", "dry.json").out
 
 
-def test_a_replica_that_has_started_is_stopped(cli: Cli, write_module: Write) -> None:
+@pytest.mark.usefixtures("config")
+def test_the_json_has_the_start_whose_replica_died_too(cli: Cli, tmp_path: Path) -> None:
+    answer = cli("dry-run", "config.yaml", "--fail", "replica:on_after_download", "--json")
+    [start] = answer.json["starts"]
+    assert (start["trace"], start["earlier_starts"]) == ("llama-2", ["llama-2 (start 1)"])
+    traces = load_traces(answer.out)
+    assert [[event.name for event in traces[name]] for name in (*start["earlier_starts"], start["trace"])] == [
+        [*["look"] * 4, "add_up"],
+        [*["look"] * 4, "add_up"],
+    ]
+    lengths = [
+        max(step.end_s for step in each.steps) - min(step.start_s for step in each.steps) for each in traces.values()
+    ]
+    assert start["elapsed_s"] > max(lengths)  # both starts together
+    (tmp_path / "dry.json").write_text(answer.out)
+    assert "llama-2 (start 1), 5 hook calls" in cli("trace", "dry.json").out
+
+
+@pytest.mark.parametrize("options", [(), ("--processes",)])
+def test_a_replica_that_has_started_is_stopped(cli: Cli, write_module: Write, options: tuple[str, ...]) -> None:
     source = """
-        @hook("on_after_init")
-        def register(ctx): ...
+        @hook("on_after_init", until="on_shutdown")
+        def register(ctx):
+            yield
+            print("registered until", ctx.model_id, "stops")
 
         @hook("on_shutdown")
         def deregister(ctx):
             raise OSError("registry is gone")
         """
     write_module("acme_hooks", source)
-    answer = cli("dry-run", "acme_hooks", "--json")
+    answer = cli("dry-run", "acme_hooks", "--json", *options)
     assert answer.code == 0  # Serve only logs it
     events = answer.json["traces"]["any-model"]
-    assert [(event["point"], event["outcome"]) for event in events] == [
-        ("on_after_init", "ok"),
-        ("on_shutdown", "failed"),
+    assert [(event["hook"], event["outcome"]) for event in events] == [
+        ("acme_hooks:register", "ok"),
+        ("acme_hooks:register", "ok"),
+        ("acme_hooks:deregister", "failed"),
     ]
+    assert "registered until any-model stops" in answer.err
     [warned] = answer.json["starts"][0]["warnings"]
     assert "OSError: registry is gone" in warned
     assert "only logs" in warned
-    answer = cli("dry-run", "acme_hooks", "--fail", "engine")
+    assert "in deregister" in warned
+    answer = cli("dry-run", "acme_hooks", "--fail", "engine", *options)
     assert "deregister" not in answer.out
+
+
+@pytest.mark.parametrize("options", [(), ("--processes",)])
+def test_a_hook_fails_when_the_replica_is_stopped(cli: Cli, write_module: Write, options: tuple[str, ...]) -> None:
+    write_module("acme_hooks", '@hook("on_shutdown")\ndef bye(ctx): ...')
+    [start] = cli("dry-run", "acme_hooks", "--fail", "hook:bye", "--json", *options).json["starts"]
+    assert (start["problem"], start["struck"]) == (None, ["hook:bye"])
+    [warned] = start["warnings"]
+    assert "it fails (--fail)" in warned
+
+
+PRINTS = """
+import os, subprocess, sys
+
+os.write(1, b"imported\\n")
+
+@hook("on_before_init")
+def tell(ctx):
+    subprocess.run(["echo", "from a subprocess"])
+    os.system("echo from a shell")
+    print("past sys.stdout", file=sys.__stdout__)
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [("plan",), ("dry-run",), ("dry-run", "--processes"), ("check",), ("explore", "--seed", "1")]
+)
+def test_what_hooks_print_is_never_in_the_answer(
+    cli: Cli, write_module: Write, capfd: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    """Also what does not go through Python's `sys.stdout`, as that of a subprocess."""
+    write_module("acme_hooks", PRINTS)
+    answer = cli(*command, "acme_hooks", "--json")
+    assert answer.json
+    os.write(1, b"afterwards\n")
+    printed = capfd.readouterr()
+    assert printed.out == "afterwards\n"
+    assert "imported" in printed.err
+    if "dry-run" in command:
+        assert all(f"{text}\n" in printed.err for text in ("from a subprocess", "from a shell", "past sys.stdout"))
 
 
 def test_models_of_one_name_each_have_a_trace(cli: Cli, write_yaml: Write) -> None:

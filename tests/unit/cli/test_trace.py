@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import types
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,6 @@ from tests.unit.core.test_saved_trace import EVENTS, trace_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from serve_llm_hooks import HookName
     from serve_llm_hooks._core.event import HookOutcome
@@ -207,6 +207,37 @@ def test_hooks_that_are_written_alike_are_compared_each_with_itself() -> None:
     assert [(row.what.hook, row.difference_s) for row in rows] == [("acme:fetch", 0), ("acme:fetch#2", 8)]
 
 
+def test_hooks_are_called_as_the_timeline_calls_them(cli: Cli, write_module: Save, tmp_path: Path) -> None:
+    source = """
+        class Setup:
+            def on_before_init(self, ctx): ...
+
+        @hook("on_before_engine_init")
+        def span(ctx):
+            yield
+        """
+    write_module("acme_hooks", source)
+    (tmp_path / "a.json").write_text(cli("dry-run", "acme_hooks:Setup", "acme_hooks:span", "--json").out)
+    titles = ["Setup (on_before_init)", "span (on_before_engine_init)", "span (on_before_engine_init, finish)"]
+    for options in (["a.json"], ["--diff", "a.json", "a.json"]):
+        lines = cli("trace", *options).out.splitlines()
+        assert sorted(line.split("  ")[-1] for line in lines if " (on_" in line) == sorted(titles)
+
+
+def test_where_the_longest_call_was_is_told_whatever_followed_there() -> None:
+    """A hook that is listed twice, with other parameters, is called twice on each node."""
+    calls = (("slow=…", "b1", 9.0), ("slow=…", "a1", 2.0), ("n=…", "b1", 1.0), ("n=…", "a1", 2.0))
+    trace = trace_of(
+        *(
+            event("on_before_node_download", f"sl({given})", node, at, took)
+            for at, (given, node, took) in enumerate(calls)
+        )
+    )
+    [row] = compared(trace, trace)
+    assert row.a is not None
+    assert (row.a.calls, row.a.took_s, row.a.longest) == (4, 9, "b1")
+
+
 def test_hooks_of_a_file_with_brackets_in_its_name() -> None:
     starts = [
         trace_of(
@@ -217,6 +248,45 @@ def test_hooks_of_a_file_with_brackets_in_its_name() -> None:
     assert [(row.what.hook, row.difference_s) for row in compared(*starts)] == [
         ("hooks (1):first", 2),
         ("hooks (1):second", 2),
+    ]
+
+
+def test_a_hooks_file_that_has_moved_is_the_same_file(
+    cli: Cli, write_module: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a `working_dir`, of which each upload has a folder of its own."""
+    source = write_module("disk", "@hook('on_after_init')\ndef ok(ctx): ...").read_text()
+    for name in ("a", "b"):
+        (tmp_path / name / "hooks").mkdir(parents=True)
+        (tmp_path / name / "hooks/disk.py").write_text(source)
+        monkeypatch.chdir(tmp_path / name)
+        Path("start.json").write_text(cli("dry-run", "hooks/disk.py", "--json").out)
+    monkeypatch.chdir(tmp_path)
+    rows = cli("trace", "--diff", "a/start.json", "b/start.json", "--json").json["starts"][0]["rows"]
+    assert [(row["hook"], row["difference_s"]) for row in rows if row["hook"]] == [("disk:ok", 0)]
+
+
+def test_which_of_two_files_of_one_name_has_moved_where_is_not_guessed() -> None:
+    def started(*modules: str) -> Trace:
+        return trace_of(*(HookEvent("on_after_init", f"{module}:ok", "a1", 7, 0.0, 1.0) for module in modules))
+
+    def hooks(a: Trace, b: Trace) -> list[tuple[str, bool, bool]]:
+        return [(row.what.hook, row.a is not None, row.b is not None) for row in compared(a, b)]
+
+    here, there, elsewhere = "disk_11111111", "disk_22222222", "disk_33333333"
+    assert hooks(started(here, there), started(here, elsewhere)) == [
+        (f"{here}:ok", True, True),
+        ("disk:ok", True, True),
+    ]
+    assert hooks(started(here, there), started(elsewhere)) == [
+        (f"{elsewhere}:ok", False, True),
+        (f"{here}:ok", True, False),
+        (f"{there}:ok", True, False),
+    ]
+    assert hooks(started("disk", here), started("disk", there)) == [
+        ("disk:ok", True, True),
+        (f"{there}:ok", False, True),
+        (f"{here}:ok", True, False),
     ]
 
 
@@ -232,6 +302,21 @@ def test_several_starts_side_by_side_by_their_names(cli: Cli, save: Save) -> Non
     assert "no name is in both: a.json has llama, qwen, only; c.json has other" in answer.err
     save("d.json", llama=SLOW)
     assert cli("trace", "--diff", "c.json", "d.json").out.splitlines()[1] == "other and llama"
+
+
+def test_a_start_that_only_one_source_has_is_told(cli: Cli, save: Save) -> None:
+    """Also where no more than one is in both."""
+    save("two.json", llama=GOOD, qwen=GOOD)
+    save("one.json", llama=SLOW)
+    save("other.json", other=SLOW)
+    for sources, said, only_in in (
+        (("two.json", "one.json"), "only in two.json: qwen", {"a": ["qwen"], "b": []}),
+        (("one.json", "two.json"), "only in two.json: qwen", {"a": [], "b": ["qwen"]}),
+    ):
+        assert cli("trace", "--diff", *sources).out.splitlines()[-1] == said
+        assert cli("trace", "--diff", *sources, "--json").json["only_in"] == only_in
+    assert "only in" not in cli("trace", "--diff", "one.json", "other.json").out  # of one each, these two are compared
+    assert cli("trace", "--diff", "one.json", "other.json", "--json").json["only_in"] == {"a": [], "b": []}
 
 
 @pytest.mark.parametrize("width", [20, 40, 71, 72, 120])

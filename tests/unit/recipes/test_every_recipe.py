@@ -47,6 +47,7 @@ def test_it_survives_what_hooks_must(name: str, folder: Path, monkeypatch: pytes
     [
         ("BakedModel", {"path": "models/llama"}, "path= is absolute, as in .*, and not 'models/llama'"),
         ("BakedModel", {"path": "s3://models/llama"}, "what is in a bucket must be fetched"),
+        ("BakedModel", {"path": "u:pw@host/llama"}, "path= has a user or a password in it; secrets are"),
         ("BakedModel", {"path": "/models/{model_id}"}, ".* has '{model_id}' in it, which nothing replaces"),
         ("BakedModel", {"path": 3}, "path= is a folder, as a text"),
         ("BakedModel", {"path": "/m", "files": "*.gguf"}, "files= is a list of texts"),

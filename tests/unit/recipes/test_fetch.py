@@ -118,6 +118,11 @@ def test_from_an_http_server(model: FileServer, tmp_path: Path) -> None:
     assert names(tmp_path / "some") == ["config.json", "sub/more.json"]
 
 
+def test_a_name_that_is_given_twice(model: FileServer, tmp_path: Path) -> None:
+    fetch(f"{model.url}/models/llama", tmp_path, files=["config.json", "sub/more.json", "config.json"])
+    assert names(tmp_path) == ["config.json", "sub/more.json"]
+
+
 def test_from_a_folder(tmp_path: Path) -> None:
     (tmp_path / "src" / "sub").mkdir(parents=True)
     (tmp_path / "src" / "sub" / "a").write_bytes(LARGE)
@@ -406,6 +411,9 @@ def test_no_credentials_at_all_are_named_where_the_store_asks_for_them(
         ({"src": "file://models/llama"}, "is a relative path: write 'file:///folder', with three slashes"),
         ({"src": "https://me:pw@host/f"}, "src has a user or a password in it"),
         ({"src": "https://host/f?sig=abc"}, "src has a query"),
+        ({"src": "https://$HOST:$PORT/f"}, "has '$HOST' in it"),
+        ({"src": "https://host:port/f"}, "'host:port' is no host: its port is a number"),
+        ({"src": "https://host:65536/f"}, "'host:65536' is no host: its port is a number"),
         ({"src": 3}, "src is a text"),
         (
             {"src": "s3://models/{model_id}"},
@@ -430,6 +438,14 @@ def test_no_credentials_at_all_are_named_where_the_store_asks_for_them(
         ({"src": "https://host/f", "files": ["*.json"]}, "an HTTP server lists no files"),
         ({"src": "s3://b/*.json", "files": ["a"]}, "has a glob, and files= says which files too"),
         ({"files": ["../../etc/passwd"]}, "files: '../../etc/passwd' is not below src"),
+        ({"files": ["./a.json"]}, "files: './a.json' has './' or '//' in it, or a '/' at its end"),
+        ({"files": ["sub/"]}, "a folder is 'folder/*'"),
+        ({"files": None}, "files is a list of names and globs, as in ['*.json'], and not empty: leave it out"),
+        ({"files": {"a": 1}}, "files is a list of names and globs, as in ['*.json'], and not a value of dict"),
+        ({"src": "https://host/"}, "src='https://host/' names no file, and an HTTP server lists none: say in files="),
+        ({"parallel": True}, "parallel is a number of reads"),
+        ({"sha256": "0" * 64}, "sha256 is a mapping from names to checksums"),
+        ({"sha256": {"a": 3}}, "sha256 of 'a' is not one: it has 64 hexadecimal digits"),
         ({"sha256": {"a": "abc"}}, "sha256 of 'a' is not one: it has 64 hexadecimal digits"),
         ({"parallel": 0}, "parallel is a number of reads, from 1 to 256"),
     ],
@@ -439,6 +455,48 @@ def test_a_wrong_argument_is_told_where_the_config_is_made(kwargs: dict[str, Any
     with pytest.raises(HookSignatureError) as error:
         FakeLLMConfig("m", hooks=[{"hook": NAME, "kwargs": given}])
     assert told in str(error.value)
+
+
+USER = "has a user or a password in it; secrets are taken from the environment only"
+QUERY = "a signed URL is a secret, and has no place in a config"
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "told"),
+    [
+        ({"src": "s3://AKIA:wJa/SECRET/K7@bucket/x"}, USER),
+        ({"src": "s3://AKIA:123/SECRET@bucket/x"}, USER),
+        ({"src": "https://u:hun/SECRET@host/x"}, USER),
+        ({"src": "https://u:SECRET#1@host/x"}, USER),
+        ({"src": "https://u:pa$SECRET@host/x"}, USER),
+        ({"src": "https://u:{SECRET}@host/x"}, USER),
+        ({"src": "https://SECRET@[host/x"}, USER),
+        ({"src": "https:/u:SECRET@host/x"}, USER),
+        ({"src": "u:SECRET@host/x"}, USER),
+        ({"src": "abfss://c:SEC/SECRET@account.dfs.core.windows.net/x"}, USER),
+        ({"dest": "s3://AKIA:SECRET@bucket/x"}, USER),
+        ({"src": "https://host/x?sig=a$SECRET"}, QUERY),
+        ({"src": "host/x?sig=SECRET"}, QUERY),
+        ({"src": "az://c/f?sv=1&sig=SECRET"}, QUERY),
+        ({"src": "https://host", "files": ["f?sig=SECRET"]}, QUERY),
+        ({"files": ["https://u:SECRET@host/x"]}, "files has a place in it"),
+    ],
+)
+def test_no_secret_is_taken_or_shown(kwargs: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)) as error:
+        Fetch(**{"src": "s3://models/llama", "dest": "/models"} | kwargs)
+    assert "SECRET" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "src",
+    [
+        "https://host:8080/a@b.json", "http://[::1]:8080/x", "s3://b/a@2x.png", "/mnt/u:a@b/x?y=z", "s3://b/f?-*/x=1",
+        "file:///mnt/a@b", "abfss://c@account.dfs.core.windows.net/a@b",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_a_secret(src: str) -> None:
+    Fetch(src, "/models")
 
 
 def test_a_listing_that_leads_out_of_the_folder(model: FileServer, tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from serve_llm_hooks import DownloadError, HookSignatureError
-from serve_llm_hooks.recipes import FetchModel
+from serve_llm_hooks.recipes import Fetch, FetchModel
 from serve_llm_hooks.recipes._stores.store import ASIDE
 from serve_llm_hooks_testing import FakeCluster, FakeLLMConfig, FakeStore, check_hooks, explore_hooks, node_ctx
 from tests.conftest import require
@@ -16,6 +17,7 @@ from tests.conftest import require
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from serve_llm_hooks_testing import FakeRun
     from tests.file_server import FileServer
 
 NAME = "serve_llm_hooks.recipes:FetchModel"
@@ -109,6 +111,31 @@ def test_what_the_source_still_has_stays_for_others(bucket: FileServer, tmp_path
     fetch("s3://models/llama", tmp_path, files=["*.json", "*.bin"])
     fetch("s3://models/llama", tmp_path, files=["*.json", "model-1.safetensors"])
     assert names(tmp_path) == ["config.json", "model-1.safetensors", "pytorch_model.bin", "tokenizer.json"]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(
+    ("src", "dest", "name"),
+    [
+        ("s3://models/t/chat.jinja", "models/llama", "chat.jinja"),
+        ("s3://models/t", "models/llama/templates", "templates/chat.jinja"),
+        ("s3://models/t", "models", "chat.jinja"),
+    ],
+)
+def test_what_a_fetch_brings_by_now_stays(
+    bucket: FileServer, tmp_path: Path, src: str, dest: str, name: str, is_first: bool
+) -> None:
+    folder = tmp_path / "models/llama"
+    bucket.files[f"/models/llama/{name}"] = b"as it was"
+    fetch("s3://models/llama", folder)
+    del bucket.files[f"/models/llama/{name}"]
+    bucket.files["/models/t/" + ("llama/chat.jinja" if dest == "models" else "chat.jinja")] = b"as it is"
+    hooks = [Fetch(src, str(tmp_path / dest)), FetchModel("s3://models/llama", str(folder))]
+    for hook in hooks if is_first else reversed(hooks):
+        hook.on_before_node_download(node_ctx())
+    assert (folder / name).read_bytes() == b"as it is"
+    fetch("s3://models/llama", folder)
+    assert (folder / name).exists()
 
 
 @pytest.mark.parametrize("note", ["", "{", "3", '["../mine.txt", "/mine.txt", 3]'])
@@ -213,3 +240,17 @@ def test_a_hub_that_is_gone_is_no_success_although_something_is_there(mirror: Fi
     mirror.fault = lambda request: 503
     with pytest.raises(DownloadError, match="hf://meta/llama"):
         fetch("hf://meta/llama", tmp_path)
+
+
+def test_a_replica_that_waits_for_another_to_fetch_takes_no_virtual_time() -> None:
+    config = FakeLLMConfig("m", hooks=[FetchModel("s3://bucket/m", "/models/m")])
+
+    async def both() -> list[FakeRun]:
+        cluster = FakeCluster(nodes=1)
+        return list(await asyncio.gather(cluster.arun(config), cluster.arun(config)))
+
+    with FakeStore({"s3://bucket/m/config.json": "{}", "s3://bucket/m/model.safetensors": bytes(20_000_000)}):
+        alone = FakeCluster(nodes=1).run(config).elapsed_s
+    with FakeStore({"s3://bucket/m/config.json": "{}", "s3://bucket/m/model.safetensors": bytes(20_000_000)}):
+        found = asyncio.run(both())
+    assert [run.elapsed_s for run in found] == [alone, alone]

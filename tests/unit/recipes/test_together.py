@@ -80,6 +80,90 @@ def test_what_goes_together(hooks: list[Any]) -> None:
     FakeLLMConfig("m", hooks=hooks)
 
 
+@pytest.mark.parametrize(
+    ("hook", "told"),
+    [
+        (
+            entry("CompileCache", uri="/c/archives", dest="/c"),
+            "dest='/c' is saved as a whole, with the archives in /c/arc",
+        ),
+        (entry("CompileCache", uri="file:///c/", dest="/c/."), "dest='/c' is saved as a whole, with the archives in"),
+        (entry("Fetch", src="/d", dest="/d/sub"), "/d and dest='/d/sub' are one in the other"),
+        (entry("Fetch", src="/d/sub", dest="/d"), "/d/sub and dest='/d' are one in the other"),
+        (entry("Fetch", src="/d/../d/*.json", dest="/d"), "are one in the other"),
+        (entry("Fetch", src="/d/a.json", dest="/d"), "give Fetch a dest outside of it"),
+        (entry("Fetch", src="/d", dest="/d/[a]", files=["*/config.json"]), "are one in the other"),
+        (entry("Fetch", src="/*.json", dest="/models"), "are one in the other"),
+        (entry("FetchModel", src="/", dest="/models"), "are one in the other"),
+    ],
+)
+def test_a_folder_that_is_brought_into_itself(hook: Any, told: str) -> None:
+    assert told in refused(hook)
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        entry("CompileCache", uri="/c", dest="/c/local"),
+        entry("CompileCache", uri="/c", dest="/cc"),
+        entry("Fetch", src="s3://d", dest="/d/sub"),
+        entry("Fetch", src="/d/a.json", dest="/d/sub"),
+        entry("Fetch", src="/d", dest="/d/sub", files=["config.json", "su/*"]),
+        entry("Fetch", src="/a.json", dest="/d"),
+        entry("FetchModel", src="/mnt/m", dest="/mnt/m2"),
+    ],
+)
+def test_a_folder_beside_its_source(hook: Any) -> None:
+    FakeLLMConfig("m", hooks=[hook])
+
+
+SUB = f"{MODEL}/sub"
+
+
+@pytest.mark.parametrize("is_turned", [True, False])
+@pytest.mark.parametrize(
+    ("hooks", "told"),
+    [
+        (
+            [entry("Fetch", src="s3://a/*.json", dest=MODEL), entry("Fetch", src="s3://b", dest=SUB, files=["a*"])],
+            "'*.json' and 'sub/a*' may be one name",
+        ),
+        (
+            [
+                entry("FetchModel", src="s3://a", dest=MODEL, files=["s*"]),
+                entry("Fetch", src="s3://b/a.json", dest=SUB),
+            ],
+            "(by FetchModel and Fetch): 's*' and 'sub/a.json' may be one name",
+        ),
+        (
+            [entry("Fetch", src="s3://a/*.json", dest=MODEL), entry("Fetch", src="s3://a/sub/a*", dest=SUB)],
+            None,  # what both bring is one file
+        ),
+        (
+            [entry("Fetch", src="s3://a", dest=MODEL, files=["a*"]), entry("Fetch", src="s3://b/a*", dest=SUB)],
+            None,
+        ),
+        (
+            [entry("FetchModel", src="s3://a", dest=MODEL), entry("Fetch", src="s3://b/*.json", dest=SUB)],
+            None,
+        ),
+        (
+            [
+                entry("Fetch", src="s3://a", dest=MODEL, sha256={"sub/a": "a" * 64}),
+                entry("Fetch", src="s3://a/sub", dest=SUB, sha256={"a": "b" * 64}),
+            ],
+            f"are fetched to {MODEL} with two sha256 of 'sub/a', {'a' * 64} and {'b' * 64}: leave",
+        ),
+    ],
+)
+def test_folders_one_in_the_other(hooks: list[Any], told: str | None, is_turned: bool) -> None:
+    hooks = hooks[::-1] if is_turned else hooks
+    if told is None:
+        FakeLLMConfig("m", hooks=hooks)
+    else:
+        assert told in refused(*hooks)
+
+
 def test_the_globs_that_may_be_one_name_are_named() -> None:
     globs = [
         entry("Fetch", src="s3://a", dest=MODEL, files=["*.txt", "*.json"]),
