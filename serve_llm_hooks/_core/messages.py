@@ -80,7 +80,7 @@ def without_login(text: str) -> str:
 
 
 def without_value(obj: object) -> str:
-    """Return what stands where a mapping or a list is wanted: as :func:`describe`, but of a text or number its type.
+    """Return what a hook returns, or gives for a mapping: as :func:`describe`, but of a text or number the type.
 
     It may be a secret: ``env_vars: "HF_TOKEN=hf_..."``.
 
@@ -94,13 +94,25 @@ def without_value(obj: object) -> str:
 def path_or_type(obj: object) -> str:
     """Return what stands where a list of paths is wanted: one path, the usual mistake, is shown, and no other text.
 
+    Nor a single word, which may be a token as well as a module.
+
     Example:
         >>> path_or_type("my_company.llm_hooks"), path_or_type("token=hf_...")
         ("'my_company.llm_hooks'", 'a str')
     """
     text = obj if type(obj) is str else ""
-    is_path = text.split() == [text] and "//" not in text and not any(sign in text for sign in "=@?&")
+    is_path = text.split() == [text] and "//" not in text and not has_value(text) and any(map(text.count, ".:/\\"))
     return describe(obj) if is_path else without_value(obj)
+
+
+def has_value(text: str) -> bool:
+    """Return True for a text with a sign that stands before a value, perhaps a secret, and in hardly any path.
+
+    Example:
+        >>> has_value("TOKEN=hf_..."), has_value("my_company.llm_hooks:check")
+        (True, False)
+    """
+    return any(sign in text for sign in "=@?&")
 
 
 def kind_of(obj: object) -> str:

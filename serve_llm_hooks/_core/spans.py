@@ -260,10 +260,11 @@ def _returned(value: object) -> InvalidResult | None:
     """Return what it means that a hook has returned a value behind its ``yield``."""
     if value is None or value is True:
         return None
-    from .messages import describe  # only a mistake pays for this import
+    from .messages import without_value  # only a mistake pays for this import
 
     return InvalidResult(
-        f"it returned {describe(value)} behind its `yield`, where nothing is left to veto: `yield skip('why')` vetoes"
+        f"it returned {without_value(value)} behind its `yield`, where nothing is left to veto: "
+        "`yield skip('why')` vetoes"
     )
 
 

@@ -75,9 +75,9 @@ def decide(result: object, point: str) -> Skip | InvalidResult | None:
         return result
     if may_veto and result is False:
         return Skip("")
-    from .messages import describe  # only a mistake pays for this import
+    from .messages import without_value  # only a mistake pays for this import
 
     wanted = (
         "None or True to go on, False or skip('why') to veto" if may_veto else "None (there is nothing to veto here)"
     )
-    return InvalidResult(f"it returned {describe(result)}; a hook at {point} returns {wanted}")
+    return InvalidResult(f"it returned {without_value(result)}; a hook at {point} returns {wanted}")

@@ -17,7 +17,7 @@ from .allow import check_hooks
 from .class_style import RayServeLLMCallback, checked_kwargs, hooks_of_class, is_class_style
 from .import_path import (
     attribute_of,
-    check_is_no_url,
+    check_is_no_secret,
     check_is_there,
     files_in,
     import_path,
@@ -131,7 +131,7 @@ def _hooks_of_target(target: Any, named: object, kwargs: Mapping[str, Any] | Non
     elif isinstance(target, HookRegistry):
         hooks = tuple(target)
     else:
-        hooks = hooks_of_object(target) or (hooks_of_class(target) if is_class_style(target) else ())
+        hooks = hooks_of_object(target) or (hooks_of_class(target, option="kwargs") if is_class_style(target) else ())
         if not hooks:
             raise _no_hook(target, named)
     return hooks if kwargs is None else [hook.bind(kwargs) for hook in hooks]
@@ -192,7 +192,7 @@ def _classes_in(module: ModuleType) -> list[str]:
 
 
 def _targets_at(ref: str) -> list[Any]:
-    check_is_no_url(ref, "an entry of hooks=[...]")
+    check_is_no_secret(ref, "an entry of hooks=[...]")
     path, name = split_path(ref)
     if name:
         return [_object_at(ref)]

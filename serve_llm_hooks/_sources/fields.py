@@ -6,6 +6,7 @@ What few configs are given is imported for those.
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError
@@ -15,7 +16,7 @@ from .class_style import hooks_of_class
 from .import_path import check_is_there, load_callback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .._core.hook import Hook
 
@@ -34,7 +35,8 @@ def hooks_of_fields(config: Any) -> list[Hook]:
     if config.callbacks is not None:
         from .phase_style import hooks_of_phase_callbacks
 
-        hooks += hooks_of_phase_callbacks(config.callbacks)
+        with errors_of_field("callbacks"):
+            hooks += hooks_of_phase_callbacks(config.callbacks)
     check_hooks(hooks)
     return hooks
 
@@ -42,11 +44,22 @@ def hooks_of_fields(config: Any) -> list[Hook]:
 def _hooks_of(config: Any, field: str, arguments: str, hooks_of: Callable[[Any, Any], list[Hook]]) -> list[Hook]:
     given, kwargs = getattr(config, field), getattr(config, arguments)
     if given is not None:
-        check_is_there(given, f"{field}=")
-        return hooks_of(load_callback(given) if isinstance(given, str) else given, kwargs)
+        with errors_of_field(field):
+            check_is_there(given, f"{field}=")
+            return hooks_of(load_callback(given) if isinstance(given, str) else given, kwargs)
     if kwargs:
         raise HookLoadError(f"{arguments}={masked(kwargs)} without {field}=...: there is nothing to make with them")
     return []
+
+
+@contextmanager
+def errors_of_field(field: str) -> Iterator[None]:
+    """Note in an error, as its ``config_field``, which field it is about: a callback's path may be in one of three."""
+    try:
+        yield
+    except Exception as error:
+        vars(error).setdefault("config_field", field)
+        raise
 
 
 def _hooks_of_initialization_class(given: Any, kwargs: Any) -> list[Hook]:

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookImportError, HookLoadError, is_a, reraise_if_not_a_failure
-from .._core.messages import describe, did_you_mean, exit_of, kind_of, one_line, own, readable
+from .._core.messages import describe, did_you_mean, exit_of, has_value, kind_of, one_line, own, readable
 from .._core.origin import file_module_name
 from .allow import check_callable, check_source, is_allowed
 from .shipped import how_to_ship
@@ -205,7 +205,7 @@ def load_callback(spec: Any) -> Any:
             check_callable(spec)
             return spec
         raise TypeError(f"a callback is a callable or its path ('pkg.mod:name'), not {describe(spec)}")
-    check_is_no_url(spec, "a callback")
+    check_is_no_secret(spec, "a callback")
     path, colon, name = spec.rpartition(":") if ":" in spec else spec.rpartition(".")
     if not colon or not path or not name:
         raise ValueError(f"{spec!r} is no path of a callback: write 'pkg.mod:name' or 'pkg.mod.name'")
@@ -248,8 +248,8 @@ def check_is_there(target: object, what: str) -> None:
         ) from readable(error)
 
 
-def check_is_no_url(path: str, what: str) -> None:
-    """Check that a path is no URL, which may have a password in it.
+def check_is_no_secret(path: str, what: str) -> None:
+    """Check that a path is no URL, which may have a password in it, and no other text that may be a secret.
 
     Raises:
         HookImportError: it is one.
@@ -259,6 +259,9 @@ def check_is_no_url(path: str, what: str) -> None:
             f"{what} is the URL {describe(path)}, and nothing is imported from there: write 'pkg.mod', "
             "'pkg.mod:name' or 'path/to/file.py'"
         )
+    file = split_path(path)[0]
+    if has_value(path) and not file.endswith(".py") and not os.path.exists(os.path.expanduser(file)):
+        raise HookImportError(f"{what} is a str that is no path: write 'pkg.mod', 'pkg.mod:name' or 'path/to/file.py'")
 
 
 def is_module(path: str) -> bool:

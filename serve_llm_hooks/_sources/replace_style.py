@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError, HookSignatureError
 from .._core.hook import Hook
-from .._core.messages import describe
+from .._core.messages import without_value
 from .._core.options import HookOptions
 from .._core.origin import path_of
 from .._core.signature import bound_method, check_runs, misfit, written
@@ -68,7 +68,8 @@ async def _initialize(instance: LazyInstance, ctx: CallbackCtx) -> InvalidResult
     for name in ("placement_group", "runtime_env", "extra_init_kwargs"):
         if not hasattr(output, name):
             return InvalidResult(
-                f"it returned {describe(output)}, which has no {name}; initialize() returns an InitializeNodeOutput"
+                f"it returned {without_value(output)}, which has no {name}; initialize() returns an "
+                "InitializeNodeOutput"
             )
     if output.placement_group is not None:
         ctx.placement_group = output.placement_group

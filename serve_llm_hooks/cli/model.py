@@ -63,13 +63,14 @@ class Model:
         return self._rays_config() if self.needs_ray else config_of({**fields, "model_id": self.model_id})
 
     def text_of(self, error: BaseException) -> str:
-        """Return the message of an error that ends the making of its config, with the line of the field that it names.
+        """Return the message of an error that ends the making of its config, with the line of the field it is about.
 
-        Such a message begins with the field.
+        The error says which, or its message begins with it.
         """
         text = text_of(error)
-        named = re.match(r"\w+", text)
-        place = self.places.get(named[0]) if named else None
+        named = re.match(r"\w*", text)
+        fields = (getattr(error, "config_field", ""), named[0] if named else "")
+        place = next((self.places[field] for field in fields if field in self.places), None)
         return f"{place}: {text}" if place else text
 
     def hooks_fields(self) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class Model:
         callback = self._callback_config()
         if callback.get("callback_class") not in _HOOKS_CALLBACK:
             return dict(self.fields)
-        kwargs = callback.get("callback_kwargs") or {}
+        kwargs = callback.get("callback_kwargs", {})
         if not isinstance(kwargs, Mapping):
             raise TypeError("callback_kwargs of HooksCallback is a mapping, as in callback_kwargs: {hooks: [...]}")
         hooks = kwargs.get("hooks")
@@ -96,7 +97,7 @@ class Model:
         return self._callback_config().get("callback_class") not in (None, *_HOOKS_CALLBACK)
 
     def _callback_config(self) -> Mapping[str, Any]:
-        callback = self.fields.get("callback_config") or {}
+        callback = self.fields.get("callback_config", {})
         if not isinstance(callback, Mapping):
             raise TypeError("callback_config is a mapping, with callback_class and callback_kwargs")
         return callback

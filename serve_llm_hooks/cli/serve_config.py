@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from serve_llm_hooks_testing.yaml_file import YamlFile
+from serve_llm_hooks_testing.yaml_file import YamlFile, describe, without_login
 
 from .model import Model
 from .refused import Refused
@@ -43,13 +43,30 @@ OUR_FIELDS = (
 )
 ENGINES = ("vLLM",)
 LOADING_FIELDS = ("model_id", "model_source", "tokenizer_source")
+# Fields that may be left out, and not be null, as they are when all that stands under them is commented out.
+NEVER_NULL = (
+    "callback_config",
+    "callback_kwargs",
+    "deployment_config",
+    "engine_kwargs",
+    "experimental_configs",
+    "initialization_kwargs",
+    "llm_engine",
+)
 
 OUR_ROOM, RAYS_ROOM = "serve_llm_hooks.ray", "ray.serve.llm"
 # The builders, and the keys of their args that hold configs.
-_BUILDERS = {
+BUILDERS = {
     "build_openai_app": ("llm_configs",),
     "build_dp_openai_app": ("llm_config",),
     "build_pd_openai_app": ("prefill_config", "decode_config"),
+}
+_INGRESS = ("ingress_cls_config", "ingress_deployment_config")
+# The other keys of their args; of the proxy's, only Ray 2.58 knows.
+ARGUMENTS = {
+    "build_openai_app": _INGRESS,
+    "build_dp_openai_app": _INGRESS,
+    "build_pd_openai_app": (*_INGRESS, "proxy_cls_config", "proxy_deployment_config"),
 }
 
 
@@ -64,10 +81,11 @@ def read_models(file: str) -> list[Model]:
     others: list[str] = []
     for index, application in enumerate(_applications(yaml)):
         room, _, builder = application["import_path"].replace(":", ".").rpartition(".")
-        if room in (OUR_ROOM, RAYS_ROOM) and builder in _BUILDERS:
-            found += _models(yaml, index, application, room == OUR_ROOM, _BUILDERS[builder])
+        if room in (OUR_ROOM, RAYS_ROOM) and builder in BUILDERS:
+            found += _models(yaml, index, application, room == OUR_ROOM, builder)
         else:
-            others.append(f"application {application.get('name', 'default')!r} ({application['import_path']})")
+            name, path = describe(application.get("name", "default")), without_login(application["import_path"])
+            others.append(f"application {name} ({path})")
     if not found:
         raise Refused(
             f"{file} has no model whose hooks are in the file: {', '.join(others) or 'there are no applications'}. "
@@ -102,9 +120,13 @@ def _applications(yaml: YamlFile) -> list[dict[str, Any]]:
             value = application.get(key, default)
             if key == "name" and (not isinstance(value, str) or not value):
                 yaml.refuse("the name of an application is a text", *at, key)
-            if value is not None and seen.setdefault(value, index) != index:
+            if value is None:
+                continue
+            if not isinstance(value, str):
+                yaml.refuse(f"{key} of an application is a text, or null: as in {key}: /llm", *at, key)
+            if seen.setdefault(value, index) != index:
                 first = yaml.at("applications", seen[value], key)
-                yaml.refuse(f"{key} {value!r} is that of two applications; the other is at {first}", *at, key)
+                yaml.refuse(f"{key} {describe(value)} is that of two applications; the other is at {first}", *at, key)
     return applications
 
 
@@ -116,27 +138,35 @@ def _check_import_path(yaml: YamlFile, index: int, application: Mapping[str, Any
         )
     parts = path.split(":" if ":" in path else ".") if isinstance(path, str) else []
     if len(parts) < 2 or not all(parts) or (":" in str(path) and len(parts) > 2):
-        yaml.refuse(f"import_path is 'module:name', not {path!r}", "applications", index, "import_path")
+        yaml.refuse(f"import_path is 'module:name', not {describe(path)}", "applications", index, "import_path")
 
 
-def _models(
-    yaml: YamlFile, index: int, application: Mapping[str, Any], is_ours: bool, keys: Iterable[str]
-) -> Iterator[Model]:
+def _models(yaml: YamlFile, index: int, application: Mapping[str, Any], is_ours: bool, builder: str) -> Iterator[Model]:
     args = application.get("args", {})
+    keys = BUILDERS[builder]
     for key in keys:
         at: tuple[str | int, ...] = ("applications", index, "args", key)
         if args.get(key) is None:
             yaml.refuse(f"{application['import_path']} needs {key} in args", *at)
-        if key == "llm_configs" and not isinstance(args[key], list):
-            yaml.refuse("llm_configs is a list, as in llm_configs: [model.yaml]", *at)
+        if key == "llm_configs" and (not isinstance(args[key], list) or not args[key]):
+            yaml.refuse("llm_configs is a list of one model or more, as in llm_configs: [model.yaml]", *at)
+    _check_names(yaml, ("applications", index, "args"), args, (*keys, *ARGUMENTS[builder]))
+    for key in keys:
+        at = ("applications", index, "args", key)
         given = enumerate(args[key]) if key == "llm_configs" else [(None, args[key])]
+        seen: dict[str, int | None] = {}
         for number, config in given:
             place = at if number is None else (*at, number)
             if isinstance(config, str):  # a file of its own, which Ray looks for in the folder it runs in
                 file = YamlFile(config, Refused)
-                yield _model(file, (), file.value, application, is_ours)
+                model = _model(file, (), file.value, application, is_ours)
             else:
-                yield _model(yaml, place, config, application, is_ours)
+                model = _model(yaml, place, config, application, is_ours)
+            first = seen.setdefault(model.model_id, number)
+            if first is not None and first != number:
+                whose = f"model_id {describe(model.model_id)} is that of two models of one application"
+                yaml.refuse(f"{whose}; the other is at {yaml.at(*at, first)}", *place)
+            yield model
 
 
 def _model(
@@ -144,9 +174,10 @@ def _model(
 ) -> Model:
     if not isinstance(config, dict):
         yaml.refuse("the config of a model is a mapping, or the path of a YAML file with one", *at)
-    _check_names(yaml, at, config, (*RAYS_FIELDS, *OUR_FIELDS) if is_ours else RAYS_FIELDS)
+    _check_names(yaml, at, config, (*RAYS_FIELDS, *OUR_FIELDS) if is_ours else RAYS_FIELDS, ours=OUR_FIELDS)
     _check_values(yaml, at, config)
-    loading = config.get("model_loading_config") or {}
+    loading = config.get("model_loading_config")
+    loading = {} if loading is None else loading
     if not isinstance(loading, dict):
         yaml.refuse("model_loading_config is a mapping, with model_id and model_source", *at, "model_loading_config")
     _check_names(yaml, (*at, "model_loading_config"), loading, LOADING_FIELDS)
@@ -158,7 +189,7 @@ def _model(
     return Model(
         model_id=given[0],
         fields=config,
-        application=str(application.get("name", "default")),
+        application=without_login(str(application.get("name", "default"))),
         where=yaml.at(*at),
         places={name: yaml.at(*at, name) for name in config},
         environ=_environ(config, application),
@@ -166,27 +197,31 @@ def _model(
     )
 
 
-def _check_names(yaml: YamlFile, at: tuple[str | int, ...], given: Mapping[Any, Any], known: Iterable[str]) -> None:
+def _check_names(
+    yaml: YamlFile, at: tuple[str | int, ...], given: Mapping[Any, Any], known: Iterable[str], ours: Iterable[str] = ()
+) -> None:
     names = list(known)
     for name in given:
         if name in names:
             continue
-        if name in OUR_FIELDS:
+        if name in ours:
             yaml.refuse(
                 f"Ray's own config has no field {name!r}: write import_path: serve_llm_hooks.ray:build_openai_app (or "
                 "the other of its builders)",
                 *at,
                 name,
             )
-        near = difflib.get_close_matches(str(name), names, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else f". Its fields: {', '.join(names)}"
+        hint = _nearest(str(name), names) or f". Its fields: {', '.join(names)}"
         yaml.refuse(
-            f"{at[-1] if at and isinstance(at[-1], str) else 'a config'} has no field {name!r}{hint}", *at, name
+            f"{at[-1] if at and isinstance(at[-1], str) else 'a config'} has no field {describe(name)}{hint}", *at, name
         )
 
 
 def _check_values(yaml: YamlFile, at: tuple[str | int, ...], config: Mapping[str, Any]) -> None:
-    """Refuse the values of fields that Ray has a list of."""
+    """Refuse null where a value must be, and the values of fields that Ray has a list of."""
+    for name in NEVER_NULL:
+        if name in config and config[name] is None:
+            yaml.refuse(f"{name} has no value: give it one, or leave it out", *at, name)
     known = {"llm_engine": ENGINES, "accelerator_type": accelerator_types()}
     for name, values in known.items():
         value = config.get(name)
@@ -194,14 +229,20 @@ def _check_values(yaml: YamlFile, at: tuple[str | int, ...], config: Mapping[str
             continue
         if not isinstance(value, str):
             yaml.refuse(f"{name} is a text", *at, name)
-        near = difflib.get_close_matches(value, values, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else f". It knows {', '.join(values)}"
-        yaml.refuse(f"Ray knows no {name} {value[:50]!r}{hint}", *at, name)
+        hint = _nearest(value, values) or f". It knows {', '.join(values)}"
+        yaml.refuse(f"Ray knows no {name} {describe(value)}{hint}", *at, name)
     hardware = config.get("accelerator_config")
     if config.get("accelerator_type") and isinstance(hardware, Mapping) and hardware.get("kind") == "cpu":
         yaml.refuse(
             "accelerator_type is not for accelerator_config: {kind: cpu}: leave it out", *at, "accelerator_type"
         )
+
+
+def _nearest(given: str, known: Iterable[str]) -> str:
+    """Return the hint to the nearest name, or nothing; one that differs in its case alone is nearer than any other."""
+    lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(given.lower(), lower, n=1)
+    return f" (did you mean {lower[near[0]]!r}?)" if near else ""
 
 
 @cache

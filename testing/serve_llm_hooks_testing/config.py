@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks import load_hooks
 from serve_llm_hooks._core.messages import describe, kind_of
+from serve_llm_hooks._core.seconds import check_seconds
 from serve_llm_hooks._process.payload import check_config
+from serve_llm_hooks._replica.shutdown import SERVE_DEFAULTS_S
 from serve_llm_hooks._sources.class_style import checked_kwargs
-from serve_llm_hooks._sources.fields import hooks_of_fields, warn_of_initialization_class
+from serve_llm_hooks._sources.fields import errors_of_field, hooks_of_fields, warn_of_initialization_class
 from serve_llm_hooks._sources.lists import checked_hooks, checked_list
 from serve_llm_hooks._sources.select import check_together, warn_of_unmatched
 from serve_llm_hooks._sources.weights import check_weights
@@ -140,6 +142,9 @@ class FakeLLMConfig:
         self.lora_config = lora_config_of(lora_config)
         self.accelerator_type = accelerator_type
         self.deployment_config = _named("deployment_config", deployment_config)
+        for name in SERVE_DEFAULTS_S:
+            if type(seconds := self.deployment_config.get(name)) in (int, float):  # Serve reads numbers out of texts
+                check_seconds(f"deployment_config[{name!r}]", seconds, zero=True)
         self.placement_group_config = checked_group(placement_group_config)
         self.accelerator_config = accelerator_of(accelerator_config, accelerator_type, self.placement_group_config)
         self.on_error = on_error
@@ -151,7 +156,8 @@ class FakeLLMConfig:
             has_bucket=is_remote(source) if isinstance(source, str) else bool(source and source.bucket_uri),
             streaming_format=load_format if load_format in STREAMING else None,
         )
-        loaded = load_hooks(*(self.hooks or ()))
+        with errors_of_field("hooks"):
+            loaded = load_hooks(*(self.hooks or ()))
         check_together(together := [*self.callback_hooks(), *loaded], self)
         check_config(together, self)
         warn_of_unmatched(self.hooks or (), self.model_id)

@@ -25,6 +25,8 @@ _OURS = inspect.signature(FakeLLMConfig).parameters.keys() - {
     "model_loading_config",
     "on_error",
 }
+_TRUE = ("true", "t", "yes", "y", "on", "1")
+_FALSE = ("false", "f", "no", "n", "off", "0")
 
 
 def is_yaml(ref: object) -> bool:
@@ -69,6 +71,28 @@ def _fields(held: Any, folder: Path) -> Iterator[Mapping[str, Any]]:
             yield from _fields(held.get(name), folder)
 
 
+def bool_of(value: object, what: str) -> bool:
+    """Return what pydantic, and so Ray, takes a value for where it wants True or False: ``"false"`` is False.
+
+    Args:
+        value: the value.
+        what: its name, for the message.
+
+    Raises:
+        TypeError: it is neither.
+
+    Example:
+        >>> bool_of("off", "log_engine_metrics=")
+        False
+    """
+    if isinstance(value, int | float) and value in (0, 1):
+        return bool(value)
+    for answer, texts in ((True, _TRUE), (False, _FALSE)):
+        if isinstance(value, str) and value.lower() in texts:
+            return answer
+    raise TypeError(f"{what} is true or false, not {without_value(value)}")
+
+
 def config_of(fields: Mapping[str, Any]) -> FakeLLMConfig:
     """Return a config for a fake cluster.
 
@@ -76,12 +100,16 @@ def config_of(fields: Mapping[str, Any]) -> FakeLLMConfig:
         ServeLLMHooksError, TypeError, ValueError: it is refused.
     """
     given = {name: fields[name] for name in _OURS if name in fields}
-    loading = fields.get("model_loading_config") or {}
+    loading = fields.get("model_loading_config")
+    loading = {} if loading is None else loading
     if not isinstance(loading, Mapping):
         raise ValueError(f"model_loading_config= is a mapping, not {without_value(loading)}")
-    chosen = checked_kwargs(fields.get("callback_config") or {}, "callback_config=", TypeError)
+    chosen = checked_kwargs(fields.get("callback_config", {}), "callback_config=", TypeError)
     if "hooks" not in given and str(chosen.get("callback_class", "")).endswith("HooksCallback"):
-        given["hooks"] = checked_kwargs(chosen.get("callback_kwargs") or {}, "callback_kwargs", TypeError).get("hooks")
+        given["hooks"] = checked_kwargs(chosen.get("callback_kwargs", {}), "callback_kwargs", TypeError).get("hooks")
     given.setdefault("hooks", None)
-    on_error: OnError = "raise" if chosen.get("raise_error_on_callback", True) else "warn"
+    if given.get("log_engine_metrics") is not None:
+        given["log_engine_metrics"] = bool_of(given["log_engine_metrics"], "log_engine_metrics=")
+    raises = bool_of(chosen.get("raise_error_on_callback", True), "callback_config=: raise_error_on_callback")
+    on_error: OnError = "raise" if raises else "warn"
     return FakeLLMConfig(fields.get("model_id"), model_loading_config=loading, on_error=on_error, **given)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+
+from serve_llm_hooks._core.messages import describe as describe, without_login as without_login  # for the CLI, too
 
 
 class _KeyIsThereTwiceError(Exception):
@@ -28,6 +31,16 @@ class _Loader(yaml.SafeLoader):
             lines[key] = line
         return node
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception:  # PyYAML lets through whatever int(), a date or a look-up in a table raises
+            kind = str(node.tag).rpartition(":")[2]  # one that PyYAML knows, and so none of a password
+            problem = f"it is no valid {kind}: quote what is a text"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
 
 class YamlFile:
     """A YAML file that was read.
@@ -42,12 +55,14 @@ class YamlFile:
 
     def __init__(self, file: str, error: type[Exception]) -> None:
         """Read it."""
+        given, file = file, without_login(file)
         self._file = file
         self._error = error
         try:
-            data = Path(file).read_bytes()
-        except OSError as why:
-            raise error(f"{file} cannot be read: {why.strerror or type(why).__name__} (in {Path.cwd()})") from None
+            data = Path(given).read_bytes()
+        except (OSError, ValueError) as why:  # ValueError: no file has such a name
+            said = getattr(why, "strerror", None) or type(why).__name__
+            raise error(f"{file} cannot be read: {said} (in {Path.cwd()})") from None
         try:
             loader = _Loader(data)
             self._root: Any = loader.get_single_node()
@@ -57,7 +72,7 @@ class YamlFile:
         except yaml.MarkedYAMLError as why:  # without the mark's snippet, which may hold a secret
             at = why.problem_mark or why.context_mark
             line = f"{file}:{at.line + 1}" if at else file
-            raise error(f"{line}: this is no YAML: {why.problem or why.context}") from None
+            raise error(f"{line}: this is no YAML: {_problem(why)}") from None
         except (yaml.YAMLError, ValueError, RecursionError) as why:
             raise error(f"{file}: this is no YAML: {type(why).__name__}") from None
 
@@ -74,6 +89,21 @@ class YamlFile:
     def refuse(self, why: str, *keys: str | int) -> NoReturn:
         """Refuse the file, with the line of what is at the keys."""
         raise self._error(f"{self.at(*keys)}: {why}")
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    """Return what is wrong, without the words of the file that PyYAML quotes: they may be a secret."""
+    said = str(error.problem or error.context)
+    if "undefined alias" in said:
+        return "what begins with * is an alias, and no anchor has its name: quote what is a text"
+    if "undefined tag" in said or "constructor for the tag" in said:
+        return "what begins with ! is a tag, and there is no such tag: quote what is a text"
+    # Single signs, and PyYAML's own <names>, say what is wrong.
+    return re.sub(r"""(['"])(.*?)\1""", lambda found: found[0] if _is_no_word(found[2]) else "'…'", said)
+
+
+def _is_no_word(quoted: str) -> bool:
+    return len(quoted) < 2 or quoted.startswith("<")
 
 
 def _inside(node: Any, key: str | int) -> tuple[Any, int] | None:

@@ -241,7 +241,7 @@ def a_result_that_means_nothing_is_an_error_even_behind_the_engine(told: Told) -
 @scenario(Model([h.returns_a_number_on_second]), group=2)
 def a_result_that_means_nothing_on_a_node(told: Told) -> None:
     (error,) = node_errors(told, "HookResultError", "node-1")
-    assert "it returned 42" in error["message"]
+    assert "it returned an int" in error["message"]
 
 
 # -- modes ------------------------------------------------------------------------------------------------------------
@@ -1221,7 +1221,7 @@ def what_a_span_yields_is_its_answer(told: Told) -> None:
 
 @scenario(Model([h.span_that_yields_something]), group=1)
 def a_span_that_yields_something_else_is_told_so(told: Told) -> None:
-    assert "it returned 5" in failed(told, "HookResultError")["message"]
+    assert "it returned an int" in failed(told, "HookResultError")["message"]
     assert said(told) == ["ends after HookResultError"]
 
 

@@ -344,6 +344,16 @@ def test_one_that_blocks_the_loop_is_named() -> None:
 # -- what is too late -------------------------------------------------------------------------------------------------
 
 
+def test_of_what_is_returned_behind_the_yield_only_the_type_is_told() -> None:
+    def late(ctx: Any) -> Generator[None, None, object]:
+        yield
+        return "hf_S3cret"
+
+    run = go(late)
+    assert "it returned a str behind its `yield`" in str(run.error)
+    assert "S3cret" not in str(run.error)
+
+
 def test_a_veto_behind_the_yield_is_told_of() -> None:
     def late(ctx: Any) -> Generator[None, None, object]:
         yield

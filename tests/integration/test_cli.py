@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from typer.testing import CliRunner
 
 from serve_llm_hooks import HookTraceError, load_traces
 from serve_llm_hooks.cli.app import app
-from serve_llm_hooks.cli.serve_config import OUR_FIELDS, RAYS_FIELDS, accelerator_types
+from serve_llm_hooks.cli.serve_config import NEVER_NULL, OUR_FIELDS, RAYS_FIELDS, accelerator_types
 from tests import stub_engine
 
 if TYPE_CHECKING:
@@ -170,5 +170,9 @@ def test_a_callback_that_was_written_for_ray_is_planned_by_rays_config(
         assert "on_before_node_init" in out
         assert "hunter2" not in out
     assert set(OUR_FIELDS) == {*LLMConfig.model_fields, "model_id"} - set(RAYS_FIELDS)
+    kinds = {name: field.annotation for name, field in LLMConfig.model_fields.items()}
+    takes_null = {name for name, kind in kinds.items() if kind is Any or type(None) in get_args(kind)}
+    # `model_id`, which LLMConfig takes besides, stands for a `model_loading_config` that is null.
+    assert set(NEVER_NULL) == kinds.keys() - takes_null - {"model_loading_config"}
     known = import_module("ray.llm._internal.serve.core.configs.accelerators").AcceleratorType
     assert set(accelerator_types()) == {"A10", *(each.value for each in known)}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from serve_llm_hooks import DownloadMode
-from serve_llm_hooks.cli.serve_config import ENGINES, LOADING_FIELDS, RAYS_FIELDS
+from serve_llm_hooks.cli.serve_config import ARGUMENTS, BUILDERS, ENGINES, LOADING_FIELDS, RAYS_FIELDS
 
 from . import ours
 from .skeleton import default_values, differences
@@ -613,6 +613,21 @@ def test_no_field_of_rays_is_left_behind(version: str, path: str, handed_over: s
 def test_the_command_line_refuses_the_fields_that_ray_refuses(version: str, name: str, known: tuple[str, ...]) -> None:
     there = fields_of(sources(version), f"ray.llm._internal.serve.core.configs.llm_config.{name}")
     assert {each for each in there if not each.startswith("_")} == set(known)
+
+
+@each_version
+@pytest.mark.parametrize(
+    ("path", "builder"),
+    [
+        ("core.ingress.builder.LLMServingArgs", "build_openai_app"),
+        ("serving_patterns.data_parallel.builder.DPOpenAiServingArgs", "build_dp_openai_app"),
+        ("serving_patterns.prefill_decode.builder.PDServingArgs", "build_pd_openai_app"),
+    ],
+)
+def test_the_command_line_knows_the_arguments_of_rays_builders(version: str, path: str, builder: str) -> None:
+    there = fields_of(sources(version), f"ray.llm._internal.serve.{path}")
+    of_the_proxy = {name for name in ARGUMENTS[builder] if name.startswith("proxy_")}
+    assert there == {*BUILDERS[builder], *ARGUMENTS[builder]} - (set() if version.startswith("2.58") else of_the_proxy)
 
 
 @each_version

@@ -233,6 +233,37 @@ def test_hooks_that_are_not_allowed(cli: Cli, write_module: Write, monkeypatch: 
     )
 
 
+@pytest.mark.parametrize(
+    ("fields", "line", "why"),
+    [
+        (["callback: acme_hooks:Setup", "callbacks: ['nope.mod:f']"], 8, "callback 'nope.mod:f'"),
+        (["callback: acme_hooks:Setup", "initialization_class: nope.mod:F"], 8, "callback 'nope.mod:F'"),
+        (["initialization_class: acme_hooks:Init", "callback: nope.mod:F"], 8, "callback 'nope.mod:F'"),
+        (["callbacks: []", "callback: acme_hooks:Setup", "callback_kwargs: {sice: 3}"], 8, "acme_hooks:Setup("),
+        (["callback: acme_hooks:Setup", "hooks: ['acme-hooks']"], 8, "'acme-hooks' in hooks=[...] is no module path"),
+    ],
+)
+def test_the_line_of_a_callback_is_that_of_its_own_field(
+    cli: Cli, write_module: Write, write_yaml: Write, fields: list[str], line: int, why: str
+) -> None:
+    write_module(
+        "acme_hooks",
+        """
+        class Setup:
+            def __init__(self, size=1): ...
+            def on_before_init(self, ctx): ...
+
+        class Init:
+            async def initialize(self, llm_config): ...
+        """,
+    )
+    head = "".join(CONFIG.splitlines(keepends=True)[:6])
+    write_yaml(head + "".join(f"          {field}\n" for field in fields))
+    answer = cli("plan", "config.yaml")
+    assert answer.code == 1
+    assert f"would not start: config.yaml:{line}: {why}" in answer.out
+
+
 @pytest.mark.parametrize("command", ["plan", "dry-run", "check", "explore"])
 def test_a_field_that_cannot_be_is_told_with_its_own_line(
     cli: Cli, write_module: Write, write_yaml: Write, command: str
@@ -359,6 +390,26 @@ def test_what_a_terminal_would_obey_is_written_out(cli: Cli, write_module: Write
         ("repo", "https://ghp_abc@github.com/x"),
         ("notify", "https://hooks.slack.com/services/T0/B0/x"),
         ("command", "upload --token abc123"),
+        *[(name, "abc") for name in ("pass", "db_pass", "DB_PASS", "dbPass", "PGPASS", "user_pass", "pass_2", "pw")],
+        *[
+            (name, "abc")
+            for name in ("passcode", "pass_phrase", "jwt", "X-Auth", "api_key_2", "key2", "apiKey", "creds")
+        ],
+        ("env", "DB_PASS=abc"),
+        ("option", "--db-pass=abc"),
+        ("command", "run --db-pass abc"),
+        ("command", "curl -u me:abc https://host"),
+        ("command", "curl --user=me:abc https://host"),
+        ("url", "https://host/x?pass=abc"),
+        ("url", "https://host/x?a=b&auth=abc"),
+        ("url", "https://host/x#access_token=abc"),
+        ("url", "me:abc@host:5432/db"),
+        ("url", "//me:abc@host/db"),
+        ("header", "X-Api-Key: abc"),
+        ("header", "Authorization: token abc"),
+        ("body", '{"user": "me", "pass": "abc"}'),
+        ("properties", "spring.datasource.pass = abc"),
+        ("notify", "https://discord.com/api/webhooks/1/abc"),
     ],
 )
 def test_what_looks_like_a_secret(name: str, value: object) -> None:
@@ -381,15 +432,41 @@ def test_what_looks_like_a_secret(name: str, value: object) -> None:
         ("format", "Basic layout of folders"),
         ("args", ["--max-tokens", 128, "--tokenizer", "/models/llama", "--verbose"]),
         ("about", "the number of tokens: 128"),
+        *[
+            (name, 3)
+            for name in ("compass", "bypass", "passes", "num_passes", "passthrough", "top_pass_k", "maxTokens")
+        ],
+        ("image", "registry/vllm:0.33@sha256:12ab"),
+        ("mail", "mailto:me@example.com"),
+        ("url", "http://localhost:8000/a@b?bypass=1&passes=2"),
+        ("options", "--max-num-batched-tokens=8192 --tokenizer x --enable-auth=false"),
+        ("check", "max_tokens == 3, bypass: 3"),
+        ("args", ["docker", "run", "-u", "1000:1000", "-p", "8080:80"]),
+        ("hook", "my_company.auth:check"),
+        ("env", [{"name": "FOLDER", "value": "/scratch"}]),
     ],
 )
 def test_what_does_not(name: str, value: object) -> None:
     assert shown(name, value) == value
 
 
-@pytest.mark.parametrize("option", ["--token", "--hf-token", "-password", "--api-key"])
+@pytest.mark.parametrize("option", ["--token", "--hf-token", "-password", "--api-key", "--pass"])
 def test_what_follows_a_secret_option_in_a_list(option: str) -> None:
     assert shown("args", ["run", option, "abc123", "--fast"]) == ["run", option, MASKED, "--fast"]
+
+
+def test_what_curl_takes_as_user_and_password() -> None:
+    assert shown("args", ["curl", "-u", "me:abc", "https://host"]) == ["curl", "-u", MASKED, "https://host"]
+
+
+def test_a_value_whose_name_stands_beside_it() -> None:
+    """So Kubernetes, and AWS, write a variable."""
+    given = [{"name": "DB_PASSWORD", "value": "abc"}, {"Name": "A", "Value": "b"}, {"Key": "token", "Value": ["abc"]}]
+    assert shown("env", given) == [
+        {"name": "DB_PASSWORD", "value": MASKED},
+        {"Name": "A", "Value": "b"},
+        {"Key": MASKED, "Value": MASKED},
+    ]
 
 
 SHAPES = st.recursive(

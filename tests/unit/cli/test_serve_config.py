@@ -7,11 +7,14 @@ from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from serve_llm_hooks.cli import serve_config
 from serve_llm_hooks.cli.refused import Refused
 from serve_llm_hooks.cli.serve_config import OUR_FIELDS, RAYS_FIELDS, read_models
 from serve_llm_hooks_testing import FakeLLMConfig
+from serve_llm_hooks_testing.serve_yaml import bool_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +34,8 @@ applications:
     - model_loading_config: {model_id: m, model_source: s3://b/m}
       hooks: []
 """
+VALUES = st.booleans() | st.integers(-1, 2) | st.floats() | st.none() | st.lists(st.none()) | st.just(10**400)
+LOADING = "model_loading_config is a mapping, with model_id and model_source"
 
 
 def test_all_builders_and_files_of_their_own(cli: Cli, write_yaml: Write) -> None:
@@ -94,6 +99,40 @@ def test_anchors_and_merges_are_no_second_key(write_yaml: Write) -> None:
         ("  name: llm", "  name: ''", 2, "the name of an application is a text"),
         ("serve_llm_hooks.ray:build_openai_app", "build_openai_app", 3, "import_path is 'module:name'"),
         ("serve_llm_hooks.ray:build_openai_app", "a:b:c", 3, "import_path is 'module:name'"),
+        ("serve_llm_hooks.ray:build_openai_app", "[a.b]", 3, "import_path is 'module:name', not a list"),
+        ("  args:", "  route_prefix: [/a]\n  args:", 4, "route_prefix of an application is a text, or null"),
+        (
+            "  args:",
+            "  args:\n    ingress_cls_confg: {}",
+            5,
+            "args has no field 'ingress_cls_confg' (did you mean 'ingress_cls",
+        ),
+        (
+            "  args:",
+            "  args:\n    hooks: []",
+            5,
+            "args has no field 'hooks'. Its fields: llm_configs, ingress_cls_config",
+        ),
+        (
+            "model_loading_config: {model_id: m,",
+            "model_id: m\n      model_loading_config: ''\n      runtime_env: {",
+            7,
+            LOADING,
+        ),
+        (
+            "model_loading_config: {model_id: m,",
+            "model_id: m\n      model_loading_config: []\n      runtime_env: {",
+            7,
+            LOADING,
+        ),
+        ("hooks: []", "llm_engine:", 7, "llm_engine has no value: give it one, or leave it out"),
+        ("hooks: []", "engine_kwargs: # {}", 7, "engine_kwargs has no value: give it one, or leave it out"),
+        (
+            "hooks: []",
+            "hooks: []\n    - {model_id: n}\n    - model_id: m",
+            9,
+            "model_id 'm' is that of two models of one app",
+        ),
         ("import_path:", "importpath:", 2, "an application has an import_path"),
         ("    llm_configs:", "    llm_config:", 4, "needs llm_configs in args"),
         ("    llm_configs:\n    -", "    llm_configs:\n     ", 5, "llm_configs is a list"),
@@ -114,6 +153,44 @@ def test_what_ray_would_refuse(cli: Cli, write_yaml: Write, good: str, bad: str,
     where, _, told = answer.err.removeprefix("serve-llm-hooks: ").partition(": ")
     assert told.startswith(why) or why in told
     assert where == f"config.yaml:{line + (good == '  name: llm')}"
+
+
+def test_an_app_without_models_and_two_of_one_name_on_a_line(cli: Cli, write_yaml: Write) -> None:
+    head = GOOD.partition("    llm_configs:")[0]
+    for configs, why in (
+        ("[]", "config.yaml:5: llm_configs is a list of one model or more"),
+        ("[{model_id: m}, {model_id: m}]", "config.yaml:5: model_id 'm' is that of two models of one application"),
+    ):
+        write_yaml(f"{head}    llm_configs: {configs}\n")
+        answer = cli("plan", "config.yaml")
+        assert answer.code == 2
+        assert why in answer.err
+
+
+URL = "https://me:S3cret@host/x?sig=S3cret"
+SECOND = GOOD.removeprefix("applications:\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD.replace("serve_llm_hooks.ray:build_openai_app", URL),
+        "applications: [{import_path: 'https://host/x?sig=S3cret'}]",
+        f"applications: [{{name: '{URL}', import_path: 'a:b'}}]",
+        GOOD.replace("hooks: []", f"llm_engine: '{URL}'"),
+        GOOD.replace("hooks: []", f"accelerator_type: '{URL}'"),
+        GOOD.replace("hooks: []", f"'{URL}': 3"),
+        GOOD.replace("name: llm", f"name: '{URL}'") + SECOND.replace("name: llm", f"name: '{URL}'"),
+        GOOD.replace("name: llm", f"route_prefix: '{URL}'") + SECOND.replace("llm", f"two\n  route_prefix: '{URL}'", 1),
+    ],
+)
+def test_a_url_is_told_without_its_password_and_its_query(
+    write_yaml: Write, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(serve_config, "accelerator_types", lambda: ("L4", "H100"))
+    with pytest.raises(Refused, match=r"host/x\?…") as caught:
+        read_models(str(write_yaml(text)))
+    assert "S3cret" not in str(caught.value)
 
 
 def test_two_applications_that_clash(write_yaml: Write) -> None:
@@ -143,6 +220,46 @@ def test_files_that_cannot_be_read(cli: Cli, tmp_path: Path) -> None:
         assert answer.code == 2
         assert why in answer.err
         assert "hunter2" not in answer.err
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("!S3cret-pw", "what begins with ! is a tag, and there is no such tag: quote what is a text"),
+        ("!S3cret!pw", "what begins with ! is a tag, and there is no such tag: quote what is a text"),
+        ("!!S3cret", "what begins with ! is a tag, and there is no such tag: quote what is a text"),
+        ("*S3cret-pw", "what begins with * is an alias, and no anchor has its name: quote what is a text"),
+        ("@S3cret", "found character '@' that cannot start any token"),
+        ("[S3cret", "expected ',' or ']', but got '<stream end>'"),
+        ("2026-13-45", "it is no valid timestamp: quote what is a text"),
+        ("!!timestamp S3cret", "it is no valid timestamp: quote what is a text"),
+        ("!!int S3cret", "it is no valid int: quote what is a text"),
+        ("!!bool S3cret", "it is no valid bool: quote what is a text"),
+        ("!!float S3cret", "it is no valid float: quote what is a text"),
+        ("!!binary S3cret", "failed to decode base64 data"),
+        (f"{'9' * 5000}", "it is no valid int: quote what is a text"),
+        ("{? [S3cret] : 1}", "found unhashable key"),
+    ],
+)
+def test_what_is_wrong_with_a_value_is_told_without_it(cli: Cli, write_yaml: Write, value: str, why: str) -> None:
+    write_yaml(f"{GOOD}      runtime_env: {{env_vars: {{A: b}}}}\n      engine_kwargs:\n        DB_PASSWORD: {value}\n")
+    answer = cli("plan", "config.yaml")
+    assert (answer.code, answer.out) == (2, "")
+    line = 11 if value.startswith("[") else 10
+    assert f"config.yaml:{line}: this is no YAML: {why}" in answer.err
+    assert "cret" not in answer.err
+
+
+def test_the_file_of_a_model_that_no_path_can_be(cli: Cli, write_yaml: Write) -> None:
+    for path, said in (
+        ("https://me:S3cret@host/m.yaml?sig=S3cret", "https://…@host/m.yaml?… cannot be read: No such file"),
+        ("a\\0b.yaml", "cannot be read: ValueError"),
+    ):
+        write_yaml(f'{GOOD}    - "{path}"\n')
+        answer = cli("plan", "config.yaml")
+        assert answer.code == 2
+        assert said in answer.err
+        assert "S3cret" not in answer.err
 
 
 def test_code_of_ones_own_is_asked_for_by_its_hooks(cli: Cli, write_yaml: Write) -> None:
@@ -200,9 +317,12 @@ def test_a_config_with_a_wrong_value_would_not_start(cli: Cli, write_yaml: Write
 @pytest.mark.parametrize(
     ("lines", "why"),
     [
-        ("llm_engine: vlm", ":8: Ray knows no llm_engine 'vlm'. It knows vLLM"),
+        ("llm_engine: sglang", ":8: Ray knows no llm_engine 'sglang'. It knows vLLM"),
         ("llm_engine: [vLLM]", ":8: llm_engine is a text"),
         ("accelerator_type: H1000", ":8: Ray knows no accelerator_type 'H1000' (did you mean 'H100'?)"),
+        ("accelerator_type: h100", ":8: Ray knows no accelerator_type 'h100' (did you mean 'H100'?)"),
+        ("accelerator_type: l4", ":8: Ray knows no accelerator_type 'l4' (did you mean 'L4'?)"),
+        ("llm_engine: VLLM", ":8: Ray knows no llm_engine 'VLLM' (did you mean 'vLLM'?)"),
         ("accelerator_type: mine", ":8: Ray knows no accelerator_type 'mine'. It knows L4, H100"),
         (
             "accelerator_type: L4\n      accelerator_config: {kind: cpu}",
@@ -234,6 +354,47 @@ def test_a_policy_of_the_config(cli: Cli, write_module: Write, write_yaml: Write
     config = "hooks: [acme_hooks]\n      callback_config: {raise_error_on_callback: false}"
     write_yaml(GOOD.replace("hooks: []", config))
     assert "a failure is a warning" in cli("plan", "config.yaml").out
+
+
+def test_a_text_in_the_place_of_true_or_false_means_what_it_means_to_ray(
+    cli: Cli, write_module: Write, write_yaml: Write
+) -> None:
+    write_module("acme_hooks", '@hook("on_before_init")\ndef a(ctx): ...')
+    for text, code, says in (
+        ("'false'", 0, "a failure is a warning"),
+        ("'On'", 0, "a failure ends the start"),
+        ("''", 1, "config.yaml:8: callback_config=: raise_error_on_callback is true or false, not a str"),
+        ("null", 1, "config.yaml:8: callback_config=: raise_error_on_callback is true or false, not None"),
+    ):
+        config = f"hooks: [acme_hooks]\n      callback_config: {{raise_error_on_callback: {text}}}"
+        write_yaml(GOOD.replace("hooks: []", config))
+        answer = cli("plan", "config.yaml")
+        assert (answer.code, says in answer.out) == (code, True), answer
+
+
+WORDS = st.sampled_from(["0", "1", "t", "f", "y", "n", "yes", "no", "on", "off", "true", "false"]).map(str.title)
+
+
+@given(WORDS | st.text(max_size=5) | VALUES)
+def test_a_bool_is_read_as_pydantic_reads_it(value: object) -> None:
+    try:
+        expected: object = TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        expected = TypeError
+    try:
+        found: object = bool_of(value, "x")
+    except TypeError:
+        found = TypeError
+    assert found is expected
+
+
+@pytest.mark.parametrize("value", ["-1", ".nan", f"1{'0' * 400}"])
+@pytest.mark.parametrize("command", ["plan", "dry-run"])
+def test_seconds_that_serve_refuses(cli: Cli, write_yaml: Write, value: str, command: str) -> None:
+    write_yaml(f"{GOOD}      deployment_config: {{graceful_shutdown_timeout_s: {value}}}\n")
+    answer = cli(command, "config.yaml")
+    assert answer.code == 1
+    assert "config.yaml:8: deployment_config['graceful_shutdown_timeout_s'] is a number of seconds, 0 or" in answer.out
 
 
 def test_the_variables_that_reach_a_replica(write_yaml: Write) -> None:

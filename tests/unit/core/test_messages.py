@@ -172,11 +172,11 @@ def test_a_long_url_shows_no_password_either() -> None:
     assert "secret" not in describe(f"https://me:{'secret' * 100}@host")
 
 
-@pytest.mark.parametrize("path", ["acme_hooks", "pkg.mod:name", "hooks/on_start.py", "~/hooks", "C:\\hooks.py"])
+@pytest.mark.parametrize("path", ["acme.hooks", "pkg.mod:name", "hooks/on_start.py", "~/hooks", "C:\\hooks.py"])
 def test_a_path_in_the_place_of_a_list_is_shown(path: str) -> None:
     assert path_or_type(path) == repr(path)
 
 
-@pytest.mark.parametrize("text", ["", "A=1", "https://host/x", "Bearer x", "u:pw@host", "a\nb"])
+@pytest.mark.parametrize("text", ["", "hf_word", "A=1", "https://host/x", "Bearer x", "u:pw@host", "a\nb"])
 def test_another_text_in_the_place_of_a_list_is_not_shown(text: str) -> None:
     assert path_or_type(text) == "a str"

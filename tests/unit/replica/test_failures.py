@@ -97,7 +97,7 @@ def test_two_nodes_are_both_in_the_one_group() -> None:
     ref = local(test_two_nodes_are_both_in_the_one_group, "check")
     failed = f"hook {ref} failed at on_before_node_download for model 'm'"
     why = (
-        "it returned 'yes'; a hook at on_before_node_download returns None or True to go on, False or skip('why') to "
+        "it returned a str; a hook at on_before_node_download returns None or True to go on, False or skip('why') to "
         "veto"
     )
     assert str(caught.value).splitlines() == [

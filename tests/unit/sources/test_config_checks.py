@@ -196,7 +196,7 @@ def kind(**attributes: Any) -> Any:
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        (kind(__init__=leaves), "Leaves cannot be made with callback_kwargs={}: it called sys.exit('no licence')"),
+        (kind(__init__=leaves), "Leaves cannot be made with kwargs={}: it called sys.exit('no licence')"),
         (
             {"hook": kind(__init__=leaves_the_second_time), "kwargs": {"made": []}},
             "model 'm': tests.unit.sources.test_config_checks:Leaves refuses the config: it called sys.exit('no lic",

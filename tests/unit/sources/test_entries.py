@@ -405,6 +405,22 @@ def test_what_is_no_path(ref: str) -> None:
     )
 
 
+@pytest.mark.parametrize("ref", ["A=hf_S3", "A=hf_S3:f", "A=S3/x", "A = hf_S3", "me:S3@host", {"hook": "A=hf_S3"}])
+def test_a_text_that_may_be_a_secret_is_not_shown(ref: Any) -> None:
+    advice = "write 'pkg.mod', 'pkg.mod:name' or 'path/to/file.py'"
+    assert refuse(ref) == f"an entry of hooks=[...] is a str that is no path: {advice}"
+    if isinstance(ref, str):
+        with pytest.raises(HookLoadError) as caught:
+            load_callback(ref)
+        assert str(caught.value) == f"a callback is a str that is no path: {advice}"
+
+
+def test_a_file_may_have_such_a_sign_in_its_path(tmp_path: Path) -> None:
+    (tmp_path / "a=b").mkdir()
+    for ref in (f"{tmp_path}/a=b/hooks.py", f"{tmp_path}/a=b"):
+        assert "a=b" in refuse(ref)
+
+
 @pytest.mark.parametrize("ref", [3, None, Config])
 def test_what_is_no_reference(ref: Any) -> None:
     assert refuse(ref) == (

@@ -77,6 +77,15 @@ def test_what_it_returns_is_checked() -> None:
         start_with(initialization_class=ReturnsADict)
 
 
+def test_of_what_it_returns_only_the_type_is_told() -> None:
+    class ReturnsAText:
+        def initialize(self, llm_config: Any) -> str:
+            return "hf_S3cret"
+
+    with pytest.raises(HookResultError, match=r"it returned a str, which has no placement_group"):
+        start_with(initialization_class=ReturnsAText)
+
+
 class InitializesNothing:
     def on_before_init(self, ctx: CallbackCtx) -> None: ...
 
