@@ -98,12 +98,12 @@ def _problem(error: yaml.MarkedYAMLError) -> str:
         return "what begins with * is an alias, and no anchor has its name: quote what is a text"
     if "undefined tag" in said or "constructor for the tag" in said:
         return "what begins with ! is a tag, and there is no such tag: quote what is a text"
-    # Single signs, and PyYAML's own <names>, say what is wrong.
+    # Single signs, written out as '\t' is, and PyYAML's own <names>, say what is wrong.
     return re.sub(r"""(['"])(.*?)\1""", lambda found: found[0] if _is_no_word(found[2]) else "'…'", said)
 
 
 def _is_no_word(quoted: str) -> bool:
-    return len(quoted) < 2 or quoted.startswith("<")
+    return len(quoted) < 2 or quoted[0] in "<\\"
 
 
 def _inside(node: Any, key: str | int) -> tuple[Any, int] | None:

@@ -230,6 +230,7 @@ def test_files_that_cannot_be_read(cli: Cli, tmp_path: Path) -> None:
         ("!!S3cret", "what begins with ! is a tag, and there is no such tag: quote what is a text"),
         ("*S3cret-pw", "what begins with * is an alias, and no anchor has its name: quote what is a text"),
         ("@S3cret", "found character '@' that cannot start any token"),
+        ("\tS3cret", "found character '\\t' that cannot start any token"),
         ("[S3cret", "expected ',' or ']', but got '<stream end>'"),
         ("2026-13-45", "it is no valid timestamp: quote what is a text"),
         ("!!timestamp S3cret", "it is no valid timestamp: quote what is a text"),
