@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from graphlib import CycleError, TopologicalSorter
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from .points import HOOK_POINTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from graphlib import TopologicalSorter
 
     from .hook import Hook
 
@@ -29,6 +29,8 @@ def in_order(hooks: Iterable[Hook]) -> tuple[Hook, ...]:
     ranked = sorted(hooks, key=lambda hook: hook.options.order)  # a stable sort: ties stay as given
     if not any(hook.options.before or hook.options.after for hook in ranked):
         return tuple(ranked)
+    from graphlib import CycleError  # few hooks have constraints
+
     sorter = _constraints(ranked)
     try:
         sorter.prepare()
@@ -82,6 +84,8 @@ def _suspects(hooks: list[Hook]) -> list[Hook]:
     Of hooks that make a name ambiguous for the same models, one is enough.
     """
     called: dict[str, list[int]] = {name: [] for hook in hooks for name in _named_by(hook)}
+    if not called:
+        return []
     earlier: dict[object, list[object]] = {index: [] for index in range(len(hooks))}
     for index, hook in enumerate(hooks):
         for name in {hook.name, hook.path} & called.keys():
@@ -113,6 +117,8 @@ def _named_by(hook: Hook) -> tuple[str, ...]:
 
 def _in_circles(earlier: dict[object, list[object]]) -> set[object]:
     """Return the nodes of a graph that are in circles, or between two."""
+    from graphlib import CycleError, TopologicalSorter
+
     later: dict[object, list[object]] = {}
     for node, others in earlier.items():
         for other in others:
@@ -141,6 +147,8 @@ def _by_model(hooks: list[Hook], model_ids: Iterable[str]) -> Iterator[tuple[int
 
 
 def _constraints(ranked: list[Hook]) -> TopologicalSorter[int]:
+    from graphlib import TopologicalSorter
+
     sorter: TopologicalSorter[int] = TopologicalSorter()
     called: dict[str, list[int]] = {}
     for index, hook in enumerate(ranked):

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import copy
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._core.context import close_in_background
@@ -34,19 +33,19 @@ logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 _END_S = 2.0  # how long the thread may take to end
 
 
-@dataclass(eq=False)
 class _Job:
     """One hook at work.
 
-    Attributes:
+    Args:
         hook: the hook.
         done: its end, with its failure.
         take: takes what it has come to, where it is waited for.
     """
 
-    hook: Hook
-    done: Future[None]
-    take: Callable[[], object]
+    def __init__(self, hook: Hook, done: Future[None], take: Callable[[], object]) -> None:
+        self.hook = hook
+        self.done = done
+        self.take = take
 
     @property
     def failure(self) -> BaseException | None:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 DISABLE = "SERVE_LLM_HOOKS_DISABLE"
 
-_ENTRY = re.compile(r"(?:[^\s,(]|\([^()]*\)|\()+")  # between commas or spaces, but those of parameters
-_PARTS = re.compile(r"(.*?)(\([^()]*=…\))?(?:#(\d+))?", re.DOTALL)  # a name, and the rest as in the log
+_ENTRY = r"(?:[^\s,(]|\([^()]*\)|\()+"  # between commas or spaces, but those of parameters
+_PARTS = r"(?s)(.*?)(\([^()]*=…\))?(?:#(\d+))?"  # a name, and the rest as in the log
 
 
 class DisableList:
@@ -25,7 +25,7 @@ class DisableList:
 
     def __init__(self) -> None:
         self.value: str | None = os.environ.get(DISABLE)
-        self._entries: tuple[str, ...] = tuple(dict.fromkeys(_ENTRY.findall(self.value or "")))
+        self._entries: tuple[str, ...] = tuple(dict.fromkeys(re.findall(_ENTRY, self.value) if self.value else ()))
         self._used: set[str] = set()
 
     def entry_for(self, hook: Hook) -> str | None:
@@ -64,7 +64,7 @@ def _matches(entry: str, hook: Hook) -> bool:
 
 
 def _split(entry: str) -> tuple[str, str | None, str | None]:
-    parts = _PARTS.fullmatch(entry)
+    parts = re.fullmatch(_PARTS, entry)
     return (parts[1], parts[2], parts[3]) if parts else (entry, None, None)
 
 

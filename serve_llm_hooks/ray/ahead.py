@@ -7,8 +7,6 @@ import contextlib
 import threading
 from importlib import import_module
 
-from . import locked_folder
-
 _AFTER_NODES = ("serve_llm_hooks._core.results", "serve_llm_hooks.ray.hand_over", "serve_llm_hooks.ray.engine_steps")
 _AFTER_ENGINE = ("serve_llm_hooks.ray.adapters", "serve_llm_hooks._observe.ending", "serve_llm_hooks.ray.metrics")
 _SOON_S = 0.1  # a thread that begins at once keeps the interpreter from the engine's start
@@ -23,6 +21,8 @@ def do_while_the_engine_starts() -> None:
     """Import, in a thread, what tells the start's end, and remove the folders of replicas that were killed."""
 
     def do_it() -> None:
+        from . import locked_folder
+
         _import(*_AFTER_ENGINE)
         locked_folder.remove_left_over()
 

@@ -27,10 +27,8 @@ from .._replica.engine_args import split_engine_kwargs
 from .._replica.gather import POLITE_CANCEL_S
 from .ahead import do_while_nodes_work
 from .capacity import autoscales, describe_nodes, node_of_ray
-from .lost_node import lost
 from .node_entry import run_packed_task
 from .node_news import NodeNews
-from .rollout import names_of_replica, rollout_of_replica
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,6 +101,8 @@ class RayCluster:
 
     def replica_names(self) -> Sequence[str]:
         """Return the names of the replica's application, deployment, and its own; empty without Serve."""
+        from .rollout import names_of_replica  # asked for when the start is over
+
         return names_of_replica()
 
     def metrics_writer(self) -> Writer | None:
@@ -139,6 +139,8 @@ class RayCluster:
 
     def rollout(self) -> Rollout:
         """Return the replica's application, deployment and code version; outside of Serve, the job of Ray."""
+        from .rollout import rollout_of_replica  # few hooks run once per node
+
         return rollout_of_replica() or Rollout(f"job {ray.get_runtime_context().get_job_id()}")
 
     async def acquire_placement_group(self, llm_config: Any) -> Any:
@@ -171,6 +173,8 @@ class RayCluster:
         try:
             report: NodeReport = pickle.loads(await ref)
         except RayError as error:  # first: that of a task which failed so is a CancelledError too
+            from .lost_node import lost  # few nodes are
+
             raise lost(task, error) from readable(error)
         except asyncio.CancelledError:
             await _cancel(ref)
