@@ -44,7 +44,7 @@ OUR_FIELDS = (
 ENGINES = ("vLLM",)
 LOADING_FIELDS = ("model_id", "model_source", "tokenizer_source")
 # Fields that may be left out, and not be null, as they are when all that stands under them is commented out.
-NEVER_NULL = (
+NEVER_NULL: tuple[str, ...] = (
     "callback_config",
     "callback_kwargs",
     "deployment_config",
@@ -56,14 +56,14 @@ NEVER_NULL = (
 
 OUR_ROOM, RAYS_ROOM = "serve_llm_hooks.ray", "ray.serve.llm"
 # The builders, and the keys of their args that hold configs.
-BUILDERS = {
+BUILDERS: dict[str, tuple[str, ...]] = {
     "build_openai_app": ("llm_configs",),
     "build_dp_openai_app": ("llm_config",),
     "build_pd_openai_app": ("prefill_config", "decode_config"),
 }
 _INGRESS = ("ingress_cls_config", "ingress_deployment_config")
 # The other keys of their args; of the proxy's, only Ray 2.58 knows.
-ARGUMENTS = {
+ARGUMENTS: dict[str, tuple[str, ...]] = {
     "build_openai_app": _INGRESS,
     "build_dp_openai_app": _INGRESS,
     "build_pd_openai_app": (*_INGRESS, "proxy_cls_config", "proxy_deployment_config"),
