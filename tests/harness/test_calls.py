@@ -99,7 +99,7 @@ def test_what_it_raises_and_returns_is_judged_as_in_a_run(hooks: HookRegistry) -
     with pytest.raises(HookError, match="disk full") as failure:
         call_hook(breaks, callback_ctx())
     assert isinstance(failure.value.__cause__, OSError)
-    with pytest.raises(HookResultError, match="'yes'"):
+    with pytest.raises(HookResultError, match="it returned a str; a hook at on_before_init returns"):
         call_hook(wrong, callback_ctx(), point="on_before_init")
 
 
