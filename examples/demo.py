@@ -48,13 +48,13 @@ def main() -> int:
     import ray
     from ray import serve
 
-    # working_dir ships this folder, and the hooks module in it, to every node.
+    # working_dir ships this folder, and the hooks module in it, to every node. Its processes have our environment.
     ray.init(
         address="local",  # its own, whatever else runs on this machine
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=bool(os.environ.get("DEMO_VERBOSE")),
-        runtime_env={"working_dir": str(HERE), "env_vars": {"SERVE_LLM_HOOKS_TRACE_DIR": traces}},
+        runtime_env={"working_dir": str(HERE)},
     )
     try:
         port = free_port()
