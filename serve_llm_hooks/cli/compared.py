@@ -120,7 +120,7 @@ def compared(a: Trace, b: Trace) -> list[Row]:
 def _of_files_that_moved(
     first: Mapping[What, Side], second: Mapping[What, Side]
 ) -> tuple[dict[What, Side], dict[What, Side]]:
-    """Return both with each hook of a hooks file as one, wherever the file was; unless several could be that one."""
+    """Give a hook the same name on both sides where its hooks file has moved, if only one hook can be meant."""
     both = first.keys() & second.keys()
     mine, others = (Counter(_without_place(what) for what in sides if what not in both) for sides in (first, second))
     moved = {name for name in mine if mine[name] == others[name] == 1 and name not in both}

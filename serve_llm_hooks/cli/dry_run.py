@@ -171,7 +171,7 @@ def _document(starts: Iterable[Started]) -> dict[str, Any]:
 
 
 def _unused(name: str, traces: Mapping[str, Trace]) -> str:
-    """Return the name, or with a number the first that no trace has."""
+    """Return a name that no trace has: this one, or this one with a number."""
     names = (name if number == 1 else f"{name} #{number}" for number in count(1))
     return next(each for each in names if each not in traces)
 

@@ -67,7 +67,7 @@ def write_json(value: Mapping[str, Any]) -> None:
 
 @contextmanager
 def printed_on_stderr() -> Iterator[None]:
-    """Have on stderr what is printed meanwhile: by Python, by what is written in C, and by subprocesses."""
+    """Redirect stdout to stderr in the ``with`` block, for Python, for extensions in C and for subprocesses."""
     own = [stream for stream in (sys.stdout, sys.__stdout__) if stream is not None]
     _flush(own)
     # Without it stdout was closed when Python began, and the descriptor may be any file's.

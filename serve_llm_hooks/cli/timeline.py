@@ -78,7 +78,7 @@ def write_timeline(screen: Screen, trace: Trace, *, indent: int = 2) -> None:
 
 
 def point_of(event: HookEvent) -> str:
-    """Return what stands in brackets behind a hook's name: its point, and whether it is what follows a ``yield``."""
+    """Return a hook call's point for tables, with ``, finish`` for the part behind a ``yield``."""
     return f"{event.point}, finish" if event.is_finish else event.point
 
 

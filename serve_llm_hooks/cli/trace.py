@@ -192,7 +192,7 @@ def _compare(sources: list[str], found: list[Saved], as_json: bool) -> None:
 
 
 def _pairs(first: Iterable[str], second: Iterable[str]) -> list[tuple[str, str]]:
-    """Return which start is compared with which: those of one name, or the two that there are."""
+    """Pair the starts of two files: those of one name, or the only one of each."""
     mine, others = list(first), list(second)
     if len(mine) == len(others) == 1:
         return [(mine[0], others[0])]

@@ -71,7 +71,7 @@ def shown(name: str, value: object, depth: int = _DEPTH) -> Any:
 
 
 def _name_of_value(mapping: Mapping[Any, Any]) -> str:
-    """Return the secret name of what a mapping has as its value, ``{name: DB_PASSWORD, value: x}``; or nothing."""
+    """Return the name in a mapping such as ``{name: DB_PASSWORD, value: x}`` if it is a secret's; else nothing."""
     names = [name for key, name in mapping.items() if str(key).lower() in ("name", "key") and isinstance(name, str)]
     return next(filter(_is_secret_name, names), "")
 

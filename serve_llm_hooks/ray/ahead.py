@@ -1,4 +1,4 @@
-"""Do what a start will need while it waits for others: for its nodes, for its engine."""
+"""Import the modules that a start needs next, while it waits for its nodes or for its engine."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _SOON_S = 0.1  # a thread that begins at once keeps the interpreter from the eng
 
 
 def do_while_nodes_work() -> None:
-    """Import, once the event loop has nothing else to do, what a start needs when its nodes have answered."""
+    """Import, in the event loop, the modules that are needed once the nodes have answered."""
     asyncio.get_running_loop().call_soon(_import, *_AFTER_NODES)
 
 
 def do_while_the_engine_starts() -> None:
-    """Import, in a thread, what tells the start's end, and remove the folders of replicas that were killed."""
+    """Import, in a thread, the modules for the start's end, and remove the folders of replicas that were killed."""
 
     def do_it() -> None:
         from . import locked_folder

@@ -79,7 +79,7 @@ class Brings(RayServeLLMCallback):
         return theirs == ours._replace(path=f"{ours.path.rstrip('/')}/{way}".strip("/") if way else ours.path)
 
     def _check_src(self) -> None:
-        """Look whether a start would bring again what an earlier one has brought.
+        """Check that a start does not bring again what an earlier one has brought.
 
         Raises:
             ValueError: it would.

@@ -72,7 +72,7 @@ def _fields(held: Any, folder: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def bool_of(value: object, what: str) -> bool:
-    """Return what pydantic, and so Ray, takes a value for where it wants True or False: ``"false"`` is False.
+    """Return a value as pydantic, and so Ray, reads it where True or False is wanted: ``"false"`` is False.
 
     Args:
         value: the value.

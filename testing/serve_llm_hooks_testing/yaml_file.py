@@ -92,7 +92,7 @@ class YamlFile:
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
-    """Return what is wrong, without the words of the file that PyYAML quotes: they may be a secret."""
+    """Return PyYAML's message without the words that it quotes from the file: they may be a secret."""
     said = str(error.problem or error.context)
     if "undefined alias" in said:
         return "what begins with * is an alias, and no anchor has its name: quote what is a text"

@@ -64,7 +64,7 @@ class Brought:
 
 
 def take_over(files: Iterable[Path], place: str) -> None:
-    """Make files one's own that a model may have brought in an earlier start, to their folder or to one above it."""
+    """Keep files that a model has brought to their folder, or to one above it, from being removed with it."""
     below: dict[Path, set[str]] = {}
     for file in files:
         for folder in file.parents:

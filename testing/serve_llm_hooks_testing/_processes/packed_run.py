@@ -143,7 +143,7 @@ def _note_where(error: BaseException, text: str, known: Sequence[object]) -> Non
 
 
 def _told_once(failures: tuple[Exception, ...]) -> Callable[[float | None], Ended]:
-    """Return what tells how a replica that was stopped in its own process has ended."""
+    """Return a ``shut_down`` for a replica that was stopped in its own process: the first call tells its failures."""
     left = [failures]
 
     def stop(budget_s: float | None) -> Ended:

@@ -459,7 +459,7 @@ def tell(ctx):
 def test_what_hooks_print_is_never_in_the_answer(
     cli: Cli, write_module: Write, capfd: pytest.CaptureFixture[str], command: tuple[str, ...]
 ) -> None:
-    """Also what does not go through Python's `sys.stdout`, as that of a subprocess."""
+    """Print around Python's `sys.stdout` too, as a subprocess does."""
     write_module("acme_hooks", PRINTS)
     answer = cli(*command, "acme_hooks", "--json")
     assert answer.json

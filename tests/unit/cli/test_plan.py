@@ -460,7 +460,7 @@ def test_what_curl_takes_as_user_and_password() -> None:
 
 
 def test_a_value_whose_name_stands_beside_it() -> None:
-    """So Kubernetes, and AWS, write a variable."""
+    """Mask variables in the form of Kubernetes and AWS."""
     given = [{"name": "DB_PASSWORD", "value": "abc"}, {"Name": "A", "Value": "b"}, {"Key": "token", "Value": ["abc"]}]
     assert shown("env", given) == [
         {"name": "DB_PASSWORD", "value": MASKED},

@@ -155,6 +155,13 @@ def test_what_ray_would_refuse(cli: Cli, write_yaml: Write, good: str, bad: str,
     assert where == f"config.yaml:{line + (good == '  name: llm')}"
 
 
+def _refusal(cli: Cli) -> str:
+    """Return the message with which ``plan`` refuses the file."""
+    answer = cli("plan", "config.yaml")
+    assert answer.code == 2
+    return answer.err
+
+
 def test_an_app_without_models_and_two_of_one_name_on_a_line(cli: Cli, write_yaml: Write) -> None:
     head = GOOD.partition("    llm_configs:")[0]
     for configs, why in (
@@ -162,9 +169,7 @@ def test_an_app_without_models_and_two_of_one_name_on_a_line(cli: Cli, write_yam
         ("[{model_id: m}, {model_id: m}]", "config.yaml:5: model_id 'm' is that of two models of one application"),
     ):
         write_yaml(f"{head}    llm_configs: {configs}\n")
-        answer = cli("plan", "config.yaml")
-        assert answer.code == 2
-        assert why in answer.err
+        assert why in _refusal(cli)
 
 
 URL = "https://me:S3cret@host/x?sig=S3cret"
@@ -257,10 +262,9 @@ def test_the_file_of_a_model_that_no_path_can_be(cli: Cli, write_yaml: Write) ->
         ("a\\0b.yaml", "cannot be read: ValueError"),
     ):
         write_yaml(f'{GOOD}    - "{path}"\n')
-        answer = cli("plan", "config.yaml")
-        assert answer.code == 2
-        assert said in answer.err
-        assert "S3cret" not in answer.err
+        told = _refusal(cli)
+        assert said in told
+        assert "S3cret" not in told
 
 
 def test_code_of_ones_own_is_asked_for_by_its_hooks(cli: Cli, write_yaml: Write) -> None:

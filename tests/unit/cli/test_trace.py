@@ -225,7 +225,7 @@ def test_hooks_are_called_as_the_timeline_calls_them(cli: Cli, write_module: Sav
 
 
 def test_where_the_longest_call_was_is_told_whatever_followed_there() -> None:
-    """A hook that is listed twice, with other parameters, is called twice on each node."""
+    """List one hook twice, with other parameters: it is called twice on each node."""
     calls = (("slow=…", "b1", 9.0), ("slow=…", "a1", 2.0), ("n=…", "b1", 1.0), ("n=…", "a1", 2.0))
     trace = trace_of(
         *(
@@ -254,7 +254,7 @@ def test_hooks_of_a_file_with_brackets_in_its_name() -> None:
 def test_a_hooks_file_that_has_moved_is_the_same_file(
     cli: Cli, write_module: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with a `working_dir`, of which each upload has a folder of its own."""
+    """Move a hooks file, as each upload of a `working_dir` does."""
     source = write_module("disk", "@hook('on_after_init')\ndef ok(ctx): ...").read_text()
     for name in ("a", "b"):
         (tmp_path / name / "hooks").mkdir(parents=True)
@@ -305,7 +305,7 @@ def test_several_starts_side_by_side_by_their_names(cli: Cli, save: Save) -> Non
 
 
 def test_a_start_that_only_one_source_has_is_told(cli: Cli, save: Save) -> None:
-    """Also where no more than one is in both."""
+    """Compare files that have one start in common, and files that have none."""
     save("two.json", llama=GOOD, qwen=GOOD)
     save("one.json", llama=SLOW)
     save("other.json", other=SLOW)

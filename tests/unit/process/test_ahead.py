@@ -1,4 +1,4 @@
-"""What a start imports while it waits for others is there: a name that is not would only make the start slower."""
+"""Check the modules that a start imports ahead: a wrong name would fail nowhere, and only make the start slower."""
 
 from __future__ import annotations
 
