@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
-from . import ahead, prewarm, quick_imports, replica_process, telemetry
+from . import ahead, early_core, prewarm, quick_imports, replica_process, telemetry
 from .cluster import RayCluster
 from .log import log_if_root_is_silenced, show_log
 
@@ -23,20 +23,24 @@ async def around_start(server: Any) -> AsyncIterator[None]:
     """Run the hooks of a server that starts its engine in ``start()``, which is awaited inside the block."""
     config = server._llm_config
     telemetry.ask_for_actor()
-    async with _initialize(config, RayCluster()) as run:
-        server._hook_trace = run.trace
-        runtime_env = await prewarm.finish(run.start.defaults, run.ctx)
-        from . import engine_steps  # imported while nodes were at work
-        from .hand_over import hand_over
+    try:
+        async with _initialize(config, RayCluster()) as run:
+            server._hook_trace = run.trace
+            runtime_env = await prewarm.finish(run.start.defaults, run.ctx)
+            early_core.begin()  # where it would have been in the prewarm's way
+            from . import engine_steps  # imported while nodes were at work
+            from .hand_over import hand_over
 
-        hand_over(config, run.ctx, runtime_env)
-        with engine_steps.steps_in(run.trace):
-            ahead.do_while_the_engine_starts()
-            yield
-        from . import adapters  # imported while the engine started
+            hand_over(config, run.ctx, runtime_env)
+            with engine_steps.steps_in(run.trace):
+                ahead.do_while_the_engine_starts()
+                yield
+            from . import adapters  # imported while the engine started
 
-        run.engine, run.load_adapter = server.engine, adapters.loader_of(server)
-        log_if_root_is_silenced(run)
+            run.engine, run.load_adapter = server.engine, adapters.loader_of(server)
+            log_if_root_is_silenced(run)
+    finally:
+        early_core.throw_away("the start is over")
     server._hook_run = run
 
 

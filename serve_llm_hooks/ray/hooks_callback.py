@@ -19,7 +19,7 @@ from .._observe.progress import Progress
 from .._replica.initialize import initialize
 from .._sources.select import select
 from .._sources.weights import refuse_late
-from . import internals, prewarm, quick_imports, telemetry
+from . import early_core, internals, prewarm, quick_imports, telemetry
 from .cluster import RayCluster
 from .hand_over import HandedOver, remove_given_hooks
 from .log import log_if_root_is_silenced, show_log
@@ -101,6 +101,7 @@ class HooksCallback(HandedOver):
         try:
             async with initialize(self.llm_config, cluster, self._hooks, _begin) as run:
                 self.decide(run.ctx, await prewarm.finish(run.start.defaults, run.ctx))
+                early_core.begin()  # where it would have been in the prewarm's way
                 remove_given_hooks(self.llm_config)
         except (NodeInitializationError, PlacementGroupError) as error:
             if cluster.cut_short and cluster.clock() >= cluster.cut_end_s:  # else another limit ended it
@@ -120,6 +121,7 @@ class HooksCallback(HandedOver):
 
         def is_over(task: asyncio.Task[Any]) -> None:
             waiting.close()
+            early_core.throw_away("the start is over")
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             run.trace.add_step("engine", begun_s, failed=error is not None)
             run.over(error)

@@ -228,6 +228,11 @@ def _places(group: Any, replica: str) -> list[int]:
     return bundles if table["name"] == replica else bundles[:1]  # Serve gives a replica's own group its name
 
 
+def is_at_work() -> bool:
+    """Return True if this process has a prewarm that no start has waited for yet."""
+    return _begun is not None and bool(_begun._tasks)
+
+
 async def finish(defaults: ReplicaDefaults, ctx: CallbackCtx) -> dict[str, Any] | None:
     """Wait for this process's prewarm, if it has one; return the runtime environment for the config task."""
     if _begun is not None:

@@ -1,0 +1,142 @@
+"""Begin the process of the engine's core early, so that it imports vLLM while the replica does.
+
+vLLM's engine core is a process of its own. vLLM spawns it when the replica has imported vLLM and made the engine's
+config, and it then imports vLLM once more. So a replica begins this process first of all
+(``early_core_process`` is what runs in it), and where vLLM spawns the core, this process becomes it, with the
+environment and the file descriptors of a spawned one. Where it would be another one, vLLM spawns the core as always.
+
+It only saves time: nothing fails with it, and what keeps it from being used is said at DEBUG.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+from contextlib import suppress
+from multiprocessing import util
+from typing import TYPE_CHECKING, Any
+
+from .._core.messages import one_line
+from . import prewarm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+logger: logging.Logger = logging.getLogger("serve_llm_hooks")
+
+_util: Any = util  # whose functions are typed as if nobody put another one in their place
+
+MODULES = ("vllm.v1.engine.core", "vllm.v1.executor.multiproc_executor")
+"""The modules that the process imports."""
+
+_LIMIT_S = 60.0  # how long it may still import once vLLM asks for the core
+_UNUSED_S = 600.0  # how long it is kept for a start that may never come
+_FEW_CORES = 4  # with fewer, it would keep the prewarm from a core, which is needed sooner
+_OTHER_ENGINE = "RAYLLM_VLLM_ENGINE_CLS"  # Ray's variable for an engine of somebody's own
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from {package}.early_core_process import main; main({fd}, {modules!r})"
+
+
+class EarlyCore:
+    """A process that will be the engine's core; it ends with this one."""
+
+    def __init__(self) -> None:
+        """Begin it, with the interpreter and the flags of a process that ``multiprocessing`` spawns."""
+        from multiprocessing import spawn
+
+        self._spawn = _util.spawnv_passfds  # Python's own
+        self._path = spawn.get_executable()
+        self._flags = spawn.get_command_line()[1:-2]
+        self._environment = dict(os.environ)
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            program = _PROGRAM.format(path=sys.path, package=__package__, fd=theirs.fileno(), modules=MODULES)
+            command = [self._path, *self._flags, program, "--multiprocessing-fork"]
+            self._pid: int | None = self._spawn(self._path, command, [theirs.fileno()])
+        self._lock = threading.Lock()
+        self._unused = threading.Timer(_UNUSED_S, self.throw_away, ["no start has asked for it"])
+        self._unused.daemon = True
+        self._unused.start()
+        _util.spawnv_passfds = self._give
+
+    def throw_away(self, why: str) -> None:
+        """End the process, if vLLM has not taken it, and say why."""
+        if (pid := self._take()) is not None:
+            self._end(pid, why)
+
+    def _take(self) -> int | None:
+        """Return the process, once; from then on Python spawns all processes."""
+        self._unused.cancel()
+        with self._lock:
+            pid, self._pid = self._pid, None
+            if _util.spawnv_passfds == self._give:  # else somebody has put something in its place since
+                _util.spawnv_passfds = self._spawn
+        return pid
+
+    def _end(self, pid: int, why: str) -> None:
+        from signal import SIGKILL
+
+        logger.debug("the engine's core that was begun early is not used: %s", why)
+        self._channel.close()
+        with suppress(OSError):  # it has ended by itself
+            os.kill(pid, SIGKILL)
+            os.waitpid(pid, 0)
+
+    def _give(self, path: Any, args: Sequence[Any], passfds: Sequence[int]) -> int:
+        """Return the process where vLLM spawns the engine's core; have Python spawn all others."""
+        process = sys._getframe(1).f_locals.get("process_obj")  # what multiprocessing starts there
+        is_core = str(getattr(process, "name", "")).startswith("EngineCore")
+        pid = self._take() if is_core else None
+        if pid is not None:
+            why_not = self._hand_over(path, args, passfds)
+            if not why_not:
+                self._channel.close()
+                return pid
+            self._end(pid, why_not)
+        spawned: int = self._spawn(path, args, passfds)
+        return spawned
+
+    def _hand_over(self, path: Any, args: Sequence[Any], passfds: Sequence[int]) -> str:
+        """Give the process what a spawned one gets; return why it cannot become one, or an empty text."""
+        from .early_core_process import ask
+
+        if path != self._path or [*args[1:-2]] != self._flags:
+            return "the core is spawned with another interpreter, or other flags"
+        self._channel.settimeout(_LIMIT_S)
+        try:
+            return ask(self._channel, str(args[-2]), sorted(set(passfds)), self._environment)
+        except Exception as error:  # it has ended, or takes too long
+            return one_line(error)
+
+
+_begun: EarlyCore | None = None
+
+
+def begin() -> None:
+    """Begin it if this is a replica's process and the moment has come; called at each moment that may be it."""
+    global _begun
+    if _begun is not None or os.environ.get(prewarm.PREWARM) == "0" or os.environ.get(_OTHER_ENGINE):
+        return
+    if not prewarm.replica_name() or (prewarm.is_at_work() and _cores() < _FEW_CORES):
+        return
+    try:
+        _begun = EarlyCore()
+    except Exception as error:
+        logger.debug("the engine's core cannot be begun early: %s", one_line(error))
+
+
+def throw_away(why: str) -> None:
+    """End this process's early core, if it has one that vLLM has not taken."""
+    if _begun is not None:
+        _begun.throw_away(why)
+
+
+def _cores() -> float:
+    """Return how many cores this process may use; a container's limit counts."""
+    cores: float = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError), open("/sys/fs/cgroup/cpu.max") as file:  # no limit, or another kind of cgroups
+        quota, period = file.read().split()
+        cores = min(cores, int(quota) / int(period))
+    return cores
