@@ -10,10 +10,11 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks.slow_s3 import slow_s3
-from serve_llm_hooks import load_traces
+from serve_llm_hooks import Trace, load_traces
 from tests.deployed import chat, check, deploy, good_application, look
 from tests.engine_models import make_adapter, make_tiny_llama
 from tests.file_server import file_server
@@ -41,6 +42,13 @@ def test_all_points_run_around_a_real_engine_that_then_answers(serve_url: str, t
         check(look(serve_url))
     finally:
         serve.delete("good")
+
+
+def core_and_start(events: Trace) -> tuple[float, float]:
+    """Return when the process of the engine's core began, and the start, in seconds since the epoch."""
+    (core,) = {event.process_id for event in events if event.process == "core"}
+    (start,) = (step for step in events.steps if step.name == "start")
+    return psutil.Process(core).create_time(), start.start_s
 
 
 OWN = """
@@ -129,11 +137,13 @@ def test_own_code_in_every_process_of_a_real_engine(serve_url: str, own_model: P
         status, answer = chat(f"{serve_url}/own", "own", max_tokens=5)
         with_adapters = [chat(f"{serve_url}/own", f"own:{name}", max_tokens=5) for name in ("one", "two")]
         events = serve.get_deployment_handle("LLMServer:own", "own").hook_trace.remote().result(timeout_s=300)
+        core_s, start_s = core_and_start(events)
     finally:
         serve.delete("own")
     assert status == 200
     assert answer["choices"][0]["message"]["content"] == "ours"
     assert [(status, answer["model"]) for status, answer in with_adapters] == [(200, "own:one"), (200, "own:two")]
+    assert core_s > start_s  # begun anew: a hook has set a variable that its libraries may have read when it began
     before, imports = events.steps[:2], events.steps[2]
     assert [step.name for step in (*before, imports)] == ["process", "serve", "imports"]
     assert [step.end_s for step in before] == [before[1].start_s, imports.start_s]
@@ -184,9 +194,11 @@ def test_weights_come_while_a_real_engine_begins(serve_url: str, tiny_model: Pat
             deploy(LATE.replace("$HOOKS", HOOKS).replace("$HOME", str(tmp_path)).replace("$URL", url))
         status, _ = chat(f"{serve_url}/late", "late", max_tokens=5)
         events = serve.get_deployment_handle("LLMServer:late", "late").hook_trace.remote().result(timeout_s=300)
+        core_s, start_s = core_and_start(events)
     finally:
         serve.delete("late")
     assert status == 200
+    assert core_s < start_s  # it has imported vLLM beside the replica
     assert [(event.name, event.process, event.outcome) for event in events] == [
         ("core_begins", "core", "ok"),
         ("weights_are_there", "worker-0", "ok"),

@@ -66,6 +66,26 @@ class WorkerWrapperBase:
         load_general_plugins()
         worker_class: type[WorkerBase] = resolve_obj_by_qualname(parallel_config.worker_cls)
 """,
+    # ray/early_core.py knows the process that it takes the place of by its name; and that it is spawned, in a Ray actor.
+    "vllm.v1.engine.utils": """
+class CoreEngineProcManager:
+    def __init__(self, *_):
+        context = get_mp_context()
+        context.Process(..., name=f"EngineCore_DP{global_index}" if is_dp else "EngineCore")
+        proc.start()
+""",
+    "vllm.utils.system_utils": """
+def _maybe_force_spawn():
+    if is_in_ray_actor():
+        reasons.append("In a Ray actor and can only be spawned")
+    if reasons:
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+
+def get_mp_context():
+    _maybe_force_spawn()
+    mp_method = envs.VLLM_WORKER_MULTIPROC_METHOD
+    return multiprocessing.get_context(mp_method)
+""",
     # Of workers on other nodes: the hooks are in the environment before the worker begins.
     "vllm.v1.executor.ray_executor_v2": """
 class RayWorkerProc(WorkerProc):
