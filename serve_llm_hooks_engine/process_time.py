@@ -3,19 +3,19 @@
 import os
 import time
 
-_begun_s: float | None = None
+_begun: tuple[int, float] | None = None  # a process, and when it began: one that is forked has a time of its own
 
 
 def begin_now() -> None:
     """Count from now: this process was begun before anybody needed it."""
-    global _begun_s
-    _begun_s = time.time()
+    global _begun
+    _begun = os.getpid(), time.time()
 
 
 def process_start_s() -> float:
     """Return when this process began, in seconds since the epoch."""
-    if _begun_s is not None:
-        return _begun_s
+    if _begun is not None and _begun[0] == os.getpid():
+        return _begun[1]
     with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
         ticks = int(file.read().rpartition(")")[2].split()[19])
     with open("/proc/uptime", encoding="utf-8") as file:

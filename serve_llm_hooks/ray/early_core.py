@@ -3,15 +3,17 @@
 vLLM's engine core is a process of its own. vLLM spawns it when the replica has imported vLLM and made the engine's
 config, and it then imports vLLM once more. So a replica begins this process first of all
 (``early_core_process`` is what runs in it), and where vLLM spawns the core, this process becomes it, with the
-environment and the file descriptors of a spawned one. Where it would be another one, vLLM spawns the core as always.
+environment and the file descriptors of a spawned one. Where the two would differ, vLLM spawns the core as always.
 
 It only saves time: nothing fails with it, and what keeps it from being used is said at DEBUG.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -32,11 +34,16 @@ _util: Any = util  # whose functions are typed as if nobody put another one in t
 MODULES = ("vllm.v1.engine.core", "vllm.v1.executor.multiproc_executor")
 """The modules that the process imports."""
 
-_LIMIT_S = 60.0  # how long it may still import once vLLM asks for the core
 _UNUSED_S = 600.0  # how long it is kept for a start that may never come
-_FEW_CORES = 4  # with fewer, it would keep the prewarm from a core, which is needed sooner
+_FEW_CORES = 4  # with fewer, it waits for the prewarm, which the start needs before it needs the core
 _OTHER_ENGINE = "RAYLLM_VLLM_ENGINE_CLS"  # Ray's variable for an engine of somebody's own
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from {package}.early_core_process import main; main({fd}, {modules!r})"
+_PROGRAM = """
+import json, socket, sys
+channel = socket.socket(fileno={fd})
+sys.path[:] = json.loads(channel.makefile().readline() or sys.exit())
+from {package}.early_core_process import main
+main(channel, {modules!r})
+"""
 
 
 class EarlyCore:
@@ -46,20 +53,37 @@ class EarlyCore:
         """Begin it, with the interpreter and the flags of a process that ``multiprocessing`` spawns."""
         from multiprocessing import spawn
 
+        path = json.dumps(sys.path).encode() + b"\n"
         self._spawn = _util.spawnv_passfds  # Python's own
         self._path = spawn.get_executable()
         self._flags = spawn.get_command_line()[1:-2]
-        self._environment = dict(os.environ)
-        self._channel, theirs = socket.socketpair()
-        with theirs:
-            program = _PROGRAM.format(path=sys.path, package=__package__, fd=theirs.fileno(), modules=MODULES)
-            command = [self._path, *self._flags, program, "--multiprocessing-fork"]
-            self._pid: int | None = self._spawn(self._path, command, [theirs.fileno()])
         self._lock = threading.Lock()
         self._unused = threading.Timer(_UNUSED_S, self.throw_away, ["no start has asked for it"])
         self._unused.daemon = True
         self._unused.start()
+        self._pid: int | None = None
+        try:
+            self._begin(path)
+        except BaseException:
+            self._unused.cancel()
+            raise
         _util.spawnv_passfds = self._give
+
+    def _begin(self, path: bytes) -> None:
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            program = _PROGRAM.format(fd=theirs.fileno(), package=__package__, modules=MODULES)
+            command = [self._path, *self._flags, program, "--multiprocessing-fork"]
+            pid = self._spawn(self._path, command, [theirs.fileno()])
+        try:
+            # Its number may be another process's once somebody has waited for it, as hooks may do for any child.
+            self._process = os.pidfd_open(pid)
+            self._channel.sendall(path)
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        self._pid = pid
 
     def throw_away(self, why: str) -> None:
         """End the process, if vLLM has not taken it, and say why."""
@@ -76,25 +100,35 @@ class EarlyCore:
         return pid
 
     def _end(self, pid: int, why: str) -> None:
-        from signal import SIGKILL
-
         logger.debug("the engine's core that was begun early is not used: %s", why)
-        self._channel.close()
         with suppress(OSError):  # it has ended by itself
-            os.kill(pid, SIGKILL)
+            signal.pidfd_send_signal(self._process, signal.SIGKILL)
             os.waitpid(pid, 0)
+        self._close()
+
+    def _close(self) -> None:
+        self._channel.close()
+        os.close(self._process)
 
     def _give(self, path: Any, args: Sequence[Any], passfds: Sequence[int]) -> int:
-        """Return the process where vLLM spawns the engine's core; have Python spawn all others."""
-        process = sys._getframe(1).f_locals.get("process_obj")  # what multiprocessing starts there
+        """Return the process where vLLM spawns the engine's core; have Python spawn all others.
+
+        Which process it is, is read in the caller's frame: to take the place of Python's function that knows it, what
+        Python does there would have to be done again here.
+        """
+        process = sys._getframe(1).f_locals.get("process_obj")
         is_core = str(getattr(process, "name", "")).startswith("EngineCore")
         pid = self._take() if is_core else None
         if pid is not None:
-            why_not = self._hand_over(path, args, passfds)
+            why_not = "the start was interrupted"
+            try:
+                why_not = self._hand_over(path, args, passfds)
+            finally:
+                if why_not:
+                    self._end(pid, why_not)
             if not why_not:
-                self._channel.close()
+                self._close()
                 return pid
-            self._end(pid, why_not)
         spawned: int = self._spawn(path, args, passfds)
         return spawned
 
@@ -104,22 +138,28 @@ class EarlyCore:
 
         if path != self._path or [*args[1:-2]] != self._flags:
             return "the core is spawned with another interpreter, or other flags"
-        self._channel.settimeout(_LIMIT_S)
         try:
-            return ask(self._channel, str(args[-2]), sorted(set(passfds)), self._environment)
-        except Exception as error:  # it has ended, or takes too long
+            return ask(self._channel, self._process, str(args[-2]), sorted(set(passfds)))
+        except Exception as error:
             return one_line(error)
 
 
 _begun: EarlyCore | None = None
 
 
-def begin() -> None:
-    """Begin it if this is a replica's process and the moment has come; called at each moment that may be it."""
+def begin(*, in_start: bool = False) -> None:
+    """Begin the process, if this is a replica that will start an engine, and has not begun one.
+
+    Args:
+        in_start: whether its start has begun. Before that, its deployment's name tells: Ray's are `LLMServer:model`.
+    """
     global _begun
     if _begun is not None or os.environ.get(prewarm.PREWARM) == "0" or os.environ.get(_OTHER_ENGINE):
         return
-    if not prewarm.replica_name() or (prewarm.is_at_work() and _cores() < _FEW_CORES):
+    replica = prewarm.replica_name()
+    if not replica or not (in_start or ":" in replica.split("#")[-2]):
+        return
+    if prewarm.is_at_work() and _cores() < _FEW_CORES:
         return
     try:
         _begun = EarlyCore()

@@ -1,127 +1,199 @@
 """What runs in the process that ``early_core`` begins, and what the two say to each other.
 
-The process imports vLLM and waits. The replica asks it to become the process that ``multiprocessing`` would spawn now,
-and tells what that one would get. The process looks whether it can be just that: what was read while vLLM was
-imported, or is inherited, must not have changed since. It says so, and becomes it.
+The process imports vLLM, and says that it is ready. The replica asks it to become the process that ``multiprocessing``
+would spawn now, and says what that one would get. If it finds that it can be just that, it says so, and becomes it:
+nothing may have changed since that a process inherits, or that was read while vLLM was imported.
 """
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import sys
+from collections import Counter
 from contextlib import suppress
 from importlib import import_module
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from serve_llm_hooks_engine import process_time
 
+from .._core.messages import one_line
 from .quick_imports import quick_imports
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-_ACCEPTED = "accepted"
+_LIMIT_S = 60.0  # how long the imports may still take once vLLM asks for the core
+_READY, _ACCEPTED = "ready", "accepted"
+_PR_SET_PDEATHSIG = 1
 
 # What a process inherits from the one that spawns it, as /proc/thread-self/status names it.
 _INHERITED = (
     *("Umask", "Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp", "SigIgn", "Cpus_allowed", "Mems_allowed"),
-    *("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"),
+    *("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "THP_enabled"),
 )
+
+# Variables that are read by Python, or when they are used; libraries read OMP_NUM_THREADS and its like when loaded.
+_READ_WHEN_USED = ("AWS_", "HF_", "HUGGING_FACE_", "RAY_ADDRESS", "SERVE_LLM_HOOKS_", "TORCHINDUCTOR_", "VLLM_")
 
 # vLLM sets these for the workers of an engine on a CPU, which compute, and are spawned with them; its core does not.
 _FOR_CPU_WORKERS = {"LD_PRELOAD", "LOCAL_WORLD_SIZE", "NUMEXPR_MAX_THREADS", "TORCHINDUCTOR_CPP_DYNAMIC_THREADS"}
-
-# Read by Python, or by a library when it is used. Others, as OMP_NUM_THREADS, libraries read when they are loaded.
-_READ_WHEN_USED = (
-    "AWS_",
-    "FLASHINFER_",
-    "HF_",
-    "HUGGING_FACE_",
-    "NCCL_",
-    "RAY_",
-    "SERVE_LLM_HOOKS_",
-    "TORCHINDUCTOR_",
-    "TRITON_",
-    "VLLM_",
-)
+_PRELOADED = ("libgomp", "libtcmalloc")
 
 
-def ask(channel: socket.socket, program: str, fds: Sequence[int], begun_with: dict[str, str]) -> str:
+def ask(channel: socket.socket, process: int, program: str, fds: Sequence[int]) -> str:
     """Ask the process to become one that is spawned here and now; return why it cannot, or an empty text.
 
     Args:
         channel: the replica's end of the socket.
+        process: the process, as ``os.pidfd_open`` gives it.
         program: what a spawned process would run.
         fds: the file descriptors that it would have.
-        begun_with: the replica's environment when it began the process.
 
     Raises:
-        OSError: the process has ended, or has not answered within the socket's limit.
+        OSError: the process has ended.
     """
     asked = {
         "program": program,
         "fds": fds,
-        "begun with": begun_with,
-        "environment": dict(os.environ),
+        "environment": _environment(),
         "path": sys.path,
         "inherited": _inherited(),
         "blocked signals": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
     }
-    socket.send_fds(channel, [b"?"], fds)
-    channel.sendall(json.dumps(asked).encode())
-    channel.shutdown(socket.SHUT_WR)
-    answer = _read(channel).decode()
-    return "" if answer == _ACCEPTED else answer or "its process has ended"
+    answer = _line(channel, process)
+    if answer == _READY:
+        socket.send_fds(channel, [b"?"], fds)
+        channel.sendall(json.dumps(asked).encode() + b"\n")
+        answer = _line(channel, process)
+    return "" if answer == _ACCEPTED else answer
 
 
-def main(fd: int, modules: Sequence[str]) -> None:
+def _line(channel: socket.socket, process: int) -> str:
+    """Return what the process says next; what keeps it from that, if it says nothing."""
+    said = b""
+    waits = select.poll()
+    waits.register(channel, select.POLLIN)
+    waits.register(process, select.POLLIN)
+    while not said.endswith(b"\n"):
+        ready = [fd for fd, _ in waits.poll(_LIMIT_S * 1000)]
+        if channel.fileno() not in ready:
+            return "its process has ended" if ready else "its imports take too long"
+        part = channel.recv(65536)
+        if not part:
+            return "its process has ended"
+        said += part
+    return said.decode().strip()
+
+
+def main(channel: socket.socket, modules: Sequence[str]) -> None:
     """Import modules, and become the process that the replica asks for; end if it asks for none.
 
     Args:
-        fd: the other end of the replica's socket, which is closed when the replica ends.
+        channel: the other end of the replica's socket.
         modules: what to import.
     """
-    channel = _moved(fd, 3)
-    path, environment = [*sys.path], dict(os.environ)
-    read = _import(modules)
-    flag, fds, _, _ = socket.recv_fds(channel, 1, 253)
-    if not flag:
-        return
-    asked = json.loads(_read(channel))
-    _change(environment, asked["begun with"], asked["environment"])
-    why_not = _difference(asked, path, environment, read)
-    if not why_not:
-        channel, why_not = _place(channel, fds, asked["fds"])
-    with channel:
-        channel.sendall((why_not or _ACCEPTED).encode())
-    if not why_not:
-        _become(asked, environment)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # end with the replica, whoever else holds its end of the socket
+    become = None
+    try:
+        become = _Become(channel, modules)
+        why_not = become.why_not
+    except Exception as error:
+        why_not = one_line(error)
+    with suppress(OSError), channel:  # the replica may have ended
+        channel.sendall((why_not or _ACCEPTED).encode() + b"\n")
+    if why_not or become is None:
+        os._exit(0)
+    libc.prctl(_PR_SET_PDEATHSIG, 0)
+    become()
 
 
-def _change(environment: dict[str, str], before: dict[str, str], after: dict[str, str]) -> None:
-    """Change in an environment what differs in another one; libraries set variables that Python is not told of."""
-    for name in before.keys() - after.keys():
-        environment.pop(name, None)
-    environment.update(after.items() - before.items())
+class _Become:
+    """What this process is asked to become.
+
+    Attributes:
+        why_not: why it cannot; empty if it can.
+    """
+
+    def __init__(self, channel: socket.socket, modules: Sequence[str]) -> None:
+        """Import modules, say that it is done, and hear what to become."""
+        path = [*sys.path]
+        self._read = _import(modules)
+        channel.sendall(_READY.encode() + b"\n")
+        flag, self._fds, _, _ = socket.recv_fds(channel, 1, 253)
+        if not flag:
+            os._exit(0)  # nobody asks
+        self._asked: dict[str, Any] = json.loads(channel.makefile().readline())
+        self._changes = _changes(self._asked["environment"])
+        self.why_not = (
+            self._inherits() or self._searches(path) or self._variables() or self._make_room(channel.fileno())
+        )
+        with suppress(Exception):  # it looks for the process's title beside the environment, which is about to move
+            import_module("setproctitle").getproctitle()
+
+    def __call__(self) -> None:
+        """Become it."""
+        for fd, place in zip(self._fds, self._asked["fds"], strict=True):
+            os.dup2(fd, place)
+            os.close(fd)
+        for name, value in self._changes.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._asked["blocked signals"])
+        process_time.begin_now()
+        exec(self._asked["program"], vars(sys.modules["__main__"]))
+
+    def _inherits(self) -> str:
+        """Return what the replica would pass on now, and did not when it began this process."""
+        if (
+            getattr(resource_tracker._resource_tracker, "_fd", None) is not None
+        ):  # an import has made a lock, and begun one of its own
+            return "its imports have begun a resource tracker"
+        now = self._asked["inherited"]
+        changed = [name for name, value in _inherited().items() if now.get(name) != value]
+        return f"the replica's {changed[0]} has changed since" if changed else ""
+
+    def _searches(self, path: list[str]) -> str:
+        """Return what imports would be searched for elsewhere, but for folders that the imports have added here too."""
+        before, here = Counter(path), Counter(sys.path)
+        added = {folder for folder in here if here[folder] > before[folder]}
+        then, now = ([folder for folder in each if folder not in added] for each in (path, self._asked["path"]))
+        return "" if then == now else "sys.path has changed since"
+
+    def _variables(self) -> str:
+        """Return the name of a variable that would have had another effect if this process had begun with it."""
+        here = _environment()
+        late = [
+            name for name, value in self._changes.items() if not _is_as_good(name, here.get(name), value, self._read)
+        ]
+        return f"{late[0]} has changed since" if late else ""
+
+    def _make_room(self, channel: int) -> str:
+        """Move the file descriptors that were sent away from the places that they are to have; return what is there."""
+        places = self._asked["fds"]
+        moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(places) + 1) for fd in self._fds]
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = moved
+        taken = [place for place in places if place != channel and _is_open(place)]
+        return f"file descriptor {taken[0]} is in use" if taken else ""
 
 
-def _become(asked: dict[str, Any], environment: dict[str, str]) -> None:
-    with suppress(Exception):  # it looks for the process's title beside the environment, which is about to move
-        import_module("setproctitle").getproctitle()
-    for name in os.environ.keys() - environment.keys():
-        del os.environ[name]
-    os.environ.update(environment)
-    signal.pthread_sigmask(signal.SIG_SETMASK, asked["blocked signals"])
-    process_time.begin_now()
-    exec(asked["program"], vars(sys.modules["__main__"]))
-
-
-def _read(channel: socket.socket) -> bytes:
-    return b"".join(iter(lambda: channel.recv(65536), b""))
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 def _import(modules: Sequence[str]) -> set[str]:
@@ -137,71 +209,63 @@ def _import(modules: Sequence[str]) -> set[str]:
     try:
         with quick_imports():
             for module in modules:
-                with suppress(Exception):  # told where vLLM imports it
-                    import_module(module)
+                import_module(module)
     finally:
         os.environ.encodekey = encode
     return read
 
 
+def _environment() -> dict[str, str]:
+    """Return the environment that a process that is spawned here gets: libraries set variables that Python misses."""
+    entries = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ")
+    found: dict[str, str] = {}
+    index = 0
+    while (entry := entries[index]) is not None:
+        name, _, value = os.fsdecode(entry).partition("=")
+        found.setdefault(name, value)
+        index += 1
+    return found
+
+
+def _changes(there: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the variables that differ from another environment, with their values there."""
+    here = _environment()
+    return {name: there.get(name) for name in sorted({*here, *there}) if here.get(name) != there.get(name)}
+
+
 def _inherited() -> dict[str, str]:
-    """Return what a process that is spawned here inherits, but for its environment and its file descriptors."""
+    """Return what a process that is spawned here inherits, beside its environment and the files that it is given."""
     with open("/proc/thread-self/status") as file:
         status = dict(line.split(":", 1) for line in file)
     found = {name: status[name].strip() for name in _INHERITED if name in status}
     found["working directory"] = os.getcwd()
-    found["priority"] = str(os.getpriority(os.PRIO_PROCESS, 0))
+    found["priority"] = f"{os.getpriority(os.PRIO_PROCESS, 0)} {os.sched_getscheduler(0)}"
+    found["process group"] = f"{os.getpgid(0)} {os.getsid(0)}"
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        there = os.fstat(fd)
+        found[name] = f"{there.st_dev} {there.st_ino}"
     for name in ("limits", "oom_score_adj", "cgroup"):
         with open(f"/proc/self/{name}") as file:
             found[name] = file.read()
     return found
 
 
-def _difference(asked: dict[str, Any], path: list[str], environment: dict[str, str], read: set[str]) -> str:
-    """Return what a spawned process would find otherwise than this one did; an empty text if nothing."""
-    for name, value in _inherited().items():
-        if asked["inherited"].get(name) != value:
-            return f"the replica's {name} has changed since"
-    if asked["path"][: len(path)] != path:  # what is added at the end hides nothing
-        return "sys.path has changed since"
-    for name in sorted(os.environ.keys() | environment.keys()):
-        if not _is_as_good(name, os.environ.get(name), environment.get(name), read):
-            return f"{name} has changed since"
-    return ""
-
-
-def _is_as_good(name: str, before: str | None, now: str | None, read: set[str]) -> bool:
-    """Return True if a variable that is set now does what it does if a process begins with it."""
-    if before == now:
-        return True
-    if name == "LD_LIBRARY_PATH":
-        return _folders(before) == _folders(now)  # modules add theirs to it again in each process
+def _is_as_good(name: str, here: str | None, there: str | None, read: set[str]) -> bool:
+    """Return True if setting a variable now has the effect that it has on a process that begins with it."""
+    if name == "LD_LIBRARY_PATH":  # modules add to it in each process
+        return _with_libraries(here) == _with_libraries(there)
     if name in _FOR_CPU_WORKERS:
-        return bool(import_module("vllm.platforms").current_platform.is_cpu())
+        is_vllms = name != "LD_PRELOAD" or _preloaded(here) == _preloaded(there)
+        return is_vllms and bool(import_module("vllm.platforms").current_platform.is_cpu())
     return name.startswith(_READ_WHEN_USED) and name not in read
 
 
-def _folders(path: str | None) -> list[str]:
-    return list(dict.fromkeys(folder for folder in (path or "").split(":") if os.path.isdir(folder)))
+def _with_libraries(path: str | None) -> list[str]:
+    """Return the folders of a search path in which there is a library; an empty entry is the working directory."""
+    folders = dict.fromkeys(os.path.realpath(folder) for folder in (path or "").split(":")) if path else {}
+    return [folder for folder in folders if os.path.isdir(folder) and any(".so" in name for name in os.listdir(folder))]
 
 
-def _place(channel: socket.socket, fds: Sequence[int], places: Sequence[int]) -> tuple[socket.socket, str]:
-    """Give file descriptors the numbers that they have in the replica; return the channel, and what is in the way."""
-    above = max(places) + 1
-    channel = _moved(channel.detach(), above)
-    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in fds]
-    for fd in fds:
-        os.close(fd)
-    for fd, place in zip(moved, places, strict=True):
-        with suppress(OSError):
-            os.fstat(place)
-            return channel, f"file descriptor {place} is in use"
-        os.dup2(fd, place)
-        os.close(fd)
-    return channel, ""
-
-
-def _moved(fd: int, above: int) -> socket.socket:
-    channel = socket.socket(fileno=fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above))
-    os.close(fd)
-    return channel
+def _preloaded(libraries: str | None) -> list[str]:
+    given = (libraries or "").replace(":", " ").split()
+    return [library for library in given if not os.path.basename(library).startswith(_PRELOADED)]

@@ -27,7 +27,7 @@ async def around_start(server: Any) -> AsyncIterator[None]:
         async with _initialize(config, RayCluster()) as run:
             server._hook_trace = run.trace
             runtime_env = await prewarm.finish(run.start.defaults, run.ctx)
-            early_core.begin()  # where it would have been in the prewarm's way
+            early_core.begin(in_start=True)  # if it has not begun with the imports
             from . import engine_steps  # imported while nodes were at work
             from .hand_over import hand_over
 
@@ -50,6 +50,7 @@ async def around_constructor(server: Any, llm_config: Any) -> AsyncIterator[None
     from .sglang import SGLangCluster
 
     prewarm.throw_away("the server starts its engine itself, so Ray builds no config for it")
+    early_core.throw_away("the server's engine is not Ray's")
     if hasattr(server, "_hook_trace"):  # a subclass's constructor runs them already
         yield
         return

@@ -101,7 +101,7 @@ class HooksCallback(HandedOver):
         try:
             async with initialize(self.llm_config, cluster, self._hooks, _begin) as run:
                 self.decide(run.ctx, await prewarm.finish(run.start.defaults, run.ctx))
-                early_core.begin()  # where it would have been in the prewarm's way
+                early_core.begin(in_start=True)  # if it has not begun with the imports
                 remove_given_hooks(self.llm_config)
         except (NodeInitializationError, PlacementGroupError) as error:
             if cluster.cut_short and cluster.clock() >= cluster.cut_end_s:  # else another limit ended it

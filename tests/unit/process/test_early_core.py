@@ -9,8 +9,10 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
 import sys
 import threading
+import time
 from multiprocessing import util
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve_llm_hooks.ray import early_core, prewarm
+from serve_llm_hooks.ray import early_core, early_core_process, prewarm
 from serve_llm_hooks.ray.early_core import EarlyCore
 
 if TYPE_CHECKING:
@@ -142,6 +144,14 @@ def test_only_one_core_gets_it_and_no_other_process_does(begin_early: Callable[.
     assert told_by("EngineCore_DP1")[0] != pid
 
 
+def wait_until(true: Callable[[], Any]) -> Any:
+    """Ask again and again until the answer is true; return it, or what it is when the time is over."""
+    deadline_s = time.monotonic() + LIMIT_S
+    while not (answer := true()) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    return answer
+
+
 def wait_for_ever(to: Connection) -> None:
     to.send((os.getpid(), None))
     threading.Event().wait()
@@ -191,6 +201,10 @@ def change_path(patch: pytest.MonkeyPatch, at: str) -> None:
     patch.syspath_prepend(at)
 
 
+def add_to_path(patch: pytest.MonkeyPatch, at: str) -> None:
+    patch.setattr(sys, "path", [*sys.path, at])
+
+
 def change_folder(patch: pytest.MonkeyPatch, at: str) -> None:
     patch.chdir(at)
 
@@ -202,6 +216,7 @@ def change_folder(patch: pytest.MonkeyPatch, at: str) -> None:
         (change_variable, "LD_PRELOAD_OF_MINE", "LD_PRELOAD_OF_MINE has changed since"),
         (change_variable, "PYTHONWARNINGS", "PYTHONWARNINGS has changed since"),
         (change_path, "/", "sys.path has changed since"),
+        (add_to_path, "/", "sys.path has changed since"),
         (change_folder, "/", "the replica's working directory has changed since"),
     ],
 )
@@ -274,16 +289,174 @@ def test_one_that_imports_for_too_long_is_not_waited_for(
 ) -> None:
     (tmp_path / "hangs.py").write_text("import threading\nthreading.Event().wait()\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(early_core, "_LIMIT_S", 0.1)
+    monkeypatch.setattr(early_core_process, "_LIMIT_S", 0.1)
     pid = begin_early("hangs")._pid
     told_by("EngineCore")
-    assert lines == ["the engine's core that was begun early is not used: TimeoutError: timed out"]
+    assert lines == ["the engine's core that was begun early is not used: its imports take too long"]
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_what_cannot_be_imported_is_told_where_it_is_needed(begin_early: Callable[..., EarlyCore]) -> None:
-    pid = begin_early("no_such_module_of_vllm", "colorsys")._pid
-    assert told_by("EngineCore")[0] == pid
+def test_one_that_could_not_import_all_of_it_is_not_used(
+    begin_early: Callable[..., EarlyCore], lines: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A module that is half imported is another one when it is imported again; vLLM tells what is wrong with it."""
+    begin_early("colorsys", "no_such_module_of_vllm")
+    told_by("EngineCore")
+    says = "ModuleNotFoundError: No module named 'no_such_module_of_vllm'"
+    assert lines == [f"the engine's core that was begun early is not used: {says}"]
+    assert capfd.readouterr().err == ""
+
+
+def test_its_output_goes_where_the_replica_s_goes(
+    begin_early: Callable[..., EarlyCore], lines: list[str], tmp_path: Path
+) -> None:
+    begin_early()
+    before = os.dup(2)
+    with open(tmp_path / "log", "w") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        told_by("EngineCore")
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+    assert lines == ["the engine's core that was begun early is not used: the replica's stderr has changed since"]
+
+
+def test_a_variable_that_was_set_past_python_counts(begin_early: Callable[..., EarlyCore], lines: list[str]) -> None:
+    begin_early()
+    os.putenv("OMP_NUM_THREADS", "3")
+    try:
+        told_by("EngineCore")
+    finally:
+        os.unsetenv("OMP_NUM_THREADS")
+    assert lines == ["the engine's core that was begun early is not used: OMP_NUM_THREADS has changed since"]
+
+
+@pytest.mark.parametrize("has_libraries", [False, True])
+@pytest.mark.parametrize("as_folder", ["{}", "/nowhere:"])
+def test_a_folder_for_libraries_counts_if_there_are_some(
+    begin_early: Callable[..., EarlyCore],
+    lines: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    as_folder: str,
+    has_libraries: bool,
+) -> None:
+    """OpenCV adds a folder that is not there, and an empty entry, which is the working directory."""
+    if has_libraries:
+        (tmp_path / "libsome.so.3").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    pid = begin_early()._pid
+    monkeypatch.setenv("LD_LIBRARY_PATH", as_folder.format(tmp_path))
+    told_pid, seen = told_by("EngineCore")
+    assert (told_pid == pid) is not has_libraries
+    assert seen["environment"]["LD_LIBRARY_PATH"] == os.environ["LD_LIBRARY_PATH"]
+    says = "the engine's core that was begun early is not used: LD_LIBRARY_PATH has changed since"
+    assert lines == ([says] if has_libraries else [])
+
+
+def test_variables_that_cannot_be_set_are_left_as_they_are(
+    begin_early: Callable[..., EarlyCore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`env =odd python …` gives a process one without a name."""
+    program = (
+        "import multiprocessing, os, sys; from tests.unit.process import test_early_core as t\n"
+        "early = t.EarlyCore(); pid = early._pid; assert t.told_by('EngineCore')[0] == pid"
+    )
+    path = os.pathsep.join(sys.path)
+    command = [
+        "env",
+        "=odd",
+        sys.executable,
+        "-c",
+        f"from serve_llm_hooks.ray import early_core\nearly_core.MODULES = ()\n{program}",
+    ]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=True, timeout=LIMIT_S)
+
+
+def module_that_forks(folder: Path) -> str:
+    """Write a module whose import leaves a process that holds all that its importer holds; return its name."""
+    (folder / "forks.py").write_text("import os, time\nif not os.fork():\n    time.sleep(60)\n    os._exit(0)\n")
+    return "forks"
+
+
+def test_nothing_waits_for_what_its_imports_have_begun(
+    begin_early: Callable[..., EarlyCore], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    pid = begin_early(module_that_forks(tmp_path))._pid
+    assert pid is not None
+    children = wait_until(lambda: Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    try:
+        begun_s = time.monotonic()
+        assert told_by("EngineCore")[0] == pid
+        assert time.monotonic() - begun_s < LIMIT_S / 2
+    finally:
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+
+
+REPLICA = """
+import sys, time
+from serve_llm_hooks.ray import early_core
+early_core.MODULES = ["colorsys", *sys.argv[1:]]
+print(early_core.EarlyCore()._pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("imports", ["", "hangs"])
+def test_it_ends_with_its_replica(imports: str, tmp_path: Path) -> None:
+    (tmp_path / "hangs.py").write_text("import threading\nthreading.Event().wait()\n")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    command = [sys.executable, "-c", REPLICA, *imports.split()]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    ) as replica:
+        assert replica.stdout is not None
+        pid = int(replica.stdout.readline())
+        assert wait_until(lambda: "State:\tS" in Path(f"/proc/{pid}/status").read_text())
+        replica.kill()
+    assert wait_until(
+        lambda: not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    )
+
+
+def test_one_that_is_interrupted_while_it_is_asked_ends(
+    begin_early: Callable[..., EarlyCore], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pid = begin_early()._pid
+
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(early_core_process, "ask", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        told_by("EngineCore")
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_what_its_imports_add_to_the_path_may_be_there_or_not(
+    begin_early: Callable[..., EarlyCore], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "adds.py").write_text("import sys\nsys.path.insert(0, sys.path[-1])\nsys.path.append('/vendored')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    pid = begin_early("adds")._pid
+    monkeypatch.setattr(sys, "path", [*sys.path, "/vendored"])
+    told_pid, seen = told_by("EngineCore")
+    assert told_pid == pid
+    assert seen["sys.path"] == sys.path
+
+
+def test_a_lock_that_an_import_has_made_counts(
+    begin_early: Callable[..., EarlyCore], lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "locks.py").write_text("import multiprocessing\nLOCK = multiprocessing.get_context('spawn').Lock()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    begin_early("locks")
+    told_by("EngineCore")
+    assert lines == ["the engine's core that was begun early is not used: its imports have begun a resource tracker"]
 
 
 def test_it_ends_with_a_start_that_does_not_need_it(begin_early: Callable[..., EarlyCore], lines: list[str]) -> None:
@@ -327,6 +500,17 @@ def test_none_where_it_is_switched_off_or_the_engine_is_another(
     monkeypatch.setenv(name, value)
     early_core.begin()
     assert begun == []
+
+
+def test_another_replica_that_imports_a_server_begins_none_before_a_start(
+    begun: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica of any class may import a module that makes an app."""
+    monkeypatch.setattr(prewarm, "replica_name", lambda: "SERVE_REPLICA::an:app#Gateway#1")
+    early_core.begin()
+    assert begun == []
+    early_core.begin(in_start=True)
+    assert begun == ["core"]
 
 
 def test_none_in_other_processes(begun: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
