@@ -5,7 +5,6 @@ It is the real one, with what Ray does in it timed apart. Importing this module 
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from contextlib import contextmanager
@@ -26,13 +25,10 @@ _begun_s = time.perf_counter()
 import_module("serve_llm_hooks.ray.prewarmed")  # first, as the server does: what it begins goes on beside
 part("replica: imports", time.perf_counter() - _begun_s)
 RayLLMServer: Any = import_module("ray.serve.llm.deployment").LLMServer  # and with it all that Ray alone imports
-gc.collect()  # what those left: it takes long, and would count as whatever runs at the time
 mark("replica: our imports")
 _begun_s = time.perf_counter()
 import_module("serve_llm_hooks.ray.server")
 ours: Any = import_module("serve_llm_hooks.ray.hooked")
-ours_start: Any = import_module("serve_llm_hooks.ray.hooked_start")
-ours_cluster: Any = import_module("serve_llm_hooks.ray.cluster")
 OurLLMConfig: Any = import_module("serve_llm_hooks.ray.config").LLMConfig
 part("replica: imports", time.perf_counter() - _begun_s)
 mark("replica: imported")
@@ -87,51 +83,56 @@ class TimedTask:
         return ref
 
 
-class TimedCluster(ours_cluster.RayCluster):  # type: ignore[misc]  # imported by name, after the first mark
-    """Adds up the time that Ray takes for what it is asked. Of calls at the same time, what passes is counted once."""
+def timed_cluster(base: Any) -> Any:
+    """Return a class of clusters with a stopwatch."""
 
-    newest: TimedCluster
+    class TimedCluster(base):  # type: ignore[misc]  # imported where the real server does
+        """Adds up the time that Ray takes for what it is asked; of calls at the same time, what passes counts once."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        TimedCluster.newest = self
-        self.rays_s = 0.0
-        self.worked_s = 0.0
-        self._asked = 0
-        self._since_s = 0.0
+        newest: TimedCluster
 
-    @contextmanager
-    def _ray(self) -> Iterator[None]:
-        if not self._asked:
-            self._since_s = time.perf_counter()
-        self._asked += 1
-        try:
-            yield
-        finally:
-            self._asked -= 1
+        def __init__(self) -> None:
+            super().__init__()
+            TimedCluster.newest = self
+            self.rays_s = 0.0
+            self.worked_s = 0.0
+            self._asked = 0
+            self._since_s = 0.0
+
+        @contextmanager
+        def _ray(self) -> Iterator[None]:
             if not self._asked:
-                self.rays_s += time.perf_counter() - self._since_s
+                self._since_s = time.perf_counter()
+            self._asked += 1
+            try:
+                yield
+            finally:
+                self._asked -= 1
+                if not self._asked:
+                    self.rays_s += time.perf_counter() - self._since_s
 
-    async def acquire_placement_group(self, llm_config: Any) -> Any:
-        """As it is, timed."""
-        with self._ray():
-            return await super().acquire_placement_group(llm_config)
+        async def acquire_placement_group(self, llm_config: Any) -> Any:
+            """As it is, timed."""
+            with self._ray():
+                return await super().acquire_placement_group(llm_config)
 
-    async def node_ids(self, placement_group: Any, own_bundles: Sequence[int] | None = None) -> list[str]:
-        """As it is, timed."""
-        with self._ray():
-            nodes: list[str] = await super().node_ids(placement_group, own_bundles)
-            return nodes
+        async def node_ids(self, placement_group: Any, own_bundles: Sequence[int] | None = None) -> list[str]:
+            """As it is, timed."""
+            with self._ray():
+                nodes: list[str] = await super().node_ids(placement_group, own_bundles)
+                return nodes
 
-    async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
-        """As it is, timed; what it does itself (pickling, above all) is counted as ours again."""
-        mark("node: asked")
-        with self._ray():
-            steps = Steps(super().run_on_node(task, runtime_env=runtime_env))
-            report: NodeReport = await steps
-        self.worked_s += steps.worked_s
-        mark("node: answered")
-        return report
+        async def run_on_node(self, task: NodeTask, *, runtime_env: dict[str, Any] | None) -> NodeReport:
+            """As it is, timed; what it does itself (pickling, above all) is counted as ours again."""
+            mark("node: asked")
+            with self._ray():
+                steps = Steps(super().run_on_node(task, runtime_env=runtime_env))
+                report: NodeReport = await steps
+            self.worked_s += steps.worked_s
+            mark("node: answered")
+            return report
+
+    return TimedCluster
 
 
 class Engine(RayLLMServer):  # type: ignore[misc]  # imported by name, after the first mark
@@ -153,12 +154,15 @@ class LLMServer(ours.hooked_server(Engine)):  # type: ignore[misc]  # a class ma
 
     async def start(self) -> None:
         """Start, and note how long what took."""
-        ours_start.RayCluster = TimedCluster
+        begun_s = time.perf_counter()
+        ours_start: Any = import_module("serve_llm_hooks.ray.hooked_start")  # there already, if Serve has left time
+        part("replica: imports", time.perf_counter() - begun_s)
+        ours_cluster: Any = import_module("serve_llm_hooks.ray.cluster")
+        ours_start.RayCluster = TimedCluster = timed_cluster(ours_cluster.RayCluster)
         # Ray's own work, which it does later itself. Asked for early, in a thread, it would hold up what is measured.
         ours_start.telemetry.ask_for_actor = lambda: None
         remote = import_module("ray").remote(num_cpus=0, max_retries=0, max_calls=1)
         ours_cluster._run_packed_task = TimedTask(remote(timed_node.run_packed_task))
-        gc.collect()  # as above
         mark("replica: start")
         begun_s = time.perf_counter()
         await super().start()

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 from ray.serve.llm import LLMConfig as _RayLLMConfig
 from typing_extensions import deprecated, override
 
-from .._core.errors import HookLoadError
 from .._core.hook import Hook
 from .._core.messages import without_value
-from .._core.until import in_words
-from .._process.payload import check_config, need_processes
-from .._sources.entries import hooks_of_entries, load_hooks
-from .._sources.fields import hooks_of_fields, warn_of_initialization_class
-from .._sources.lists import checked_hooks, checked_list
-from .._sources.select import check_together, hooks_of_script, warn_of_unmatched
-from .._sources.weights import check_weights
-from . import internals
-from .config_pickling import given_objects, state_of_decided, state_to_send
-from .hooked import hooked_server, starts_in_constructor
-from .internals import CallbackBase, CallbackConfig, is_remote_path
-from .shutdown import warn_of_slow_hooks
+from .internals import CallbackBase, CallbackConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from .._sources.entries import HookRef
     from .._sources.phase_style import Callback
     from .._sources.weights import Weights
-
-
-logger: logging.Logger = logging.getLogger("serve_llm_hooks")
-
-# The keys of a runtime_env that may bring a file that this process does not have, and those that may bring a module.
-_BRINGS_FILES = ("working_dir", "image_uri", "container")
-_BRINGS_MODULES = (*_BRINGS_FILES, "py_modules", "pip", "uv", "conda")
 
 
 class LLMConfig(_RayLLMConfig):
@@ -140,11 +120,15 @@ class LLMConfig(_RayLLMConfig):
     @field_validator("hooks", mode="before")
     @classmethod
     def _check_hooks_list(cls, value: Any) -> Any:
+        from .._sources.lists import checked_hooks
+
         return checked_hooks(value)
 
     @field_validator("callbacks", mode="before")
     @classmethod
     def _check_callbacks_list(cls, value: Any) -> Any:
+        from .._sources.lists import checked_list
+
         return checked_list(value)
 
     @model_validator(mode="after")
@@ -153,6 +137,7 @@ class LLMConfig(_RayLLMConfig):
         chosen = self.callback_config
         if chosen.callback_class is CallbackBase:
             return self
+        from .._sources.select import hooks_of_script
         from .native_config import is_hooks_callback, named_hooks, no_hooks_named  # few configs have one
 
         if is_hooks_callback(chosen.callback_class):
@@ -173,38 +158,22 @@ class LLMConfig(_RayLLMConfig):
 
             self.server_cls = LLMServer
         else:
+            from .hooked import hooked_server
+
             self.server_cls = hooked_server(self.server_cls)
         return self
 
     @model_validator(mode="after")
-    def _check_hooks(self) -> LLMConfig:
-        here, loaded = self._checked_hooks()
-        warn_of_unmatched(here, self.model_id)
-        warn_of_slow_hooks(loaded, self.model_id, self.deployment_config)
-        check_config(loaded, self)
-        self._check_weights()
-        if (ours := need_processes(loaded, self.model_id)) and starts_in_constructor(self.server_cls):
-            from .sglang import no_processes
+    def _check(self) -> LLMConfig:
+        from . import config_checks
 
-            raise no_processes(in_words(ours[0]), self.model_id)
-        warn_of_initialization_class(self, stacklevel=3)
+        config_checks.check(self)
         return self
-
-    def _check_weights(self) -> None:
-        if self.weights is None:
-            return
-        source = self.model_loading_config.model_source
-        given = self.engine_kwargs.get("load_format")
-        check_weights(
-            self.weights,
-            model_id=self.model_id,
-            has_bucket=is_remote_path(source) if isinstance(source, str) else bool(source and source.bucket_uri),
-            streaming_format=given if given is not None and given in internals.STREAMING_LOAD_FORMATS else None,
-            is_vllm=not starts_in_constructor(self.server_cls),
-        )
 
     def callback_hooks(self) -> list[Hook]:
         """Return the hooks of ``callback_config``, ``initialization_class``, ``callback`` and ``callbacks``."""
+        from .._sources.fields import hooks_of_fields
+
         if self.callback_config.callback_class is CallbackBase:
             return hooks_of_fields(self)
         from .rays_callbacks import hooks_of_rays_callback
@@ -218,30 +187,9 @@ class LLMConfig(_RayLLMConfig):
             HookLoadError: they cannot be loaded.
             HookOrderError: an order that is impossible, or ambiguous.
         """
-        return self._checked_hooks()[0]
+        from . import config_checks
 
-    def _checked_hooks(self) -> tuple[list[HookRef], list[Hook]]:
-        """Return the entries of ``hooks`` that this process sees, and all hooks that it sees."""
-        here = [ref for ref in self.hooks or () if self._can_load(hooks_of_entries, [ref])]
-        loaded = [*load_hooks(*here)]  # together: a circle between modules, parameters given for another entry's hook
-        if self._can_load(self.callback_hooks):
-            loaded = [*self.callback_hooks(), *loaded]
-            check_together(loaded, self)
-        return here, loaded
-
-    def _can_load(self, load: Callable[..., object], *args: Any) -> bool:
-        """Return True if hooks can be loaded here; False if that is left to the replica, which may have more code."""
-        try:
-            load(*args)
-        except HookLoadError as error:
-            keys = {ModuleNotFoundError: _BRINGS_MODULES, FileNotFoundError: _BRINGS_FILES}.get(
-                type(error.__cause__), ()
-            )
-            if not any(_brings_something((self.runtime_env or {}).get(key)) for key in keys):
-                raise
-            logger.info("model %r: left to the replica, which may have what is shipped: %s", self.model_id, error)
-            return False
-        return True
+        return config_checks.load(self)[0]
 
     @override
     def get_or_create_callback(self) -> Any:
@@ -260,11 +208,15 @@ class LLMConfig(_RayLLMConfig):
     @override
     def __getstate__(self) -> dict[Any, Any]:
         """Check the hooks, and return the fields with everything that they need where they run."""
+        from . import config_checks
+        from .config_pickling import state_of_decided, state_to_send
+
         state = super().__getstate__()
         if getattr(self._callback_instance, "is_decided", False):
             return state_of_decided(state)
         self.check_hooks()  # `config.hooks = [...]` is not validated where it is written
-        return state_to_send(self, state, self.callback_hooks() if self._can_load(self.callback_hooks) else [])
+        others = self.callback_hooks() if config_checks.can_load(self, self.callback_hooks) else []
+        return state_to_send(self, state, others)
 
     @override
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> LLMConfig:
@@ -272,16 +224,9 @@ class LLMConfig(_RayLLMConfig):
 
         Ray copies a config for some of the connectors between prefill and decode.
         """
+        from .config_pickling import given_objects
+
         memo = {} if memo is None else memo
         memo.update((id(given), given) for given in given_objects(self))
         copied: LLMConfig = super().__deepcopy__(memo)
         return copied
-
-
-def _brings_something(value: object) -> bool:
-    """Return False for a value of a runtime_env that is empty, or holds nothing but what is."""
-    if isinstance(value, str):
-        return bool(value.strip())
-    if isinstance(value, dict):
-        return any(map(_brings_something, value.values()))
-    return any(map(_brings_something, value)) if isinstance(value, list | tuple) else value is not None

@@ -151,13 +151,12 @@ def begin(*, in_start: bool = False) -> None:
     """Begin the process, if this is a replica that will start an engine, and has not begun one.
 
     Args:
-        in_start: whether its start has begun. Before that, its deployment's name tells: Ray's are `LLMServer:model`.
+        in_start: whether its start has begun. Before that, the name of its deployment tells.
     """
     global _begun
     if _begun is not None or os.environ.get(prewarm.PREWARM) == "0" or os.environ.get(_OTHER_ENGINE):
         return
-    replica = prewarm.replica_name()
-    if not replica or not (in_start or ":" in replica.split("#")[-2]):
+    if not (prewarm.replica_name() if in_start else prewarm.starts_engine()):
         return
     if prewarm.is_at_work() and _cores() < _FEW_CORES:
         return

@@ -210,6 +210,14 @@ def replica_name() -> str:
     return name if name and name.startswith("SERVE_REPLICA::") else ""
 
 
+def starts_engine() -> bool:
+    """Return True if this is the process of a replica of an LLM server: Ray names their deployments `LLMServer:model`.
+
+    Other replicas may import the same modules, where an app of one file has several deployments.
+    """
+    return ":" in replica_name().removeprefix("SERVE_REPLICA::").split("#", 1)[-1]
+
+
 def _places(group: Any, replica: str) -> list[int]:
     """Return the index of a bundle with a GPU on each node of a replica's group, that on this node first.
 

@@ -6,13 +6,15 @@ in that order; Ray's takes seconds.
 
 from __future__ import annotations
 
-from . import early_core, prewarm, quick_imports, replica_process
+from . import ahead, early_core, prewarm, quick_imports, replica_process
 
 prewarm.begin()
 early_core.begin()
 if prewarm.replica_name():
     replica_process.imports_begin()
     quick_imports.begin()  # until its start, or for some minutes, where it has none of ours
+if prewarm.starts_engine():
+    ahead.do_while_serve_waits()
 
 
 class Prewarmed:
