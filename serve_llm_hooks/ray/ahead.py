@@ -7,7 +7,12 @@ import contextlib
 import threading
 from importlib import import_module
 
-_FOR_START = ("serve_llm_hooks.ray.hooked_start", "serve_llm_hooks._sources.fields")
+_FOR_START = (
+    "serve_llm_hooks.ray.hooked_start",
+    "serve_llm_hooks.ray.config_pickling",
+    "serve_llm_hooks.ray.config_checks",
+    "serve_llm_hooks._sources.fields",
+)
 _AFTER_NODES = ("serve_llm_hooks._core.results", "serve_llm_hooks.ray.hand_over", "serve_llm_hooks.ray.engine_steps")
 _AFTER_ENGINE = ("serve_llm_hooks.ray.adapters", "serve_llm_hooks._observe.ending", "serve_llm_hooks.ray.metrics")
 _ANSWERED_S = 0.005  # Serve asks whether the replica is there before it has it start

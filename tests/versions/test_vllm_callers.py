@@ -66,7 +66,7 @@ class WorkerWrapperBase:
         load_general_plugins()
         worker_class: type[WorkerBase] = resolve_obj_by_qualname(parallel_config.worker_cls)
 """,
-    # ray/early_core.py knows the process that it takes the place of by its name; and that it is spawned, in a Ray actor.
+    # ray/early_core.py knows the process whose place it takes by its name; it is spawned, in a Ray actor.
     "vllm.v1.engine.utils": """
 class CoreEngineProcManager:
     def __init__(self, *_):

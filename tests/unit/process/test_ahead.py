@@ -11,7 +11,7 @@ import pytest
 from serve_llm_hooks.ray import ahead
 
 
-@pytest.mark.parametrize("name", [*ahead._AFTER_NODES, *ahead._AFTER_ENGINE])
+@pytest.mark.parametrize("name", [*ahead._FOR_START, *ahead._AFTER_NODES, *ahead._AFTER_ENGINE])
 def test_each_module_is_there(name: str) -> None:
     assert find_spec(name) is not None
 
@@ -28,3 +28,26 @@ def test_a_module_that_cannot_be_imported_is_told_where_it_is_used(monkeypatch: 
 
     asyncio.run(start())
     assert problems == []
+
+
+def test_a_replica_imports_what_its_start_needs_once_it_has_said_that_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(ahead, "_import", lambda *names: seen.append(names))
+
+    async def be_made() -> None:
+        ahead.do_while_serve_waits()
+        asyncio.get_running_loop().call_soon(seen.append, "said that it is there")
+
+    async def main() -> None:
+        await be_made()
+        while len(seen) < 2:
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert seen == ["said that it is there", ahead._FOR_START]
+
+
+def test_where_there_is_no_event_loop_nothing_is_imported() -> None:
+    ahead.do_while_serve_waits()
