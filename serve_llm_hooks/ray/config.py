@@ -9,7 +9,6 @@ from ray.serve.llm import LLMConfig as _RayLLMConfig
 from typing_extensions import deprecated, override
 
 from .._core.hook import Hook
-from .._core.messages import without_value
 from .internals import CallbackBase, CallbackConfig
 
 if TYPE_CHECKING:
@@ -101,6 +100,8 @@ class LLMConfig(_RayLLMConfig):
         loading = data.get("model_loading_config")
         loading = {} if loading is None else loading
         if not isinstance(loading, dict | BaseModel):
+            from .._core.messages import without_value
+
             raise ValueError(
                 'model_loading_config= is a mapping, as in {"model_id": ..., "model_source": ...}, not '
                 f"{without_value(loading)}"

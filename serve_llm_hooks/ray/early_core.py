@@ -21,7 +21,6 @@ from contextlib import suppress
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
-from .._core.messages import one_line
 from . import prewarm
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ class EarlyCore:
         try:
             return ask(self._channel, self._process, str(args[-2]), sorted(set(passfds)))
         except Exception as error:
-            return one_line(error)
+            return prewarm.one_line(error)
 
 
 _begun: EarlyCore | None = None
@@ -163,7 +162,7 @@ def begin(*, in_start: bool = False) -> None:
     try:
         _begun = EarlyCore()
     except Exception as error:
-        logger.debug("the engine's core cannot be begun early: %s", one_line(error))
+        logger.debug("the engine's core cannot be begun early: %s", prewarm.one_line(error))
 
 
 def throw_away(why: str) -> None:

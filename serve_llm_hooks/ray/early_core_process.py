@@ -124,7 +124,7 @@ class _Become:
 
     def __init__(self, channel: socket.socket, modules: Sequence[str]) -> None:
         """Import modules, say that it is done, and hear what to become."""
-        path = [*sys.path]
+        path, libraries = [*sys.path], os.environ.get("LD_LIBRARY_PATH")
         self._read = _import(modules)
         channel.sendall(_READY.encode() + b"\n")
         flag, self._fds, _, _ = socket.recv_fds(channel, 1, 253)
@@ -133,7 +133,10 @@ class _Become:
         self._asked: dict[str, Any] = json.loads(channel.makefile().readline())
         self._changes = _changes(self._asked["environment"])
         self.why_not = (
-            self._inherits() or self._searches(path) or self._variables() or self._make_room(channel.fileno())
+            self._inherits()
+            or self._searches(path, libraries)
+            or self._variables()
+            or self._make_room(channel.fileno())
         )
         with suppress(Exception):  # it looks for the process's title beside the environment, which is about to move
             import_module("setproctitle").getproctitle()
@@ -162,12 +165,17 @@ class _Become:
         changed = [name for name, value in _inherited().items() if now.get(name) != value]
         return f"the replica's {changed[0]} has changed since" if changed else ""
 
-    def _searches(self, path: list[str]) -> str:
-        """Return what imports would be searched for elsewhere, but for folders that the imports have added here too."""
+    def _searches(self, path: list[str], libraries: str | None) -> str:
+        """Return which search path is another one, but for folders that imports have added in this process too."""
         before, here = Counter(path), Counter(sys.path)
         added = {folder for folder in here if here[folder] > before[folder]}
         then, now = ([folder for folder in each if folder not in added] for each in (path, self._asked["path"]))
-        return "" if then == now else "sys.path has changed since"
+        if then != now:
+            return "sys.path has changed since"
+        # The linker has looked at it when this process began: what imports have set since has no effect here.
+        if _with_libraries(libraries) != _with_libraries(self._asked["environment"].get("LD_LIBRARY_PATH")):
+            return "LD_LIBRARY_PATH has changed since"
+        return ""
 
     def _variables(self) -> str:
         """Return the name of a variable that would have had another effect if this process had begun with it."""
@@ -180,6 +188,8 @@ class _Become:
     def _make_room(self, channel: int) -> str:
         """Move the file descriptors that were sent away from the places that they are to have; return what is there."""
         places = self._asked["fds"]
+        if len(self._fds) != len(places):
+            return "file descriptors are missing: this process may have no more"
         moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(places) + 1) for fd in self._fds]
         for fd in self._fds:
             os.close(fd)
@@ -252,8 +262,8 @@ def _inherited() -> dict[str, str]:
 
 def _is_as_good(name: str, here: str | None, there: str | None, read: set[str]) -> bool:
     """Return True if setting a variable now has the effect that it has on a process that begins with it."""
-    if name == "LD_LIBRARY_PATH":  # modules add to it in each process
-        return _with_libraries(here) == _with_libraries(there)
+    if name == "LD_LIBRARY_PATH":  # compared by what is in its folders
+        return True
     if name in _FOR_CPU_WORKERS:
         is_vllms = name != "LD_PRELOAD" or _preloaded(here) == _preloaded(there)
         return is_vllms and bool(import_module("vllm.platforms").current_platform.is_cpu())

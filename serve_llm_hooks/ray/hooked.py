@@ -6,8 +6,6 @@ import inspect
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._core.errors import HookLoadError
-from .._core.messages import describe
 from . import internals
 
 if TYPE_CHECKING:
@@ -45,6 +43,8 @@ def hooked_server(base: type[ServerT]) -> type[ServerT]:
 @cache  # one subclass of Ray's own class is enough
 def _hooked(base: type[Any]) -> Any:
     if not callable(getattr(base, "start", None)):
+        from .._core.messages import describe
+
         raise TypeError(
             "hooked_server() takes a server class with `async start()`, as Ray's LLMServer and SGLangServer have it, "
             f"not {describe(base)}"
@@ -102,6 +102,9 @@ def _started_by_start(traced: Any, base: type[Any]) -> Any:
             if inspect.isawaitable(made):  # else it is Ray 2.58's plain one
                 await made
             if not hasattr(self, "_hook_trace"):
+                from .._core.errors import HookLoadError
+                from .._core.messages import describe
+
                 raise HookLoadError(
                     f"{describe(base)} starts its engine in its constructor and never calls start(), so no hook has "
                     "run. Start it in `async def start(self)`, and let the constructor `await self.start()`, as Ray's "

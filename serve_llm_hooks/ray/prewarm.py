@@ -16,8 +16,6 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .._core.messages import one_line
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -175,6 +173,13 @@ def _with_rays_own(env_vars: dict[str, str], group: Any) -> dict[str, str]:
     gpus = next((bundle["GPU"] for bundle in group.bundle_specs if bundle.get("GPU")), 1)
     share = {_GPU_SHARE: str(gpus)} if gpus < 1 else {}
     return {**share, **env_vars, **tokens}
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's text, in one line."""
+    from .._core import messages  # a replica imports this first of all, and seldom has anything to say
+
+    return messages.one_line(error)
 
 
 _begun: Prewarm | None = None

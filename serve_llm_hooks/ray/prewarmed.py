@@ -6,15 +6,17 @@ in that order; Ray's takes seconds.
 
 from __future__ import annotations
 
-from . import ahead, early_core, prewarm, quick_imports, replica_process
+from . import prewarm
 
 prewarm.begin()
-early_core.begin()
-if prewarm.replica_name():
+if prewarm.replica_name():  # the driver imports this too
+    from . import ahead, early_core, quick_imports, replica_process
+
+    early_core.begin()
     replica_process.imports_begin()
     quick_imports.begin()  # until its start, or for some minutes, where it has none of ours
-if prewarm.starts_engine():
-    ahead.do_while_serve_waits()
+    if prewarm.starts_engine():
+        ahead.do_while_serve_waits()
 
 
 class Prewarmed:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from serve_llm_hooks_engine.process_time import process_start_s
 
-from .._core.event import StartStep
 from . import prewarm
 
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ def add_steps(trace: Trace) -> None:
 
     Without the import of :mod:`.prewarmed`, as with SGLang, all of it is ``process``.
     """
+    from .._core.event import StartStep  # not among the first imports of a replica
+
     begun_s = min((step.start_s for step in trace.steps), default=None)
     if begun_s is None or not prewarm.replica_name():
         return

@@ -356,6 +356,19 @@ def test_a_folder_for_libraries_counts_if_there_are_some(
     assert lines == ([says] if has_libraries else [])
 
 
+def test_libraries_that_its_imports_would_have_the_next_process_find_count(
+    begin_early: Callable[..., EarlyCore], lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As vLLM does for CUDA's forward compatibility: the linker looks at the variable when a process begins."""
+    (tmp_path / "libcuda.so.1").touch()
+    (tmp_path / "compat.py").write_text(f"import os\nos.environ['LD_LIBRARY_PATH'] = {str(tmp_path)!r}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    begin_early("compat")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))  # the replica has imported it too
+    told_by("EngineCore")
+    assert lines == ["the engine's core that was begun early is not used: LD_LIBRARY_PATH has changed since"]
+
+
 def test_variables_that_cannot_be_set_are_left_as_they_are(
     begin_early: Callable[..., EarlyCore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
