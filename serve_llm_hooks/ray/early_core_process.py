@@ -148,7 +148,8 @@ class _Become:
             os.close(fd)
         for name, value in self._changes.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
+                os.unsetenv(name)  # what a library has set, Python does not know of
             else:
                 os.environ[name] = value
         signal.pthread_sigmask(signal.SIG_SETMASK, self._asked["blocked signals"])
@@ -157,9 +158,8 @@ class _Become:
 
     def _inherits(self) -> str:
         """Return what the replica would pass on now, and did not when it began this process."""
-        if (
-            getattr(resource_tracker._resource_tracker, "_fd", None) is not None
-        ):  # an import has made a lock, and begun one of its own
+        own_tracker = getattr(resource_tracker._resource_tracker, "_fd", None)
+        if own_tracker is not None:  # an import has made a lock; the replica's tracker would not know of it
             return "its imports have begun a resource tracker"
         now = self._asked["inherited"]
         changed = [name for name, value in _inherited().items() if now.get(name) != value]
