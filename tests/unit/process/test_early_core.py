@@ -32,7 +32,7 @@ SPAWNV = util.spawnv_passfds
 
 
 @pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
     """Return what is said, as it grows."""
     caplog.set_level(logging.DEBUG, logger="serve_llm_hooks")
     said: list[str] = []
@@ -42,7 +42,8 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
         return True
 
     caplog.handler.addFilter(keep)
-    return said
+    yield said
+    caplog.handler.removeFilter(keep)
 
 
 @pytest.fixture

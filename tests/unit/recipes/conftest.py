@@ -125,6 +125,7 @@ def webhook() -> Iterator[Webhook]:
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     """An S3 server whose bucket is named "models"; parts are small, and nobody waits between tries."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)  # another test's server, and it would be preferred
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
