@@ -22,7 +22,7 @@ _SOON_S = 0.1  # a thread that begins at once keeps the interpreter from the eng
 def do_while_serve_waits() -> None:
     """Import, in the event loop that Serve's replica is made in, the modules for its start.
 
-    When Serve's controller has heard that the replica is there, it takes a twentieth of a second until it has it start.
+    When Serve's controller has heard that the replica is there, it takes 50 to 100 ms until it has it start.
     """
     with contextlib.suppress(RuntimeError):  # nobody's event loop: a replica of another kind
         loop = asyncio.get_running_loop()

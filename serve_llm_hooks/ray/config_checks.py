@@ -1,4 +1,4 @@
-"""Check an ``LLMConfig`` where it is made, and before it is sent. A replica that gets one does not import this."""
+"""Check an ``LLMConfig`` where it is made, and before it is sent. A replica unpickles one without this."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("serve_llm_hooks")
 
-_util: Any = util  # whose functions are typed as if nobody put another one in their place
+_util: Any = util  # not by its types, which let nobody put a function in the place of one
 
 MODULES = ("vllm.v1.engine.core", "vllm.v1.executor.multiproc_executor")
 """The modules that the process imports."""
@@ -41,7 +41,7 @@ import json, socket, sys
 channel = socket.socket(fileno={fd})
 sys.path[:] = json.loads(channel.makefile().readline() or sys.exit())
 from {package}.early_core_process import main
-main(channel, {modules!r})
+main(channel, {modules!r}, {replica})
 """
 
 
@@ -53,7 +53,7 @@ class EarlyCore:
         from multiprocessing import spawn
 
         path = json.dumps(sys.path).encode() + b"\n"
-        self._spawn = _util.spawnv_passfds  # Python's own
+        self._spawn = _util.spawnv_passfds  # what spawns until now
         self._path = spawn.get_executable()
         self._flags = spawn.get_command_line()[1:-2]
         self._lock = threading.Lock()
@@ -69,19 +69,19 @@ class EarlyCore:
         _util.spawnv_passfds = self._give
 
     def _begin(self, path: bytes) -> None:
-        self._channel, theirs = socket.socketpair()
-        with theirs:
-            program = _PROGRAM.format(fd=theirs.fileno(), package=__package__, modules=MODULES)
-            command = [self._path, *self._flags, program, "--multiprocessing-fork"]
-            pid = self._spawn(self._path, command, [theirs.fileno()])
-        try:
+        with ExitStack() as undo:
+            self._channel, theirs = socket.socketpair()
+            undo.callback(self._channel.close)
+            with theirs:
+                program = _PROGRAM.format(fd=theirs.fileno(), package=__package__, modules=MODULES, replica=os.getpid())
+                command = [self._path, *self._flags, program, "--multiprocessing-fork"]
+                pid = self._spawn(self._path, command, [theirs.fileno()])
+            undo.callback(_kill, pid)
             # Its number may be another process's once somebody has waited for it, as hooks may do for any child.
             self._process = os.pidfd_open(pid)
+            undo.callback(os.close, self._process)
             self._channel.sendall(path)
-        except BaseException:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            raise
+            undo.pop_all()
         self._pid = pid
 
     def throw_away(self, why: str) -> None:
@@ -90,7 +90,7 @@ class EarlyCore:
             self._end(pid, why)
 
     def _take(self) -> int | None:
-        """Return the process, once; from then on Python spawns all processes."""
+        """Put back what spawns processes; return the id of this one, or ``None`` if it has been taken."""
         self._unused.cancel()
         with self._lock:
             pid, self._pid = self._pid, None
@@ -141,6 +141,11 @@ class EarlyCore:
             return ask(self._channel, self._process, str(args[-2]), sorted(set(passfds)))
         except Exception as error:
             return prewarm.one_line(error)
+
+
+def _kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 _begun: EarlyCore | None = None

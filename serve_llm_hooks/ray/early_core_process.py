@@ -42,7 +42,8 @@ _INHERITED = (
 # Variables that are read by Python, or when they are used; libraries read OMP_NUM_THREADS and its like when loaded.
 _READ_WHEN_USED = ("AWS_", "HF_", "HUGGING_FACE_", "RAY_ADDRESS", "SERVE_LLM_HOOKS_", "TORCHINDUCTOR_", "VLLM_")
 
-# vLLM sets these for the workers of an engine on a CPU, which compute, and are spawned with them; its core does not.
+# vLLM sets these when it spawns an engine on a CPU, for its workers, which compute. The core does not, and may get them
+# late: it has them for the workers that it spawns.
 _FOR_CPU_WORKERS = {"LD_PRELOAD", "LOCAL_WORLD_SIZE", "NUMEXPR_MAX_THREADS", "TORCHINDUCTOR_CPP_DYNAMIC_THREADS"}
 _PRELOADED = ("libgomp", "libtcmalloc")
 
@@ -76,7 +77,7 @@ def ask(channel: socket.socket, process: int, program: str, fds: Sequence[int]) 
 
 
 def _line(channel: socket.socket, process: int) -> str:
-    """Return what the process says next; what keeps it from that, if it says nothing."""
+    """Return the next line that the process says, or why there is none."""
     said = b""
     waits = select.poll()
     waits.register(channel, select.POLLIN)
@@ -92,26 +93,32 @@ def _line(channel: socket.socket, process: int) -> str:
     return said.decode().strip()
 
 
-def main(channel: socket.socket, modules: Sequence[str]) -> None:
+def main(channel: socket.socket, modules: Sequence[str], replica: int) -> None:
     """Import modules, and become the process that the replica asks for; end if it asks for none.
 
     Args:
         channel: the other end of the replica's socket.
         modules: what to import.
+        replica: the replica's process.
     """
     libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # end with the replica, whoever else holds its end of the socket
+    # End with the thread that has begun this process, which lives as long as the replica; others may hold its end of
+    # the socket.
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     become = None
     try:
         become = _Become(channel, modules)
-        why_not = become.why_not
-    except Exception as error:
-        why_not = one_line(error)
-    with suppress(OSError), channel:  # the replica may have ended
-        channel.sendall((why_not or _ACCEPTED).encode() + b"\n")
+        why_not = become.why_not if os.getppid() == replica else "the replica has ended"
+        if not why_not:
+            libc.prctl(_PR_SET_PDEATHSIG, 0)
+        with channel:
+            channel.sendall((why_not or _ACCEPTED).encode() + b"\n")
+    except BaseException as error:  # an import may exit, and Ray may interrupt this process
+        become, why_not = None, one_line(error)
+        with suppress(OSError):
+            channel.sendall(why_not.encode() + b"\n")
     if why_not or become is None:
-        os._exit(0)
-    libc.prctl(_PR_SET_PDEATHSIG, 0)
+        os._exit(0)  # without a word of Python's
     become()
 
 
@@ -138,7 +145,9 @@ class _Become:
             or self._variables()
             or self._make_room(channel.fileno())
         )
-        with suppress(Exception):  # it looks for the process's title beside the environment, which is about to move
+        with suppress(
+            Exception
+        ):  # it finds the place of the process's title by the environment, which is about to move
             import_module("setproctitle").getproctitle()
 
     def __call__(self) -> None:
@@ -157,7 +166,7 @@ class _Become:
         exec(self._asked["program"], vars(sys.modules["__main__"]))
 
     def _inherits(self) -> str:
-        """Return what the replica would pass on now, and did not when it began this process."""
+        """Return why what it has inherited is not what the replica would pass on now, or an empty text."""
         own_tracker = getattr(resource_tracker._resource_tracker, "_fd", None)
         if own_tracker is not None:  # an import has made a lock; the replica's tracker would not know of it
             return "its imports have begun a resource tracker"
@@ -166,7 +175,7 @@ class _Become:
         return f"the replica's {changed[0]} has changed since" if changed else ""
 
     def _searches(self, path: list[str], libraries: str | None) -> str:
-        """Return which search path is another one, but for folders that imports have added in this process too."""
+        """Return why modules or libraries would be found elsewhere, or an empty text."""
         before, here = Counter(path), Counter(sys.path)
         added = {folder for folder in here if here[folder] > before[folder]}
         then, now = ([folder for folder in each if folder not in added] for each in (path, self._asked["path"]))
@@ -178,7 +187,7 @@ class _Become:
         return ""
 
     def _variables(self) -> str:
-        """Return the name of a variable that would have had another effect if this process had begun with it."""
+        """Return why its variables cannot be set now, or an empty text."""
         here = _environment()
         late = [
             name for name, value in self._changes.items() if not _is_as_good(name, here.get(name), value, self._read)
@@ -186,7 +195,7 @@ class _Become:
         return f"{late[0]} has changed since" if late else ""
 
     def _make_room(self, channel: int) -> str:
-        """Move the file descriptors that were sent away from the places that they are to have; return what is there."""
+        """Move the file descriptors that were sent off their places-to-be; return why that fails, or an empty text."""
         places = self._asked["fds"]
         if len(self._fds) != len(places):
             return "file descriptors are missing: this process may have no more"
@@ -261,7 +270,7 @@ def _inherited() -> dict[str, str]:
 
 
 def _is_as_good(name: str, here: str | None, there: str | None, read: set[str]) -> bool:
-    """Return True if setting a variable now has the effect that it has on a process that begins with it."""
+    """Return True if it makes no difference that a variable is set only now."""
     if name == "LD_LIBRARY_PATH":  # compared by what is in its folders
         return True
     if name in _FOR_CPU_WORKERS:

@@ -103,8 +103,10 @@ class HooksCallback(HandedOver):
                 self.decide(run.ctx, await prewarm.finish(run.start.defaults, run.ctx))
                 early_core.begin(in_start=True)  # if it has not begun with the imports
                 remove_given_hooks(self.llm_config)
-        except (NodeInitializationError, PlacementGroupError) as error:
-            if cluster.cut_short and cluster.clock() >= cluster.cut_end_s:  # else another limit ended it
+        except BaseException as error:
+            early_core.throw_away("the start has failed")
+            is_limit = isinstance(error, NodeInitializationError | PlacementGroupError)
+            if is_limit and cluster.cut_short and cluster.clock() >= cluster.cut_end_s:  # else another limit ended it
                 error.add_note(cluster.cut_short)
             raise
         self._log_engine_start(run)

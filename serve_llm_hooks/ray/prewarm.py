@@ -216,11 +216,12 @@ def replica_name() -> str:
 
 
 def starts_engine() -> bool:
-    """Return True if this is the process of a replica of an LLM server: Ray names their deployments `LLMServer:model`.
+    """Return True if this replica's deployment is named as Ray names those with an engine: `LLMServer:m`, `Prefill:m`.
 
     Other replicas may import the same modules, where an app of one file has several deployments.
     """
-    return ":" in replica_name().removeprefix("SERVE_REPLICA::").split("#", 1)[-1]
+    parts = replica_name().removeprefix("SERVE_REPLICA::").rsplit("#", 2)  # app, deployment, replica
+    return len(parts) > 1 and ":" in parts[-2]
 
 
 def _places(group: Any, replica: str) -> list[int]:

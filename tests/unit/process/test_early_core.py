@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import logging
@@ -463,6 +464,37 @@ def test_what_its_imports_add_to_the_path_may_be_there_or_not(
     assert seen["sys.path"] == sys.path
 
 
+@pytest.mark.parametrize("does", ["raise SystemExit('bye')", "import os, signal\nos.kill(os.getpid(), signal.SIGINT)"])
+def test_an_import_that_ends_it_says_nothing(
+    begin_early: Callable[..., EarlyCore],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    does: str,
+) -> None:
+    (tmp_path / "ends.py").write_text(does)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    pid = begin_early("ends")._pid
+    assert told_by("EngineCore")[0] != pid
+    assert capfd.readouterr().err == ""
+
+
+def test_what_cannot_be_begun_leaves_nothing(
+    begin_early: Callable[..., EarlyCore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, children = os.listdir("/proc/self/fd"), Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()
+
+    def no_more(pid: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", no_more)
+    with pytest.raises(OSError, match="Too many open files"):
+        begin_early()
+    assert os.listdir("/proc/self/fd") == files
+    assert Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text() == children
+    assert util.spawnv_passfds is SPAWNV
+
+
 def test_a_lock_that_an_import_has_made_counts(
     begin_early: Callable[..., EarlyCore], lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -520,7 +552,7 @@ def test_another_replica_that_imports_a_server_begins_none_before_a_start(
     begun: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replica of any class may import a module that makes an app."""
-    monkeypatch.setattr(prewarm, "replica_name", lambda: "SERVE_REPLICA::an:app#Gateway#1")
+    monkeypatch.setattr(prewarm, "replica_name", lambda: "SERVE_REPLICA::an:app#of:one#Gateway#1")
     early_core.begin()
     assert begun == []
     early_core.begin(in_start=True)
