@@ -1,4 +1,4 @@
-"""What runs in the process that ``early_core`` begins, and what the two say to each other.
+"""Import vLLM in the process that ``early_core`` begins, and turn it into the engine's core when the replica asks.
 
 The process imports vLLM, and says that it is ready. The replica asks it to become the process that ``multiprocessing``
 would spawn now, and says what that one would get. If it finds that it can be just that, it says so, and becomes it:
@@ -123,7 +123,7 @@ def main(channel: socket.socket, modules: Sequence[str], replica: int) -> None:
 
 
 class _Become:
-    """What this process is asked to become.
+    """Prepare this process to become the one that it is asked for; the call does it.
 
     Attributes:
         why_not: why it cannot; empty if it can.

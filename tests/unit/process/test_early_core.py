@@ -239,15 +239,30 @@ def test_where_it_would_differ_from_a_spawned_one_the_core_is_spawned(
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_a_variable_that_was_read_while_it_imported_counts(
-    begin_early: Callable[..., EarlyCore], lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        ("import os\nseen = os.environ.get('VLLM_READ')\n", "VLLM_READ has changed since"),
+        (
+            "import multiprocessing\nLOCK = multiprocessing.get_context('spawn').Lock()\n",
+            "its imports have begun a resource tracker",
+        ),
+    ],
+)
+def test_what_its_imports_have_read_or_made_counts(
+    begin_early: Callable[..., EarlyCore],
+    lines: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    module: str,
+    says: str,
 ) -> None:
-    (tmp_path / "reads_one.py").write_text("import os\nseen = os.environ.get('VLLM_READ')\n")
+    (tmp_path / "reads_or_locks.py").write_text(module)
     monkeypatch.syspath_prepend(str(tmp_path))
-    begin_early("reads_one")
+    begin_early("reads_or_locks")
     monkeypatch.setenv("VLLM_READ", "set since")
     told_by("EngineCore")
-    assert lines == ["the engine's core that was begun early is not used: VLLM_READ has changed since"]
+    assert lines == [f"the engine's core that was begun early is not used: {says}"]
 
 
 def test_a_limit_that_was_changed_counts(begin_early: Callable[..., EarlyCore], lines: list[str]) -> None:
@@ -493,16 +508,6 @@ def test_what_cannot_be_begun_leaves_nothing(
     assert os.listdir("/proc/self/fd") == files
     assert Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text() == children
     assert util.spawnv_passfds is SPAWNV
-
-
-def test_a_lock_that_an_import_has_made_counts(
-    begin_early: Callable[..., EarlyCore], lines: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "locks.py").write_text("import multiprocessing\nLOCK = multiprocessing.get_context('spawn').Lock()\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    begin_early("locks")
-    told_by("EngineCore")
-    assert lines == ["the engine's core that was begun early is not used: its imports have begun a resource tracker"]
 
 
 def test_it_ends_with_a_start_that_does_not_need_it(begin_early: Callable[..., EarlyCore], lines: list[str]) -> None:
