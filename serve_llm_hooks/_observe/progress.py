@@ -57,6 +57,10 @@ class Progress:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Log nothing more, also where the ``with`` block is never left: in a process that a fake has killed."""
         self._over.set()
         self._thread.join()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from serve_llm_hooks_testing import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from serve_llm_hooks_testing import FakeRun
 
 
@@ -186,3 +189,15 @@ def test_a_fault_of_a_hook_at_shutdown_never_strikes_after_a_failed_start(hooks:
     with pytest.warns(HarnessWarning, match="never struck"):
         started = cluster.run(FakeLLMConfig("m", hooks=[hooks]), check=False)
     assert len(started.unstruck) == 1
+
+
+def test_nothing_is_said_of_a_start_that_has_died_while_the_next_one_lives(hooks: HookRegistry) -> None:
+    @hooks.hook("on_after_init", until="on_shutdown")
+    async def span(ctx: CallbackCtx) -> AsyncIterator[None]:
+        yield
+
+    cluster = FakeCluster(faults=[replica_dies(at="on_after_init")])
+    started = cluster.run(FakeLLMConfig("m", hooks=[hooks]))  # its event loop is kept, and with it what has died in it
+    assert len(started.earlier_starts) == 1
+    assert "serve-llm-hooks progress" not in {thread.name for thread in threading.enumerate()}
+    assert started.shut_down() == ()

@@ -90,6 +90,8 @@ class ReplicaStart:
         if run.ctx is not None:
             run.ctx = copy.copy(run.ctx)
             set_read_only(run.ctx, trace=run.trace)
+        if self.initialization is not None:
+            self.initialization.start.progress.end()  # its task stays as it is for as long as the loop is kept
         return run
 
 
