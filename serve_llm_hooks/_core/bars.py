@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .event import HookEvent, StartStep
+from .named_tuple import NamedTuple
 from .node import Node
 from .points import HOOK_POINTS
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from .named_tuple import NamedTuple
 
 _WHOLE = 12  # a longer id is cut; Ray's have 56 digits
 _SHOWN = 8

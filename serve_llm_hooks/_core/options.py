@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from .named_tuple import NamedTuple
 from .points import ROLES, HookName, Role, hook_point
 
 if TYPE_CHECKING:

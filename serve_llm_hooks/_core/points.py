@@ -6,7 +6,9 @@ To add a point: one row here, its name in the ``Literal`` of its kind below, its
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
+
+from .named_tuple import NamedTuple
 
 # Five literals, because a hook's type depends on two things only: where it runs, and whether it may veto.
 ReplicaVetoHookName: TypeAlias = Literal["on_before_init", "on_before_download"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from .named_tuple import NamedTuple
 from .points import HOOK_POINTS
 from .until import needs_processes
 

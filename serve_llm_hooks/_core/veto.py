@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
+from .named_tuple import NamedTuple
 from .points import hook_point
 
 _LONGEST_REASON = 500  # characters; longer ones are shortened

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookPickleError
 from .._core.hook import Hook
 from .._core.messages import one_line
+from .._core.named_tuple import NamedTuple
 from .._core.snapshot import unchanging
 from .._core.veto import InvalidResult, Skip, decide
 from .packing import pack_custom_data, unpack_custom_data, with_changes

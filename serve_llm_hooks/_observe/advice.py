@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .._core.bars import size
 from .._core.messages import counted
+from .._core.named_tuple import NamedTuple
 from .._core.node import Node
 from .._core.points import HOOK_POINTS
 from .facts import RECIPES, Facts, facts_of, short_name

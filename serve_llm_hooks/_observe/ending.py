@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .._core.messages import one_line
+from .._core.named_tuple import NamedTuple
 from .summary import summary
 
 if TYPE_CHECKING:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from .._core.named_tuple import NamedTuple
 from .._core.process_context import process_name
 
 if TYPE_CHECKING:

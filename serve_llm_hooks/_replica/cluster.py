@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.download_mode import DownloadMode
+from .._core.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,10 +13,11 @@ import os
 import pickle
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .._core.errors import HookLoadError
 from .._core.messages import one_line
+from .._core.named_tuple import NamedTuple
 from .._process.payload import PLUGIN, to_text
 from . import key_value_store
 from .locked_folder import make_folder, remove_folder
