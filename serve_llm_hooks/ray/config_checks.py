@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import HookLoadError
-from .._core.until import in_words
+from .._core.until import SHUTDOWN, in_words
 from .._process.payload import check_config, need_processes
 from .._sources.entries import hooks_of_entries, load_hooks
 from .._sources.fields import warn_of_initialization_class
@@ -14,7 +14,6 @@ from .._sources.select import check_together, warn_of_unmatched
 from .._sources.weights import check_weights
 from . import internals
 from .hooked import starts_in_constructor
-from .shutdown import warn_of_slow_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +37,10 @@ def check(config: Any) -> None:
     """
     here, loaded = load(config)
     warn_of_unmatched(here, config.model_id)
-    warn_of_slow_hooks(loaded, config.model_id, config.deployment_config)
+    if any(SHUTDOWN in (hook.point, hook.options.until) for hook in loaded):
+        from .shutdown import warn_of_slow_hooks  # few configs have such hooks
+
+        warn_of_slow_hooks(loaded, config.model_id, config.deployment_config)
     check_config(loaded, config)
     _check_weights(config)
     if (ours := need_processes(loaded, config.model_id)) and starts_in_constructor(config.server_cls):

@@ -6,27 +6,50 @@ import json
 import pickle
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import serve_llm_hooks
-from serve_llm_hooks import DownloadMode, load_hooks
+from serve_llm_hooks import DownloadMode, _lazy_imports, load_hooks
 from tests.unit.stub import node_task, public_names
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_a_bare_import_is_cheap() -> None:
-    script = "import json, sys, serve_llm_hooks; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    imported = set(json.loads(done.stdout))
-    assert not imported & {"ray", "torch", "vllm", "pydantic", "asyncio", "cloudpickle", "logging"}
-    assert {name for name in imported if name.startswith("serve_llm_hooks.")} == {
-        "serve_llm_hooks._core",
-        "serve_llm_hooks._lazy_imports",
-        *(f"serve_llm_hooks._core.{name}" for name in ("hook", "made", "options", "origin", "points", "registry")),
-    }
+NEEDED_TO_DECORATE = ("hook", "made", "named_tuple", "options", "origin", "points", "registry")
+
+
+@pytest.mark.parametrize(
+    ("code", "needed"),
+    [
+        ("import serve_llm_hooks", ()),
+        (
+            "from serve_llm_hooks import hook",
+            ("_core", *(f"_core.{name}" for name in NEEDED_TO_DECORATE)),
+        ),
+    ],
+    ids=["the package", "hook"],
+)
+def test_an_import_is_cheap(code: str, needed: tuple[str, ...]) -> None:
+    script = f"{code}; import sys; print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    imported = set(done.stdout.split())
+    assert not imported & {"ray", "torch", "vllm", "pydantic", "asyncio", "cloudpickle", "logging", "importlib.util"}
+    ours = {name for name in imported if name.startswith("serve_llm_hooks.")}
+    assert ours == {f"serve_llm_hooks.{name}" for name in ("_lazy_imports", *needed)}
+
+
+@pytest.mark.parametrize("package", ["serve_llm_hooks", "serve_llm_hooks.ray", "serve_llm_hooks.ray.internals"])
+def test_each_name_of_a_list_is_found_in_it(package: str) -> None:
+    import_module(package)
+    names = _lazy_imports.listed(package)
+    assert len(names) > 0
+    assert {name: _lazy_imports.module_of(package, name) for name in names} == names
+    assert _lazy_imports.module_of(package, "hok") is None
 
 
 # In a process of its own: running a node's task arms a timer that ends the process by force. What is unpickled there
