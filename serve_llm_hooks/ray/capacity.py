@@ -54,16 +54,17 @@ def never_fits(bundles: Sequence[Mapping[str, float]], strategy: str) -> bool:
 
     False where that cannot be told: not connected, or an autoscaler may add nodes.
     """
-    if not ray.is_initialized() or autoscales():
+    if not ray.is_initialized():
         return False
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if strategy == "STRICT_PACK":
         bundles = [_sum(bundles)]
-    return (
+    too_large = (
         (strategy == "STRICT_SPREAD" and len(bundles) > len(nodes))
         or not _fits(_sum(bundles), _sum(nodes))
         or not all(any(_fits(bundle, node) for node in nodes) for bundle in bundles)
     )
+    return too_large and not autoscales()
 
 
 def _fits(asked: Mapping[str, float], there: Mapping[str, float]) -> bool:

@@ -33,7 +33,6 @@ _util: Any = util  # not by its types, which let nobody put a function in the pl
 MODULES = ("vllm.v1.engine.core", "vllm.v1.executor.multiproc_executor")
 """The modules that the process imports."""
 
-_UNUSED_S = 600.0  # how long it is kept for a start that may never come
 _FEW_CORES = 4  # with fewer, it waits for the prewarm, which the start needs before it needs the core
 _OTHER_ENGINE = "RAYLLM_VLLM_ENGINE_CLS"  # Ray's variable for an engine of somebody's own
 _PROGRAM = """
@@ -57,32 +56,24 @@ class EarlyCore:
         self._path = spawn.get_executable()
         self._flags = spawn.get_command_line()[1:-2]
         self._lock = threading.Lock()
-        self._unused = threading.Timer(_UNUSED_S, self.throw_away, ["no start has asked for it"])
-        self._unused.daemon = True
-        self._unused.start()
-        self._pid: int | None = None
-        try:
-            self._begin(path)
-        except BaseException:
-            self._unused.cancel()
-            raise
+        self._pid: int | None = self._begin(path)
         _util.spawnv_passfds = self._give
 
-    def _begin(self, path: bytes) -> None:
+    def _begin(self, path: bytes) -> int:
         with ExitStack() as undo:
             self._channel, theirs = socket.socketpair()
             undo.callback(self._channel.close)
             with theirs:
                 program = _PROGRAM.format(fd=theirs.fileno(), package=__package__, modules=MODULES, replica=os.getpid())
                 command = [self._path, *self._flags, program, "--multiprocessing-fork"]
-                pid = self._spawn(self._path, command, [theirs.fileno()])
+                pid: int = self._spawn(self._path, command, [theirs.fileno()])
             undo.callback(_kill, pid)
             # Its number may be another process's once somebody has waited for it, as hooks may do for any child.
             self._process = os.pidfd_open(pid)
             undo.callback(os.close, self._process)
             self._channel.sendall(path)
             undo.pop_all()
-        self._pid = pid
+        return pid
 
     def throw_away(self, why: str) -> None:
         """End the process, if vLLM has not taken it, and say why."""
@@ -91,7 +82,6 @@ class EarlyCore:
 
     def _take(self) -> int | None:
         """Put back what spawns processes; return the id of this one, or ``None`` if it has been taken."""
-        self._unused.cancel()
         with self._lock:
             pid, self._pid = self._pid, None
             if _util.spawnv_passfds == self._give:  # else somebody has put something in its place since

@@ -13,7 +13,6 @@ import asyncio
 import logging
 import os
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ PREWARM = "SERVE_LLM_HOOKS_PREWARM"
 
 _LIMIT_S = 60.0  # the config task does the work itself if the prewarm has not finished by then
 _OTHERS_S = 3.0  # how much longer the other nodes of the group may take: Ray prefers this one
-_UNUSED_S = 600.0  # how long a process is kept for a start that may never come
 _GPU_SHARE = "VLLM_RAY_PER_WORKER_GPUS"
 
 
@@ -51,9 +49,6 @@ class Prewarm:
         # what the replica has is written anew, and one that adds nothing is not. So both tasks repeat all of it.
         self._env_vars: dict[str, str] = _with_rays_own(self._replicas_own.pop("env_vars", None) or {}, group)
         self._tasks = [self._submit(bundle) for bundle in bundles]
-        self._unused = threading.Timer(_UNUSED_S, throw_away, ["no start has asked for it"])
-        self._unused.daemon = True
-        self._unused.start()
 
     async def finish(self, defaults: ReplicaDefaults, ctx: CallbackCtx) -> dict[str, Any] | None:
         """Wait until the processes are warm, and free: a config task that is submitted earlier gets a cold one.
@@ -87,7 +82,6 @@ class Prewarm:
             ray.cancel(task, force=True)
 
     def _take(self) -> list[Any]:
-        self._unused.cancel()
         tasks, self._tasks = self._tasks, []
         return tasks
 
@@ -234,7 +228,7 @@ def _places(group: Any, replica: str) -> list[int]:
 
     table = ray.util.placement_group_table(group)
     found: dict[str, int] = {}
-    for index, bundle in enumerate(group.bundle_specs):
+    for index, bundle in sorted(table["bundles"].items()):
         if bundle.get("GPU"):
             found.setdefault(table["bundles_to_node_id"][index], index)
     here = ray.get_runtime_context().get_node_id()

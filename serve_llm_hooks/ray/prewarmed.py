@@ -10,11 +10,12 @@ from . import prewarm
 
 prewarm.begin()
 if prewarm.replica_name():  # the driver imports this too
-    from . import ahead, early_core, quick_imports, replica_process
+    from . import ahead, early_core, quick_imports, replica_process, unused
 
     early_core.begin()
     replica_process.imports_begin()
-    quick_imports.begin()  # until its start, or for some minutes, where it has none of ours
+    quick_imports.begin()
+    unused.end_later()
     if prewarm.starts_engine():
         ahead.do_while_serve_waits()
 

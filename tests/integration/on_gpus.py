@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from serve_llm_hooks import CallbackCtx, hook
-from serve_llm_hooks.ray import LLMConfig, build_dp_openai_app, prewarm, telemetry
+from serve_llm_hooks.ray import LLMConfig, build_dp_openai_app, prewarm, telemetry, unused
 from tests import stub_engine
 
 from .servers import Greeting
@@ -149,7 +149,7 @@ def _start(
     try:
         with group_of([{**GPU, "small": 1}]) as group:
             prewarm._import_engine = work
-            prewarm._begun = begun = prewarm.Prewarm(group, [0])
+            prewarm._begun = prewarm.Prewarm(group, [0])
             assert wait_until(says.exists)
             pid = int(says.read_text())
             hooks_own = _task(group, {"env_vars": {"SOME": "hook's"}})
@@ -157,7 +157,7 @@ def _start(
             ctx: Any = SimpleNamespace(model_id="m", placement_group=group, runtime_env=given or {"env_vars": {}})
             seen: dict[str, Any] = {"Ray ends idle processes here": long and is_gone(hooks_own)}
             if not asked:  # as when its time is over
-                begun._unused.function(*begun._unused.args)
+                unused.end()
             else:
                 begun_s = time.monotonic()
                 seen["decided"] = asyncio.run(prewarm.finish(defaults, ctx))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,26 +57,3 @@ def test_what_an_import_has_set_stays() -> None:
     with quick_imports.quick_imports():
         gc.set_threshold(5_000, 20, 20)
     assert gc.get_threshold() == (5_000, 20, 20)
-
-
-def unused_timers() -> list[threading.Timer]:
-    """Return the timers that wait to end it."""
-    timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
-    return [timer for timer in timers if timer.function is quick_imports.end and not timer.finished.is_set()]
-
-
-def test_it_ends_by_itself_in_a_process_that_never_starts_a_server(collector: tuple[int, int, int]) -> None:
-    quick_imports.begin()
-    quick_imports.begin()  # a second import changes nothing
-    [timer] = unused_timers()
-    assert timer.daemon
-    timer.function()
-    assert gc.get_threshold() == collector
-    assert not unused_timers()
-
-
-def test_a_start_in_time_leaves_no_timer(collector: tuple[int, int, int]) -> None:
-    quick_imports.begin()
-    quick_imports.end()
-    assert gc.get_threshold() == collector
-    assert not unused_timers()
