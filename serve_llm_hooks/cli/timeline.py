@@ -65,7 +65,8 @@ class Line(NamedTuple):
 
 def write_timeline(screen: Screen, trace: Trace, *, indent: int = 2) -> None:
     """Write the hook calls and the steps of a start in the order in which they began."""
-    steps = [_of_step(step) for step in trace.steps if step.name not in _WHOLE and step.duration_s >= SHORT_S]
+    shown = [step for step in trace.steps if step.name not in _WHOLE and (step.duration_s >= SHORT_S or step.failed)]
+    steps = [_of_step(step) for step in shown]
     lines = sorted([*steps, *map(_of_event, trace)], key=lambda line: line.start_s)
     if not trace.events:
         screen.line("no hook ran", indent=indent)

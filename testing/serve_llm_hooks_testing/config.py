@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 DEFAULT_SOURCE = "s3://fake-models"
 
 
-@dataclass
+@dataclass(repr=False)
 class FakeLLMConfig:
     """A substitute for Ray's ``LLMConfig``: those of its fields that matter before the engine runs.
 
@@ -167,6 +167,10 @@ class FakeLLMConfig:
     def model_id(self) -> str:
         """The model's id, as clients use it."""
         return self.model_loading_config.model_id
+
+    def __repr__(self) -> str:
+        """Name the model; the fields hold secrets."""
+        return f"<FakeLLMConfig of model {self.model_id!r}>"
 
     def callback_hooks(self) -> list[Hook]:
         """Return the hooks of ``initialization_class``, ``callback`` and ``callbacks``."""

@@ -272,12 +272,12 @@ def test_an_output_shows_names_and_no_values() -> None:
     )
 
 
-def test_a_context_shows_no_values() -> None:
+def test_a_config_and_a_context_show_no_values() -> None:
     from serve_llm_hooks import CallbackCtx, NodeCtx
 
-    assert repr(CallbackCtx(llm_config=FakeLLMConfig("m", runtime_env={"env_vars": {"TOKEN": SECRET}}))) == (
-        "<CallbackCtx of model 'm'>"
-    )
+    config = FakeLLMConfig("m", runtime_env={"env_vars": {"TOKEN": SECRET}}, engine_kwargs={"hf_token": SECRET})
+    assert repr(config) == "<FakeLLMConfig of model 'm'>"
+    assert repr(CallbackCtx(llm_config=config)) == "<CallbackCtx of model 'm'>"
     ctx = NodeCtx(model_id="m", node_id="n1")
     ctx.custom_data["token"] = SECRET
     assert repr(ctx) == "<NodeCtx of model 'm' on node n1>"

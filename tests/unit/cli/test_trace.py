@@ -196,6 +196,18 @@ def test_the_workers_of_an_engine_are_one_row_and_what_was_short_is_none() -> No
     assert (rows[1].b.calls, rows[1].b.longest) == (2, "worker-1")
 
 
+def test_a_short_step_is_shown_only_if_it_failed(cli: Cli, save: Save) -> None:
+    trace = trace_of()
+    trace.steps = tuple(
+        StartStep(name, "a1b2c3d4e5f6", 7, 1e9, 1e9 + 0.01, failed=failed)
+        for name, failed in (("imports", False), ("engine", True))
+    )
+    save("short.json", llama=trace)
+    shown = cli("trace", "short.json").out
+    assert "engine" in shown
+    assert "imports" not in shown
+
+
 def test_hooks_that_are_written_alike_are_compared_each_with_itself() -> None:
     def started(second_s: float) -> Trace:
         return trace_of(
