@@ -260,7 +260,7 @@ def _check_method(method: Callable[..., Any], point: str, path: str) -> None:
         signature, why = found
         raise HookSignatureError(
             f"{path}.{point}{written(signature)} cannot be called with ctx alone ({why}); {wanted}, and what it needs "
-            "besides is given to the class, in callback_kwargs"
+            "besides is given to the class: in callback_kwargs, or as kwargs of its entry in hooks=[...]"
         )
 
 
