@@ -216,7 +216,7 @@ def imports(results: dict[str, Any], *, quick: bool) -> None:
     wanted = {
         "nothing": "pass",
         "pluggy": "import pluggy",
-        "ours": "from serve_llm_hooks import hook",
+        "ours": "import serve_llm_hooks",
         "hooks_module": "from serve_llm_hooks import hook, skip, CallbackCtx, NodeCtx",
     }
     # No site-packages machinery, which would import much of the same beforehand and hide it on both sides.

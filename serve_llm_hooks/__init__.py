@@ -13,8 +13,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import _lazy_imports
+from ._core.hook import Hook as Hook
+from ._core.registry import HookRegistry as HookRegistry, hook as hook, registry as registry
 
-# Each is imported on first use. This is the one list of them.
+# Decorating needs only the names above; those below are imported on first use. This is the one list of them.
 if TYPE_CHECKING:
     from ._core.context import CallbackCtx as CallbackCtx, NodeCtx as NodeCtx
     from ._core.download_mode import DownloadMode as DownloadMode
@@ -40,12 +42,10 @@ if TYPE_CHECKING:
         UnknownHookError as UnknownHookError,
     )
     from ._core.event import HookEvent as HookEvent, StartStep as StartStep
-    from ._core.hook import Hook as Hook
     from ._core.method_options import hook_options as hook_options
     from ._core.output import InitializeNodeOutput as InitializeNodeOutput
     from ._core.points import HOOK_POINTS as HOOK_POINTS, HookName as HookName, HookPoint as HookPoint
     from ._core.process_context import EngineProcessCtx as EngineProcessCtx
-    from ._core.registry import HookRegistry as HookRegistry, hook as hook, registry as registry
     from ._core.results import NodeResult as NodeResult
     from ._core.saved_trace import dump_traces as dump_traces, load_traces as load_traces
     from ._core.trace import Trace as Trace

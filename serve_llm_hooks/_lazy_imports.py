@@ -19,23 +19,29 @@ if TYPE_CHECKING:
 
 def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` for a package. ``__all__`` is one of the names that they know."""
+    modules: dict[str, str] = {}
+
+    def modules_by_name() -> dict[str, str]:
+        if not modules:
+            modules.update(listed(package))
+        return modules
 
     def __getattr__(name: str) -> Any:
         if name == "__all__":
-            return sorted(listed(package))
+            return sorted(modules_by_name())
         if name.startswith("__"):  # tools ask for many of these
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = module_of(package, name)
+        module = modules_by_name().get(name)
         if module is None:
-            raise _NoSuchName(package, name)
-        from importlib import import_module
+            raise _NoSuchName(package, name, modules)
+        from importlib import import_module  # decorating needs none of this
 
         value = getattr(import_module(module, package), name)
         setattr(sys.modules[package], name, value)
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *listed(package)})
+        return sorted({*vars(sys.modules[package]), *modules_by_name()})
 
     return __getattr__, __dir__
 
@@ -49,37 +55,21 @@ class _NoSuchName(AttributeError):
     def __str__(self) -> str:
         from ._core.messages import did_you_mean
 
-        package, name = self.args
-        return f"module {package!r} has no attribute {name!r}{did_you_mean(name, listed(package))}"
-
-
-def module_of(module: str, name: str) -> str | None:
-    """Return the module from which a module imports a name as ``from ... import Name as Name``, if it does."""
-    source = _source(module)
-    for end in ",\n":  # without `re`, which decorating does not need
-        before, found, _ = source.partition(f" {name} as {name}{end}")
-        if found:
-            return before.rpartition("from ")[2].partition(" ")[0]
-    return None
+        package, name, choices = self.args
+        return f"module {package!r} has no attribute {name!r}{did_you_mean(name, choices)}"
 
 
 def listed(module: str) -> dict[str, str]:
-    """Return all names that a module imports so, with the module of each."""
+    """Return the names that a module imports as ``from ... import Name as Name``, with the module of each."""
     import re
+    from linecache import getlines  # it finds the source whatever loader a module has: pytest's own, or a zip's
 
+    spec = sys.modules[module].__spec__
+    source = "".join(getlines(str(spec and spec.origin), vars(sys.modules[module])))
     found: dict[str, str] = {}
     origin = ""
-    for imported, name in re.findall(
-        r"from (\S+) import\b|\b(\w+) as \2\b", _source(module)
-    ):  # ast takes ten times as long
+    for imported, name in re.findall(r"from (\S+) import\b|\b(\w+) as \2\b", source):  # ast takes ten times as long
         origin = imported or origin
         if name:
             found[name] = origin
     return found
-
-
-def _source(module: str) -> str:
-    """Return the source of a module, whatever loader it has: pytest's own, or a zip's."""
-    spec: Any = sys.modules[module].__spec__
-    source: str = spec.loader.get_data(spec.origin).decode()
-    return source

@@ -25,6 +25,8 @@ from .._core.messages import one_line, readable
 from .._core.own_task import HookVariables, in_a_task_of_its_own
 from .._core.spans import CLEAN_UP_S, OpenSpans
 from .._core.trace import Trace
+from .._observe.announce import tell_files, warn_of_files
+from .._observe.clean_up import log_error, run_each
 from .._sources.allow import check_source
 from .downloading import Downloading
 from .failures import reported, why_ended
@@ -174,8 +176,6 @@ class _Work:
         ]
         if not hooks and not self.spans:
             return [], None
-        from .._observe.clean_up import log_error, run_each  # few nodes fail
-
         seen = error
         if not is_a(error, Exception):
             seen = ServeLLMHooksError(f"{self.task.node}: {why_ended(error)}")
@@ -254,17 +254,13 @@ class _Work:
         ctx, task = self.ctx, self.task
         veto = await self._run_point(dispatcher, self._at("on_before_node_download"))
         chosen = veto is None and ctx.download_model is not task.download_model
-        told = (task.model_id, ctx.download_model.name)
+        told: tuple[str, str] = (task.model_id, ctx.download_model.name)
         if chosen and has_bucket(task.mirror):
-            from .._observe.announce import tell_files  # few hooks choose files
-
             tell_files(*told, task.download_source, f"{task.node} downloads")
         await self._download(veto)
         await self._finish(dispatcher, "on_after_node_download")
         await self._run_point(dispatcher, self._at("on_after_node_download"))
         if chosen and not has_bucket(task.mirror) and ctx.model_path == task.source_id:
-            from .._observe.announce import warn_of_files
-
             warn_of_files(*told, task.source_id, f"{task.node} downloads")
 
     async def _download(self, veto: Skip | None) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import contextlib
-import time
+import threading
 from importlib import import_module
 
 _FOR_START = (
@@ -41,12 +40,13 @@ def do_while_the_engine_starts() -> None:
     def do_it() -> None:
         from . import locked_folder
 
-        time.sleep(_SOON_S)
         _import(*_AFTER_ENGINE)
         locked_folder.remove_left_over()
 
+    timer = threading.Timer(_SOON_S, do_it)
+    timer.name, timer.daemon = "serve-llm-hooks beside the engine", True
     with contextlib.suppress(RuntimeError):  # no thread can be had
-        _thread.start_new_thread(do_it, ())  # threading.Thread would wait until it runs, and all cores are busy
+        timer.start()
 
 
 def _import(*modules: str) -> None:

@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 from ray.serve.llm import LLMConfig as _RayLLMConfig
 from typing_extensions import deprecated, override
 
+from .._core.hook import Hook
 from .internals import CallbackBase, CallbackConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .._core.hook import Hook
     from .._sources.entries import HookRef
     from .._sources.phase_style import Callback
     from .._sources.weights import Weights
@@ -89,7 +89,7 @@ class LLMConfig(_RayLLMConfig):
             """Check the fields, and load the hooks."""
 
     # The hooks that the script had decorated when the config left its process; None while it is still there.
-    _script_hooks: tuple[Any, ...] | None = PrivateAttr(None)  # of Hook: a replica has no use for it yet
+    _script_hooks: tuple[Hook, ...] | None = PrivateAttr(None)
     _warned_of_others: bool = PrivateAttr(False)
 
     @model_validator(mode="before")

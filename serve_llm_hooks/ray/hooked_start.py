@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._observe.progress import Progress
 from .._replica.initialize import initialize
-from . import ahead, early_core, prewarm, quick_imports, replica_process, telemetry
+from . import ahead, early_core, prewarm, replica_process, telemetry, unused
 from .cluster import RayCluster
 from .log import log_if_root_is_silenced, show_log
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from .._replica.initialize import Initialization
+
+
+_OVER = "the start is over"
 
 
 @asynccontextmanager
@@ -40,7 +43,8 @@ async def around_start(server: Any) -> AsyncIterator[None]:
             run.engine, run.load_adapter = server.engine, adapters.loader_of(server)
             log_if_root_is_silenced(run)
     finally:
-        early_core.throw_away("the start is over")
+        prewarm.throw_away(_OVER)
+        early_core.throw_away(_OVER)
     server._hook_run = run
 
 
@@ -63,7 +67,7 @@ async def around_constructor(server: Any, llm_config: Any) -> AsyncIterator[None
 
 
 def _initialize(llm_config: Any, cluster: RayCluster) -> AbstractAsyncContextManager[Initialization]:
-    quick_imports.end()
+    unused.start_begins()
     show_log()
     hooks = None  # those of a config of ours
     if not hasattr(llm_config, "hooks"):

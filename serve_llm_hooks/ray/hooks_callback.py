@@ -19,7 +19,7 @@ from .._observe.progress import Progress
 from .._replica.initialize import initialize
 from .._sources.select import select
 from .._sources.weights import refuse_late
-from . import early_core, internals, prewarm, quick_imports, telemetry
+from . import early_core, internals, prewarm, telemetry, unused
 from .cluster import RayCluster
 from .hand_over import HandedOver, remove_given_hooks
 from .log import log_if_root_is_silenced, show_log
@@ -94,7 +94,7 @@ class HooksCallback(HandedOver):
     @override
     async def on_before_node_init(self) -> None:
         """Run all hooks up to the engine's start, instead of Ray's node initialization."""
-        quick_imports.end()
+        unused.start_begins()
         show_log()
         telemetry.ask_for_actor()
         cluster = _ClusterInRaysStart(self.ctx.placement_group)
@@ -104,7 +104,8 @@ class HooksCallback(HandedOver):
                 early_core.begin(in_start=True)  # if it has not begun with the imports
                 remove_given_hooks(self.llm_config)
         except BaseException as error:
-            early_core.throw_away("the start has failed")
+            for begun in (prewarm, early_core):
+                begun.throw_away("the start has failed")
             is_limit = isinstance(error, NodeInitializationError | PlacementGroupError)
             if is_limit and cluster.cut_short and cluster.clock() >= cluster.cut_end_s:  # else another limit ended it
                 error.add_note(cluster.cut_short)

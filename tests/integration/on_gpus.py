@@ -157,7 +157,7 @@ def _start(
             ctx: Any = SimpleNamespace(model_id="m", placement_group=group, runtime_env=given or {"env_vars": {}})
             seen: dict[str, Any] = {"Ray ends idle processes here": long and is_gone(hooks_own)}
             if not asked:  # as when its time is over
-                unused.end()
+                unused._end()
             else:
                 begun_s = time.monotonic()
                 seen["decided"] = asyncio.run(prewarm.finish(defaults, ctx))

@@ -14,14 +14,18 @@ from serve_llm_hooks.ray import early_core, prewarm, quick_imports, unused
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+WAITED_S = 30
+
 
 @pytest.fixture
 def thrown_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Return the list of what is thrown away, with why; the collector rests already, for a start that never comes."""
+    """Return the list of what is thrown away, with why, in a replica whose imports have begun."""
     before = gc.get_threshold()
     thrown: list[str] = []
     for what in (prewarm, early_core):
         monkeypatch.setattr(what, "throw_away", thrown.append)
+    monkeypatch.setattr(unused, "_has_begun", False)
+    monkeypatch.setattr(unused, "UNUSED_S", 0.0)
     quick_imports.begin()
     yield thrown
     quick_imports.end()
@@ -29,28 +33,45 @@ def thrown_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     gc.unfreeze()
 
 
-def test_it_is_ended_in_the_event_loop(thrown_away: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unused, "UNUSED_S", 0.0)
-    threads = threading.active_count()
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "serve-llm-hooks unused"]
+
+
+def wait_for_the_end() -> None:
+    for thread in threads():
+        assert thread.daemon
+        thread.join(WAITED_S)
+
+
+async def replica(*, starts: bool = False) -> None:
+    """Import a server, and start it or not, until the time of what is unused is over."""
+    loop = asyncio.get_running_loop()
+    unused.end_later()
+    assert not threads()  # whoever starts one waits until it runs
+    if starts:
+        unused.start_begins()
+    over = loop.create_future()
+    loop.call_later(0, over.set_result, None)  # behind the call that ends it
+    await over
+
+
+def test_it_is_ended(thrown_away: list[str]) -> None:
     rests = gc.get_threshold()
-
-    async def replica() -> None:
-        unused.end_later()
-        assert threading.active_count() == threads
-        assert not thrown_away
-        while len(thrown_away) < 2:
-            await asyncio.sleep(0)
-
-    asyncio.run(asyncio.wait_for(replica(), 30))
+    asyncio.run(replica())
+    wait_for_the_end()
     assert thrown_away == ["no start has asked for it"] * 2
     assert gc.get_threshold() < rests
 
 
-def test_it_is_ended_where_there_is_no_event_loop(thrown_away: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unused, "UNUSED_S", 0.0)
-    before = set(threading.enumerate())
+def test_it_is_ended_where_there_is_no_event_loop(thrown_away: list[str]) -> None:
     unused.end_later()
-    for thread in set(threading.enumerate()) - before:
-        assert thread.daemon
-        thread.join(30)
+    wait_for_the_end()
     assert thrown_away == ["no start has asked for it"] * 2
+
+
+def test_a_start_that_has_begun_is_left_what_it_needs_however_long_it_takes(thrown_away: list[str]) -> None:
+    rests = gc.get_threshold()
+    asyncio.run(replica(starts=True))
+    wait_for_the_end()
+    assert not thrown_away
+    assert gc.get_threshold() < rests
