@@ -89,15 +89,10 @@ def unsupported(what: str, why: ImportError | AttributeError) -> ImportError:
     )
 
 
-@cache
-def _modules_by_name() -> dict[str, str]:
-    return _lazy_imports.listed(__name__)
-
-
 if not TYPE_CHECKING:  # a checker that sees a __getattr__ takes every name for existing
 
     def __getattr__(name: str) -> Any:
-        module = None if name.startswith("__") else _modules_by_name().get(name)
+        module = None if name.startswith("__") else _lazy_imports.module_of(__name__, name)
         if module is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:

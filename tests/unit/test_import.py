@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import pickle
+import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import serve_llm_hooks
-from serve_llm_hooks import DownloadMode, load_hooks
+from serve_llm_hooks import DownloadMode, _lazy_imports, load_hooks
 from tests.unit.stub import node_task, public_names
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from serve_llm_hooks._node.task import NodeTask
 
 REPOSITORY = Path(__file__).parents[2]
@@ -100,6 +105,69 @@ def test_a_fake_cluster_runs_without_what_windows_lacks() -> None:
         [sys.executable, "-c", A_RUN_WITHOUT, *lacks], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert (done.stdout, done.stderr) == ("ran\n", "")
+
+
+LISTS = ("serve_llm_hooks", "serve_llm_hooks.ray", "serve_llm_hooks.ray.internals", "serve_llm_hooks.recipes")
+
+
+@pytest.mark.parametrize("package", [*LISTS, "serve_llm_hooks_testing"])
+def test_each_name_of_a_list_is_found_in_it(package: str) -> None:
+    import_module(package)
+    names = _lazy_imports.listed(package)
+    assert len(names) > 0
+    assert {name: _lazy_imports.module_of(package, name) for name in names} == names
+    assert _lazy_imports.module_of(package, "hok") is None
+
+
+def in_a_zip(folder: Path) -> Path:
+    return Path(shutil.make_archive(str(folder), "zip", folder))
+
+
+def compiled_in_a_zip(folder: Path) -> Path:
+    compileall.compile_dir(folder, quiet=1, legacy=True)
+    return in_a_zip(folder)
+
+
+def with_line_ends_of_windows(folder: Path) -> Path:
+    for file in folder.rglob("*.py"):
+        file.write_text(file.read_text(encoding="utf-8"), encoding="utf-8", newline="\r\n")
+    return folder
+
+
+def compiled_only(folder: Path) -> Path:
+    compileall.compile_dir(folder, quiet=1, legacy=True)
+    for file in folder.rglob("*.py"):
+        file.unlink()
+    return folder
+
+
+@pytest.mark.parametrize("install", [in_a_zip, compiled_in_a_zip, with_line_ends_of_windows])
+def test_all_that_is_offered_is_there_however_it_is_installed(install: Callable[[Path], Path], tmp_path: Path) -> None:
+    assert names_there(install, tmp_path) == len(public_names(serve_llm_hooks))
+
+
+def test_what_decorates_is_there_without_the_sources(tmp_path: Path) -> None:
+    assert names_there(compiled_only, tmp_path) == 0  # of those that are imported on first use
+
+
+def names_there(install: Callable[[Path], Path], folder: Path) -> int:
+    """Install the package so, decorate in a new process, and return how many of the names are found there."""
+    package = folder / "installed" / "serve_llm_hooks"
+    shutil.copytree(REPOSITORY / "serve_llm_hooks", package, ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "from serve_llm_hooks import Hook, hook, registry; from serve_llm_hooks import *; import serve_llm_hooks as s; "
+        "hook('on_after_init')(lambda ctx: None); print(len([name for name in s.__all__ if hasattr(s, name)]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        cwd=folder,
+        env={"PYTHONPATH": str(install(package.parent))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
 
 
 @pytest.mark.parametrize("name", public_names(serve_llm_hooks))
