@@ -5,7 +5,7 @@ config, and it then imports vLLM once more. So a replica begins this process fir
 (``early_core_process`` is what runs in it), and where vLLM spawns the core, this process becomes it, with the
 environment and the file descriptors of a spawned one. Where the two would differ, vLLM spawns the core as always.
 
-It only saves time: nothing fails with it, and what keeps it from being used is said at DEBUG.
+It only saves time: nothing fails with it, and what keeps it from being used is in the log.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class EarlyCore:
                 _util.spawnv_passfds = self._spawn
         return pid
 
-    def _end(self, pid: int, why: str) -> None:
-        logger.debug("the engine's core that was begun early is not used: %s", why)
+    def _end(self, pid: int, why: str, level: int = logging.DEBUG) -> None:
+        logger.log(level, "the engine's core that was begun early is not used: %s", why)
         with suppress(OSError):  # it has ended by itself
             signal.pidfd_send_signal(self._process, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -114,7 +114,7 @@ class EarlyCore:
                 why_not = self._hand_over(path, args, passfds)
             finally:
                 if why_not:
-                    self._end(pid, why_not)
+                    self._end(pid, why_not, logging.INFO)  # the start takes longer for it
             if not why_not:
                 self._close()
                 return pid

@@ -9,11 +9,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from serve_llm_hooks.ray import prewarm, quick_imports, telemetry
+from serve_llm_hooks.ray import early_core, prewarm, quick_imports, telemetry
 from tests.conftest import require_engine
 
 from .on_gpus import LIMIT_S
@@ -221,6 +222,24 @@ def test_a_server_that_starts_its_engine_itself_has_no_use_for_one(monkeypatch: 
     with pytest.raises(AttributeError):
         next(server.__new__(server).__init__(None).__await__())  # it begins with that
     assert len(thrown) == 1
+
+
+def test_a_start_that_fails_ends_what_was_begun_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_engine()
+    from serve_llm_hooks.ray.hooked_start import around_start
+
+    thrown: list[str] = []
+    for what in (prewarm, early_core):
+        monkeypatch.setattr(what, "throw_away", thrown.append)
+    monkeypatch.setattr(telemetry, "ask_for_actor", lambda: None)
+
+    async def start() -> None:
+        async with around_start(SimpleNamespace(_llm_config=None)):
+            pytest.fail("it has no config")
+
+    with pytest.raises(AttributeError):
+        asyncio.run(start())
+    assert thrown == ["the start is over"] * 2
 
 
 def test_pythons_garbage_collector_is_as_before_in_a_start_with_hookscallback_too() -> None:
