@@ -202,7 +202,9 @@ def replica_name() -> str:
     import ray
 
     try:
-        name = ray.get_runtime_context().get_actor_name() if ray.is_initialized() else None
+        context = ray.get_runtime_context() if ray.is_initialized() else None
+        # Ray warns where a process that is no actor asks for its name.
+        name = context.get_actor_name() if context is not None and context.get_actor_id() is not None else None
     except Exception as error:  # as everywhere here, nothing fails with it
         logger.debug("it cannot be told whether this is a replica: %s", one_line(error))
         return ""

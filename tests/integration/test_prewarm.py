@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -226,15 +227,18 @@ def test_a_server_that_starts_its_engine_itself_has_no_use_for_one(monkeypatch: 
 
 def test_a_start_that_fails_ends_what_was_begun_early(monkeypatch: pytest.MonkeyPatch) -> None:
     require_engine()
-    from serve_llm_hooks.ray.hooked_start import around_start
+    from serve_llm_hooks.ray import hooked_start
 
     thrown: list[str] = []
     for what in (prewarm, early_core):
         monkeypatch.setattr(what, "throw_away", thrown.append)
     monkeypatch.setattr(telemetry, "ask_for_actor", lambda: None)
+    monkeypatch.setattr(
+        hooked_start, "RayCluster", lambda: None
+    )  # it connects to a Ray, and starts one if there is none
 
     async def start() -> None:
-        async with around_start(SimpleNamespace(_llm_config=None)):
+        async with hooked_start.around_start(SimpleNamespace(_llm_config=None)):
             pytest.fail("it has no config")
 
     with pytest.raises(AttributeError):
@@ -257,6 +261,14 @@ def test_pythons_garbage_collector_is_as_before_in_a_start_with_hookscallback_to
     finally:
         quick_imports.end()
         gc.unfreeze()
+
+
+@pytest.mark.usefixtures("three_nodes")
+def test_a_driver_is_no_replica_and_hears_no_warning_of_rays(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert prewarm.replica_name() == ""
+        assert not prewarm.starts_engine()
+    assert not caplog.records
 
 
 def test_what_ray_does_not_tell_of_this_process_keeps_nobody_from_importing(monkeypatch: pytest.MonkeyPatch) -> None:
