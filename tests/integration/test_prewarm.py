@@ -246,10 +246,13 @@ def test_a_start_that_fails_ends_what_was_begun_early(monkeypatch: pytest.Monkey
     assert thrown == ["the start is over"] * 2
 
 
-def test_pythons_garbage_collector_is_as_before_in_a_start_with_hookscallback_too() -> None:
+def test_pythons_garbage_collector_is_as_before_in_a_start_with_hookscallback_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     require_engine()
     from serve_llm_hooks.ray import HooksCallback
 
+    monkeypatch.setattr(telemetry, "ask_for_actor", lambda: None)  # in a thread: it would start a Ray of its own
     before = gc.get_threshold()
     quick_imports.begin()
     try:
