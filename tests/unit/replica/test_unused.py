@@ -1,4 +1,4 @@
-"""What a replica has begun for a start that never comes."""
+"""Check that what a replica has begun early ends where no start comes, and is left to one that has begun."""
 
 from __future__ import annotations
 
